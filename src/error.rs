@@ -1,0 +1,358 @@
+//! What can go wrong, as data: the planner reads [`PlanError`], the journal keeps [`StepError`], the operator reads
+//! [`JournalError`], the caller of a run gets [`RunError`].
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::plan::StepId;
+
+/// Why a plan cannot be run.
+///
+/// The user reads it, and the planner does on its next try. [`PlanError::code`] is stable.
+#[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PlanError {
+    /// There are no steps.
+    #[error("the plan has no steps")]
+    Empty,
+    /// The plan is not of the shape of a plan: not JSON, an unknown field, a wrong type.
+    #[error("{message}")]
+    Malformed {
+        /// What is wrong, with its place if it has one.
+        message: String,
+    },
+    /// An id that a plan may not use.
+    #[error("`{id}` is not a valid step id: use 1 to 64 of A-Z a-z 0-9 _ -, and not the reserved `inputs`")]
+    InvalidId {
+        /// The offending id, cut to 80 characters.
+        id: String,
+    },
+    /// Two steps have the same id.
+    #[error("two steps are called `{id}`")]
+    DuplicateId {
+        /// The id.
+        id: StepId,
+    },
+    /// A step depends on something that is not there.
+    #[error("step `{step}` depends on `{dependency}`, which is not in the plan")]
+    UnknownDependency {
+        /// The step that depends.
+        step: StepId,
+        /// What it depends on.
+        dependency: StepId,
+        /// The most similar id of the plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggestion: Option<StepId>,
+    },
+    /// A step depends on one that failed, and that the revision neither mentions nor replaces.
+    #[error("step `{step}` depends on `{dependency}`, which failed: try it again, replace it or do without")]
+    DependsOnFailed {
+        /// The step that depends, or `answer`.
+        step: StepId,
+        /// The failed step.
+        dependency: StepId,
+    },
+    /// Steps that wait for each other, so that none could ever start.
+    #[error("the plan has a cycle: {}", cycle_path(.path))]
+    Cycle {
+        /// The steps of one cycle, each depending on the one before it; the first is not repeated at the end.
+        path: Vec<StepId>,
+    },
+    /// A step names a tool that the run does not have.
+    #[error("step `{step}` uses the tool `{tool}`, which this run does not have")]
+    UnknownTool {
+        /// The step.
+        step: StepId,
+        /// The tool.
+        tool: String,
+        /// The most similar tool of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggestion: Option<String>,
+    },
+    /// A step names no tool, and the run has no default tool.
+    #[error("step `{step}` names no tool, and this run has no model to do it")]
+    NoExecutor {
+        /// The step.
+        step: StepId,
+    },
+    /// A `${...}` that cannot be read.
+    #[error("step `{step}` has a bad reference: {message}")]
+    BadReference {
+        /// The step.
+        step: StepId,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A reference to a run input that was not given.
+    #[error("step `{step}` refers to the input `{input}`, which was not given")]
+    UnknownInput {
+        /// The step.
+        step: StepId,
+        /// The input.
+        input: String,
+        /// The most similar input of the run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggestion: Option<String>,
+    },
+    /// A step needs more of a pool than there is.
+    #[error("step `{step}` needs {weight} of the pool `{pool}`, which has {size}")]
+    OverPool {
+        /// The step.
+        step: StepId,
+        /// The pool.
+        pool: String,
+        /// What the step needs.
+        weight: u32,
+        /// What the pool has.
+        size: u32,
+    },
+    /// The step that should answer is not in the plan.
+    #[error("the answer should come from `{answer}`, which is not in the plan")]
+    UnknownAnswer {
+        /// The step named as the answer.
+        answer: StepId,
+        /// The most similar id of the plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        suggestion: Option<StepId>,
+    },
+    /// More than a limit allows.
+    #[error("{count} {what}, over the limit of {limit}")]
+    TooLarge {
+        /// What there is too much of, in the plural.
+        what: String,
+        /// How much there is, as far as it was counted.
+        count: u64,
+        /// How much is allowed.
+        limit: u64,
+    },
+    /// A patch adds a step that is there, or changes or drops one that is not, or does nothing.
+    #[error("the patch {message}")]
+    BadPatch {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A revision redefines a step whose outcome is unknown, so its effect could happen twice.
+    #[error("step `{step}` has an unknown outcome: it can be repeated word for word or dropped, not redefined")]
+    Undecided {
+        /// The step.
+        step: StepId,
+    },
+    /// The plan stopped before its end: a length limit, a cut connection, no end mark.
+    #[error("the plan was cut off: {message}")]
+    Truncated {
+        /// What shows it.
+        message: String,
+    },
+    /// The planner itself failed.
+    #[error("the planner failed: {message}")]
+    Planner {
+        /// What it said.
+        message: String,
+    },
+    /// The planner will not revise its plan (a plan file cannot).
+    #[error("the planner has no other plan")]
+    Declined,
+}
+
+impl PlanError {
+    /// The stable code, as `plandag explain CODE` knows it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "plan.empty",
+            Self::Malformed { .. } => "plan.malformed",
+            Self::InvalidId { .. } => "plan.invalid_id",
+            Self::DuplicateId { .. } => "plan.duplicate_id",
+            Self::UnknownDependency { .. } => "plan.unknown_dep",
+            Self::DependsOnFailed { .. } => "plan.depends_on_failed",
+            Self::Cycle { .. } => "plan.cycle",
+            Self::UnknownTool { .. } => "plan.unknown_tool",
+            Self::NoExecutor { .. } => "plan.no_executor",
+            Self::BadReference { .. } => "plan.bad_reference",
+            Self::UnknownInput { .. } => "plan.unknown_input",
+            Self::OverPool { .. } => "plan.over_pool",
+            Self::UnknownAnswer { .. } => "plan.unknown_answer",
+            Self::TooLarge { .. } => "plan.too_large",
+            Self::BadPatch { .. } => "plan.bad_patch",
+            Self::Undecided { .. } => "plan.undecided",
+            Self::Truncated { .. } => "planner.truncated",
+            Self::Planner { .. } => "planner.failed",
+            Self::Declined => "planner.declined",
+        }
+    }
+}
+
+fn cycle_path(path: &[StepId]) -> String {
+    let mut text = path.iter().take(12).map(StepId::as_str).collect::<Vec<_>>().join(" -> ");
+    if path.len() > 12 {
+        text.push_str(&format!(" -> ... ({} more)", path.len() - 12));
+    }
+    if let Some(first) = path.first() {
+        text.push_str(" -> ");
+        text.push_str(first.as_str());
+    }
+    text
+}
+
+/// What kind of failure an attempt had. With the tool's effect it decides what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StepErrorKind {
+    /// May well work next time: tried again.
+    Transient,
+    /// The attempt took too long. Tried again if the tool only reads; unknown if it acts.
+    Timeout,
+    /// The process went away under the attempt. As a timeout, but it does not use up a try.
+    Interrupted,
+    /// Will not work next time either: not tried again.
+    Permanent,
+    /// The arguments are not what the tool takes: not tried again.
+    BadInput,
+    /// A reference names something that the output does not have: not tried again.
+    BadReference,
+    /// The tool panicked: not tried again.
+    Panicked,
+    /// The result is not data that can be handed on (too large, too deep, not text): not tried again.
+    BadOutput,
+    /// The tool returned a plan that cannot be run: tried again.
+    InvalidPlan,
+    /// The tool worked, but its result contradicts the plan: not tried again, the planner is asked.
+    Unexpected,
+    /// A step of the expansion failed.
+    ExpansionFailed,
+    /// The attempt was ended because nobody wants its result any more.
+    Aborted,
+}
+
+/// Why an attempt, or a step, failed.
+#[derive(Clone, Debug, PartialEq, Error, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct StepError {
+    /// What kind of failure it was.
+    pub kind: StepErrorKind,
+    /// What happened, for the person who has to act on it.
+    pub message: String,
+    /// More, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
+    /// How long the server asked to be left alone, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl StepError {
+    /// An error of any kind.
+    pub fn new(kind: StepErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), details: None, retry_after_ms: None }
+    }
+
+    /// May well work next time.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::new(StepErrorKind::Transient, message)
+    }
+
+    /// Will not work next time either.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self::new(StepErrorKind::Permanent, message)
+    }
+
+    /// The arguments are not what the tool takes.
+    pub fn bad_input(message: impl Into<String>) -> Self {
+        Self::new(StepErrorKind::BadInput, message)
+    }
+
+    /// The tool worked, but the result contradicts the plan.
+    pub fn unexpected(message: impl Into<String>) -> Self {
+        Self::new(StepErrorKind::Unexpected, message)
+    }
+
+    /// Adds more for programs.
+    #[must_use]
+    pub fn details(mut self, details: Value) -> Self {
+        self.details = Some(details);
+        self
+    }
+
+    /// Adds how long the server asked to be left alone, in milliseconds.
+    #[must_use]
+    pub fn retry_after_ms(mut self, retry_after_ms: u64) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
+        self
+    }
+}
+
+impl From<std::io::Error> for StepError {
+    fn from(error: std::io::Error) -> Self {
+        Self::permanent(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for StepError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::bad_input(error.to_string())
+    }
+}
+
+impl From<String> for StepError {
+    fn from(message: String) -> Self {
+        Self::permanent(message)
+    }
+}
+
+impl From<&str> for StepError {
+    fn from(message: &str) -> Self {
+        Self::permanent(message)
+    }
+}
+
+/// The record of a run could not be kept or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The record does not follow the rules of a run, so it was damaged or written by something else.
+    #[error("event {seq} of the history is not possible here: {message}")]
+    Corrupt {
+        /// The number of the first impossible event.
+        seq: u64,
+        /// Why it is not possible.
+        message: String,
+    },
+    /// Nothing is recorded under this name.
+    #[error("no run `{run}` in the journal")]
+    UnknownRun {
+        /// The run.
+        run: String,
+    },
+    /// Another process owns the run.
+    #[error("run `{run}` is being run by another process")]
+    Locked {
+        /// The run.
+        run: String,
+    },
+    /// The store failed.
+    #[error("the journal failed: {message}")]
+    Store {
+        /// What failed.
+        message: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+/// The engine itself could not go on. A failed step is not one of these: it is in the report.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The record could not be kept or read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The runner was set up in a way that cannot work.
+    #[error("{0}")]
+    Configuration(String),
+    /// The runtime was shut down under the run.
+    #[error("the run was dropped before it ended")]
+    Shutdown,
+}

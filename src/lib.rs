@@ -1,0 +1,23 @@
+//! A DAG-parallel task scheduler for plan-and-execute agents.
+
+mod dag;
+mod error;
+mod event;
+pub mod journal;
+mod plan;
+mod planner;
+mod policy;
+mod reference;
+mod scheduler;
+mod tool;
+
+pub use dag::Dag;
+pub use error::{JournalError, PlanError, RunError, StepError, StepErrorKind};
+pub use event::*;
+pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
+pub use planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn};
+pub use policy::{Limits, Policy, ReplanWhen, Retry};
+pub use scheduler::{Phase, Scheduler, StepState, StepView};
+pub use tool::{
+    Effect, Hold, IdempotencyKey, Inputs, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn,
+};

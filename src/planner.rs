@@ -1,0 +1,195 @@
+//! The trait of everything that turns an objective into a plan, and revises it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use crate::error::{PlanError, StepError};
+use crate::event::{Output, PlanReason, RequestNumber, Usage};
+use crate::plan::{Patch, Plan, Step, StepId};
+use crate::tool::ToolSpec;
+
+/// Turns an objective into a plan, and a failure into a revision.
+///
+/// A [`Plan`] is itself a planner: it answers the first request and declines every revision. [`planner_fn`] makes
+/// one of an async closure.
+pub trait Planner: Send + Sync {
+    /// Answers a request. Steps that are ready before the whole plan is may be sent to `sink` as they come; those
+    /// that only read are started at once.
+    ///
+    /// # Errors
+    ///
+    /// A [`PlanError`] counts as a rejected answer: the planner is asked again, up to the run's cap.
+    fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>>;
+}
+
+/// What a planner is asked.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlanRequest {
+    /// The number of the request in its run.
+    pub request: RequestNumber,
+    /// The revision that the answer will be; the first plan is 1.
+    pub revision: u32,
+    /// What the run is for.
+    pub objective: String,
+    /// The values of `${inputs.name}`.
+    pub inputs: BTreeMap<String, Value>,
+    /// Why it is asked.
+    pub reason: PlanReason,
+    /// The tools a plan may use. They do not change during a run.
+    pub tools: Arc<[ToolSpec]>,
+    /// The tool that does steps which name none, if there is one.
+    pub default_tool: Option<String>,
+    /// The plan as it stands, steps that are done included. Empty before the first plan.
+    pub plan: Plan,
+    /// What is finished, with outputs.
+    pub finished: Vec<FinishedStep>,
+    /// The failures this request is about.
+    pub failed: Vec<FailedStep>,
+    /// Steps that are skipped because of a failure.
+    pub skipped: Vec<StepId>,
+    /// The most steps a plan may have.
+    pub max_steps: u32,
+    /// Whether only [`Revision::Answer`] is of use, because no replans are left.
+    pub must_answer: bool,
+}
+
+/// A finished step, as the planner sees it.
+#[derive(Clone, Debug)]
+pub struct FinishedStep {
+    /// Its id.
+    pub id: StepId,
+    /// Its definition.
+    pub step: Arc<Step>,
+    /// Its output; none if it failed under `on_failure: continue`, or its condition was false.
+    pub output: Option<Output>,
+}
+
+/// A failed step, as the planner sees it.
+#[derive(Clone, Debug)]
+pub struct FailedStep {
+    /// Its id.
+    pub id: StepId,
+    /// Its definition.
+    pub step: Arc<Step>,
+    /// Why it failed.
+    pub error: Arc<StepError>,
+}
+
+/// What a planner answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Revision {
+    /// A whole plan: unfinished steps that it does not mention are dropped.
+    Plan(Plan),
+    /// A change to the plan: everything else stays.
+    Patch(Patch),
+    /// The run's answer: no more steps are needed.
+    Answer(Value),
+    /// There is no other plan.
+    Declined,
+}
+
+/// What a planner answers, and what the answer cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanReply {
+    /// The answer.
+    pub revision: Revision,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+impl From<Revision> for PlanReply {
+    fn from(revision: Revision) -> Self {
+        Self { revision, usage: Usage::default() }
+    }
+}
+
+impl From<Plan> for PlanReply {
+    fn from(plan: Plan) -> Self {
+        Revision::Plan(plan).into()
+    }
+}
+
+impl From<Patch> for PlanReply {
+    fn from(patch: Patch) -> Self {
+        Revision::Patch(patch).into()
+    }
+}
+
+/// Takes steps from a planner that is still writing.
+#[derive(Clone)]
+pub struct PlanSink {
+    send: Arc<dyn Fn(Step) + Send + Sync>,
+}
+
+impl PlanSink {
+    /// A sink that hands every step to `send`.
+    pub fn new(send: impl Fn(Step) + Send + Sync + 'static) -> Self {
+        Self { send: Arc::new(send) }
+    }
+
+    /// A sink for callers that wait for the whole plan.
+    pub fn ignore() -> Self {
+        Self::new(drop)
+    }
+
+    /// Hands on one finished step.
+    pub fn step(&self, step: Step) {
+        (self.send)(step);
+    }
+}
+
+impl std::fmt::Debug for PlanSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlanSink")
+    }
+}
+
+impl Planner for Plan {
+    fn plan<'a>(&'a self, request: PlanRequest, _: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        let revision = match request.reason {
+            PlanReason::First => Revision::Plan(self.clone()),
+            _ => Revision::Declined,
+        };
+        Box::pin(std::future::ready(Ok(revision.into())))
+    }
+}
+
+impl<P: Planner + ?Sized> Planner for Arc<P> {
+    fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        (**self).plan(request, sink)
+    }
+}
+
+impl<P: Planner + ?Sized> Planner for Box<P> {
+    fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        (**self).plan(request, sink)
+    }
+}
+
+/// Makes a [`Planner`] of an async closure.
+pub fn planner_fn<F, Fut, R>(f: F) -> impl Planner
+where
+    F: Fn(PlanRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, PlanError>> + Send + 'static,
+    R: Into<PlanReply>,
+{
+    struct PlannerFn<F>(F);
+
+    impl<F, Fut, R> Planner for PlannerFn<F>
+    where
+        F: Fn(PlanRequest) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<R, PlanError>> + Send + 'static,
+        R: Into<PlanReply>,
+    {
+        fn plan<'a>(&'a self, request: PlanRequest, _: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+            let reply = (self.0)(request);
+            Box::pin(async move { reply.await.map(Into::into) })
+        }
+    }
+
+    PlannerFn(f)
+}

@@ -1,0 +1,136 @@
+//! How a run is carried out: caps, retries, limits, and when the planner is asked again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// How often a step is tried, and how long it waits between tries.
+///
+/// The wait before try `n + 1` is `min(base_ms * 2^(n-1), max_ms)` times a number drawn uniformly from 0 to 1
+/// ("full jitter", M. Brooker, *Exponential Backoff And Jitter*, 2015). A server's Retry-After replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Retry {
+    /// Tries in all, the first included; at least 1.
+    pub max_attempts: u32,
+    /// The first back-off, in milliseconds.
+    pub base_ms: u64,
+    /// The longest back-off, in milliseconds.
+    pub max_ms: u64,
+}
+
+impl Retry {
+    /// One try, no retry.
+    pub const NEVER: Self = Self { max_attempts: 1, base_ms: 500, max_ms: 30_000 };
+
+    /// `max_attempts` tries with the usual back-off.
+    pub const fn attempts(max_attempts: u32) -> Self {
+        Self { max_attempts, ..Self::NEVER }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::attempts(3)
+    }
+}
+
+/// When the planner is asked for a revision after a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplanWhen {
+    /// At the first step that failed for good, while independent branches go on.
+    #[default]
+    FirstFailure,
+    /// When nothing more can move, with all failures at once.
+    Stuck,
+}
+
+/// What a run may use up. Reaching a limit stops the run; a stopped run can be resumed with higher ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Steps in all, over every revision and expansion.
+    pub steps: u32,
+    /// Dependencies of one plan.
+    pub edges: u32,
+    /// Attempts in all.
+    pub attempts: Option<u32>,
+    /// Model tokens in all, in and out.
+    pub tokens: Option<u64>,
+    /// Money in all, in millionths of a US dollar.
+    pub micro_usd: Option<u64>,
+    /// Time on the run's own clock, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// How deep expansions may nest.
+    pub depth: u32,
+}
+
+impl Limits {
+    /// No limits, for plans that are trusted.
+    pub const NONE: Self = Self {
+        steps: u32::MAX - 1,
+        edges: u32::MAX - 1,
+        attempts: None,
+        tokens: None,
+        micro_usd: None,
+        deadline_ms: None,
+        depth: 64,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { steps: 10_000, edges: 100_000, depth: 8, ..Self::NONE }
+    }
+}
+
+/// Everything that a run's owner decides about how it is carried out. Recorded in the run's first event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Attempts that may run at once; at least 1.
+    pub max_parallel: u32,
+    /// Sizes of named pools; a pool that is not named is unlimited.
+    pub pools: BTreeMap<String, u32>,
+    /// The retry of steps that do not name their own.
+    pub retry: Retry,
+    /// The attempt timeout of steps and tools that do not name their own, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Requests for a revision, after failures and for reviews together.
+    pub max_replans: u32,
+    /// How often the planner may correct a rejected answer to one request.
+    pub max_corrections: u32,
+    /// When the planner is asked for a revision after a failure.
+    pub replan_when: ReplanWhen,
+    /// Whether the planner is asked, after the last step, to answer or to add steps.
+    pub review: bool,
+    /// What the run may use up.
+    pub limits: Limits,
+    /// How long running steps may go on after the run was cancelled, in milliseconds.
+    pub grace_ms: u64,
+    /// How often a ready step that needs more than is free may be passed by others before its pools are reserved.
+    pub patience: u32,
+    /// Interruptions (crashes under it) after which a step has failed.
+    pub max_interruptions: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_parallel: 64,
+            pools: BTreeMap::new(),
+            retry: Retry::default(),
+            timeout_ms: Some(600_000),
+            max_replans: 2,
+            max_corrections: 2,
+            replan_when: ReplanWhen::default(),
+            review: false,
+            limits: Limits::default(),
+            grace_ms: 5_000,
+            patience: 16,
+            max_interruptions: 5,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! `${step.path}`: found, checked and filled.

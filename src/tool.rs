@@ -1,0 +1,307 @@
+//! The trait of everything that does a step, and what a tool says about itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::StepError;
+use crate::event::{AttemptNumber, Usage};
+use crate::plan::{Plan, Step, StepId};
+
+/// Whether a tool changes anything outside the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It only reads: doing it twice does no harm.
+    #[default]
+    Reads,
+    /// It acts: doing it twice may matter.
+    Acts,
+}
+
+/// The attempt timeout that a tool asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolTimeout {
+    /// The run's default.
+    #[default]
+    Default,
+    /// None: the tool takes as long as its arguments say.
+    Never,
+    /// This many milliseconds.
+    Millis(u64),
+}
+
+/// What a tool says about itself. Recorded when a run starts, and shown to planners.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ToolSpec {
+    /// The name that steps use.
+    pub name: String,
+    /// What it does, in a sentence or two.
+    pub description: String,
+    /// The JSON Schema of its arguments; null if it takes anything.
+    pub arguments: Value,
+    /// The shape of its output, in words or as an example.
+    pub output: String,
+    /// Whether it only reads or acts.
+    pub effect: Effect,
+    /// Whether it may be repeated after an attempt of unknown outcome although it acts.
+    pub idempotent: bool,
+    /// Its attempt timeout.
+    pub timeout: ToolTimeout,
+    /// How long it takes on average, in milliseconds, where that is known.
+    pub mean_ms: Option<u64>,
+}
+
+impl ToolSpec {
+    /// A tool that only reads.
+    pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { name: name.into(), description: description.into(), ..Self::default() }
+    }
+}
+
+/// What a successful call comes back with.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ToolOutput {
+    /// A value: the step's output.
+    Value(Value),
+    /// A plan that is carried out in the step's place: an expansion. Its answer is the step's output.
+    Plan(Plan),
+}
+
+impl From<Value> for ToolOutput {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+impl From<Plan> for ToolOutput {
+    fn from(plan: Plan) -> Self {
+        Self::Plan(plan)
+    }
+}
+
+macro_rules! tool_output_from {
+    ($($t:ty),*) => { $(impl From<$t> for ToolOutput {
+        fn from(value: $t) -> Self { Self::Value(value.into()) }
+    })* };
+}
+tool_output_from!((), bool, i32, i64, u32, u64, f64, &str, String, Vec<Value>, Vec<String>);
+
+/// Does steps.
+///
+/// [`tool_fn`] makes one of an async closure.
+pub trait Tool: Send + Sync {
+    /// What the tool says about itself. The runner sets the name under which it was registered.
+    fn spec(&self) -> ToolSpec {
+        ToolSpec::default()
+    }
+
+    /// Does one attempt of a step.
+    ///
+    /// The future is dropped when the attempt times out or is ended; see [`StepContext::hold`] for work that outlives
+    /// it. A panic fails this attempt only.
+    ///
+    /// # Errors
+    ///
+    /// The [kind](crate::StepErrorKind) of the error decides whether the step is tried again.
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>>;
+}
+
+impl<T: Tool + ?Sized> Tool for Arc<T> {
+    fn spec(&self) -> ToolSpec {
+        (**self).spec()
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        (**self).call(cx)
+    }
+}
+
+/// What a tool is called with.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StepContext {
+    /// The arguments, with every reference filled.
+    pub args: Value,
+    /// The step's full id.
+    pub id: StepId,
+    /// The step as the plan has it, references not filled.
+    pub step: Arc<Step>,
+    /// What the run is for.
+    pub objective: Arc<str>,
+    /// The number of the attempt, unique in the run.
+    pub attempt: AttemptNumber,
+    /// Which try of the step this is; the first is 1.
+    pub tries: u32,
+    /// The same for every attempt of this step in this run: a server can use it to recognise a repetition.
+    pub idempotency_key: IdempotencyKey,
+    /// The outputs of the steps it depends on.
+    pub inputs: Inputs,
+    /// Why the last try failed, if there was one.
+    pub last_error: Option<Arc<StepError>>,
+    pub(crate) attempt_state: AttemptState,
+}
+
+impl StepContext {
+    /// The arguments as a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// [`BadInput`](crate::StepErrorKind::BadInput) if they are not of that shape.
+    pub fn args_as<T: DeserializeOwned>(&self) -> Result<T, StepError> {
+        T::deserialize(&self.args).map_err(|error| StepError::bad_input(format!("bad arguments: {error}")))
+    }
+
+    /// Adds to what the attempt has used.
+    pub fn add_usage(&self, usage: Usage) {
+        self.attempt_state.add_usage(usage);
+    }
+
+    /// A guard that keeps the attempt from counting as over. Give it to work that a dropped future does not end, such
+    /// as a thread: the step's slot is then held until that work is really gone.
+    pub fn hold(&self) -> Hold {
+        Hold(self.attempt_state.clone())
+    }
+}
+
+/// Keeps an attempt from counting as over until it is dropped.
+#[derive(Debug)]
+pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] AttemptState);
+
+/// The outputs of the steps that a step depends on, by the ids the step knows them by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs(pub(crate) Vec<(StepId, Arc<Value>)>);
+
+impl Inputs {
+    /// The output of `id`, null if it was skipped by condition or failed under `on_failure: continue`.
+    pub fn get(&self, id: &str) -> Option<&Value> {
+        self.0.iter().find(|(step, _)| step == id).map(|(_, value)| &**value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&StepId, &Value)> {
+        self.0.iter().map(|(id, value)| (id, &**value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the step depends on nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Names one step of one run for servers that recognise repetitions: `run/number`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    pub(crate) run: Arc<str>,
+    pub(crate) step: u32,
+}
+
+impl fmt::Display for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.step)
+    }
+}
+
+/// What the runner and a call share: usage so far, and whether the attempt is over.
+#[derive(Clone)]
+pub(crate) struct AttemptState(pub(crate) Arc<dyn AttemptObserver>);
+
+/// The runner's side of [`AttemptState`].
+pub(crate) trait AttemptObserver: Send + Sync {
+    fn add_usage(&self, usage: Usage);
+}
+
+impl AttemptState {
+    fn add_usage(&self, usage: Usage) {
+        self.0.add_usage(usage);
+    }
+}
+
+impl fmt::Debug for AttemptState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AttemptState")
+    }
+}
+
+/// Makes a [`Tool`] of an async closure.
+///
+/// ```
+/// use plandag::{tool_fn, StepError};
+///
+/// let double = tool_fn(|cx| async move {
+///     let n = cx.args["n"].as_i64().ok_or(StepError::bad_input("`n` must be a whole number"))?;
+///     Ok(2 * n)
+/// });
+/// ```
+pub fn tool_fn<F, Fut, T>(f: F) -> ToolFn<F>
+where
+    F: Fn(StepContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, StepError>> + Send + 'static,
+    T: Into<ToolOutput>,
+{
+    ToolFn { f, spec: ToolSpec::default() }
+}
+
+/// A tool made of an async closure by [`tool_fn`]. It only reads, unless said otherwise.
+#[derive(Clone)]
+pub struct ToolFn<F> {
+    f: F,
+    spec: ToolSpec,
+}
+
+impl<F> ToolFn<F> {
+    /// Says what the tool does, for planners and people.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.spec.description = description.into();
+        self
+    }
+
+    /// Says that the tool acts: an attempt of unknown outcome is not repeated unasked.
+    #[must_use]
+    pub fn acts(mut self) -> Self {
+        self.spec.effect = Effect::Acts;
+        self
+    }
+
+    /// Replaces everything that the tool says about itself.
+    #[must_use]
+    pub fn with_spec(mut self, spec: ToolSpec) -> Self {
+        self.spec = spec;
+        self
+    }
+}
+
+impl<F> fmt::Debug for ToolFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolFn").field("spec", &self.spec).finish_non_exhaustive()
+    }
+}
+
+impl<F, Fut, T> Tool for ToolFn<F>
+where
+    F: Fn(StepContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, StepError>> + Send + 'static,
+    T: Into<ToolOutput>,
+{
+    fn spec(&self) -> ToolSpec {
+        self.spec.clone()
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        let result = (self.f)(cx);
+        Box::pin(async move { result.await.map(Into::into) })
+    }
+}

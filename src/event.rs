@@ -130,7 +130,7 @@ pub enum Output {
     /// A large value, kept in the run's store.
     Stored(Arc<StoredOutput>),
     /// An object of the outputs of several steps, by the ids they have in it.
-    Gathered(Arc<[(StepId, StepNumber)]>),
+    Gathered(Arc<Vec<(StepId, StepNumber)>>),
 }
 
 impl Output {
@@ -217,7 +217,7 @@ pub enum Event {
         /// The attempt.
         attempt: AttemptNumber,
         /// What came of it.
-        result: Result<Returned, StepError>,
+        result: Result<Returned, Arc<StepError>>,
         /// What it used.
         usage: Usage,
         /// A number drawn uniformly, for the jitter of the back-off.
@@ -368,16 +368,8 @@ pub enum RunEventKind {
     PlanRequested { request: RequestNumber, revision: u32, reason: PlanReason, reported: Vec<StepNumber> },
     /// Its answer is the plan from now on.
     PlanAccepted { request: RequestNumber, revision: u32, graft: Arc<Graft>, usage: Usage },
-    /// Its answer could not be used. No offences: the request was interrupted, or the planner declined.
-    PlanRejected {
-        request: RequestNumber,
-        offences: Arc<Vec<PlanError>>,
-        /// Drafted steps that are dropped with the answer.
-        closed: Vec<StepNumber>,
-        /// Whether the planner is not asked about this again.
-        given_up: bool,
-        usage: Usage,
-    },
+    /// Its answer could not be used.
+    PlanRejected { request: RequestNumber, rejection: Arc<Rejection>, usage: Usage },
     /// A step of a plan that is still being written was taken up.
     StepDrafted { request: RequestNumber, graft: Arc<Graft> },
     /// The attempt returned a plan, which is carried out in the step's place.
@@ -508,6 +500,21 @@ pub struct Added {
     pub dependencies: Vec<StepNumber>,
 }
 
+/// Why an answer of the planner could not be used, and what becomes of the steps it had already sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// What is wrong with it. Empty: the request was interrupted, and is made again.
+    pub offences: Arc<Vec<PlanError>>,
+    /// Drafted steps that are dropped with the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<StepNumber>,
+    /// Settled drafted steps that are no longer part of the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<StepNumber>,
+    /// Whether the planner is not asked about this again.
+    pub given_up: bool,
+}
+
 /// Where the answer of a plan comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -515,8 +522,8 @@ pub enum AnswerFrom {
     /// Not said yet: the plan is still being written.
     #[default]
     Open,
-    /// The output of one step.
+    /// The output of the step that the plan names.
     Step(StepNumber),
-    /// An object of the outputs of all these.
-    Steps(Vec<StepNumber>),
+    /// The steps without dependents: the output of the only one, or an object of the outputs of all.
+    Sinks(Vec<StepNumber>),
 }

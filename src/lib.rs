@@ -18,6 +18,4 @@ pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
 pub use planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn};
 pub use policy::{Limits, Policy, ReplanWhen, Retry};
 pub use scheduler::{Phase, Scheduler, StepState, StepView};
-pub use tool::{
-    Effect, Hold, IdempotencyKey, Inputs, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn,
-};
+pub use tool::{Effect, Hold, Inputs, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn};

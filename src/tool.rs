@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::StepError;
-use crate::event::{AttemptNumber, Usage};
+use crate::event::{AttemptNumber, Input, Output, Usage};
 use crate::plan::{Plan, Step, StepId};
 
 /// Whether a tool changes anything outside the run.
@@ -128,28 +128,39 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StepContext {
-    /// The arguments, with every reference filled.
+    /// The arguments, every reference filled.
     pub args: Value,
     /// The step's full id.
     pub id: StepId,
     /// The step as the plan has it, references not filled.
     pub step: Arc<Step>,
-    /// What the run is for.
-    pub objective: Arc<str>,
     /// The number of the attempt, unique in the run.
     pub attempt: AttemptNumber,
     /// Which try of the step this is; the first is 1.
     pub tries: u32,
-    /// The same for every attempt of this step in this run: a server can use it to recognise a repetition.
-    pub idempotency_key: IdempotencyKey,
     /// The outputs of the steps it depends on.
     pub inputs: Inputs,
     /// Why the last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,
-    pub(crate) attempt_state: AttemptState,
+    pub(crate) caller: Caller,
 }
 
 impl StepContext {
+    /// A context outside of any run: to test a tool, or to call it by hand.
+    pub fn new(args: Value) -> Self {
+        let id = StepId::from("step");
+        Self {
+            args,
+            step: Arc::new(Step::described(id.clone(), "")),
+            id,
+            attempt: 0,
+            tries: 1,
+            inputs: Inputs::default(),
+            last_error: None,
+            caller: Caller(Arc::new(Nobody)),
+        }
+    }
+
     /// The arguments as a type of your own.
     ///
     /// # Errors
@@ -159,35 +170,50 @@ impl StepContext {
         T::deserialize(&self.args).map_err(|error| StepError::bad_input(format!("bad arguments: {error}")))
     }
 
+    /// What the run is for.
+    pub fn objective(&self) -> &str {
+        self.caller.0.objective()
+    }
+
+    /// The same text for every attempt of this step in this run: a server can use it to recognise a repetition.
+    pub fn idempotency_key(&self) -> String {
+        self.caller.0.idempotency_key()
+    }
+
     /// Adds to what the attempt has used.
     pub fn add_usage(&self, usage: Usage) {
-        self.attempt_state.add_usage(usage);
+        self.caller.0.add_usage(usage);
     }
 
     /// A guard that keeps the attempt from counting as over. Give it to work that a dropped future does not end, such
-    /// as a thread: the step's slot is then held until that work is really gone.
+    /// as a thread: the step's slot is then held until that work is really gone. The context itself is such a guard.
     pub fn hold(&self) -> Hold {
-        Hold(self.attempt_state.clone())
+        Hold(self.caller.clone())
     }
 }
 
 /// Keeps an attempt from counting as over until it is dropped.
 #[derive(Debug)]
-pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] AttemptState);
+pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] Caller);
 
 /// The outputs of the steps that a step depends on, by the ids the step knows them by.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Inputs(pub(crate) Vec<(StepId, Arc<Value>)>);
+pub struct Inputs(pub(crate) Vec<Input>);
 
 impl Inputs {
-    /// The output of `id`, null if it was skipped by condition or failed under `on_failure: continue`.
+    /// The output of `id`: null if its condition was false, or if it failed under `on_failure: continue`.
     pub fn get(&self, id: &str) -> Option<&Value> {
-        self.0.iter().find(|(step, _)| step == id).map(|(_, value)| &**value)
+        self.find(id).map(value_of)
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&StepId, &Value)> {
-        self.0.iter().map(|(id, value)| (id, &**value))
+    /// Why `id` failed, if it did and said `on_failure: continue`.
+    pub fn error(&self, id: &str) -> Option<&StepError> {
+        self.find(id)?.error.as_deref()
+    }
+
+    /// All outputs.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&StepId, &Value)> {
+        self.0.iter().map(|input| (&input.id, value_of(input)))
     }
 
     /// How many there are.
@@ -199,40 +225,62 @@ impl Inputs {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
 
-/// Names one step of one run for servers that recognise repetitions: `run/number`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdempotencyKey {
-    pub(crate) run: Arc<str>,
-    pub(crate) step: u32,
-}
-
-impl fmt::Display for IdempotencyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.run, self.step)
+    fn find(&self, id: &str) -> Option<&Input> {
+        self.0.iter().find(|input| input.id == *id)
     }
 }
 
-/// What the runner and a call share: usage so far, and whether the attempt is over.
-#[derive(Clone)]
-pub(crate) struct AttemptState(pub(crate) Arc<dyn AttemptObserver>);
+impl<I: Into<StepId>> FromIterator<(I, Value)> for Inputs {
+    fn from_iter<T: IntoIterator<Item = (I, Value)>>(outputs: T) -> Self {
+        let input = |(number, (id, value)): (u32, (I, Value))| Input {
+            id: id.into(),
+            number,
+            output: Some(Output::inline(value)),
+            error: None,
+        };
+        Self((0..).zip(outputs).map(input).collect())
+    }
+}
 
-/// The runner's side of [`AttemptState`].
-pub(crate) trait AttemptObserver: Send + Sync {
+/// The value of an input. Whoever calls a tool has fetched and gathered everything before.
+fn value_of(input: &Input) -> &Value {
+    match &input.output {
+        Some(Output::Inline(value)) => value,
+        _ => &Value::Null,
+    }
+}
+
+/// Whoever called the tool. The attempt is over when the last clone is gone.
+#[derive(Clone)]
+pub(crate) struct Caller(pub(crate) Arc<dyn Call>);
+
+/// The caller's side of a [`StepContext`].
+pub(crate) trait Call: Send + Sync {
+    fn objective(&self) -> &str;
+    fn idempotency_key(&self) -> String;
     fn add_usage(&self, usage: Usage);
 }
 
-impl AttemptState {
-    fn add_usage(&self, usage: Usage) {
-        self.0.add_usage(usage);
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller")
     }
 }
 
-impl fmt::Debug for AttemptState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AttemptState")
+/// The caller of a tool outside of any run.
+struct Nobody;
+
+impl Call for Nobody {
+    fn objective(&self) -> &str {
+        ""
     }
+
+    fn idempotency_key(&self) -> String {
+        String::new()
+    }
+
+    fn add_usage(&self, _: Usage) {}
 }
 
 /// Makes a [`Tool`] of an async closure.

@@ -8,6 +8,7 @@ mod plan;
 mod planner;
 mod policy;
 mod reference;
+pub mod report;
 mod scheduler;
 mod tool;
 

@@ -1,0 +1,313 @@
+//! A plan as a picture: its levels, its critical path, and its text for Mermaid, Graphviz and the terminal.
+//!
+//! Whatever a plan says ends up in these texts as inert labels: nodes are called `n0`, `n1`, ..., and every character
+//! that means something to Mermaid or Graphviz is escaped.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::dag::Dag;
+
+/// Mermaid refuses to draw more than 500 edges, with a message that does not say so.
+const MERMAID_EDGES: usize = 400;
+/// Every pair of this many blocks may be joined without passing [`MERMAID_EDGES`]: 28 * 27 / 2 = 378.
+const BLOCKS: usize = 28;
+/// What a step without an estimate is taken to last. The scheduler orders steps by the same number.
+const UNKNOWN_MS: u64 = 1_000;
+/// Longer labels are cut: a picture is not the place to read a prompt.
+const LABEL_CHARS: usize = 60;
+
+/// The picture of a checked plan.
+///
+/// ```
+/// use plandag::report::Graph;
+/// use plandag::{Dag, Plan, RunStart, Step};
+///
+/// let plan = Plan::from_iter([
+///     Step::described("draft", "Write it"),
+///     Step::described("review", "Read it").depends_on(["draft"]),
+/// ]);
+/// # let start = RunStart { default_tool: Some("model".into()), tools: vec![plandag::ToolSpec::new("model", "")],
+/// #     objective: String::new(), inputs: Default::default(), policy: Default::default() };
+/// let dag = Dag::check(&plan, &start).expect("a valid plan");
+/// let graph = Graph::new(&dag);
+/// assert_eq!(graph.levels(), [1, 1]);
+/// assert_eq!(graph.critical_path(), ["draft", "review"]);
+/// println!("{}", graph.to_text(80));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(super) nodes: Vec<Node>,
+    /// From a step to one that depends on it, by position in `nodes`; sorted, no pair twice.
+    pub(super) edges: Vec<(usize, usize)>,
+    /// The longest path by estimated time.
+    critical: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) label: String,
+    detail: String,
+    duration_ms: u64,
+    /// The longest way here from a step without dependencies, counted in steps.
+    pub(super) level: usize,
+}
+
+impl Graph {
+    /// The picture of `dag`.
+    pub fn new(dag: &Dag) -> Self {
+        let nodes = dag.steps.iter().map(|step| Node {
+            label: step.id.to_string(),
+            detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
+            duration_ms: step.estimate_ms.unwrap_or(UNKNOWN_MS),
+            level: 0,
+        });
+        let edges = dag.graph.raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
+        let order: Vec<usize> = dag.order.iter().map(|&index| index as usize).collect();
+        Self::from_parts(nodes.collect(), edges.collect(), &order)
+    }
+
+    /// `order` names every node after those it depends on.
+    fn from_parts(mut nodes: Vec<Node>, mut edges: Vec<(usize, usize)>, order: &[usize]) -> Self {
+        edges.sort_unstable();
+        edges.dedup();
+        let dependents = neighbours(nodes.len(), edges.iter().copied());
+        for &node in order {
+            for &dependent in &dependents[node] {
+                nodes[dependent].level = nodes[dependent].level.max(nodes[node].level + 1);
+            }
+        }
+        let critical = critical_path(&nodes, &dependents, order);
+        Self { nodes, edges, critical }
+    }
+
+    /// How many steps each level has. A step's level is the longest way to it, so steps of one level never wait for
+    /// each other. Levels are for looking at: a run starts a step when its own dependencies are done.
+    pub fn levels(&self) -> Vec<usize> {
+        let mut levels = Vec::new();
+        for node in &self.nodes {
+            if node.level >= levels.len() {
+                levels.resize(node.level + 1, 0);
+            }
+            levels[node.level] += 1;
+        }
+        levels
+    }
+
+    /// How many dependencies there are.
+    pub fn edge_count(&self) -> usize {
+        self.edges.len()
+    }
+
+    /// The ids of the steps on the longest path, in order. Steps without an estimate count as one second.
+    pub fn critical_path(&self) -> Vec<&str> {
+        self.critical.iter().map(|&node| self.nodes[node].label.as_str()).collect()
+    }
+
+    /// How long the steps on the longest path are estimated to last together.
+    pub fn critical_time(&self) -> Duration {
+        let durations = self.critical.iter().map(|&node| self.nodes[node].duration_ms);
+        Duration::from_millis(durations.fold(0, u64::saturating_add))
+    }
+
+    /// A Mermaid flowchart, the critical path in bold. Mermaid gives up at 500 edges, so a plan of more than 400 is
+    /// folded: first steps with the same neighbours into one node, then whole levels.
+    pub fn to_mermaid(&self) -> String {
+        let folded;
+        let graph = if self.edges.len() > MERMAID_EDGES {
+            folded = self.fold();
+            &folded
+        } else {
+            self
+        };
+        let levels = graph.levels();
+        let direction = if levels.iter().max() > Some(&levels.len()) { "LR" } else { "TD" };
+        let critical = Critical::of(graph);
+        let mut text = format!("flowchart {direction}\n");
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let (label, detail) = (mermaid_text(&node.label), mermaid_text(&node.detail));
+            let separator = if detail.is_empty() { "" } else { "<br/>" };
+            let class = if critical.nodes.contains(&index) { ":::critical" } else { "" };
+            let _ = writeln!(text, "    n{index}[\"{label}{separator}{detail}\"]{class}");
+        }
+        for &(from, to) in &graph.edges {
+            let arrow = if critical.edges.contains(&(from, to)) { "==>" } else { "-->" };
+            let _ = writeln!(text, "    n{from} {arrow} n{to}");
+        }
+        text.push_str("    classDef critical stroke-width:3px\n");
+        text
+    }
+
+    /// A Graphviz digraph, the critical path in bold. Never folded: Graphviz has no limit.
+    pub fn to_dot(&self) -> String {
+        let critical = Critical::of(self);
+        let mut text =
+            String::from("digraph plan {\n    rankdir=LR;\n    node [shape=box, fontname=\"sans-serif\"];\n");
+        for (index, node) in self.nodes.iter().enumerate() {
+            let (label, detail) = (dot_text(&node.label), dot_text(&node.detail));
+            let separator = if detail.is_empty() { "" } else { "\\n" };
+            let style = if critical.nodes.contains(&index) { ", style=bold" } else { "" };
+            let _ = writeln!(text, "    n{index} [label=\"{label}{separator}{detail}\"{style}];");
+        }
+        for &(from, to) in &self.edges {
+            let style = if critical.edges.contains(&(from, to)) { " [style=bold]" } else { "" };
+            let _ = writeln!(text, "    n{from} -> n{to}{style};");
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// A drawing for a terminal of `columns` columns, dependencies above their dependents. Levels that are too wide
+    /// end in `+12 more`; a plan whose lines would be too many to follow is listed level by level instead.
+    pub fn to_text(&self, columns: usize) -> String {
+        super::drawing::draw(self, columns)
+    }
+
+    /// The nodes of the critical path.
+    pub(super) fn critical_nodes(&self) -> BTreeSet<usize> {
+        self.critical.iter().copied().collect()
+    }
+
+    /// A smaller graph that means the same from afar, of at most [`MERMAID_EDGES`] edges.
+    fn fold(&self) -> Self {
+        let dependents = neighbours(self.nodes.len(), self.edges.iter().copied());
+        let dependencies = neighbours(self.nodes.len(), self.edges.iter().map(|&(from, to)| (to, from)));
+        let mut group_of = HashMap::new();
+        let twins: Vec<usize> = (0..self.nodes.len())
+            .map(|node| {
+                let next = group_of.len();
+                *group_of.entry((&dependencies[node], &dependents[node])).or_insert(next)
+            })
+            .collect();
+        let folded = self.grouped(&twins, |nodes| match nodes {
+            [only] => (only.label.clone(), only.detail.clone()),
+            [first, rest @ ..] => (first.label.clone(), format!("+{} more like it", rest.len())),
+            [] => unreachable!("a group has a node"),
+        });
+        if folded.edges.len() <= MERMAID_EDGES {
+            return folded;
+        }
+        let levels = self.levels().len();
+        let per_block = levels.div_ceil(BLOCKS);
+        let blocks: Vec<usize> = self.nodes.iter().map(|node| node.level / per_block).collect();
+        self.grouped(&blocks, |nodes| {
+            let first = nodes.iter().map(|node| node.level).min().unwrap_or_default() + 1;
+            let last = nodes.iter().map(|node| node.level).max().unwrap_or_default() + 1;
+            let label = if first == last { format!("level {first}") } else { format!("levels {first} to {last}") };
+            (label, format!("{} steps", nodes.len()))
+        })
+    }
+
+    /// The graph of groups: `group_of[node]` is a number below the number of groups, and no group is empty.
+    fn grouped(&self, group_of: &[usize], label: impl Fn(&[&Node]) -> (String, String)) -> Self {
+        let mut groups: Vec<Vec<&Node>> = Vec::new();
+        for (node, &group) in self.nodes.iter().zip(group_of) {
+            if group >= groups.len() {
+                groups.resize(group + 1, Vec::new());
+            }
+            groups[group].push(node);
+        }
+        let nodes = groups
+            .iter()
+            .map(|members| {
+                let (label, detail) = label(members);
+                Node {
+                    label,
+                    detail,
+                    duration_ms: members.iter().map(|node| node.duration_ms).max().unwrap_or_default(),
+                    level: members.iter().map(|node| node.level).min().unwrap_or_default(),
+                }
+            })
+            .collect();
+        let edges: BTreeSet<(usize, usize)> = self
+            .edges
+            .iter()
+            .map(|&(from, to)| (group_of[from], group_of[to]))
+            .filter(|(from, to)| from != to)
+            .collect();
+        let mut critical: Vec<usize> = self.critical.iter().map(|&node| group_of[node]).collect();
+        critical.dedup();
+        Self { nodes, edges: edges.into_iter().collect(), critical }
+    }
+}
+
+/// What is drawn in bold.
+struct Critical {
+    nodes: BTreeSet<usize>,
+    edges: BTreeSet<(usize, usize)>,
+}
+
+impl Critical {
+    fn of(graph: &Graph) -> Self {
+        let edges = graph.critical.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        Self { nodes: graph.critical_nodes(), edges }
+    }
+}
+
+/// The neighbours of every node, in ascending order if the pairs are.
+pub(super) fn neighbours(nodes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Vec<Vec<usize>> {
+    let mut lists = vec![Vec::new(); nodes];
+    for (from, to) in pairs {
+        lists[from].push(to);
+    }
+    lists
+}
+
+/// The nodes of the longest path; among equals the one that comes first in the plan.
+fn critical_path(nodes: &[Node], dependents: &[Vec<usize>], order: &[usize]) -> Vec<usize> {
+    let mut rest = vec![0_u64; nodes.len()];
+    let mut next = vec![None; nodes.len()];
+    for &node in order.iter().rev() {
+        let longest = dependents[node].iter().copied().max_by_key(|&to| (rest[to], std::cmp::Reverse(to)));
+        next[node] = longest;
+        rest[node] = nodes[node].duration_ms.saturating_add(longest.map_or(0, |to| rest[to]));
+    }
+    let start = (0..nodes.len()).max_by_key(|&node| (rest[node], std::cmp::Reverse(node)));
+    std::iter::successors(start, |&node| next[node]).collect()
+}
+
+/// The first [`LABEL_CHARS`] characters, on one line.
+fn label_chars(text: &str) -> impl Iterator<Item = char> {
+    let cut = text.chars().nth(LABEL_CHARS).is_some();
+    let kept = if cut { LABEL_CHARS - 1 } else { LABEL_CHARS };
+    text.chars().take(kept).map(|c| if c.is_control() { ' ' } else { c }).chain(cut.then_some('…'))
+}
+
+/// Text for a quoted Mermaid label. Everything that is not a letter, a digit or harmless punctuation becomes an entity
+/// code, so nothing can end the label, start Markdown (a list is enough to break a chart) or name an HTML element.
+fn mermaid_text(text: &str) -> String {
+    let mut escaped = String::new();
+    let mut inside_word = false;
+    for c in label_chars(text) {
+        let inert =
+            c.is_alphanumeric() || matches!(c, ' ' | ',' | '/' | '…') || (inside_word && matches!(c, '-' | '_'));
+        inside_word = c.is_alphanumeric();
+        if inert {
+            escaped.push(c);
+        } else {
+            let _ = write!(escaped, "#{};", u32::from(c));
+        }
+    }
+    escaped
+}
+
+/// Text for a quoted Graphviz label. Characters that could turn text around on a terminal become entities.
+fn dot_text(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in label_chars(text) {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            '&' => escaped.push_str("&amp;"),
+            '…' => escaped.push(c),
+            _ if c.is_ascii() || c.is_alphanumeric() => escaped.push(c),
+            _ => {
+                let _ = write!(escaped, "&#{};", u32::from(c));
+            }
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -10,6 +10,7 @@ mod policy;
 mod reference;
 pub mod report;
 mod scheduler;
+mod suggest;
 mod tool;
 
 pub use dag::Dag;

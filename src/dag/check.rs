@@ -1,0 +1,296 @@
+//! Everything that can be wrong with a list of steps, found in one pass each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use indexmap::{IndexMap, IndexSet};
+
+use super::Dag;
+use super::order::{build_graph, cycles, plan_order};
+use crate::error::PlanError;
+use crate::event::RunStart;
+use crate::plan::{Step, StepId};
+use crate::reference::{INPUTS, each_reference};
+use crate::suggest::closest;
+
+/// How many problems of one plan are listed; the rest is only counted.
+const LISTED_PROBLEMS: usize = 100;
+
+/// How many names are compared in search of suggestions, over all problems of a plan.
+const COMPARED_NAMES: usize = 100_000;
+
+/// The most nodes and edges petgraph can count, which keeps the last number for itself.
+pub(crate) const MAX_INDEX: u32 = u32::MAX - 1;
+
+/// What a list of steps is checked against.
+pub(crate) struct Rules<'a> {
+    /// The run whose tools, inputs, pools and limits apply; without one, only the shape of the plan is checked.
+    pub(crate) start: Option<&'a RunStart>,
+    /// Whether an id that is not in the list may be depended on and may be the answer.
+    pub(crate) external: &'a dyn Fn(&StepId) -> bool,
+    /// The most steps the list may have.
+    pub(crate) max_steps: u32,
+}
+
+/// Checks a list of steps. `pools` are those of the plan; the run's own win.
+///
+/// # Errors
+///
+/// Everything that is wrong with the list, except that one over a limit is not looked into.
+pub(crate) fn check_with(
+    steps: &[Arc<Step>],
+    answer: Option<&StepId>,
+    pools: &BTreeMap<String, u32>,
+    rules: &Rules<'_>,
+) -> Result<Dag, Vec<PlanError>> {
+    if steps.is_empty() {
+        return Err(vec![PlanError::Empty]);
+    }
+    within("steps", steps.len(), rules.max_steps.min(MAX_INDEX))?;
+    let max_edges = rules.start.map_or(MAX_INDEX, |start| start.policy.limits.edges).min(MAX_INDEX);
+    let declared = steps.iter().map(|step| step.depends_on.len()).sum();
+    within("dependencies", declared, max_edges)?;
+
+    let mut problems = Problems::default();
+    let ids = index_ids(steps, &mut problems);
+    let edges = find_edges(steps, &ids, rules, max_edges, &mut problems)?;
+    let tools = rules.start.map(|start| find_tools(steps, start, &mut problems)).unwrap_or_default();
+    check_pools(steps, pools, rules.start, &mut problems);
+    if let Some(answer) = answer
+        && !ids.contains_key(answer.as_str())
+        && !(rules.external)(answer)
+    {
+        problems.push(|names| PlanError::UnknownAnswer {
+            answer: answer.clone(),
+            suggestion: names.closest(answer.as_str(), ids.keys().copied()).map(StepId::from),
+        });
+    }
+
+    let Edges { flat, starts, external, in_plan_order } = edges;
+    let graph = build_graph(steps.len(), &flat, &starts);
+    let order = if in_plan_order {
+        (0..steps.len() as u32).collect()
+    } else if let Some(order) = plan_order(&graph) {
+        order
+    } else {
+        for path in cycles(&graph) {
+            let path = path.into_iter().map(|node| steps[node.index()].id.clone()).collect();
+            problems.push(|_| PlanError::Cycle { path });
+        }
+        Vec::new()
+    };
+    problems.none()?;
+    Ok(Dag { steps: steps.to_vec(), graph, order, flat, starts, external, tools })
+}
+
+/// The problems found so far.
+#[derive(Default)]
+struct Problems {
+    listed: Vec<PlanError>,
+    /// How many there are beyond the listed ones.
+    more: usize,
+    names: Names,
+}
+
+impl Problems {
+    /// Adds a problem, which is made only if it is listed.
+    fn push(&mut self, problem: impl FnOnce(&mut Names) -> PlanError) {
+        if self.listed.len() < LISTED_PROBLEMS {
+            self.listed.push(problem(&mut self.names));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn none(mut self) -> Result<(), Vec<PlanError>> {
+        if self.listed.is_empty() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            self.listed.push(PlanError::Malformed { message: format!("and {} more problems", self.more) });
+        }
+        Err(self.listed)
+    }
+}
+
+/// Finds suggestions, but no longer than is bearable: a hostile plan has many steps and many unknown names.
+struct Names {
+    left: usize,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { left: COMPARED_NAMES }
+    }
+}
+
+impl Names {
+    fn closest<'a>(&mut self, name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let left = &mut self.left;
+        closest(
+            name,
+            candidates.take_while(|_| {
+                let go_on = *left > 0;
+                *left = left.saturating_sub(1);
+                go_on
+            }),
+        )
+    }
+}
+
+fn within(what: &str, count: usize, limit: u32) -> Result<(), Vec<PlanError>> {
+    if count <= limit as usize {
+        return Ok(());
+    }
+    Err(vec![PlanError::TooLarge { what: what.to_owned(), count: count as u64, limit: limit.into() }])
+}
+
+fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> IndexMap<&'a str, u32> {
+    let mut ids = IndexMap::with_capacity(steps.len());
+    let mut doubled = IndexSet::new();
+    for (index, step) in (0..).zip(steps) {
+        if !step.id.is_valid() {
+            problems.push(|_| PlanError::InvalidId { id: step.id.as_str().chars().take(80).collect() });
+        }
+        if *ids.entry(step.id.as_str()).or_insert(index) != index && doubled.insert(step.id.as_str()) {
+            problems.push(|_| PlanError::DuplicateId { id: step.id.clone() });
+        }
+    }
+    ids
+}
+
+/// The edges of a plan, as [`Dag`] keeps them.
+struct Edges {
+    flat: Vec<u32>,
+    starts: Vec<u32>,
+    external: Vec<StepId>,
+    /// Whether every dependency comes before its dependents in the plan.
+    in_plan_order: bool,
+}
+
+fn find_edges(
+    steps: &[Arc<Step>],
+    ids: &IndexMap<&str, u32>,
+    rules: &Rules<'_>,
+    max_edges: u32,
+    problems: &mut Problems,
+) -> Result<Edges, Vec<PlanError>> {
+    let declared = steps.iter().map(|step| step.depends_on.len()).sum();
+    let mut edges = Edges {
+        flat: Vec::with_capacity(declared),
+        starts: Vec::with_capacity(steps.len() + 1),
+        external: Vec::new(),
+        in_plan_order: true,
+    };
+    edges.starts.push(0);
+    let mut external = IndexSet::new();
+    // Which step had each dependency last, to leave out doubles without comparing a step's dependencies pairwise.
+    let mut last_dependent = vec![u32::MAX; steps.len()];
+    for (index, step) in (0_u32..).zip(steps) {
+        let mut unknown = IndexSet::new();
+        let mut depend = |id: &str| {
+            let dependency = if let Some(&known) = ids.get(id) {
+                known
+            } else if let Some(known) = external.get_index_of(id) {
+                (steps.len() + known) as u32
+            } else if (rules.external)(&StepId::from(id)) {
+                external.insert(StepId::from(id));
+                last_dependent.push(u32::MAX);
+                (steps.len() + external.len() - 1) as u32
+            } else {
+                unknown.insert(StepId::from(id));
+                return;
+            };
+            if std::mem::replace(&mut last_dependent[dependency as usize], index) != index {
+                edges.in_plan_order &= dependency < index || dependency as usize >= steps.len();
+                edges.flat.push(dependency);
+            }
+        };
+        for id in &step.depends_on {
+            depend(id.as_str());
+        }
+        let mut inputs = IndexSet::new();
+        let scanned = each_reference(step, |reference| {
+            if reference.id == INPUTS {
+                inputs.extend(reference.input());
+            } else {
+                depend(reference.id);
+            }
+        });
+        edges.starts.push(edges.flat.len() as u32);
+
+        for dependency in unknown {
+            problems.push(|names| PlanError::UnknownDependency {
+                step: step.id.clone(),
+                suggestion: names.closest(dependency.as_str(), ids.keys().copied()).map(StepId::from),
+                dependency,
+            });
+        }
+        if let Err(message) = scanned {
+            problems.push(|_| PlanError::BadReference { step: step.id.clone(), message });
+        }
+        if let Some(start) = rules.start {
+            for input in inputs.into_iter().filter(|&input| !start.inputs.contains_key(input)) {
+                problems.push(|names| PlanError::UnknownInput {
+                    step: step.id.clone(),
+                    input: input.to_owned(),
+                    suggestion: names.closest(input, start.inputs.keys().map(String::as_str)).map(str::to_owned),
+                });
+            }
+        }
+        within("dependencies", edges.flat.len(), max_edges)?;
+    }
+    edges.external = external.into_iter().collect();
+    Ok(edges)
+}
+
+/// Finds the tool of each step.
+fn find_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) -> Vec<u16> {
+    let indexes: IndexMap<&str, u16> =
+        (0..=u16::MAX).zip(&start.tools).map(|(index, tool)| (tool.name.as_str(), index)).collect();
+    let default = start.default_tool.as_deref().and_then(|tool| indexes.get(tool).copied());
+    let mut tools = Vec::with_capacity(steps.len());
+    for step in steps {
+        match step.tool.as_deref() {
+            Some(tool) => match indexes.get(tool) {
+                Some(&index) => tools.push(index),
+                None => problems.push(|names| PlanError::UnknownTool {
+                    step: step.id.clone(),
+                    tool: tool.to_owned(),
+                    suggestion: names.closest(tool, indexes.keys().copied()).map(str::to_owned),
+                }),
+            },
+            None => match default {
+                Some(index) => tools.push(index),
+                None => problems.push(|_| PlanError::NoExecutor { step: step.id.clone() }),
+            },
+        }
+    }
+    tools
+}
+
+/// Checks that each step fits into the pools it takes from.
+fn check_pools(steps: &[Arc<Step>], pools: &BTreeMap<String, u32>, start: Option<&RunStart>, problems: &mut Problems) {
+    let run_pools = start.map(|start| &start.policy.pools);
+    if pools.is_empty() && run_pools.is_none_or(BTreeMap::is_empty) {
+        return;
+    }
+    let size = |pool: &str| run_pools.and_then(|run_pools| run_pools.get(pool)).or_else(|| pools.get(pool)).copied();
+    for step in steps {
+        let mut check = |pool: &str, weight| {
+            if let Some(size) = size(pool)
+                && size < weight
+            {
+                problems.push(|_| PlanError::OverPool { step: step.id.clone(), pool: pool.to_owned(), weight, size });
+            }
+        };
+        if step.uses.is_empty() {
+            let default = start.and_then(|start| start.default_tool.as_deref());
+            if let Some(tool) = step.tool.as_deref().or(default) {
+                check(tool, 1);
+            }
+        } else {
+            step.uses.iter().for_each(|(pool, &weight)| check(pool, weight));
+        }
+    }
+}

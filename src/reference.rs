@@ -1,1 +1,0 @@
-//! `${step.path}`: found, checked and filled.

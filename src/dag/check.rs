@@ -24,15 +24,17 @@ pub(crate) const MAX_INDEX: u32 = u32::MAX - 1;
 
 /// What a list of steps is checked against.
 pub(crate) struct Rules<'a> {
-    /// The run whose tools, inputs, pools and limits apply; without one, only the shape of the plan is checked.
+    /// The run whose tools and inputs apply; without one, neither is checked.
     pub(crate) start: Option<&'a RunStart>,
     /// Whether an id that is not in the list may be depended on and may be the answer.
     pub(crate) external: &'a dyn Fn(&StepId) -> bool,
     /// The most steps the list may have.
     pub(crate) max_steps: u32,
+    /// The most dependencies the list may have.
+    pub(crate) max_edges: u32,
 }
 
-/// Checks a list of steps. `pools` are those of the plan; the run's own win.
+/// Checks a list of steps. `pools` are the sizes that apply; a pool that is not among them is unlimited.
 ///
 /// # Errors
 ///
@@ -47,7 +49,7 @@ pub(crate) fn check_with(
         return Err(vec![PlanError::Empty]);
     }
     within("steps", steps.len(), rules.max_steps.min(MAX_INDEX))?;
-    let max_edges = rules.start.map_or(MAX_INDEX, |start| start.policy.limits.edges).min(MAX_INDEX);
+    let max_edges = rules.max_edges.min(MAX_INDEX);
     let declared = steps.iter().map(|step| step.depends_on.len()).sum();
     within("dependencies", declared, max_edges)?;
 
@@ -271,14 +273,12 @@ fn find_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) ->
 
 /// Checks that each step fits into the pools it takes from.
 fn check_pools(steps: &[Arc<Step>], pools: &BTreeMap<String, u32>, start: Option<&RunStart>, problems: &mut Problems) {
-    let run_pools = start.map(|start| &start.policy.pools);
-    if pools.is_empty() && run_pools.is_none_or(BTreeMap::is_empty) {
+    if pools.is_empty() {
         return;
     }
-    let size = |pool: &str| run_pools.and_then(|run_pools| run_pools.get(pool)).or_else(|| pools.get(pool)).copied();
     for step in steps {
         let mut check = |pool: &str, weight| {
-            if let Some(size) = size(pool)
+            if let Some(&size) = pools.get(pool)
                 && size < weight
             {
                 problems.push(|_| PlanError::OverPool { step: step.id.clone(), pool: pool.to_owned(), weight, size });

@@ -64,8 +64,16 @@ impl Dag {
     ///
     /// Everything that is wrong with the plan, except that one over a limit is not looked into.
     pub fn check(plan: &Plan, start: &RunStart) -> Result<Self, Vec<PlanError>> {
-        let rules = Rules { start: Some(start), external: &|_| false, max_steps: start.policy.limits.steps };
-        check_with(&plan.steps, plan.answer.as_ref(), &plan.pools, &rules)
+        let policy = &start.policy;
+        let mut pools = plan.pools.clone();
+        pools.extend(policy.pools.iter().map(|(name, &size)| (name.clone(), size)));
+        let rules = Rules {
+            start: Some(start),
+            external: &|_| false,
+            max_steps: policy.limits.steps,
+            max_edges: policy.limits.edges,
+        };
+        check_with(&plan.steps, plan.answer.as_ref(), &pools, &rules)
     }
 
     /// Checks the shape of a plan only, against no run: any tool, input and size will do.
@@ -74,7 +82,7 @@ impl Dag {
     ///
     /// Everything that is wrong with the plan's ids, dependencies, references and pools.
     pub fn of(plan: &Plan) -> Result<Self, Vec<PlanError>> {
-        let rules = Rules { start: None, external: &|_| false, max_steps: MAX_INDEX };
+        let rules = Rules { start: None, external: &|_| false, max_steps: MAX_INDEX, max_edges: MAX_INDEX };
         check_with(&plan.steps, plan.answer.as_ref(), &plan.pools, &rules)
     }
 

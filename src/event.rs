@@ -363,7 +363,7 @@ pub enum RunEventKind {
     /// The run stopped. It can be resumed.
     RunStopped { why: StopReason },
     /// The run is over.
-    RunFinished { outcome: RunOutcome },
+    RunFinished { outcome: RunOutcome, usage: Usage },
     /// The planner was asked.
     PlanRequested { request: RequestNumber, revision: u32, reason: PlanReason, reported: Vec<StepNumber> },
     /// Its answer is the plan from now on.

@@ -1,18 +1,95 @@
-//! The scheduler core.
+//! The state machine that runs a plan: it decides, others do.
+//!
+//! [`Scheduler::on_event`] is told what happened and answers with a [`Transition`]: the changes of state, as
+//! [`RunEvent`]s, and the [`Command`]s for the driver. There is no clock, task, lock or randomness in here, and all
+//! state is changed by one private function, `apply`, which looks at nothing but a `RunEvent`. So a history read
+//! back from a journal rebuilds the very same state ([`Scheduler::replay`]), and a resumed run goes through the same
+//! code as one that was never interrupted.
+//!
+//! Every edge of the graph runs from a lower step number to a higher one: a revision never changes the edges of a
+//! step that stays. So ascending number order is a topological order, the graph cannot have a cycle, and nothing in
+//! here recurses.
 
+mod apply;
+mod attempt;
+mod expand;
+mod graft;
+mod outcome;
+mod ready;
+mod replan;
+mod replay;
+mod snapshot;
+mod state;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use crate::error::JournalError;
+use indexmap::IndexMap;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+use crate::error::StepError;
 use crate::event::{
-    AttemptNumber, Event, Output, RunEvent, RunStart, SkipReason, StepNumber, Timestamp, Transition, Usage,
+    AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart, SkipReason,
+    StepNumber, StopReason, Timestamp, Transition, Usage,
 };
 use crate::plan::{Step, StepId};
+use crate::policy::Policy;
 
-/// The state machine that runs a plan. It has no clock, no tasks and no IO: a driver feeds it [`Event`]s and carries
-/// out the [`Command`](crate::Command)s of each [`Transition`].
+use state::{Aborting, Counts, Gates, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
+
+/// Runs one plan through all its revisions.
+///
+/// A driver creates it with [`new`](Self::new), sends [`Event::Begin`], and from then on writes down, tells and does
+/// what each [`Transition`] says, in that order. It answers every [`Command::Launch`] and every [`Command::Abort`]
+/// with exactly one [`Event::AttemptReturned`], once the tool is really gone. Late, doubled and stale answers harm
+/// nobody.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     start: Arc<RunStart>,
+    policy: Arc<Policy>,
+    tools: Tools,
+    phase: Phase,
+    outcome: Option<Arc<RunOutcome>>,
+    stop: Option<StopReason>,
+    /// When running attempts are ended after a cancellation.
+    grace: Option<Timestamp>,
+    /// The next event's number, and the last event's instant.
+    seq: u64,
+    at: Timestamp,
+
+    /// An edge runs from a dependency to its dependent; a node's index is the step's number.
+    graph: DiGraph<(), (), u32>,
+    nodes: Vec<Node>,
+    grafts: Vec<Arc<Graft>>,
+    names: IndexMap<StepId, Name>,
+    root: Scope,
+    /// Expansions by the number of the expanded step.
+    scopes: BTreeMap<StepNumber, Scope>,
+    drafts: Vec<StepNumber>,
+    counts: Counts,
+
+    /// The step of every attempt.
+    attempts: Vec<StepNumber>,
+    aborting: Aborting,
+    pools: Pools,
+    shapes: Vec<Shape>,
+    gates: Gates,
+    backoffs: BinaryHeap<Reverse<(Timestamp, StepNumber)>>,
+
+    requests: u32,
+    revision: u32,
+    replans: u32,
+    pending: Option<Request>,
+    /// A request whose answer was rejected, and that is to be made again.
+    again: Option<Request>,
+    reviewed: bool,
+    usage: Usage,
+
+    /// The driver's clock and the armed timer: the only fields that `apply` does not own. Neither is part of the
+    /// state; a lost timer is found again on the next event.
+    now: Timestamp,
+    armed: Option<Timestamp>,
 }
 
 /// Where a run is.
@@ -57,6 +134,7 @@ pub enum StepState {
 
 /// A step of a run, as it is now.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct StepView<'a> {
     /// Its number.
     pub number: StepNumber,
@@ -64,6 +142,8 @@ pub struct StepView<'a> {
     pub id: &'a StepId,
     /// Its definition.
     pub definition: &'a Arc<Step>,
+    /// The name of its tool.
+    pub tool: &'a str,
     /// Its state.
     pub state: StepState,
     /// The step whose expansion it is part of.
@@ -76,22 +156,141 @@ pub struct StepView<'a> {
     pub tries: u32,
     /// Its output.
     pub output: Option<&'a Output>,
+    /// The error of its last try, or its last word.
+    pub error: Option<&'a Arc<StepError>>,
 }
 
 impl Scheduler {
     /// A run that has not begun.
     pub fn new(start: Arc<RunStart>) -> Self {
-        Self { start }
+        Self {
+            policy: Arc::new(start.policy.clone()),
+            tools: Tools::new(&start),
+            pools: state::policy_pools(&start.policy),
+            start,
+            phase: Phase::New,
+            outcome: None,
+            stop: None,
+            grace: None,
+            seq: 0,
+            at: Timestamp::ZERO,
+            graph: DiGraph::default(),
+            nodes: Vec::new(),
+            grafts: Vec::new(),
+            names: IndexMap::new(),
+            root: Scope::default(),
+            scopes: BTreeMap::new(),
+            drafts: Vec::new(),
+            counts: Counts::default(),
+            attempts: Vec::new(),
+            aborting: Aborting::new(),
+            shapes: vec![Shape::default()],
+            gates: Gates::new(),
+            backoffs: BinaryHeap::new(),
+            requests: 0,
+            revision: 0,
+            replans: 0,
+            pending: None,
+            again: None,
+            reviewed: false,
+            usage: Usage::default(),
+            now: Timestamp::ZERO,
+            armed: None,
+        }
     }
 
-    /// Decides what `event` leads to. `now` is the run's own clock, which never goes back.
-    pub fn on_event(&mut self, _event: Event, _now: Timestamp) -> Transition {
-        unimplemented!()
+    /// Decides what `event` leads to. `now` is the run's own clock; an earlier instant than the last counts as that.
+    pub fn on_event(&mut self, event: Event, now: Timestamp) -> Transition {
+        let mut transition = Transition::default();
+        self.on_event_into(event, now, &mut transition);
+        transition
     }
 
-    /// Rebuilds a run from its history.
-    pub fn replay(_history: &[RunEvent]) -> Result<Self, JournalError> {
-        unimplemented!()
+    /// As [`on_event`](Self::on_event), adding to a transition that the driver uses again and again.
+    pub fn on_event_into(&mut self, event: Event, now: Timestamp, transition: &mut Transition) {
+        self.now = self.now.max(now);
+        match (self.phase, event) {
+            (Phase::Finished, _) => return,
+            (Phase::New, Event::Begin | Event::Resumed { .. }) => self.begin(transition),
+            (Phase::New, _) => return,
+            (_, Event::Begin | Event::Woke) => {}
+            (_, Event::Resumed { policy }) => self.resume(policy, transition),
+            (_, Event::CancelRequested { at_once }) => self.cancel(at_once, transition),
+            (_, Event::Decided { step, decision }) => self.decided(step, decision, transition),
+            // What was running when the run stopped is treated as interrupted, whatever it still says.
+            (Phase::Stopped, _) => return,
+            (_, Event::PlanStep { request, step }) => self.plan_step(request, &step, transition),
+            (_, Event::PlanReturned { request, reply, usage }) => self.plan_returned(request, reply, usage, transition),
+            (_, Event::AttemptReturned { attempt, result, usage, draw }) => {
+                self.attempt_returned(attempt, result, usage, draw, transition);
+            }
+        }
+        self.proceed(transition);
+    }
+
+    fn begin(&mut self, transition: &mut Transition) {
+        self.emit(RunEventKind::RunStarted { start: Arc::clone(&self.start) }, transition);
+        self.ask(PlanReason::First, Vec::new(), transition);
+    }
+
+    /// Everything that follows from the state alone, whatever the event was.
+    fn proceed(&mut self, transition: &mut Transition) {
+        self.check_deadline(transition);
+        if matches!(self.phase, Phase::Running | Phase::Stopping) {
+            self.end_backoffs(transition);
+        }
+        if self.phase == Phase::Running {
+            self.ask_about_failures(transition);
+            self.launch_ready(transition);
+        }
+        if self.phase == Phase::Running && !self.moves() {
+            self.come_to_rest(transition);
+        }
+        if self.phase == Phase::Stopping {
+            let grace_over = self.grace.is_some_and(|grace| grace <= self.now);
+            if grace_over || (self.counts.running == 0 && self.aborting.is_empty()) {
+                self.stop_now(self.stop.unwrap_or(StopReason::Cancelled), transition);
+            }
+        }
+        self.arm(transition);
+    }
+
+    /// Records a change of state and makes it.
+    fn emit(&mut self, kind: RunEventKind, transition: &mut Transition) {
+        let event = RunEvent { seq: self.seq, at: self.now, kind };
+        self.apply(&event);
+        transition.events.push(event);
+    }
+
+    /// Asks the driver to wake the run when the next thing is due.
+    fn arm(&mut self, transition: &mut Transition) {
+        if !matches!(self.phase, Phase::Running | Phase::Stopping) {
+            return;
+        }
+        let backoff = self.backoffs.peek().map(|Reverse((until, _))| *until);
+        let gate = self.gates.values().copied().filter(|until| *until > self.now).min();
+        let next = [backoff, gate, self.grace, self.deadline()].into_iter().flatten().min();
+        if let Some(next) = next.filter(|next| Some(*next) != self.armed) {
+            transition.commands.push(Command::WakeAt(next));
+            self.armed = Some(next);
+        }
+    }
+
+    /// Whether the run goes on by itself. Aborted attempts count until they are really gone.
+    fn moves(&self) -> bool {
+        self.counts.running + self.counts.ready + self.counts.backoff > 0 || !self.aborting.is_empty()
+    }
+
+    fn node(&self, number: StepNumber) -> &Node {
+        &self.nodes[number as usize]
+    }
+
+    fn scope(&self, parent: StepNumber) -> Option<&Scope> {
+        if parent == NONE { Some(&self.root) } else { self.scopes.get(&parent) }
+    }
+
+    fn tool_name(&self, tool: u16) -> &str {
+        self.start.tools.get(usize::from(tool)).map_or("", |tool| &tool.name)
     }
 
     /// What the run was started with.
@@ -99,43 +298,96 @@ impl Scheduler {
         &self.start
     }
 
+    /// How the run is carried out now: the policy it was started with, or the last one it was resumed with.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Where the run is.
     pub fn phase(&self) -> Phase {
-        unimplemented!()
+        self.phase
     }
 
-    /// How many steps there have been: numbers run from 0 to this.
-    pub fn step_count(&self) -> u32 {
-        unimplemented!()
+    /// How the run ended, once it has.
+    pub fn outcome(&self) -> Option<&RunOutcome> {
+        self.outcome.as_deref()
     }
 
-    /// A step by number.
-    pub fn step(&self, _number: StepNumber) -> Option<StepView<'_>> {
-        unimplemented!()
+    /// Why the run stopped or is about to.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.stop
     }
 
-    /// The numbers a step depends on, in the order of [`Dag::dependencies`](crate::Dag::dependencies).
-    pub fn dependencies(&self, _number: StepNumber) -> &[StepNumber] {
-        unimplemented!()
+    /// How many plans were accepted.
+    pub fn revision(&self) -> u32 {
+        self.revision
     }
 
-    /// The step that an id stands for now.
-    pub fn current(&self, _id: &str) -> Option<StepNumber> {
-        unimplemented!()
+    /// How often a revision was asked for after failures or for a review.
+    pub fn replans(&self) -> u32 {
+        self.replans
     }
 
-    /// The output of a step that succeeded.
-    pub fn output(&self, _number: StepNumber) -> Option<&Output> {
-        unimplemented!()
+    /// How many attempts were started.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.len() as u32
     }
 
     /// What the run has used so far.
     pub fn usage(&self) -> Usage {
-        unimplemented!()
+        self.usage
     }
 
-    /// The whole state as comparable data. `replay(history).snapshot() == live.snapshot()` at every prefix.
-    pub fn snapshot(&self) -> serde_json::Value {
-        unimplemented!()
+    /// How many steps there have been: numbers run from 0 to this.
+    pub fn step_count(&self) -> u32 {
+        self.nodes.len() as u32
+    }
+
+    /// A step by number.
+    pub fn step(&self, number: StepNumber) -> Option<StepView<'_>> {
+        let node = self.nodes.get(number as usize)?;
+        Some(StepView {
+            number,
+            id: node.id(),
+            definition: &node.definition,
+            tool: self.tool_name(node.tool),
+            state: node.state,
+            parent: Some(node.parent).filter(|parent| *parent != NONE),
+            member: node.member,
+            draft: node.draft,
+            tries: node.tries,
+            output: node.output.as_ref(),
+            error: node.error.as_ref(),
+        })
+    }
+
+    /// The numbers a step depends on, in the order of [`Dag::dependencies`](crate::Dag::dependencies).
+    ///
+    /// # Panics
+    ///
+    /// If there is no such step.
+    pub fn dependencies(&self, number: StepNumber) -> &[StepNumber] {
+        let graft = &self.grafts[self.node(number).graft as usize];
+        &graft.added[(number - graft.first) as usize].dependencies
+    }
+
+    /// The numbers of the steps that depend on a step.
+    pub fn dependents(&self, number: StepNumber) -> impl Iterator<Item = StepNumber> {
+        self.graph.neighbors(NodeIndex::new(number as usize)).map(|index| index.index() as u32)
+    }
+
+    /// The step that an id stands for now.
+    pub fn current(&self, id: &str) -> Option<StepNumber> {
+        self.names.get(id).map(|name| name.current).filter(|number| *number != NONE)
+    }
+
+    /// The output of a step that succeeded.
+    pub fn output(&self, number: StepNumber) -> Option<&Output> {
+        self.nodes.get(number as usize)?.output.as_ref()
+    }
+
+    /// The members of the plan as it stands, in ascending order of number.
+    pub fn members(&self) -> impl Iterator<Item = StepView<'_>> {
+        self.root.members.iter().filter_map(|number| self.step(*number)).filter(|step| step.member)
     }
 }

@@ -1,0 +1,542 @@
+//! The only code that changes a run's state. It looks at nothing but a [`RunEvent`], so that live and replayed runs
+//! cannot differ.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use petgraph::Direction;
+use petgraph::graph::NodeIndex;
+
+use crate::error::{StepError, StepErrorKind};
+use crate::event::{
+    AnswerFrom, AttemptNumber, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunOutcome,
+    SkipReason, StepNumber, StopReason,
+};
+use crate::plan::StepId;
+use crate::policy::Policy;
+use crate::tool::Effect;
+
+use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
+use super::{Phase, Scheduler, StepState};
+
+/// What a step is expected to take if nobody says, in milliseconds: all the same, so that hops are counted.
+const USUAL_MS: u64 = 1_000;
+
+impl Scheduler {
+    /// Makes the change that an event records.
+    pub(super) fn apply(&mut self, event: &RunEvent) {
+        self.seq = event.seq + 1;
+        self.at = event.at;
+        self.now = event.at;
+        match &event.kind {
+            RunEventKind::RunStarted { .. } => self.phase = Phase::Running,
+            RunEventKind::RunResumed { policy } => self.apply_resumed(policy.as_ref()),
+            RunEventKind::StopRequested { why } => {
+                self.phase = Phase::Stopping;
+                self.stop = Some(*why);
+                self.grace = (*why == StopReason::Cancelled).then(|| self.at.plus_millis(self.policy.grace_ms));
+            }
+            RunEventKind::RunStopped { why } => {
+                self.phase = Phase::Stopped;
+                self.stop = Some(*why);
+                self.grace = None;
+            }
+            RunEventKind::RunFinished { outcome, usage } => {
+                self.usage += *usage;
+                self.apply_finished(outcome);
+            }
+            RunEventKind::PlanRequested { request, reason, reported, .. } => {
+                self.apply_requested(*request, reason, reported);
+            }
+            RunEventKind::PlanAccepted { revision, graft, usage, .. } => {
+                self.usage += *usage;
+                self.apply_accepted(*revision, graft);
+            }
+            RunEventKind::PlanRejected { rejection, usage, .. } => {
+                self.usage += *usage;
+                self.apply_rejected(rejection);
+            }
+            RunEventKind::StepDrafted { graft, .. } => {
+                self.apply_graft(graft, true);
+                self.drafts.push(graft.first);
+                let estimate = self.estimate(graft.first);
+                self.set_rank(graft.first, estimate);
+            }
+            RunEventKind::StepExpanded { step, attempt, graft, usage } => {
+                self.usage += *usage;
+                self.give_back(*step, *attempt);
+                self.set_state(*step, StepState::Expanded);
+                self.scopes.entry(*step).or_default();
+                self.apply_graft(graft, false);
+                self.rank_scope(*step);
+            }
+            RunEventKind::StepReady { step } => self.set_state(*step, StepState::Ready),
+            RunEventKind::AttemptStarted { step, attempt } => self.apply_started(*step, *attempt),
+            RunEventKind::StepUnknown { step, attempt, error, usage } => {
+                self.usage += *usage;
+                self.give_back(*step, *attempt);
+                self.nodes[*step as usize].error = Some(Arc::clone(error));
+                self.set_state(*step, StepState::Unknown(*attempt));
+            }
+            RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
+                self.usage += *usage;
+                self.give_back(*step, *attempt);
+                let node = &mut self.nodes[*step as usize];
+                node.error = Some(Arc::clone(error));
+                if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
+                    node.tries = node.tries.saturating_sub(1);
+                    node.interruptions += 1;
+                }
+                self.close_gate(*step, error);
+                self.set_state(*step, StepState::Backoff(*retry_at));
+                self.backoffs.push(Reverse((*retry_at, *step)));
+            }
+            RunEventKind::AttemptDiscarded { attempt, usage } => {
+                self.usage += *usage;
+                if let Some(shape) = self.aborting.remove(attempt) {
+                    self.pools.give_back(&self.shapes[shape as usize].needs);
+                }
+            }
+            RunEventKind::StepSucceeded { step, attempt, output, usage } => {
+                self.usage += *usage;
+                if let Some(attempt) = attempt {
+                    self.give_back(*step, *attempt);
+                }
+                let node = &mut self.nodes[*step as usize];
+                node.output = Some(output.clone());
+                node.error = None;
+                self.set_state(*step, StepState::Succeeded);
+                self.finished(*step);
+            }
+            RunEventKind::StepFailed { step, attempt, error, usage } => {
+                self.usage += *usage;
+                if let Some(attempt) = attempt {
+                    self.give_back(*step, *attempt);
+                }
+                self.close_gate(*step, error);
+                self.apply_failed(*step, error);
+            }
+            RunEventKind::StepSkipped { step, because, attempt } => {
+                if let Some(attempt) = attempt {
+                    self.give_back(*step, *attempt);
+                }
+                self.set_state(*step, StepState::Skipped(*because));
+                if *because == SkipReason::Condition {
+                    self.finished(*step);
+                }
+            }
+        }
+    }
+
+    fn apply_resumed(&mut self, policy: Option<&Arc<Policy>>) {
+        self.phase = Phase::Running;
+        self.stop = None;
+        self.grace = None;
+        if let Some(policy) = policy {
+            let sized: Vec<_> = self.pools.sizes().map(|(name, size)| (name.to_owned(), size)).collect();
+            self.policy = Arc::clone(policy);
+            // Sizes that plans have set stay, unless the new policy names the pool.
+            let mut pools = policy_pools(policy);
+            for (name, size) in sized.iter().filter(|(name, _)| !self.start.policy.pools.contains_key(name)) {
+                pools.size(name, *size);
+            }
+            self.replace_pools(pools);
+        }
+    }
+
+    /// Sizes all pools anew and counts again what running attempts hold.
+    fn replace_pools(&mut self, pools: super::state::Pools) {
+        self.pools = pools;
+        self.shapes = vec![super::state::Shape::default()];
+        for number in 0..self.step_count() {
+            let node = self.node(number);
+            if node.is_settled() && !matches!(node.state, StepState::Superseded) {
+                continue;
+            }
+            let (definition, tool, state) = (Arc::clone(&node.definition), node.tool, node.state);
+            let shape = self.shape_of(&definition, tool);
+            let node = &mut self.nodes[number as usize];
+            node.shape = shape;
+            match state {
+                StepState::Ready => self.queue(number),
+                StepState::Running(_) => {
+                    node.taken = shape;
+                    self.pools.take(&self.shapes[shape as usize].needs);
+                }
+                _ => {}
+            }
+        }
+        for (attempt, taken) in std::mem::take(&mut self.aborting) {
+            let shape = self.attempts.get(attempt as usize).map_or(taken, |step| self.node(*step).shape);
+            self.pools.take(&self.shapes[shape as usize].needs);
+            self.aborting.insert(attempt, shape);
+        }
+    }
+
+    fn apply_finished(&mut self, outcome: &RunOutcome) {
+        for number in 0..self.step_count() {
+            if !self.node(number).is_settled() {
+                self.set_state(number, StepState::Superseded);
+            }
+        }
+        self.phase = Phase::Finished;
+        self.outcome = Some(Arc::new(outcome.clone()));
+        self.pending = None;
+        self.again = None;
+        self.grace = None;
+    }
+
+    fn apply_requested(&mut self, request: RequestNumber, reason: &PlanReason, reported: &[StepNumber]) {
+        self.requests = request + 1;
+        let again = self.again.take();
+        let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
+        if again.is_none() && *reason != PlanReason::First {
+            if *reason == PlanReason::Review {
+                self.reviewed = true;
+                must_answer = self.replans >= self.policy.max_replans;
+            }
+            if !must_answer {
+                self.replans += 1;
+            }
+        }
+        for &step in reported {
+            self.set_unreported(step, false);
+        }
+        self.pending = Some(Request {
+            request,
+            reason: reason.clone(),
+            reported: reported.to_vec(),
+            must_answer,
+            rejections: again.map_or(0, |again| again.rejections),
+        });
+    }
+
+    fn apply_accepted(&mut self, revision: u32, graft: &Arc<Graft>) {
+        self.revision = revision;
+        self.pending = None;
+        self.reviewed &= graft.added.is_empty();
+        self.apply_graft(graft, false);
+        self.drafts.clear();
+        for &step in &graft.unreported {
+            self.set_unreported(step, true);
+        }
+        self.release_held();
+        self.rank_scope(NONE);
+        let open: Vec<_> = self.scopes.keys().copied().filter(|p| self.node(*p).state == StepState::Expanded).collect();
+        for parent in open {
+            self.rank_scope(parent);
+        }
+    }
+
+    fn apply_rejected(&mut self, rejection: &Rejection) {
+        self.close(&rejection.closed);
+        self.leave(&rejection.left);
+        let nodes = &self.nodes;
+        self.drafts.retain(|draft| nodes[*draft as usize].draft);
+        let pending = self.pending.take();
+        self.again = pending.filter(|_| !rejection.given_up).map(|mut pending| {
+            if !rejection.offences.is_empty() {
+                pending.rejections += 1;
+            }
+            pending
+        });
+    }
+
+    /// Obeys a graft. No rule is looked up here, so an old history means the same under newer rules.
+    fn apply_graft(&mut self, graft: &Arc<Graft>, draft: bool) {
+        let parent = graft.scope.unwrap_or(NONE);
+        let mut sized = false;
+        for (name, size) in &graft.pools {
+            sized |= self.pools.size(name, *size);
+        }
+        self.close(&graft.closed);
+        self.leave(&graft.left);
+        for &number in &graft.forgotten {
+            let prefix = format!("{}/", self.node(number).id());
+            for (_, name) in self.names.iter_mut().filter(|(id, _)| id.as_str().starts_with(&prefix)) {
+                *name = Name { current: NONE, finished: NONE };
+            }
+        }
+        for (number, definition) in &graft.settings {
+            self.nodes[*number as usize].definition = Arc::clone(definition);
+            let tool = self.node(*number).tool;
+            let shape = self.shape_of(definition, tool);
+            if self.node(*number).shape != shape {
+                self.nodes[*number as usize].shape = shape;
+                if self.node(*number).state == StepState::Ready {
+                    self.queue(*number);
+                }
+            }
+        }
+        if sized {
+            self.reshape();
+        }
+        for &number in &graft.joined {
+            self.join(number, parent);
+        }
+        self.add(graft, parent, draft);
+        let joined = !graft.joined.is_empty();
+        let nodes = &self.nodes;
+        let scope = if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() };
+        if joined || !graft.left.is_empty() || !graft.closed.is_empty() {
+            scope.members.extend(&graft.joined);
+            scope.members.retain(|number| nodes[*number as usize].member && nodes[*number as usize].parent == parent);
+            scope.members.sort_unstable();
+            scope.members.dedup();
+        }
+        if !draft {
+            scope.answer = graft.answer.clone();
+        }
+    }
+
+    /// Adds the new steps of a graft. A closed or left step of the same id stays what it is, under its number.
+    fn add(&mut self, graft: &Arc<Graft>, parent: StepNumber, draft: bool) {
+        let index = self.grafts.len() as u32;
+        self.grafts.push(Arc::clone(graft));
+        self.nodes.reserve(graft.added.len());
+        self.names.reserve(graft.added.len());
+        self.graph.reserve_nodes(graft.added.len());
+        for (added, number) in graft.added.iter().zip(graft.first..) {
+            self.graph.add_node(());
+            let mut unmet = 0;
+            for &dependency in &added.dependencies {
+                self.graph.add_edge(NodeIndex::new(dependency as usize), NodeIndex::new(number as usize), ());
+                unmet += u32::from(!self.node(dependency).is_finished());
+            }
+            let tool = self.tools.index(&self.start, &added.step).unwrap_or(u16::MAX);
+            let shape = self.shape_of(&added.step, tool);
+            self.nodes.push(Node {
+                definition: Arc::clone(&added.step),
+                id: added.id.clone(),
+                output: None,
+                error: None,
+                state: StepState::Waiting,
+                rank: UNRANKED,
+                graft: index,
+                parent,
+                unmet,
+                tries: 0,
+                interruptions: 0,
+                passed: 0,
+                tool,
+                shape,
+                taken: 0,
+                member: true,
+                draft,
+                held: false,
+                unreported: false,
+            });
+            self.rename(added.id.as_ref().unwrap_or(&added.step.id), number);
+            let is_held = self.acts(tool) && (draft || (parent != NONE && self.is_drafted(parent)));
+            let scope = self.scope_mut(parent);
+            scope.open += 1;
+            scope.members.push(number);
+            if is_held {
+                let node = &mut self.nodes[number as usize];
+                node.held = true;
+                node.unmet += 1;
+                self.counts.held += 1;
+            } else if unmet == 0 {
+                self.set_state(number, StepState::Ready);
+            }
+        }
+    }
+
+    fn rename(&mut self, id: &StepId, number: StepNumber) {
+        let name = self.names.entry(id.clone()).or_insert(Name { current: NONE, finished: NONE });
+        if self.nodes.get(name.current as usize).is_some_and(Node::is_finished) {
+            name.finished = name.current;
+        }
+        name.current = number;
+    }
+
+    /// Makes a step that is there part of a plan.
+    fn join(&mut self, number: StepNumber, parent: StepNumber) {
+        let id = self.node(number).id().clone();
+        self.rename(&id, number);
+        let node = &mut self.nodes[number as usize];
+        let (before, is_settled, is_fatal) = (node.parent, node.is_settled(), node.is_fatal());
+        node.member = true;
+        node.draft = false;
+        node.parent = parent;
+        if before != parent && !is_settled {
+            self.scope_mut(before).open -= 1;
+            self.scope_mut(parent).open += 1;
+        }
+        if is_fatal {
+            self.scope_mut(parent).failed.get_or_insert(number);
+        }
+    }
+
+    fn close(&mut self, closed: &[StepNumber]) {
+        for &number in closed {
+            if let StepState::Running(attempt) = self.node(number).state {
+                // Its slot and pools are free once it is really gone.
+                self.aborting.insert(attempt, self.node(number).taken);
+            }
+            self.set_state(number, StepState::Superseded);
+            self.leave(&[number]);
+        }
+    }
+
+    fn leave(&mut self, left: &[StepNumber]) {
+        for &number in left {
+            self.set_unreported(number, false);
+            let node = &mut self.nodes[number as usize];
+            node.member = false;
+            node.draft = false;
+            if node.held {
+                node.held = false;
+                self.counts.held -= 1;
+            }
+        }
+    }
+
+    fn apply_started(&mut self, step: StepNumber, attempt: AttemptNumber) {
+        self.count_passed(step);
+        debug_assert_eq!(attempt as usize, self.attempts.len(), "attempt numbers are dense");
+        self.attempts.push(step);
+        let node = &mut self.nodes[step as usize];
+        node.tries += 1;
+        node.passed = 0;
+        node.taken = node.shape;
+        let taken = node.taken as usize;
+        self.pools.take(&self.shapes[taken].needs);
+        self.set_state(step, StepState::Running(attempt));
+    }
+
+    fn apply_failed(&mut self, step: StepNumber, error: &Arc<StepError>) {
+        self.nodes[step as usize].error = Some(Arc::clone(error));
+        self.set_state(step, StepState::Failed);
+        let node = self.node(step);
+        let (parent, is_fatal, is_asked_about) = (node.parent, node.is_fatal(), node.member && !node.draft);
+        if !is_fatal {
+            self.finished(step);
+        } else if parent != NONE {
+            self.scope_mut(parent).failed.get_or_insert(step);
+        } else if is_asked_about {
+            self.set_unreported(step, true);
+        }
+    }
+
+    /// A finished step counts for its dependents.
+    fn finished(&mut self, step: StepNumber) {
+        let mut dependents = self.graph.neighbors_directed(NodeIndex::new(step as usize), Direction::Outgoing).detach();
+        while let Some(index) = dependents.next_node(&self.graph) {
+            let node = &mut self.nodes[index.index()];
+            if node.state == StepState::Waiting {
+                node.unmet -= 1;
+                if node.unmet == 0 {
+                    self.set_state(index.index() as u32, StepState::Ready);
+                }
+            }
+        }
+    }
+
+    /// Gives back the pools of an attempt that is over.
+    fn give_back(&mut self, step: StepNumber, attempt: AttemptNumber) {
+        let node = self.node(step);
+        if node.state == StepState::Running(attempt) {
+            self.pools.give_back(&self.shapes[node.taken as usize].needs);
+        }
+    }
+
+    /// Changes a step's state, and everything that is counted by state.
+    pub(super) fn set_state(&mut self, number: StepNumber, state: StepState) {
+        let node = &mut self.nodes[number as usize];
+        let (was_settled, was_fatal) = (node.is_settled(), node.is_fatal());
+        let before = std::mem::replace(&mut node.state, state);
+        let (is_settled, is_fatal, parent) = (node.is_settled(), node.is_fatal(), node.parent);
+        for (state, change) in [(before, u32::MAX), (state, 1)] {
+            let count = match state {
+                StepState::Ready => &mut self.counts.ready,
+                StepState::Running(_) => &mut self.counts.running,
+                StepState::Backoff(_) => &mut self.counts.backoff,
+                StepState::Unknown(_) => &mut self.counts.unknown,
+                _ => continue,
+            };
+            *count = count.wrapping_add(change);
+        }
+        self.counts.fatal += u32::from(is_fatal && !was_fatal);
+        if is_settled && !was_settled {
+            self.scope_mut(parent).open -= 1;
+        }
+        if state == StepState::Ready && self.node(number).rank != UNRANKED {
+            self.queue(number);
+        }
+    }
+
+    fn set_unreported(&mut self, number: StepNumber, unreported: bool) {
+        let node = &mut self.nodes[number as usize];
+        if node.unreported != unreported {
+            node.unreported = unreported;
+            self.counts.unreported = self.counts.unreported.wrapping_add(if unreported { 1 } else { u32::MAX });
+        }
+    }
+
+    /// A server has named an instant before which none of this tool's steps shall call it.
+    fn close_gate(&mut self, step: StepNumber, error: &StepError) {
+        let Some(retry_after_ms) = error.retry_after_ms else { return };
+        let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
+        let is_new = !self.gates.contains_key(&tool);
+        let gate = self.gates.entry(tool).or_insert(until);
+        *gate = until.max(*gate);
+        if is_new {
+            self.reshape();
+        }
+    }
+
+    fn acts(&self, tool: u16) -> bool {
+        self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.effect == Effect::Acts)
+    }
+
+    fn scope_mut(&mut self, parent: StepNumber) -> &mut Scope {
+        if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() }
+    }
+
+    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
+    fn rank_scope(&mut self, parent: StepNumber) {
+        // What comes after the parent comes after a child on which no other child depends.
+        let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
+        let members = std::mem::take(&mut self.scope_mut(parent).members);
+        for &number in members.iter().rev() {
+            if self.node(number).is_settled() {
+                continue;
+            }
+            let rest = self.highest_dependent(number).unwrap_or(beyond);
+            self.set_rank(number, self.estimate(number).saturating_add(rest));
+        }
+        self.scope_mut(parent).members = members;
+    }
+
+    fn highest_dependent(&self, number: StepNumber) -> Option<u64> {
+        let dependents = self.graph.neighbors(NodeIndex::new(number as usize));
+        dependents.map(|index| &self.nodes[index.index()]).filter(|node| !node.is_settled()).map(|node| node.rank).max()
+    }
+
+    fn set_rank(&mut self, number: StepNumber, rank: u64) {
+        let node = &mut self.nodes[number as usize];
+        let rank = rank.min(UNRANKED - 1);
+        if node.rank != rank {
+            node.rank = rank;
+            if node.state == StepState::Ready {
+                self.queue(number);
+            }
+        }
+    }
+
+    fn estimate(&self, number: StepNumber) -> u64 {
+        let node = self.node(number);
+        let mean = || self.start.tools.get(usize::from(node.tool)).and_then(|tool| tool.mean_ms);
+        node.definition.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
+    }
+
+    /// Whether the answer of every scope names steps that exist. For histories read from outside.
+    pub(super) fn knows_answer(&self, answer: &AnswerFrom, count: u32) -> bool {
+        match answer {
+            AnswerFrom::Open => true,
+            AnswerFrom::Step(step) => *step < count,
+            AnswerFrom::Sinks(steps) => steps.iter().all(|step| *step < count),
+        }
+    }
+}

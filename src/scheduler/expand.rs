@@ -1,0 +1,109 @@
+//! Plans inside the plan: a step whose tool returned one, and steps of a plan that is still being written.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::error::{PlanError, StepError, StepErrorKind};
+use crate::event::{AttemptNumber, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage};
+use crate::plan::{Plan, Step};
+
+use super::state::NONE;
+use super::{Phase, Scheduler, StepState};
+
+impl Scheduler {
+    /// Puts the plan that an attempt returned in the step's place.
+    pub(super) fn expand(
+        &mut self,
+        step: StepNumber,
+        attempt: AttemptNumber,
+        plan: &Plan,
+        usage: Usage,
+        transition: &mut Transition,
+    ) -> Result<(), StepError> {
+        if plan.steps.is_empty() {
+            let output = Output::inline(json!({}));
+            self.emit(RunEventKind::StepSucceeded { step, attempt: Some(attempt), output, usage }, transition);
+            return Ok(());
+        }
+        let limit = self.policy.limits.depth;
+        if self.depth(step) >= limit {
+            let message = format!("step `{}` expands deeper than the limit of {limit}", self.node(step).id());
+            return Err(StepError::permanent(message));
+        }
+        let graft = self.graft_expansion(step, plan.clone()).map_err(|offences| invalid_plan(&offences))?;
+        let first = graft.first;
+        let aborts = self.aborts(&graft.closed);
+        self.emit(RunEventKind::StepExpanded { step, attempt, graft: Arc::new(graft), usage }, transition);
+        transition.commands.extend(aborts);
+        self.skip_added(first, transition);
+        // Everything in it may have been done before.
+        self.settle_parent(step, transition);
+        Ok(())
+    }
+
+    fn depth(&self, step: StepNumber) -> u32 {
+        let mut depth = 0;
+        let mut parent = self.node(step).parent;
+        while parent != NONE {
+            depth += 1;
+            parent = self.node(parent).parent;
+        }
+        depth
+    }
+
+    /// Takes up a step of a plan that is still being written. One that cannot be taken up yet is not an error: it
+    /// comes again with the whole plan.
+    pub(super) fn plan_step(&mut self, request: RequestNumber, step: &Arc<Step>, transition: &mut Transition) {
+        let is_pending = self.pending.as_ref().is_some_and(|pending| pending.request == request);
+        let has_room = self.step_count() < self.policy.limits.steps;
+        if self.phase != Phase::Running || !is_pending || !has_room || self.names.contains_key(&step.id) {
+            return;
+        }
+        if let Ok(graft) = self.graft_draft(step) {
+            let first = graft.first;
+            self.emit(RunEventKind::StepDrafted { request, graft: Arc::new(graft) }, transition);
+            self.skip_added(first, transition);
+        }
+    }
+
+    /// Whether a step may not act yet, because it is, or is inside, a step of a plan that is not accepted.
+    pub(super) fn is_drafted(&self, step: StepNumber) -> bool {
+        let mut node = self.node(step);
+        while node.parent != NONE {
+            node = self.node(node.parent);
+        }
+        node.draft
+    }
+
+    /// Lets acting steps start whose plan has been accepted.
+    pub(super) fn release_held(&mut self) {
+        for number in 0..self.step_count() {
+            if self.counts.held == 0 {
+                return;
+            }
+            if self.node(number).held && !self.is_drafted(number) {
+                let node = &mut self.nodes[number as usize];
+                node.held = false;
+                node.unmet -= 1;
+                let is_ready = node.unmet == 0 && node.state == StepState::Waiting;
+                self.counts.held -= 1;
+                if is_ready {
+                    self.set_state(number, StepState::Ready);
+                }
+            }
+        }
+    }
+}
+
+/// The error of an attempt whose plan cannot be run, so that a planning tool can do better on its next try.
+fn invalid_plan(offences: &[PlanError]) -> StepError {
+    let message = match offences {
+        [only] => format!("the plan it returned cannot be run: {only}"),
+        [first, rest @ ..] => format!("the plan it returned cannot be run: {first}, and {} more", rest.len()),
+        [] => "the plan it returned cannot be run".to_owned(),
+    };
+    let offences: Vec<_> =
+        offences.iter().map(|offence| json!({ "code": offence.code(), "message": offence.to_string() })).collect();
+    StepError::new(StepErrorKind::InvalidPlan, message).details(json!(offences))
+}

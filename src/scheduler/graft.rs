@@ -1,0 +1,363 @@
+//! How a revision changes the graph: a list of steps is compared with what is there, and the difference is a
+//! [`Graft`]. First plans, revisions, patches, expansions and drafts all go through here.
+//!
+//! Nothing in this file changes the state. What is kept, and what gets a new number:
+//!
+//! - A step keeps its number if its content is the same, its dependencies resolve to the numbers it already has, and
+//!   it has not failed. Failing that, the newest finished step of its id is taken up again on the same terms.
+//! - Everything else gets a new number, and so does everything below it: other inputs, other result.
+//! - A failure that was reported to the planner is tried again if the revision mentions it; one that was not stays,
+//!   and is reported next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::dag::{Dag, Rules, check_with};
+use crate::error::PlanError;
+use crate::event::{Added, AnswerFrom, Graft, SkipReason, StepNumber};
+use crate::plan::{Patch, Plan, Step, StepId};
+use crate::reference;
+
+use super::state::{NONE, Name, Node};
+use super::{Scheduler, StepState};
+
+/// A revision as a full list of steps.
+pub(super) struct Listed {
+    pub(super) steps: Vec<Arc<Step>>,
+    pub(super) answer: Option<StepId>,
+    pub(super) pools: BTreeMap<String, u32>,
+}
+
+impl From<Plan> for Listed {
+    fn from(plan: Plan) -> Self {
+        Self { steps: plan.steps, answer: plan.answer, pools: plan.pools }
+    }
+}
+
+/// Which of the failed steps are tried again.
+#[derive(Clone, Copy)]
+enum Retried<'a> {
+    All,
+    These(&'a [StepNumber]),
+}
+
+/// What becomes of a listed step.
+enum Fate {
+    Kept(StepNumber),
+    New,
+}
+
+impl Scheduler {
+    /// The graft of a whole plan.
+    pub(super) fn graft_plan(&self, mut listed: Listed) -> Result<Graft, Vec<PlanError>> {
+        self.pull_in_facts(&mut listed);
+        let reported = self.pending.as_ref().map_or(&[][..], |pending| &pending.reported);
+        self.graft(listed, NONE, Retried::These(reported))
+    }
+
+    /// The graft of the plan that a step's tool returned.
+    pub(super) fn graft_expansion(&self, parent: StepNumber, plan: Plan) -> Result<Graft, Vec<PlanError>> {
+        self.graft(plan.into(), parent, Retried::All)
+    }
+
+    /// The graft of one step of a plan that is still being written.
+    pub(super) fn graft_draft(&self, step: &Arc<Step>) -> Result<Graft, Vec<PlanError>> {
+        let listed = Listed { steps: vec![Arc::clone(step)], answer: None, pools: BTreeMap::new() };
+        let is_there = |id: &StepId| {
+            let current = self.current(id.as_str()).map(|number| self.node(number));
+            current.is_some_and(|node| node.parent == NONE && (node.member || node.is_finished()))
+        };
+        let dag = self.check(&listed, &is_there)?;
+        let number = |id: &StepId| self.current(id.as_str()).unwrap_or(NONE);
+        let dependencies = dag.external.iter().map(number).collect();
+        let added = vec![Added { id: None, step: Arc::clone(step), dependencies }];
+        Ok(Graft { first: self.step_count(), added, ..Graft::default() })
+    }
+
+    /// A patch as the list of steps that it leads to.
+    pub(super) fn patched(&self, patch: Patch) -> Result<Listed, Vec<PlanError>> {
+        let mut offences = Vec::new();
+        let bad = |message: String| PlanError::BadPatch { message };
+        if patch.add.is_empty() && patch.change.is_empty() && patch.drop.is_empty() && patch.answer.is_none() {
+            offences.push(bad("changes nothing".into()));
+        }
+        let member = |id: &StepId| {
+            let number = self.current(id.as_str())?;
+            (self.node(number).member && self.node(number).parent == NONE).then_some(number)
+        };
+        for step in patch.add.iter().filter(|step| member(&step.id).is_some()) {
+            offences.push(bad(format!("adds `{}`, which is in the plan: change it", step.id)));
+        }
+        let mut changed = BTreeMap::new();
+        for step in &patch.change {
+            match member(&step.id) {
+                Some(number) if changed.insert(number, step).is_some() => {
+                    offences.push(PlanError::DuplicateId { id: step.id.clone() });
+                }
+                Some(_) => {}
+                None => offences.push(bad(format!("changes `{}`, which is not in the plan", step.id))),
+            }
+        }
+        let mut dropped = BTreeSet::new();
+        for id in &patch.drop {
+            match member(id) {
+                Some(number) if changed.contains_key(&number) => {
+                    offences.push(bad(format!("changes and drops `{id}`")));
+                }
+                Some(number) => drop(dropped.insert(number)),
+                None => offences.push(bad(format!("drops `{id}`, which is not in the plan"))),
+            }
+        }
+        // A reported failure that the patch does not mention is given up, if nothing needs it.
+        let reported = self.pending.iter().flat_map(|pending| &pending.reported);
+        let given_up: BTreeSet<_> =
+            reported.filter(|step| !changed.contains_key(step) && !dropped.contains(step)).copied().collect();
+        let stays = |number: &&StepNumber| self.node(**number).member && !dropped.contains(number);
+        let mut steps: Vec<Arc<Step>> = Vec::new();
+        for number in self.root.members.iter().filter(stays).filter(|number| !given_up.contains(number)) {
+            steps.push(Arc::clone(changed.get(number).copied().unwrap_or(&self.node(*number).definition)));
+        }
+        steps.extend(patch.add.iter().cloned());
+        let is_given_up = |id: &StepId| member(id).is_some_and(|number| given_up.contains(&number));
+        if !given_up.is_empty() {
+            for step in &steps {
+                for dependency in dependencies(step).into_iter().filter(|id| is_given_up(id)) {
+                    offences.push(PlanError::DependsOnFailed { step: step.id.clone(), dependency });
+                }
+            }
+        }
+        let named = match self.root.answer {
+            AnswerFrom::Step(number) => Some(self.node(number).id().clone()),
+            _ => None,
+        };
+        let named = named.filter(|id| steps.iter().any(|step| step.id == *id) || is_given_up(id));
+        let answer = patch.answer.or(named);
+        if let Some(answer) = answer.as_ref().filter(|answer| is_given_up(answer)) {
+            let step = StepId::from("answer");
+            offences.push(PlanError::DependsOnFailed { step, dependency: answer.clone() });
+        }
+        if offences.is_empty() { Ok(Listed { steps, answer, pools: BTreeMap::new() }) } else { Err(offences) }
+    }
+
+    /// Finished steps are facts: one that a listed step depends on, or that shall answer, belongs to the plan whether
+    /// the plan repeats it or not. So do the steps that it depends on in turn.
+    fn pull_in_facts(&self, listed: &mut Listed) {
+        if self.names.is_empty() {
+            return;
+        }
+        let mut ids: BTreeSet<StepId> = listed.steps.iter().map(|step| step.id.clone()).collect();
+        let mut next = 0;
+        let mut wanted: Vec<StepId> = listed.answer.iter().cloned().collect();
+        while next < listed.steps.len() || !wanted.is_empty() {
+            if wanted.is_empty() {
+                wanted = dependencies(&listed.steps[next]);
+                next += 1;
+            }
+            for id in wanted.drain(..) {
+                if let Some(fact) = self.fact(&id).filter(|_| !ids.contains(&id)) {
+                    listed.steps.push(Arc::clone(&self.node(fact).definition));
+                    ids.insert(id);
+                }
+            }
+        }
+    }
+
+    /// The finished step of the run's plan that an id stands for.
+    fn fact(&self, id: &StepId) -> Option<StepNumber> {
+        self.newest_finished(id).filter(|number| self.node(*number).parent == NONE)
+    }
+
+    /// The newest finished step of an id.
+    fn newest_finished(&self, id: &StepId) -> Option<StepNumber> {
+        let name = self.names.get(id)?;
+        let is_finished = |number: &StepNumber| self.nodes.get(*number as usize).is_some_and(Node::is_finished);
+        [name.current, name.finished].into_iter().find(is_finished)
+    }
+
+    fn check(&self, listed: &Listed, external: &dyn Fn(&StepId) -> bool) -> Result<Dag, Vec<PlanError>> {
+        let mut pools: BTreeMap<String, u32> = listed.pools.clone();
+        pools.extend(self.pools.sizes().map(|(name, size)| (name.to_owned(), size)));
+        let limits = &self.policy.limits;
+        let rules = Rules { start: Some(&self.start), external, max_steps: limits.steps, max_edges: limits.edges };
+        check_with(&listed.steps, listed.answer.as_ref(), &pools, &rules)
+    }
+
+    fn graft(&self, listed: Listed, scope: StepNumber, retried: Retried<'_>) -> Result<Graft, Vec<PlanError>> {
+        // A step of the run's plan may use what an expansion has produced, by its full id.
+        let child_fact = |id: &StepId| {
+            scope == NONE && self.newest_finished(id).is_some_and(|number| self.node(number).parent != NONE)
+        };
+        let dag = self.check(&listed, &child_fact)?;
+        let full_id = |id: &StepId| if scope == NONE { id.clone() } else { self.node(scope).id().child(id) };
+        let first = self.step_count();
+        let mut graft =
+            Graft { scope: Some(scope).filter(|scope| *scope != NONE), first, pools: listed.pools, ..Graft::default() };
+        let mut offences = Vec::new();
+        let mut numbers = vec![NONE; dag.steps.len()];
+        let mut kept = BTreeSet::new();
+        for &index in &dag.order {
+            let step = &dag.steps[index as usize];
+            let (from, to) = (dag.starts[index as usize] as usize, dag.starts[index as usize + 1] as usize);
+            let resolve = |&target: &u32| match dag.external.get((target as usize).wrapping_sub(dag.steps.len())) {
+                Some(id) => self.newest_finished(id).unwrap_or(NONE),
+                None => numbers[target as usize],
+            };
+            let dependencies: Vec<StepNumber> = dag.flat[from..to].iter().map(resolve).collect();
+            let id = (scope != NONE).then(|| full_id(&step.id));
+            let fate = match self.names.get(id.as_ref().unwrap_or(&step.id)) {
+                None => Fate::New,
+                Some(name) => self.fate(*name, step, &dependencies, retried, &mut graft, &mut offences),
+            };
+            numbers[index as usize] = match fate {
+                Fate::Kept(number) => {
+                    kept.insert(number);
+                    number
+                }
+                Fate::New => {
+                    graft.added.push(Added { id, step: Arc::clone(step), dependencies });
+                    first + graft.added.len() as u32 - 1
+                }
+            };
+        }
+        let total = u64::from(first) + graft.added.len() as u64;
+        let limit = self.policy.limits.steps;
+        if total > u64::from(limit) {
+            offences.push(PlanError::TooLarge { what: "steps in this run".into(), count: total, limit: limit.into() });
+        }
+        self.leave_out(scope, &kept, &mut graft);
+        self.check_child_facts(&dag, &graft, &mut offences);
+        graft.answer = self.answer_from(&dag, listed.answer.as_ref(), &numbers);
+        graft.pools.retain(|name, _| self.pools.sizes().all(|(sized, _)| sized != name));
+        if offences.is_empty() { Ok(graft) } else { Err(offences) }
+    }
+
+    /// Whether a listed step whose id is known is one that is there.
+    fn fate(
+        &self,
+        name: Name,
+        step: &Arc<Step>,
+        dependencies: &[StepNumber],
+        retried: Retried<'_>,
+        graft: &mut Graft,
+        offences: &mut Vec<PlanError>,
+    ) -> Fate {
+        let is_same = |number: StepNumber| {
+            self.node(number).definition.same_content(step) && same_set(self.dependencies(number), dependencies)
+        };
+        let parent = graft.scope.unwrap_or(NONE);
+        if let Some(node) = self.nodes.get(name.current as usize) {
+            let same = is_same(name.current);
+            let is_fatal = |dependency: &StepNumber| self.nodes.get(*dependency as usize).is_some_and(Node::is_fatal);
+            let keeps = match node.state {
+                StepState::Unknown(_) if !same => {
+                    offences.push(PlanError::Undecided { step: step.id.clone() });
+                    return Fate::New;
+                }
+                StepState::Superseded => false,
+                StepState::Skipped(SkipReason::Failed(_)) => same && dependencies.iter().any(is_fatal),
+                StepState::Failed if node.is_fatal() => {
+                    let is_retried = match retried {
+                        Retried::All => true,
+                        Retried::These(reported) => reported.contains(&name.current),
+                    };
+                    // One that an earlier revision left out is mentioned again to be tried again.
+                    same && node.member && !is_retried
+                }
+                _ => same,
+            };
+            if keeps {
+                if !node.member || node.draft || node.parent != parent {
+                    graft.joined.push(name.current);
+                }
+                if node.draft && node.state == StepState::Failed && node.is_fatal() {
+                    graft.unreported.push(name.current);
+                }
+                if !node.is_settled() && !node.definition.same_settings(step) {
+                    graft.settings.push((name.current, Arc::clone(step)));
+                }
+                return Fate::Kept(name.current);
+            }
+            if !same && self.scopes.contains_key(&name.current) {
+                graft.forgotten.push(name.current);
+            }
+        }
+        let finished = name.finished;
+        if finished != name.current && finished != NONE && self.node(finished).is_finished() && is_same(finished) {
+            graft.joined.push(finished);
+            return Fate::Kept(finished);
+        }
+        Fate::New
+    }
+
+    /// What the scope has and the list has not: dropped if it is still open, else only left out.
+    fn leave_out(&self, scope: StepNumber, kept: &BTreeSet<StepNumber>, graft: &mut Graft) {
+        let Some(members) = self.scope(scope).map(|scope| &scope.members) else { return };
+        for &number in members.iter().filter(|number| self.node(**number).member && !kept.contains(number)) {
+            if self.node(number).is_settled() {
+                graft.left.push(number);
+            } else {
+                graft.closed.push(number);
+                self.close_below(number, &mut graft.closed);
+            }
+        }
+    }
+
+    /// Adds every unsettled step of a step's expansions.
+    pub(super) fn close_below(&self, step: StepNumber, closed: &mut Vec<StepNumber>) {
+        let mut parents = vec![step];
+        while let Some(parent) = parents.pop() {
+            for &child in self.scopes.get(&parent).iter().flat_map(|scope| &scope.members) {
+                if self.node(child).parent == parent && !self.node(child).is_settled() {
+                    closed.push(child);
+                    parents.push(child);
+                }
+            }
+        }
+    }
+
+    /// Results of an expansion that this very revision redefines are no facts any more.
+    fn check_child_facts(&self, dag: &Dag, graft: &Graft, offences: &mut Vec<PlanError>) {
+        if graft.forgotten.is_empty() || dag.external.is_empty() {
+            return;
+        }
+        let forgotten: Vec<String> =
+            graft.forgotten.iter().map(|number| format!("{}/", self.node(*number).id())).collect();
+        for step in &dag.steps {
+            for dependency in dependencies(step) {
+                if forgotten.iter().any(|prefix| dependency.as_str().starts_with(prefix)) {
+                    let step = step.id.clone();
+                    offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
+                }
+            }
+        }
+    }
+
+    fn answer_from(&self, dag: &Dag, answer: Option<&StepId>, numbers: &[StepNumber]) -> AnswerFrom {
+        if let Some(answer) = answer {
+            let listed = dag.steps.iter().position(|step| step.id == *answer).map(|index| numbers[index]);
+            return AnswerFrom::Step(listed.or_else(|| self.newest_finished(answer)).unwrap_or(NONE));
+        }
+        let is_sink = |index: &usize| {
+            dag.graph.first_edge(petgraph::graph::NodeIndex::new(*index), petgraph::Direction::Outgoing).is_none()
+        };
+        AnswerFrom::Sinks((0..numbers.len()).filter(is_sink).map(|index| numbers[index]).collect())
+    }
+}
+
+/// What a step depends on: first what it declares, then what it refers to. Bad references are found by the check.
+fn dependencies(step: &Step) -> Vec<StepId> {
+    let referred = reference::scan(step).map(|references| references.steps).unwrap_or_default();
+    step.depends_on.iter().cloned().chain(referred.into_iter().map(StepId::from)).collect()
+}
+
+/// Whether two dependency lists name the same numbers. Each list names a number once.
+fn same_set(left: &[StepNumber], right: &[StepNumber]) -> bool {
+    if left == right {
+        return true;
+    }
+    if left.len() != right.len() {
+        return false;
+    }
+    let left: BTreeSet<_> = left.iter().collect();
+    right.iter().all(|number| left.contains(number))
+}

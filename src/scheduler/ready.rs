@@ -1,0 +1,185 @@
+//! Which ready step starts next: slots, pools, order, fairness.
+//!
+//! Ready steps are kept by shape (what they need of which pools). A launch looks only at the best step of each
+//! shape, so a full pool holds nobody back who does not need it.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason, Transition};
+use crate::plan::Step;
+
+use super::state::{Key, Shape};
+use super::{Phase, Scheduler, StepState};
+
+impl Scheduler {
+    /// Starts everything that may start now.
+    pub(super) fn launch_ready(&mut self, transition: &mut Transition) {
+        while self.phase == Phase::Running && self.counts.ready > 0 && self.free_slots() > 0 {
+            let Some(step) = self.next_launch() else { return };
+            if let Some(why) = self.exhausted(true) {
+                return self.emit(RunEventKind::StopRequested { why }, transition);
+            }
+            self.launch(step, transition);
+        }
+    }
+
+    fn free_slots(&self) -> u32 {
+        let taken = self.counts.running + self.aborting.len() as u32;
+        self.policy.max_parallel.max(1).saturating_sub(taken)
+    }
+
+    /// The limit that forbids more work, if one does.
+    pub(super) fn exhausted(&self, attempt_wanted: bool) -> Option<StopReason> {
+        let limits = &self.policy.limits;
+        let tokens = self.usage.input_tokens.saturating_add(self.usage.output_tokens);
+        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() >= limit) {
+            Some(StopReason::Attempts)
+        } else if limits.tokens.is_some_and(|limit| tokens >= limit) {
+            Some(StopReason::Tokens)
+        } else if limits.micro_usd.is_some_and(|limit| self.usage.micro_usd >= limit) {
+            Some(StopReason::Money)
+        } else {
+            None
+        }
+    }
+
+    /// The best ready step that fits. A better one that does not fit is passed, until its patience is over: then what
+    /// it needs is kept for it, and only steps that rank higher, or need none of it, go first.
+    fn next_launch(&mut self) -> Option<StepNumber> {
+        if self.shapes.len() == 1 {
+            return self.head(0).map(|(_, Reverse(step))| step);
+        }
+        let mut passed_over: Option<Key> = None;
+        let mut reserved: Option<Vec<u16>> = None;
+        loop {
+            // Heads in descending order, without collecting them: a launch allocates nothing.
+            let mut best: Option<(Key, usize)> = None;
+            for shape in 0..self.shapes.len() {
+                let Some(key) = self.open_head(shape) else { continue };
+                if passed_over.is_none_or(|limit| key < limit) && best.is_none_or(|(best, _)| key > best) {
+                    best = Some((key, shape));
+                }
+            }
+            let (key, shape) = best?;
+            let Reverse(step) = key.1;
+            let needs = &self.shapes[shape].needs;
+            let is_reserved = reserved.as_ref().is_some_and(|pools| needs.iter().any(|(pool, _)| pools.contains(pool)));
+            if !is_reserved {
+                if self.pools.fit(needs) {
+                    return Some(step);
+                }
+                if self.node(step).passed >= self.policy.patience {
+                    reserved.get_or_insert_default().extend(needs.iter().map(|(pool, _)| *pool));
+                }
+            }
+            passed_over = Some(key);
+        }
+    }
+
+    /// The best ready step of a shape.
+    fn head(&mut self, shape: usize) -> Option<Key> {
+        let Shape { ready, .. } = &mut self.shapes[shape];
+        while let Some(&(rank, Reverse(step))) = ready.peek() {
+            let node = &self.nodes[step as usize];
+            if node.state == StepState::Ready && node.rank == rank && node.shape as usize == shape {
+                return Some((rank, Reverse(step)));
+            }
+            ready.pop();
+        }
+        None
+    }
+
+    /// As [`head`](Self::head), unless the shape's tool is waiting for its server.
+    fn open_head(&mut self, shape: usize) -> Option<Key> {
+        let is_closed =
+            self.shapes[shape].gate.is_some_and(|tool| self.gates.get(&tool).is_some_and(|until| *until > self.now));
+        if is_closed { None } else { self.head(shape) }
+    }
+
+    fn launch(&mut self, step: StepNumber, transition: &mut Transition) {
+        let attempt = self.attempts();
+        let inputs = self.inputs(step);
+        self.emit(RunEventKind::AttemptStarted { step, attempt }, transition);
+        let node = self.node(step);
+        transition.commands.push(Command::Launch(Launch {
+            attempt,
+            step,
+            id: node.id().clone(),
+            definition: Arc::clone(&node.definition),
+            tool: node.tool,
+            tries: node.tries,
+            inputs,
+            last_error: node.error.clone(),
+        }));
+    }
+
+    fn inputs(&self, step: StepNumber) -> Vec<Input> {
+        let parent = self.node(step).parent;
+        let input = |&number: &StepNumber| {
+            let node = self.node(number);
+            // A step knows its siblings by their local ids, and children of others by their full ones.
+            let id = if node.parent == parent { &node.definition.id } else { node.id() };
+            Input {
+                id: id.clone(),
+                number,
+                output: node.output.clone(),
+                error: node.error.clone().filter(|_| node.state == StepState::Failed),
+            }
+        };
+        self.dependencies(step).iter().map(input).collect()
+    }
+
+    /// Puts a ready step into its place.
+    pub(super) fn queue(&mut self, step: StepNumber) {
+        let node = &self.nodes[step as usize];
+        self.shapes[node.shape as usize].ready.push((node.rank, Reverse(step)));
+    }
+
+    /// Counts the launch of `step` against the patience of everything that outranks it. Called before it runs.
+    pub(super) fn count_passed(&mut self, step: StepNumber) {
+        if self.shapes.len() == 1 {
+            return;
+        }
+        let key = (self.node(step).rank, Reverse(step));
+        for shape in 0..self.shapes.len() {
+            if let Some((_, Reverse(head))) = self.open_head(shape).filter(|head| *head > key) {
+                let node = &mut self.nodes[head as usize];
+                node.passed = node.passed.saturating_add(1);
+            }
+        }
+    }
+
+    /// The shape of a step, made if it is new.
+    pub(super) fn shape_of(&mut self, step: &Step, tool: u16) -> u32 {
+        let gate = Some(tool).filter(|tool| self.gates.contains_key(tool));
+        if self.pools.is_empty() && gate.is_none() {
+            return 0;
+        }
+        let needs = self.pools.needs(step, self.tool_name(tool));
+        let found = self.shapes.iter().position(|shape| shape.needs == needs && shape.gate == gate);
+        let index = found.unwrap_or_else(|| {
+            self.shapes.push(Shape { needs, gate, ..Shape::default() });
+            self.shapes.len() - 1
+        });
+        index as u32
+    }
+
+    /// Finds the shapes of all unsettled steps anew, after pools were sized or a tool was told to wait.
+    pub(super) fn reshape(&mut self) {
+        for number in 0..self.step_count() {
+            let node = &self.nodes[number as usize];
+            if node.is_settled() {
+                continue;
+            }
+            let (definition, tool, before) = (Arc::clone(&node.definition), node.tool, node.shape);
+            let shape = self.shape_of(&definition, tool);
+            if shape != before {
+                self.nodes[number as usize].shape = shape;
+                if self.nodes[number as usize].state == StepState::Ready {
+                    self.queue(number);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Asking the planner, and what its answers lead to.
+
+use std::sync::Arc;
+
+use crate::error::PlanError;
+use crate::event::{
+    Command, FailureReason, Output, PlanReason, Rejection, RequestNumber, RequestPlan, RunEventKind, RunOutcome,
+    StepNumber, Transition, Usage,
+};
+use crate::planner::Revision;
+use crate::policy::ReplanWhen;
+
+use super::graft::Listed;
+use super::{Phase, Scheduler, StepState};
+
+impl Scheduler {
+    /// Makes a request to the planner.
+    pub(super) fn ask(&mut self, reason: PlanReason, reported: Vec<StepNumber>, transition: &mut Transition) {
+        let request = self.requests;
+        let revision = self.revision + 1;
+        let kind = RunEventKind::PlanRequested { request, revision, reason, reported };
+        self.emit(kind, transition);
+        if let Some(pending) = &self.pending {
+            transition.commands.push(Command::RequestPlan(RequestPlan {
+                request,
+                revision,
+                reason: pending.reason.clone(),
+                failures: pending.reported.clone(),
+                must_answer: pending.must_answer,
+            }));
+        }
+    }
+
+    /// Asks for a revision if a step failed that the planner does not know of.
+    pub(super) fn ask_about_failures(&mut self, transition: &mut Transition) {
+        let is_due = self.counts.unreported > 0
+            && self.pending.is_none()
+            && self.replans < self.policy.max_replans
+            && (self.policy.replan_when == ReplanWhen::FirstFailure || !self.moves());
+        if !is_due {
+            return;
+        }
+        if let Some(why) = self.exhausted(false) {
+            return self.emit(RunEventKind::StopRequested { why }, transition);
+        }
+        let failed = self.failed_members();
+        self.ask(PlanReason::Failures, failed, transition);
+    }
+
+    pub(super) fn plan_returned(
+        &mut self,
+        request: RequestNumber,
+        reply: Result<Revision, PlanError>,
+        usage: Usage,
+        transition: &mut Transition,
+    ) {
+        let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
+        let must_answer = pending.must_answer;
+        let listed = match reply {
+            Ok(Revision::Answer(answer)) => {
+                let outcome = RunOutcome::Succeeded { answer: Output::inline(answer) };
+                return self.finish(outcome, usage, transition);
+            }
+            Ok(Revision::Declined) => Err(vec![PlanError::Declined]),
+            Ok(Revision::Plan(_) | Revision::Patch(_)) if must_answer => Err(vec![PlanError::Planner {
+                message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
+            }]),
+            Ok(Revision::Plan(plan)) => Ok(Listed::from(plan)),
+            Ok(Revision::Patch(patch)) => self.patched(patch),
+            Err(error) => Err(vec![error]),
+        };
+        match listed.and_then(|listed| self.graft_plan(listed)) {
+            Err(offences) => self.reject(offences, usage, transition),
+            Ok(graft) => {
+                let aborts = self.aborts(&graft.closed);
+                let first = graft.first;
+                let revision = self.revision + 1;
+                let graft = Arc::new(graft);
+                self.emit(RunEventKind::PlanAccepted { request, revision, graft, usage }, transition);
+                transition.commands.extend(aborts);
+                self.skip_added(first, transition);
+            }
+        }
+    }
+
+    /// Sends the offences back, or gives up on the planner for this time.
+    fn reject(&mut self, offences: Vec<PlanError>, usage: Usage, transition: &mut Transition) {
+        let Some(pending) = &self.pending else { return };
+        let (request, reported) = (pending.request, pending.reported.clone());
+        let declined = offences.iter().any(|offence| *offence == PlanError::Declined);
+        let given_up = declined || pending.rejections >= self.policy.max_corrections;
+        let (closed, left) = self.rejected_drafts(given_up);
+        let aborts = self.aborts(&closed);
+        let offences = Arc::new(offences);
+        let rejection = Rejection { offences: Arc::clone(&offences), closed, left, given_up };
+        let kind = RunEventKind::PlanRejected { request, rejection: Arc::new(rejection), usage };
+        self.emit(kind, transition);
+        transition.commands.extend(aborts);
+        if !given_up {
+            if self.phase != Phase::Running {
+                return; // Asked again when the run is resumed.
+            }
+            if let Some(why) = self.exhausted(false) {
+                return self.emit(RunEventKind::StopRequested { why }, transition);
+            }
+            self.ask(PlanReason::Rejected(offences), reported, transition);
+        } else if self.revision == 0 {
+            let outcome = RunOutcome::Failed { reason: FailureReason::NoPlan(offences) };
+            self.finish(outcome, Usage::default(), transition);
+        }
+    }
+
+    /// The process that asked is gone. Nobody is to blame, so nothing is counted.
+    pub(super) fn ask_again_after_interruption(&mut self, transition: &mut Transition) {
+        if let Some(pending) = self.pending.clone() {
+            let (closed, left) = self.rejected_drafts(false);
+            let rejection = Arc::new(Rejection { closed, left, ..Rejection::default() });
+            let kind = RunEventKind::PlanRejected { request: pending.request, rejection, usage: Usage::default() };
+            self.emit(kind, transition);
+        }
+        if let Some(again) = self.again.clone() {
+            self.ask(again.reason, again.reported, transition);
+        }
+    }
+
+    /// What becomes of drafts when the answer they belong to is rejected: those that have started go on, for the
+    /// corrected plan to keep.
+    fn rejected_drafts(&self, given_up: bool) -> (Vec<StepNumber>, Vec<StepNumber>) {
+        let (mut closed, mut left) = (Vec::new(), Vec::new());
+        for &draft in self.drafts.iter().filter(|draft| self.node(**draft).draft) {
+            let node = self.node(draft);
+            match node.state {
+                StepState::Waiting | StepState::Ready => closed.push(draft),
+                StepState::Skipped(_) => left.push(draft),
+                _ if !given_up => {}
+                _ if node.is_settled() => left.push(draft),
+                _ => {
+                    closed.push(draft);
+                    self.close_below(draft, &mut closed);
+                }
+            }
+        }
+        (closed, left)
+    }
+}

@@ -1,0 +1,141 @@
+//! A run from its history: the live `apply`, behind a check that each event is possible where it stands. A history
+//! comes from outside, so a damaged one must be an error and not a panic.
+
+use std::sync::Arc;
+
+use crate::error::JournalError;
+use crate::event::{Graft, RunEvent, RunEventKind, StepNumber};
+
+use super::{Phase, Scheduler, StepState};
+
+impl Scheduler {
+    /// Rebuilds a run from its history. The result equals the live scheduler after the same events; to go on with the
+    /// run, send it [`Event::Resumed`](crate::Event::Resumed).
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Corrupt`] for the first event that is not possible where it stands.
+    pub fn replay(history: &[RunEvent]) -> Result<Self, JournalError> {
+        let corrupt = |seq: usize, message: String| JournalError::Corrupt { seq: seq as u64, message };
+        let Some(RunEventKind::RunStarted { start }) = history.first().map(|event| &event.kind) else {
+            return Err(corrupt(0, "a history begins with the start of its run".into()));
+        };
+        let mut scheduler = Self::new(Arc::clone(start));
+        for (index, event) in history.iter().enumerate() {
+            scheduler.check_event(event).map_err(|message| corrupt(index, message))?;
+            scheduler.apply(event);
+        }
+        Ok(scheduler)
+    }
+
+    fn check_event(&self, event: &RunEvent) -> Result<(), String> {
+        use RunEventKind as Kind;
+
+        ensure(event.seq == self.seq, || format!("it has the number {}", event.seq))?;
+        ensure(event.at >= self.at, || "it happened before the one in front of it".into())?;
+        ensure((self.phase == Phase::New) == matches!(event.kind, Kind::RunStarted { .. }), || {
+            "a run starts once, and first".into()
+        })?;
+        ensure(self.phase != Phase::Finished, || "the run has finished".into())?;
+        match &event.kind {
+            Kind::RunStarted { .. } | Kind::RunResumed { .. } | Kind::RunFinished { .. } => Ok(()),
+            Kind::StopRequested { .. } => ensure(self.phase == Phase::Running, || "the run is stopping".into()),
+            Kind::RunStopped { .. } => ensure(self.phase != Phase::Stopped, || "the run has stopped".into()),
+            Kind::PlanRequested { request, reported, .. } => {
+                ensure(self.pending.is_none(), || "the planner is thinking".into())?;
+                ensure(*request == self.requests, || format!("request {request} is out of order"))?;
+                self.check_steps(reported)
+            }
+            Kind::PlanAccepted { request, graft, .. } => {
+                self.check_request(*request)?;
+                self.check_graft(graft, None)
+            }
+            Kind::PlanRejected { request, rejection, .. } => {
+                self.check_request(*request)?;
+                self.check_steps(&rejection.left)?;
+                self.check_open(&rejection.closed)
+            }
+            Kind::StepDrafted { request, graft } => {
+                self.check_request(*request)?;
+                ensure(graft.added.len() == 1, || "a draft is one step".into())?;
+                self.check_graft(graft, None)
+            }
+            Kind::StepExpanded { step, attempt, graft, .. } => {
+                self.check_state(*step, StepState::Running(*attempt))?;
+                self.check_graft(graft, Some(*step))
+            }
+            Kind::AttemptStarted { step, attempt } => {
+                ensure(*attempt == self.attempts(), || format!("attempt {attempt} is out of order"))?;
+                self.check_state(*step, StepState::Ready)
+            }
+            Kind::AttemptDiscarded { attempt, .. } => {
+                ensure(self.aborting.contains_key(attempt), || format!("attempt {attempt} was not told to end"))
+            }
+            Kind::AttemptFailed { step, attempt, .. } | Kind::StepUnknown { step, attempt, .. } => {
+                self.check_state(*step, StepState::Running(*attempt))
+            }
+            Kind::StepSucceeded { step, attempt, .. } | Kind::StepFailed { step, attempt, .. } => match attempt {
+                Some(attempt) => self.check_state(*step, StepState::Running(*attempt)),
+                None => self.check_one_of(*step, |state| matches!(state, StepState::Expanded | StepState::Unknown(_))),
+            },
+            Kind::StepReady { step } => {
+                self.check_one_of(*step, |state| matches!(state, StepState::Backoff(_) | StepState::Unknown(_)))
+            }
+            Kind::StepSkipped { step, attempt, .. } => {
+                self.check_state(*step, attempt.map_or(StepState::Waiting, StepState::Running))
+            }
+        }
+    }
+
+    fn check_request(&self, request: u32) -> Result<(), String> {
+        let is_pending = self.pending.as_ref().is_some_and(|pending| pending.request == request);
+        ensure(is_pending, || format!("request {request} is not under way"))
+    }
+
+    fn check_state(&self, step: StepNumber, expected: StepState) -> Result<(), String> {
+        self.check_one_of(step, |state| state == expected)
+    }
+
+    fn check_one_of(&self, step: StepNumber, is_expected: impl Fn(StepState) -> bool) -> Result<(), String> {
+        let Some(node) = self.nodes.get(step as usize) else { return Err(format!("there is no step {step}")) };
+        ensure(is_expected(node.state), || format!("step {step} is {:?}", node.state))
+    }
+
+    fn check_steps(&self, steps: &[StepNumber]) -> Result<(), String> {
+        match steps.iter().find(|step| **step >= self.step_count()) {
+            Some(step) => Err(format!("there is no step {step}")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_open(&self, steps: &[StepNumber]) -> Result<(), String> {
+        self.check_steps(steps)?;
+        let mut seen = std::collections::BTreeSet::new();
+        let settled = steps.iter().find(|step| self.node(**step).is_settled() || !seen.insert(**step));
+        settled.map_or(Ok(()), |step| Err(format!("step {step} is settled and cannot be dropped")))
+    }
+
+    fn check_graft(&self, graft: &Graft, scope: Option<StepNumber>) -> Result<(), String> {
+        ensure(graft.scope == scope, || "its plan belongs to another step".into())?;
+        ensure(graft.first == self.step_count(), || "its step numbers are out of order".into())?;
+        self.check_open(&graft.closed)?;
+        for steps in [&graft.joined, &graft.left, &graft.unreported, &graft.forgotten] {
+            self.check_steps(steps)?;
+        }
+        for (step, definition) in &graft.settings {
+            self.check_steps(&[*step])?;
+            ensure(self.tools.index(&self.start, definition).is_some(), || format!("step {step} has no tool"))?;
+        }
+        for (added, number) in graft.added.iter().zip(graft.first..) {
+            let is_lower = |dependency: &StepNumber| *dependency < number;
+            ensure(added.dependencies.iter().all(is_lower), || format!("step {number} depends on a later one"))?;
+            ensure(self.tools.index(&self.start, &added.step).is_some(), || format!("step {number} has no tool"))?;
+        }
+        let count = graft.first + graft.added.len() as u32;
+        ensure(self.knows_answer(&graft.answer, count), || "its answer is no step of it".into())
+    }
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}

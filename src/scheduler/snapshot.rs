@@ -1,0 +1,92 @@
+//! The whole state as data, to compare and to look at.
+
+use serde_json::{Map, Value, json};
+
+use super::state::{NONE, Node, Request, Scope};
+use super::{Scheduler, StepState};
+
+impl Scheduler {
+    /// The whole state as JSON, definitions and outputs apart.
+    ///
+    /// Two schedulers with equal snapshots behave alike from then on. After every transition,
+    /// `Scheduler::replay(history)?.snapshot() == live.snapshot()`.
+    pub fn snapshot(&self) -> Value {
+        let scopes: Map<String, Value> =
+            self.scopes.iter().map(|(parent, scope)| (parent.to_string(), scope_value(scope))).collect();
+        let names: Map<String, Value> = self
+            .names
+            .iter()
+            .map(|(id, name)| (id.to_string(), json!([number(name.current), number(name.finished)])))
+            .collect();
+        let pools: Map<String, Value> = self
+            .pools
+            .sizes()
+            .zip(self.pools.used())
+            .map(|((name, size), used)| (name.to_owned(), json!([size, used])))
+            .collect();
+        let steps: Vec<Value> = self.nodes.iter().map(|node| self.step_value(node)).collect();
+        json!({
+            "phase": format!("{:?}", self.phase),
+            "stop": self.stop,
+            "grace": self.grace,
+            "outcome": self.outcome,
+            "seq": self.seq,
+            "at": self.at,
+            "policy": self.policy,
+            "steps": steps,
+            "names": names,
+            "root": scope_value(&self.root),
+            "scopes": scopes,
+            "drafts": self.drafts,
+            "attempts": self.attempts,
+            "aborting": self.aborting.keys().collect::<Vec<_>>(),
+            "pools": pools,
+            "gates": self.gates.iter().collect::<Vec<_>>(),
+            "requests": self.requests,
+            "revision": self.revision,
+            "replans": self.replans,
+            "pending": self.pending.as_ref().map(request_value),
+            "again": self.again.as_ref().map(request_value),
+            "reviewed": self.reviewed,
+            "usage": self.usage,
+        })
+    }
+
+    fn step_value(&self, node: &Node) -> Value {
+        let taken = matches!(node.state, StepState::Running(_)).then(|| self.shapes[node.taken as usize].needs.clone());
+        json!({
+            "id": node.id(),
+            "settings": [node.definition.timeout_ms, node.definition.estimate_ms],
+            "state": format!("{:?}", node.state),
+            "output": node.output.is_some(),
+            "error": node.error,
+            "rank": node.rank,
+            "parent": number(node.parent),
+            "unmet": node.unmet,
+            "tries": node.tries,
+            "interruptions": node.interruptions,
+            "passed": node.passed,
+            "needs": self.shapes[node.shape as usize].needs,
+            "taken": taken,
+            "flags": [node.member, node.draft, node.held, node.unreported],
+        })
+    }
+}
+
+fn number(number: u32) -> Option<u32> {
+    Some(number).filter(|number| *number != NONE)
+}
+
+fn scope_value(scope: &Scope) -> Value {
+    json!({ "members": scope.members, "open": scope.open, "failed": scope.failed, "answer": scope.answer })
+}
+
+fn request_value(request: &Request) -> Value {
+    json!({
+        "request": request.request,
+        "reason": request.reason,
+        "reported": request.reported,
+        "must_answer": request.must_answer,
+        "rejections": request.rejections,
+    })
+}

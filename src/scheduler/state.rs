@@ -1,0 +1,236 @@
+//! What the scheduler knows: steps by number, scopes, requests, pools.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::error::StepError;
+use crate::event::{
+    AnswerFrom, AttemptNumber, Output, PlanReason, RequestNumber, RunStart, SkipReason, StepNumber, Timestamp,
+};
+use crate::plan::{OnFailure, Step, StepId};
+use crate::policy::Policy;
+
+use super::StepState;
+
+/// The rank of a step that has none yet, and so no place among the ready ones.
+pub(super) const UNRANKED: u64 = u64::MAX;
+
+/// Stands for "no number" where an `Option` would cost half as much again.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A step by number. Its definition changes only in its settings, its edges never.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) definition: Arc<Step>,
+    /// The full id, where the definition only has the local one.
+    pub(super) id: Option<StepId>,
+    pub(super) output: Option<Output>,
+    /// The last error, of a try or for good.
+    pub(super) error: Option<Arc<StepError>>,
+    pub(super) state: StepState,
+    /// The longest remaining path from here, in milliseconds.
+    pub(super) rank: u64,
+    /// Which graft added it, as an index.
+    pub(super) graft: u32,
+    /// The expanded step it is part of, or `NONE`.
+    pub(super) parent: StepNumber,
+    /// Dependencies that are not finished, and one more while `held`.
+    pub(super) unmet: u32,
+    pub(super) tries: u32,
+    pub(super) interruptions: u32,
+    /// How often a lower-ranked step was launched past it.
+    pub(super) passed: u32,
+    /// An index into the run's tools.
+    pub(super) tool: u16,
+    pub(super) shape: u32,
+    /// The shape whose pools the running attempt took: settings may change under it.
+    pub(super) taken: u32,
+    pub(super) member: bool,
+    /// Sent by a planner that is still writing.
+    pub(super) draft: bool,
+    /// An acting step of a plan that is not accepted yet.
+    pub(super) held: bool,
+    /// Failed, and the planner has not been told.
+    pub(super) unreported: bool,
+}
+
+impl Node {
+    pub(super) fn id(&self) -> &StepId {
+        self.id.as_ref().unwrap_or(&self.definition.id)
+    }
+
+    /// A terminal state, for ever.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.state, StepState::Succeeded | StepState::Failed | StepState::Skipped(_) | StepState::Superseded)
+    }
+
+    /// Counts as a satisfied dependency.
+    pub(super) fn is_finished(&self) -> bool {
+        match self.state {
+            StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+            StepState::Failed => self.definition.on_failure == OnFailure::Continue,
+            _ => false,
+        }
+    }
+
+    /// Makes everything below it impossible.
+    pub(super) fn is_fatal(&self) -> bool {
+        match self.state {
+            StepState::Failed => self.definition.on_failure == OnFailure::Fail,
+            StepState::Skipped(SkipReason::Failed(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The run's plan, or one expansion.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    /// Its members in ascending order, and perhaps some that have left.
+    pub(super) members: Vec<StepNumber>,
+    /// Steps that are not settled.
+    pub(super) open: u32,
+    /// The member that failed first.
+    pub(super) failed: Option<StepNumber>,
+    pub(super) answer: AnswerFrom,
+}
+
+/// The numbers an id stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Name {
+    pub(super) current: StepNumber,
+    /// The newest finished one before that: it outlives a redefinition that never ran.
+    pub(super) finished: StepNumber,
+}
+
+/// A call to the planner that is under way, or is to be made again.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Request {
+    pub(super) request: RequestNumber,
+    pub(super) reason: PlanReason,
+    pub(super) reported: Vec<StepNumber>,
+    /// Only an answer is of use.
+    pub(super) must_answer: bool,
+    /// Rejected answers in a row.
+    pub(super) rejections: u32,
+}
+
+/// Pools with a size; the others are unlimited and need no book-keeping.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pools {
+    sizes: IndexMap<String, u32>,
+    used: Vec<u32>,
+}
+
+impl Pools {
+    /// Sizes a pool. The first to name one decides: nobody can take a pool away from steps that rely on it.
+    pub(super) fn size(&mut self, name: &str, size: u32) -> bool {
+        if self.sizes.contains_key(name) {
+            return false;
+        }
+        self.sizes.insert(name.to_owned(), size.max(1));
+        self.used.push(0);
+        true
+    }
+
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.sizes.iter().map(|(name, size)| (name.as_str(), *size))
+    }
+
+    pub(super) fn used(&self) -> &[u32] {
+        &self.used
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// What a step takes: at most what there is, so that it can start when its pools are empty.
+    pub(super) fn needs(&self, step: &Step, tool: &str) -> Vec<(u16, u32)> {
+        let need = |name: &str, weight: u32| {
+            let (index, _, size) = self.sizes.get_full(name)?;
+            Some((u16::try_from(index).ok()?, weight.min(*size))).filter(|(_, weight)| *weight > 0)
+        };
+        if step.uses.is_empty() {
+            need(tool, 1).into_iter().collect()
+        } else {
+            step.uses.iter().filter_map(|(name, weight)| need(name, *weight)).collect()
+        }
+    }
+
+    pub(super) fn fit(&self, needs: &[(u16, u32)]) -> bool {
+        needs
+            .iter()
+            .all(|&(pool, weight)| self.used[usize::from(pool)].saturating_add(weight) <= self.sizes[usize::from(pool)])
+    }
+
+    pub(super) fn take(&mut self, needs: &[(u16, u32)]) {
+        for &(pool, weight) in needs {
+            self.used[usize::from(pool)] += weight;
+        }
+    }
+
+    pub(super) fn give_back(&mut self, needs: &[(u16, u32)]) {
+        for &(pool, weight) in needs {
+            self.used[usize::from(pool)] -= weight;
+        }
+    }
+}
+
+/// The place of a ready step: higher rank first, then lower number.
+pub(super) type Key = (u64, Reverse<StepNumber>);
+
+/// Steps that need the same of the same pools. Only the first ready one of each shape is ever looked at, so a full
+/// pool delays nobody who does not need it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shape {
+    pub(super) needs: Vec<(u16, u32)>,
+    /// A tool of which all steps wait until an instant that its server named.
+    pub(super) gate: Option<u16>,
+    /// Ready steps; those that are not ready any more are dropped when they come up.
+    pub(super) ready: BinaryHeap<Key>,
+}
+
+/// How many steps are in the states that decide what happens next.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Counts {
+    pub(super) ready: u32,
+    pub(super) running: u32,
+    pub(super) backoff: u32,
+    pub(super) unknown: u32,
+    pub(super) fatal: u32,
+    pub(super) held: u32,
+    pub(super) unreported: u32,
+}
+
+/// Tools by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tools(IndexMap<String, u16>);
+
+impl Tools {
+    pub(super) fn new(start: &RunStart) -> Self {
+        Self(start.tools.iter().zip(0..).map(|(tool, index)| (tool.name.clone(), index)).collect())
+    }
+
+    pub(super) fn index(&self, start: &RunStart, step: &Step) -> Option<u16> {
+        let name = step.tool.as_deref().or(start.default_tool.as_deref())?;
+        self.0.get(name).copied()
+    }
+}
+
+/// Instants at which a tool may be called again.
+pub(super) type Gates = BTreeMap<u16, Timestamp>;
+/// Attempts that were told to end, with the shape whose pools they still hold.
+pub(super) type Aborting = BTreeMap<AttemptNumber, u32>;
+
+/// The policy's pools.
+pub(super) fn policy_pools(policy: &Policy) -> Pools {
+    let mut pools = Pools::default();
+    for (name, size) in &policy.pools {
+        pools.size(name, *size);
+    }
+    pools
+}

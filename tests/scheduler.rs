@@ -1,0 +1,509 @@
+//! The scheduler, event by event: whole histories of named scenarios as golden files, and the rules that they show.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use plandag::{
+    Command, Decision, Effect, Event, Launch, OnFailure, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy,
+    RequestPlan, Returned, Revision, RunEvent, RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind,
+    StepState, Timestamp, ToolSpec, Usage,
+};
+use serde_json::json;
+
+/// Drives a scheduler by hand: what it commands is kept until the test answers it.
+struct Driver {
+    scheduler: Scheduler,
+    history: Vec<RunEvent>,
+    now: Timestamp,
+    launched: BTreeMap<String, Launch>,
+    requests: Vec<RequestPlan>,
+    aborted: Vec<u32>,
+    wake_at: Option<Timestamp>,
+}
+
+impl Driver {
+    fn new(policy: Policy) -> Self {
+        let acts = |name: &str| ToolSpec { effect: Effect::Acts, ..ToolSpec::new(name, "") };
+        let start = RunStart {
+            objective: "test".into(),
+            inputs: BTreeMap::new(),
+            policy,
+            tools: vec![ToolSpec::new("read", ""), acts("pay"), ToolSpec::new("gpu", "")],
+            default_tool: None,
+        };
+        Self {
+            scheduler: Scheduler::new(Arc::new(start)),
+            history: Vec::new(),
+            now: Timestamp::ZERO,
+            launched: BTreeMap::new(),
+            requests: Vec::new(),
+            aborted: Vec::new(),
+            wake_at: None,
+        }
+    }
+
+    /// A run whose first plan is accepted.
+    fn with_plan(policy: Policy, plan: Plan) -> Self {
+        let mut driver = Self::new(policy);
+        driver.send(Event::Begin);
+        driver.reply(Revision::Plan(plan));
+        driver
+    }
+
+    fn send(&mut self, event: Event) {
+        let transition = self.scheduler.on_event(event, self.now);
+        self.history.extend(transition.events);
+        let replayed = Scheduler::replay(&self.history).expect("a live history can be replayed");
+        assert_eq!(replayed.snapshot(), self.scheduler.snapshot(), "replayed and live differ");
+        for command in transition.commands {
+            match command {
+                Command::Launch(launch) => drop(self.launched.insert(launch.id.to_string(), launch)),
+                Command::RequestPlan(request) => self.requests.push(request),
+                Command::Abort { attempt } => self.aborted.push(attempt),
+                Command::WakeAt(at) => self.wake_at = Some(at),
+            }
+        }
+    }
+
+    fn reply(&mut self, revision: Revision) {
+        let request = self.requests.pop().expect("the planner was asked").request;
+        self.send(Event::PlanReturned { request, reply: Ok(revision), usage: Usage::default() });
+    }
+
+    fn returns(&mut self, id: &str, result: Result<Returned, StepError>) {
+        let attempt = self.launched.remove(id).unwrap_or_else(|| panic!("`{id}` is running")).attempt;
+        let result = result.map_err(Arc::new);
+        self.send(Event::AttemptReturned { attempt, result, usage: Usage::default(), draw: u16::MAX });
+    }
+
+    fn succeeds(&mut self, id: &str) {
+        self.returns(id, Ok(Returned::Value(Output::inline(json!(format!("result of {id}"))))));
+    }
+
+    fn fails(&mut self, id: &str) {
+        self.returns(id, Err(StepError::permanent("no")));
+    }
+
+    /// Lets `millis` pass, and wakes the run as it asked to be.
+    fn wait(&mut self, millis: u64) {
+        self.now = self.now.plus_millis(millis);
+        self.send(Event::Woke);
+    }
+
+    /// Stops driving the run, and starts again from its history.
+    fn crash(&mut self) {
+        self.scheduler = Scheduler::replay(&self.history).expect("a live history can be replayed");
+        self.launched.clear();
+        self.requests.clear();
+        self.send(Event::Resumed { policy: None });
+    }
+
+    fn running(&self) -> Vec<&str> {
+        self.launched.keys().map(String::as_str).collect()
+    }
+
+    fn state(&self, id: &str) -> StepState {
+        let number = self.scheduler.current(id).unwrap_or_else(|| panic!("`{id}` is known"));
+        self.scheduler.step(number).expect("a current step exists").state
+    }
+
+    fn number(&self, id: &str) -> u32 {
+        self.scheduler.current(id).expect("known")
+    }
+
+    /// The history, a line an event, for people.
+    fn story(&self) -> String {
+        let mut story = String::new();
+        for event in &self.history {
+            let mut value = serde_json::to_value(&event.kind).expect("events are data");
+            let fields = value.as_object_mut().expect("an object");
+            let name = fields.remove("event").expect("tagged");
+            fields.retain(|_, value| *value != json!(Usage::default()));
+            if fields.contains_key("start") {
+                fields.insert("start".into(), json!("..."));
+            }
+            let _ = writeln!(story, "{} {} {}", event.at, name.as_str().unwrap_or_default(), value);
+        }
+        story
+    }
+}
+
+fn diamond() -> Plan {
+    Plan::from_iter([
+        Step::new("a", "read"),
+        Step::new("b", "read").depends_on(["a"]),
+        Step::new("c", "read").depends_on(["a"]),
+        Step::new("d", "read").args(json!({ "b": "${b}", "c": "${c}" })),
+    ])
+}
+
+/// `a -> b -> c` and `d -> e`, the plan that the rules of a revision are told by.
+fn two_chains() -> Plan {
+    Plan::from_iter([
+        Step::new("a", "read"),
+        Step::new("b", "read").depends_on(["a"]),
+        Step::new("c", "read").depends_on(["b"]),
+        Step::new("d", "read"),
+        Step::new("e", "read").depends_on(["d"]),
+    ])
+}
+
+/// `a` has finished, `b` has failed, `c` is skipped, `d` is running, and the planner has been asked.
+fn half_failed() -> Driver {
+    let mut driver = Driver::with_plan(Policy::default(), two_chains());
+    driver.succeeds("a");
+    driver.fails("b");
+    assert_eq!(driver.requests.last().expect("asked").reason, PlanReason::Failures);
+    driver
+}
+
+#[test]
+fn scenario_diamond() {
+    let mut driver = Driver::with_plan(Policy::default(), diamond());
+    assert_eq!(driver.running(), ["a"]);
+    driver.wait(10);
+    driver.succeeds("a");
+    assert_eq!(driver.running(), ["b", "c"]);
+    driver.succeeds("c");
+    driver.wait(5);
+    driver.succeeds("b");
+    driver.succeeds("d");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+    insta::assert_snapshot!(driver.story());
+}
+
+#[test]
+fn scenario_retries_then_replan() {
+    let mut driver = Driver::with_plan(Policy::default(), diamond());
+    driver.succeeds("a");
+    driver.returns("b", Err(StepError::transient("busy").retry_after_ms(2_000)));
+    assert_eq!(driver.state("b"), StepState::Backoff(Timestamp::from_millis(2_500)));
+    assert_eq!(driver.wake_at, Some(Timestamp::from_millis(2_000)));
+    driver.succeeds("c");
+    driver.wait(2_500);
+    driver.fails("b");
+    driver.reply(Revision::Patch(Patch {
+        add: vec![Arc::new(Step::new("b2", "read").depends_on(["a"]))],
+        change: vec![Arc::new(Step::new("d", "read").args(json!({ "b": "${b2}", "c": "${c}" })))],
+        drop: vec!["b".into()],
+        answer: None,
+    }));
+    assert_eq!(driver.running(), ["b2"]);
+    driver.succeeds("b2");
+    driver.succeeds("d");
+    insta::assert_snapshot!(driver.story());
+}
+
+#[test]
+fn scenario_map_over_a_list() {
+    let plan = Plan::from_iter([Step::new("map", "read"), Step::new("sum", "read").args(json!("${map}"))]);
+    let mut driver = Driver::with_plan(Policy::default(), plan);
+    let children = Plan::from_iter([Step::new("one", "read"), Step::new("two", "read")]);
+    driver.returns("map", Ok(Returned::Plan(Box::new(children))));
+    assert_eq!(driver.running(), ["map/one", "map/two"]);
+    driver.succeeds("map/one");
+    driver.succeeds("map/two");
+    let gathered = driver.launched["sum"].inputs[0].output.clone();
+    assert!(matches!(gathered, Some(Output::Gathered(children)) if children.len() == 2));
+    driver.succeeds("sum");
+    insta::assert_snapshot!(driver.story());
+}
+
+#[test]
+fn scenario_crash_with_an_acting_step() {
+    let plan = Plan::from_iter([
+        Step::new("look", "read"),
+        Step::new("pay", "pay"),
+        Step::new("report", "read").depends_on(["look", "pay"]),
+    ]);
+    let mut driver = Driver::with_plan(Policy::default(), plan);
+    driver.wait(100);
+    driver.crash();
+    assert_eq!(driver.running(), ["look"], "reading is safe to repeat, paying is not");
+    driver.succeeds("look");
+    assert_eq!(driver.scheduler.phase(), Phase::Stopped, "only a person can go on");
+    let step = driver.number("pay");
+    driver.send(Event::Decided { step, decision: Decision::Succeeded(Output::inline(json!("paid"))) });
+    driver.crash();
+    driver.succeeds("report");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+    insta::assert_snapshot!(driver.story());
+}
+
+#[test]
+fn scenario_streamed_plan_is_cut_off_and_corrected() {
+    let mut driver = Driver::new(Policy::default());
+    driver.send(Event::Begin);
+    let request = driver.requests.last().expect("asked").request;
+    for step in [Step::new("a", "read"), Step::new("pay", "pay"), Step::new("c", "read").depends_on(["a"])] {
+        driver.send(Event::PlanStep { request, step: Arc::new(step) });
+    }
+    assert_eq!(driver.running(), ["a"], "an acting step waits for the whole plan");
+    driver.requests.clear();
+    let reply = Err(PlanError::Truncated { message: "no end mark".into() });
+    driver.send(Event::PlanReturned { request, reply, usage: Usage::default() });
+    assert_eq!(driver.state("c"), StepState::Superseded);
+    assert!(matches!(driver.requests.last().expect("asked again").reason, PlanReason::Rejected(_)));
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("a", "read"), Step::new("pay", "pay").depends_on(["a"])])));
+    assert_eq!(driver.running(), ["a"], "what the corrected plan repeats goes on");
+    driver.succeeds("a");
+    driver.succeeds("pay");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+    insta::assert_snapshot!(driver.story());
+}
+
+#[test]
+fn a_failure_skips_what_is_below_it_and_nothing_else() {
+    let driver = half_failed();
+    let cause = driver.number("b");
+    assert_eq!(driver.state("c"), StepState::Skipped(plandag::SkipReason::Failed(cause)));
+    assert_eq!(driver.running(), ["d"]);
+}
+
+#[test]
+fn a_reported_failure_that_a_whole_plan_repeats_is_tried_again() {
+    let mut driver = half_failed();
+    driver.reply(Revision::Plan(two_chains()));
+    assert_eq!(driver.running(), ["b", "d"]);
+    driver.succeeds("b");
+    assert_eq!(driver.running(), ["c", "d"]);
+}
+
+#[test]
+fn a_whole_plan_drops_what_it_leaves_out() {
+    let mut driver = half_failed();
+    let running = driver.launched["d"].attempt;
+    driver.reply(Revision::Plan(Plan::from_iter([
+        Step::new("a", "read"),
+        Step::new("b2", "read").depends_on(["a"]),
+        Step::new("c", "read").depends_on(["b2"]),
+    ])));
+    assert_eq!(driver.aborted, [running]);
+    assert_eq!(driver.state("d"), StepState::Superseded);
+    assert_eq!(driver.state("e"), StepState::Superseded);
+    assert_eq!(driver.state("a"), StepState::Succeeded);
+}
+
+#[test]
+fn a_finished_step_is_a_fact_that_a_plan_need_not_repeat() {
+    let mut driver = half_failed();
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("x", "read").depends_on(["a"])])));
+    assert_eq!(driver.running(), ["d", "x"], "`d` is told to end, and holds its slot until it has");
+    assert_eq!(driver.launched["x"].inputs[0].output, Some(Output::inline(json!("result of a"))));
+    driver.fails("d");
+    driver.succeeds("x");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+}
+
+#[test]
+fn a_patch_may_not_build_on_a_failure_that_it_does_not_mention() {
+    let mut driver = half_failed();
+    driver.reply(Revision::Patch(Patch { add: vec![Arc::new(Step::new("z", "read"))], ..Patch::default() }));
+    let request = driver.requests.last().expect("sent back");
+    let PlanReason::Rejected(offences) = &request.reason else { panic!("it was accepted") };
+    let expected = PlanError::DependsOnFailed { step: "c".into(), dependency: "b".into() };
+    assert_eq!(**offences, [expected]);
+}
+
+#[test]
+fn a_redefinition_that_is_taken_back_uses_the_first_result() {
+    let mut driver = half_failed();
+    let first = driver.number("a");
+    driver.reply(Revision::Plan(Plan::from_iter([
+        Step::new("a", "read").args(json!({ "other": true })),
+        Step::new("d", "read"),
+    ])));
+    driver.fails("a");
+    driver.reply(Revision::Plan(two_chains()));
+    assert_eq!(driver.number("a"), first);
+    assert_eq!(driver.running(), ["b", "d"]);
+}
+
+#[test]
+fn a_failure_while_the_planner_thinks_is_asked_about_next() {
+    let mut driver = half_failed();
+    driver.fails("d");
+    driver.reply(Revision::Plan(Plan::from_iter([
+        Step::new("a", "read"),
+        Step::new("b2", "read").depends_on(["a"]),
+        Step::new("d", "read"),
+        Step::new("e", "read").depends_on(["d"]),
+    ])));
+    assert_eq!(driver.state("d"), StepState::Failed);
+    assert_eq!(driver.requests.last().expect("asked about `d`").failures, [driver.number("d")]);
+}
+
+#[test]
+fn a_covered_failure_is_handed_on_as_a_null() {
+    let plan = Plan::from_iter([
+        Step::new("a", "read").on_failure(OnFailure::Continue),
+        Step::new("b", "read").depends_on(["a"]),
+    ]);
+    let mut driver = Driver::with_plan(Policy::default(), plan);
+    driver.fails("a");
+    let input = &driver.launched["b"].inputs[0];
+    assert_eq!(input.output, None);
+    assert_eq!(input.error.as_ref().expect("told why").message, "no");
+    driver.succeeds("b");
+    assert!(matches!(driver.scheduler.outcome(), Some(plandag::RunOutcome::Succeeded { .. })));
+}
+
+#[test]
+fn an_aborted_attempt_holds_its_slot_until_it_is_gone() {
+    let policy = Policy { max_parallel: 1, ..Policy::default() };
+    let plan = Plan::from_iter([Step::new("bad", "read"), Step::new("slow", "read")]);
+    let mut driver = Driver::with_plan(policy, plan);
+    driver.fails("bad");
+    assert_eq!(driver.running(), ["slow"]);
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("other", "read")])));
+    assert_eq!(driver.running(), ["slow"], "its tool still runs");
+    driver.succeeds("slow");
+    assert_eq!(driver.running(), ["other"]);
+}
+
+#[test]
+fn a_full_pool_holds_nobody_else_back() {
+    let policy = Policy { pools: BTreeMap::from([("gpu".into(), 1)]), ..Policy::default() };
+    let plan = Plan::from_iter([Step::new("x", "gpu"), Step::new("y", "gpu"), Step::new("z", "read")]);
+    let mut driver = Driver::with_plan(policy, plan);
+    assert_eq!(driver.running(), ["x", "z"]);
+    driver.succeeds("x");
+    assert_eq!(driver.running(), ["y", "z"]);
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_its_steps() {
+    let policy = Policy { max_parallel: 1, ..Policy::default() };
+    let plan = Plan::from_iter([Step::new("x", "gpu"), Step::new("y", "gpu"), Step::new("z", "read")]);
+    let mut driver = Driver::with_plan(policy, plan);
+    driver.returns("x", Err(StepError::transient("429").retry_after_ms(1_000)));
+    assert_eq!(driver.running(), ["z"], "another tool's step goes on");
+    driver.succeeds("z");
+    assert!(driver.running().is_empty());
+    driver.wait(1_000);
+    assert_eq!(driver.running(), ["y"]);
+}
+
+#[test]
+fn cancelling_lets_running_steps_finish_and_loses_nothing() {
+    let mut driver = Driver::with_plan(Policy::default(), diamond());
+    driver.succeeds("a");
+    driver.send(Event::CancelRequested { at_once: false });
+    driver.succeeds("b");
+    assert_eq!(driver.scheduler.phase(), Phase::Stopping);
+    driver.wait(5_000);
+    assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+    driver.crash();
+    assert_eq!(driver.running(), ["c"]);
+    driver.succeeds("c");
+    driver.succeeds("d");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+}
+
+#[test]
+fn the_attempt_limit_stops_the_run_and_can_be_raised() {
+    let mut policy = Policy::default();
+    policy.limits.attempts = Some(1);
+    let mut driver = Driver::with_plan(policy.clone(), diamond());
+    driver.succeeds("a");
+    assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+    assert_eq!(driver.scheduler.stop_reason(), Some(plandag::StopReason::Attempts));
+    policy.limits.attempts = None;
+    driver.send(Event::Resumed { policy: Some(Box::new(policy)) });
+    assert_eq!(driver.running(), ["b", "c"]);
+}
+
+#[test]
+fn a_failed_expansion_repeats_only_what_failed() {
+    let plan = || Plan::from_iter([Step::new("map", "read")]);
+    let children = || Plan::from_iter([Step::new("one", "read"), Step::new("two", "read")]);
+    let mut driver = Driver::with_plan(Policy::default(), plan());
+    driver.returns("map", Ok(Returned::Plan(Box::new(children()))));
+    driver.succeeds("map/one");
+    driver.fails("map/two");
+    let request = driver.requests.last().expect("asked");
+    assert_eq!(request.failures, [driver.number("map")], "the planner knows the step, not its children");
+    driver.reply(Revision::Plan(plan()));
+    assert_eq!(driver.launched["map"].last_error.as_ref().map(|error| error.kind), None);
+    driver.returns("map", Ok(Returned::Plan(Box::new(children()))));
+    assert_eq!(driver.running(), ["map/two"]);
+    driver.succeeds("map/two");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
+}
+
+#[test]
+fn an_invalid_expansion_is_a_failed_try() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([Step::new("map", "read")]));
+    let cycle = Plan::from_iter([Step::new("x", "read").depends_on(["y"]), Step::new("y", "read").depends_on(["x"])]);
+    driver.returns("map", Ok(Returned::Plan(Box::new(cycle))));
+    let Some(RunEventKind::AttemptFailed { error, .. }) = driver.history.last().map(|event| &event.kind) else {
+        panic!("the attempt did not fail")
+    };
+    assert_eq!(error.kind, StepErrorKind::InvalidPlan);
+    driver.wait(500);
+    driver.returns("map", Ok(Returned::Plan(Box::new(Plan::new()))));
+    assert_eq!(driver.scheduler.phase(), Phase::Finished, "an empty expansion succeeds");
+}
+
+#[test]
+fn a_review_may_add_steps_and_is_made_to_answer_at_the_cap() {
+    let policy = Policy { review: true, max_replans: 1, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([Step::new("a", "read")]));
+    driver.succeeds("a");
+    assert_eq!(driver.requests.last().expect("asked").reason, PlanReason::Review);
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("b", "read").depends_on(["a"])])));
+    driver.succeeds("b");
+    assert!(driver.requests.last().expect("asked").must_answer);
+    driver.reply(Revision::Answer(json!(42)));
+    let answer = plandag::RunOutcome::Succeeded { answer: Output::inline(json!(42)) };
+    assert_eq!(driver.scheduler.outcome(), Some(&answer));
+}
+
+#[test]
+fn an_unusable_planner_is_given_up_after_its_corrections() {
+    let mut driver = Driver::new(Policy::default());
+    driver.send(Event::Begin);
+    for _ in 0..3 {
+        driver.reply(Revision::Plan(Plan::new()));
+    }
+    assert!(driver.requests.is_empty());
+    let Some(plandag::RunOutcome::Failed { reason }) = driver.scheduler.outcome() else { panic!("it has ended") };
+    assert_eq!(*reason, plandag::FailureReason::NoPlan(Arc::new(vec![PlanError::Empty])));
+}
+
+#[test]
+fn late_and_doubled_results_change_nothing() {
+    let mut driver = Driver::with_plan(Policy::default(), diamond());
+    let attempt = driver.launched["a"].attempt;
+    driver.succeeds("a");
+    let events = driver.history.len();
+    let again = Event::AttemptReturned {
+        attempt,
+        result: Ok(Returned::Value(Output::inline(json!("other")))),
+        usage: Usage::default(),
+        draw: 0,
+    };
+    driver.send(again);
+    driver.send(Event::PlanReturned { request: 0, reply: Ok(Revision::Declined), usage: Usage::default() });
+    driver.send(Event::AttemptReturned {
+        attempt: 999,
+        result: Ok(Returned::ConditionFalse),
+        usage: Usage::default(),
+        draw: 0,
+    });
+    assert_eq!(driver.history.len(), events);
+}
+
+#[test]
+fn a_damaged_history_is_an_error() {
+    let mut driver = Driver::with_plan(Policy::default(), diamond());
+    driver.succeeds("a");
+    let history = driver.history;
+    for missing in 0..history.len() {
+        let mut damaged = history.clone();
+        damaged.remove(missing);
+        let is_prefix = missing + 1 == history.len();
+        assert_eq!(Scheduler::replay(&damaged).is_ok(), is_prefix, "without event {missing}");
+    }
+}

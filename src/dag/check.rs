@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use indexmap::{IndexMap, IndexSet};
 
-use super::Dag;
 use super::order::{build_graph, cycles, plan_order};
 use crate::error::PlanError;
 use crate::event::RunStart;
@@ -44,7 +43,7 @@ pub(crate) fn check_with(
     answer: Option<&StepId>,
     pools: &BTreeMap<String, u32>,
     rules: &Rules<'_>,
-) -> Result<Dag, Vec<PlanError>> {
+) -> Result<Checked, Vec<PlanError>> {
     if steps.is_empty() {
         return Err(vec![PlanError::Empty]);
     }
@@ -56,7 +55,9 @@ pub(crate) fn check_with(
     let mut problems = Problems::default();
     let ids = index_ids(steps, &mut problems);
     let edges = find_edges(steps, &ids, rules, max_edges, &mut problems)?;
-    let tools = rules.start.map(|start| find_tools(steps, start, &mut problems)).unwrap_or_default();
+    if let Some(start) = rules.start {
+        check_tools(steps, start, &mut problems);
+    }
     check_pools(steps, pools, rules.start, &mut problems);
     if let Some(answer) = answer
         && !ids.contains_key(answer.as_str())
@@ -69,20 +70,40 @@ pub(crate) fn check_with(
     }
 
     let Edges { flat, starts, external, in_plan_order } = edges;
-    let graph = build_graph(steps.len(), &flat, &starts);
     let order = if in_plan_order {
         (0..steps.len() as u32).collect()
-    } else if let Some(order) = plan_order(&graph) {
-        order
     } else {
-        for path in cycles(&graph) {
-            let path = path.into_iter().map(|node| steps[node.index()].id.clone()).collect();
-            problems.push(|_| PlanError::Cycle { path });
-        }
-        Vec::new()
+        let graph = build_graph(steps.len(), &flat, &starts);
+        plan_order(&graph).unwrap_or_else(|| {
+            for path in cycles(&graph) {
+                let path = path.into_iter().map(|node| steps[node.index()].id.clone()).collect();
+                problems.push(|_| PlanError::Cycle { path });
+            }
+            Vec::new()
+        })
     };
     problems.none()?;
-    Ok(Dag { steps: steps.to_vec(), graph, order, flat, starts, external, tools })
+    Ok(Checked { order, flat, starts, external })
+}
+
+/// What the check has found out about a list of steps, in which they are spoken of by index.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// The steps in an order in which every dependency comes first; plan order wherever that allows.
+    pub(crate) order: Vec<u32>,
+    /// Flat dependency lists: those of step `i` are `flat[starts[i]..starts[i + 1]]`, first what it declares, then
+    /// what it refers to. The number of steps plus `k` means `external[k]`.
+    pub(crate) flat: Vec<u32>,
+    pub(crate) starts: Vec<u32>,
+    /// Ids that are not in the list but were allowed as dependencies.
+    pub(crate) external: Vec<StepId>,
+}
+
+impl Checked {
+    /// The dependencies of a step.
+    pub(crate) fn dependencies(&self, step: usize) -> &[u32] {
+        &self.flat[self.starts[step] as usize..self.starts[step + 1] as usize]
+    }
 }
 
 /// The problems found so far.
@@ -246,29 +267,25 @@ fn find_edges(
     Ok(edges)
 }
 
-/// Finds the tool of each step.
-fn find_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) -> Vec<u16> {
-    let indexes: IndexMap<&str, u16> =
-        (0..=u16::MAX).zip(&start.tools).map(|(index, tool)| (tool.name.as_str(), index)).collect();
-    let default = start.default_tool.as_deref().and_then(|tool| indexes.get(tool).copied());
-    let mut tools = Vec::with_capacity(steps.len());
+/// Checks that the run has the tool of each step.
+fn check_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) {
+    let tools: IndexSet<&str> = start.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let has_default = start.default_tool.as_deref().is_some_and(|tool| tools.contains(tool));
+    // Steps in a row often use the same tool.
+    let mut known = None;
     for step in steps {
         match step.tool.as_deref() {
-            Some(tool) => match indexes.get(tool) {
-                Some(&index) => tools.push(index),
-                None => problems.push(|names| PlanError::UnknownTool {
-                    step: step.id.clone(),
-                    tool: tool.to_owned(),
-                    suggestion: names.closest(tool, indexes.keys().copied()).map(str::to_owned),
-                }),
-            },
-            None => match default {
-                Some(index) => tools.push(index),
-                None => problems.push(|_| PlanError::NoExecutor { step: step.id.clone() }),
-            },
+            tool @ Some(_) if tool == known => {}
+            Some(tool) if tools.contains(tool) => known = Some(tool),
+            Some(tool) => problems.push(|names| PlanError::UnknownTool {
+                step: step.id.clone(),
+                tool: tool.to_owned(),
+                suggestion: names.closest(tool, tools.iter().copied()).map(str::to_owned),
+            }),
+            None if has_default => {}
+            None => problems.push(|_| PlanError::NoExecutor { step: step.id.clone() }),
         }
     }
-    tools
 }
 
 /// Checks that each step fits into the pools it takes from.

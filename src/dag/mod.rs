@@ -15,7 +15,8 @@ use crate::error::PlanError;
 use crate::event::RunStart;
 use crate::plan::{Plan, Step, StepId};
 
-pub(crate) use check::{MAX_INDEX, Rules, check_with};
+pub(crate) use check::{Checked, MAX_INDEX, Rules, check_with};
+use order::build_graph;
 
 /// A checked plan: ids unique and valid, every dependency known, no cycle.
 ///
@@ -42,19 +43,10 @@ pub(crate) use check::{MAX_INDEX, Rules, check_with};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dag {
-    pub(crate) steps: Vec<Arc<Step>>,
+    steps: Vec<Arc<Step>>,
     /// One node a step, in plan order; an edge runs from a dependency to its dependent.
-    pub(crate) graph: DiGraph<(), (), u32>,
-    /// The steps' indexes in an order in which every dependency comes first; plan order wherever that allows.
-    pub(crate) order: Vec<u32>,
-    /// Flat dependency lists: those of step `i` are `flat[starts[i]..starts[i + 1]]`, in the order of
-    /// [`Dag::dependencies`]. A value of `steps.len() + k` means `external[k]`.
-    pub(crate) flat: Vec<u32>,
-    pub(crate) starts: Vec<u32>,
-    /// Ids that are not in the plan but were allowed as dependencies.
-    pub(crate) external: Vec<StepId>,
-    /// The index into [`RunStart::tools`] of each step's tool; empty if tools were not checked.
-    pub(crate) tools: Vec<u16>,
+    graph: DiGraph<(), (), u32>,
+    checked: Checked,
 }
 
 impl Dag {
@@ -73,7 +65,7 @@ impl Dag {
             max_steps: policy.limits.steps,
             max_edges: policy.limits.edges,
         };
-        check_with(&plan.steps, plan.answer.as_ref(), &pools, &rules)
+        Ok(Self::of_checked(plan, check_with(&plan.steps, plan.answer.as_ref(), &pools, &rules)?))
     }
 
     /// Checks the shape of a plan only, against no run: any tool, input and size will do.
@@ -83,7 +75,12 @@ impl Dag {
     /// Everything that is wrong with the plan's ids, dependencies, references and pools.
     pub fn of(plan: &Plan) -> Result<Self, Vec<PlanError>> {
         let rules = Rules { start: None, external: &|_| false, max_steps: MAX_INDEX, max_edges: MAX_INDEX };
-        check_with(&plan.steps, plan.answer.as_ref(), &plan.pools, &rules)
+        Ok(Self::of_checked(plan, check_with(&plan.steps, plan.answer.as_ref(), &plan.pools, &rules)?))
+    }
+
+    fn of_checked(plan: &Plan, checked: Checked) -> Self {
+        let graph = build_graph(plan.steps.len(), &checked.flat, &checked.starts);
+        Self { steps: plan.steps.clone(), graph, checked }
     }
 
     /// The steps, in plan order.
@@ -93,7 +90,7 @@ impl Dag {
 
     /// The steps in an order in which every dependency comes first; plan order wherever that allows.
     pub fn order(&self) -> &[u32] {
-        &self.order
+        &self.checked.order
     }
 
     /// The graph: node `i` is step `i`, and an edge runs from a dependency to its dependent.
@@ -103,18 +100,13 @@ impl Dag {
 
     /// What a step depends on, without doubles: first what it declares, then what it refers to.
     pub fn dependencies(&self, step: usize) -> impl ExactSizeIterator<Item = &StepId> {
-        self.flat_dependencies(step).iter().map(|&dependency| {
+        self.checked.dependencies(step).iter().map(|&dependency| {
             let dependency = dependency as usize;
             match self.steps.get(dependency) {
                 Some(step) => &step.id,
-                None => &self.external[dependency - self.steps.len()],
+                None => &self.checked.external[dependency - self.steps.len()],
             }
         })
-    }
-
-    /// The dependencies of a step as in `flat`.
-    pub(crate) fn flat_dependencies(&self, step: usize) -> &[u32] {
-        &self.flat[self.starts[step] as usize..self.starts[step + 1] as usize]
     }
 
     /// The steps by the number of steps before them on the longest path: those of the first level depend on nothing.
@@ -123,7 +115,7 @@ impl Dag {
     pub fn levels(&self) -> Vec<Vec<u32>> {
         let mut level_of = vec![0; self.steps.len()];
         let mut levels: Vec<Vec<u32>> = Vec::new();
-        for &step in &self.order {
+        for &step in &self.checked.order {
             let before = self.inner_dependencies(step).map(|dependency| level_of[dependency as usize] + 1);
             level_of[step as usize] = before.max().unwrap_or(0);
         }
@@ -144,14 +136,14 @@ impl Dag {
     /// The path that takes longest, first step first: no schedule is shorter than it.
     pub fn critical_path(&self, estimate: impl Fn(&Step) -> u64) -> Vec<u32> {
         let mut finish = vec![0_u64; self.steps.len()];
-        for &step in &self.order {
+        for &step in &self.checked.order {
             let start = self.inner_dependencies(step).map(|dependency| finish[dependency as usize]).max();
             finish[step as usize] = start.unwrap_or(0).saturating_add(estimate(&self.steps[step as usize]));
         }
         // The first of several longest ones, so that the same plan always shows the same path.
         let longest = |steps: &mut dyn Iterator<Item = u32>| steps.min_by_key(|&step| Reverse(finish[step as usize]));
         let mut path = Vec::new();
-        let mut last = longest(&mut self.order.iter().copied());
+        let mut last = longest(&mut self.checked.order.iter().copied());
         while let Some(step) = last {
             path.push(step);
             last = longest(&mut self.inner_dependencies(step));
@@ -162,6 +154,10 @@ impl Dag {
 
     fn inner_dependencies(&self, step: u32) -> impl Iterator<Item = u32> {
         let steps = self.steps.len();
-        self.flat_dependencies(step as usize).iter().copied().filter(move |&dependency| (dependency as usize) < steps)
+        self.checked
+            .dependencies(step as usize)
+            .iter()
+            .copied()
+            .filter(move |&dependency| (dependency as usize) < steps)
     }
 }

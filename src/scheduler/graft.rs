@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::dag::{Dag, Rules, check_with};
+use crate::dag::{Checked, Rules, check_with};
 use crate::error::PlanError;
 use crate::event::{Added, AnswerFrom, Graft, SkipReason, StepNumber};
 use crate::plan::{Patch, Plan, Step, StepId};
@@ -52,12 +52,12 @@ impl Scheduler {
     pub(super) fn graft_plan(&self, mut listed: Listed) -> Result<Graft, Vec<PlanError>> {
         self.pull_in_facts(&mut listed);
         let reported = self.pending.as_ref().map_or(&[][..], |pending| &pending.reported);
-        self.graft(listed, NONE, Retried::These(reported))
+        self.graft(&listed, NONE, Retried::These(reported))
     }
 
     /// The graft of the plan that a step's tool returned.
     pub(super) fn graft_expansion(&self, parent: StepNumber, plan: Plan) -> Result<Graft, Vec<PlanError>> {
-        self.graft(plan.into(), parent, Retried::All)
+        self.graft(&plan.into(), parent, Retried::All)
     }
 
     /// The graft of one step of a plan that is still being written.
@@ -67,9 +67,9 @@ impl Scheduler {
             let current = self.current(id.as_str()).map(|number| self.node(number));
             current.is_some_and(|node| node.parent == NONE && (node.member || node.is_finished()))
         };
-        let dag = self.check(&listed, &is_there)?;
+        let checked = self.check(&listed, &is_there)?;
         let number = |id: &StepId| self.current(id.as_str()).unwrap_or(NONE);
-        let dependencies = dag.external.iter().map(number).collect();
+        let dependencies = checked.external.iter().map(number).collect();
         let added = vec![Added { id: None, step: Arc::clone(step), dependencies }];
         Ok(Graft { first: self.step_count(), added, ..Graft::default() })
     }
@@ -174,7 +174,7 @@ impl Scheduler {
         [name.current, name.finished].into_iter().find(is_finished)
     }
 
-    fn check(&self, listed: &Listed, external: &dyn Fn(&StepId) -> bool) -> Result<Dag, Vec<PlanError>> {
+    fn check(&self, listed: &Listed, external: &dyn Fn(&StepId) -> bool) -> Result<Checked, Vec<PlanError>> {
         let mut pools: BTreeMap<String, u32> = listed.pools.clone();
         pools.extend(self.pools.sizes().map(|(name, size)| (name.to_owned(), size)));
         let limits = &self.policy.limits;
@@ -182,27 +182,31 @@ impl Scheduler {
         check_with(&listed.steps, listed.answer.as_ref(), &pools, &rules)
     }
 
-    fn graft(&self, listed: Listed, scope: StepNumber, retried: Retried<'_>) -> Result<Graft, Vec<PlanError>> {
+    fn graft(&self, listed: &Listed, scope: StepNumber, retried: Retried<'_>) -> Result<Graft, Vec<PlanError>> {
         // A step of the run's plan may use what an expansion has produced, by its full id.
         let child_fact = |id: &StepId| {
             scope == NONE && self.newest_finished(id).is_some_and(|number| self.node(number).parent != NONE)
         };
-        let dag = self.check(&listed, &child_fact)?;
+        let checked = self.check(listed, &child_fact)?;
+        let steps = &listed.steps;
         let full_id = |id: &StepId| if scope == NONE { id.clone() } else { self.node(scope).id().child(id) };
         let first = self.step_count();
-        let mut graft =
-            Graft { scope: Some(scope).filter(|scope| *scope != NONE), first, pools: listed.pools, ..Graft::default() };
+        let mut graft = Graft {
+            scope: Some(scope).filter(|scope| *scope != NONE),
+            first,
+            pools: listed.pools.clone(),
+            ..Graft::default()
+        };
         let mut offences = Vec::new();
-        let mut numbers = vec![NONE; dag.steps.len()];
+        let mut numbers = vec![NONE; steps.len()];
         let mut kept = BTreeSet::new();
-        for &index in &dag.order {
-            let step = &dag.steps[index as usize];
-            let (from, to) = (dag.starts[index as usize] as usize, dag.starts[index as usize + 1] as usize);
-            let resolve = |&target: &u32| match dag.external.get((target as usize).wrapping_sub(dag.steps.len())) {
+        for &index in &checked.order {
+            let step = &steps[index as usize];
+            let resolve = |&target: &u32| match checked.external.get((target as usize).wrapping_sub(steps.len())) {
                 Some(id) => self.newest_finished(id).unwrap_or(NONE),
                 None => numbers[target as usize],
             };
-            let dependencies: Vec<StepNumber> = dag.flat[from..to].iter().map(resolve).collect();
+            let dependencies: Vec<StepNumber> = checked.dependencies(index as usize).iter().map(resolve).collect();
             let id = (scope != NONE).then(|| full_id(&step.id));
             let fate = match self.names.get(id.as_ref().unwrap_or(&step.id)) {
                 None => Fate::New,
@@ -225,8 +229,8 @@ impl Scheduler {
             offences.push(PlanError::TooLarge { what: "steps in this run".into(), count: total, limit: limit.into() });
         }
         self.leave_out(scope, &kept, &mut graft);
-        self.check_child_facts(&dag, &graft, &mut offences);
-        graft.answer = self.answer_from(&dag, listed.answer.as_ref(), &numbers);
+        self.check_child_facts(steps, &graft, &mut offences);
+        graft.answer = self.answer_from(&checked, listed, &numbers);
         graft.pools.retain(|name, _| self.pools.sizes().all(|(sized, _)| sized != name));
         if offences.is_empty() { Ok(graft) } else { Err(offences) }
     }
@@ -316,13 +320,13 @@ impl Scheduler {
     }
 
     /// Results of an expansion that this very revision redefines are no facts any more.
-    fn check_child_facts(&self, dag: &Dag, graft: &Graft, offences: &mut Vec<PlanError>) {
-        if graft.forgotten.is_empty() || dag.external.is_empty() {
+    fn check_child_facts(&self, steps: &[Arc<Step>], graft: &Graft, offences: &mut Vec<PlanError>) {
+        if graft.forgotten.is_empty() {
             return;
         }
         let forgotten: Vec<String> =
             graft.forgotten.iter().map(|number| format!("{}/", self.node(*number).id())).collect();
-        for step in &dag.steps {
+        for step in steps {
             for dependency in dependencies(step) {
                 if forgotten.iter().any(|prefix| dependency.as_str().starts_with(prefix)) {
                     let step = step.id.clone();
@@ -332,15 +336,18 @@ impl Scheduler {
         }
     }
 
-    fn answer_from(&self, dag: &Dag, answer: Option<&StepId>, numbers: &[StepNumber]) -> AnswerFrom {
-        if let Some(answer) = answer {
-            let listed = dag.steps.iter().position(|step| step.id == *answer).map(|index| numbers[index]);
-            return AnswerFrom::Step(listed.or_else(|| self.newest_finished(answer)).unwrap_or(NONE));
+    fn answer_from(&self, checked: &Checked, listed: &Listed, numbers: &[StepNumber]) -> AnswerFrom {
+        if let Some(answer) = &listed.answer {
+            let step = listed.steps.iter().position(|step| step.id == *answer).map(|index| numbers[index]);
+            return AnswerFrom::Step(step.or_else(|| self.newest_finished(answer)).unwrap_or(NONE));
         }
-        let is_sink = |index: &usize| {
-            dag.graph.first_edge(petgraph::graph::NodeIndex::new(*index), petgraph::Direction::Outgoing).is_none()
-        };
-        AnswerFrom::Sinks((0..numbers.len()).filter(is_sink).map(|index| numbers[index]).collect())
+        let mut is_sink = vec![true; numbers.len()];
+        for dependency in &checked.flat {
+            if let Some(is_sink) = is_sink.get_mut(*dependency as usize) {
+                *is_sink = false;
+            }
+        }
+        AnswerFrom::Sinks(numbers.iter().zip(is_sink).filter(|(_, is_sink)| *is_sink).map(|(step, _)| *step).collect())
     }
 }
 

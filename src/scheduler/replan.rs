@@ -87,7 +87,7 @@ impl Scheduler {
     fn reject(&mut self, offences: Vec<PlanError>, usage: Usage, transition: &mut Transition) {
         let Some(pending) = &self.pending else { return };
         let (request, reported) = (pending.request, pending.reported.clone());
-        let declined = offences.iter().any(|offence| *offence == PlanError::Declined);
+        let declined = offences.contains(&PlanError::Declined);
         let given_up = declined || pending.rejections >= self.policy.max_corrections;
         let (closed, left) = self.rejected_drafts(given_up);
         let aborts = self.aborts(&closed);

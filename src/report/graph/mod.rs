@@ -57,14 +57,14 @@ pub(super) struct Node {
 impl Graph {
     /// The picture of `dag`.
     pub fn new(dag: &Dag) -> Self {
-        let nodes = dag.steps.iter().map(|step| Node {
+        let nodes = dag.steps().iter().map(|step| Node {
             label: step.id.to_string(),
             detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
             duration_ms: step.estimate_ms.unwrap_or(UNKNOWN_MS),
             level: 0,
         });
-        let edges = dag.graph.raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
-        let order: Vec<usize> = dag.order.iter().map(|&index| index as usize).collect();
+        let edges = dag.graph().raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
+        let order: Vec<usize> = dag.order().iter().map(|&index| index as usize).collect();
         Self::from_parts(nodes.collect(), edges.collect(), &order)
     }
 

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexSet;
 
+use super::ById;
 use super::order::{build_graph, cycles, plan_order};
 use crate::error::PlanError;
 use crate::event::RunStart;
@@ -168,8 +169,8 @@ fn within(what: &str, count: usize, limit: u32) -> Result<(), Vec<PlanError>> {
     Err(vec![PlanError::TooLarge { what: what.to_owned(), count: count as u64, limit: limit.into() }])
 }
 
-fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> IndexMap<&'a str, u32> {
-    let mut ids = IndexMap::with_capacity(steps.len());
+fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> ById<&'a str, u32> {
+    let mut ids = ById::with_capacity_and_hasher(steps.len(), Default::default());
     let mut doubled = IndexSet::new();
     for (index, step) in (0..).zip(steps) {
         if !step.id.is_valid() {
@@ -193,7 +194,7 @@ struct Edges {
 
 fn find_edges(
     steps: &[Arc<Step>],
-    ids: &IndexMap<&str, u32>,
+    ids: &ById<&str, u32>,
     rules: &Rules<'_>,
     max_edges: u32,
     problems: &mut Problems,

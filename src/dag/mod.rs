@@ -9,6 +9,7 @@ mod order;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use petgraph::graph::DiGraph;
 
 use crate::error::PlanError;
@@ -17,6 +18,10 @@ use crate::plan::{Plan, Step, StepId};
 
 pub(crate) use check::{Checked, MAX_INDEX, Rules, check_with};
 use order::build_graph;
+
+/// A map by the ids of a plan, in the order of insertion. Seeded at random like the standard map, and several times
+/// faster on short ids, which is what most of a check's time goes into.
+pub(crate) type ById<K, V> = IndexMap<K, V, foldhash::fast::RandomState>;
 
 /// A checked plan: ids unique and valid, every dependency known, no cycle.
 ///

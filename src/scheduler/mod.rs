@@ -25,9 +25,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
     AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart, SkipReason,
@@ -62,7 +62,7 @@ pub struct Scheduler {
     graph: DiGraph<(), (), u32>,
     nodes: Vec<Node>,
     grafts: Vec<Arc<Graft>>,
-    names: IndexMap<StepId, Name>,
+    names: ById<StepId, Name>,
     root: Scope,
     /// Expansions by the number of the expanded step.
     scopes: BTreeMap<StepNumber, Scope>,
@@ -177,7 +177,7 @@ impl Scheduler {
             graph: DiGraph::default(),
             nodes: Vec::new(),
             grafts: Vec::new(),
-            names: IndexMap::new(),
+            names: ById::default(),
             root: Scope::default(),
             scopes: BTreeMap::new(),
             drafts: Vec::new(),

@@ -39,8 +39,11 @@ use crate::policy::Policy;
 use state::{Aborting, Counts, Gates, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
 
 /// Runs one plan through all its revisions.
-#[doc = ""]
-#[doc = include_str!("../docs/driver.md")]
+///
+/// A driver creates it with [`new`](Self::new), sends [`Event::Begin`], and from then on writes down, tells and does
+/// what each [`Transition`] says, in that order. It answers every [`Command::Launch`] and every [`Command::Abort`]
+/// with exactly one [`Event::AttemptReturned`], once the tool is really gone. Late, doubled and stale answers harm
+/// nobody.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     start: Arc<RunStart>,

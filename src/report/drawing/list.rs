@@ -12,7 +12,7 @@ const MOST_STEPS: usize = 12;
 pub(super) fn list(graph: &Graph, columns: usize) -> String {
     let dependencies = neighbours(graph.nodes.len(), graph.edges.iter().map(|&(from, to)| (to, from)));
     let critical = graph.critical_nodes();
-    let mut members: Vec<Vec<usize>> = vec![Vec::new(); graph.levels().len()];
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); graph.level_sizes().len()];
     for (node, step) in graph.nodes.iter().enumerate() {
         members[step.level].push(node);
     }

@@ -29,7 +29,7 @@ pub(super) fn draw(graph: &Graph, columns: usize) -> String {
 
 /// A layout of the graph, its widest levels folded until all fit.
 fn fitting_layout(graph: &Graph, columns: usize) -> Option<layout::Layout> {
-    let mut shown = graph.levels();
+    let mut shown = graph.level_sizes();
     if shown.len() > MOST_LEVELS {
         return None;
     }

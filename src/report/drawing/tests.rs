@@ -101,7 +101,7 @@ proptest! {
     #[test]
     fn a_picture_can_be_read_back((steps, edges) in (1_usize..14).prop_flat_map(|steps| (Just(steps), edges(steps)))) {
         let graph = graph(steps, &edges);
-        let mut layout = layout::Layout::new(&graph, &graph.levels(), 400);
+        let mut layout = layout::Layout::new(&graph, &graph.level_sizes(), 400);
         layout.arrange(400);
         // Some pictures cannot be drawn; then the plan is listed.
         if let Some(text) = route::render(&layout) {

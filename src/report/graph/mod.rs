@@ -1,11 +1,10 @@
-//! A plan as a picture: its levels, its critical path, and its text for Mermaid, Graphviz and the terminal.
+//! A plan as a picture: Mermaid, Graphviz, and a drawing for the terminal.
 //!
 //! Whatever a plan says ends up in these texts as inert labels: nodes are called `n0`, `n1`, ..., and every character
 //! that means something to Mermaid or Graphviz is escaped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::dag::Dag;
 
@@ -18,23 +17,27 @@ const UNKNOWN_MS: u64 = 1_000;
 /// Longer labels are cut: a picture is not the place to read a prompt.
 const LABEL_CHARS: usize = 60;
 
-/// The picture of a checked plan.
+/// The picture of a checked plan. The path that takes longest is marked; steps without an estimate count as a second.
 ///
 /// ```
 /// use plandag::report::Graph;
-/// use plandag::{Dag, Plan, RunStart, Step};
+/// use plandag::{Dag, Plan, Step};
 ///
 /// let plan = Plan::from_iter([
-///     Step::described("draft", "Write it"),
-///     Step::described("review", "Read it").depends_on(["draft"]),
+///     Step::new("paris", "weather"),
+///     Step::new("oslo", "weather"),
+///     Step::new("compare", "warmest").depends_on(["paris", "oslo"]),
 /// ]);
-/// # let start = RunStart { default_tool: Some("model".into()), tools: vec![plandag::ToolSpec::new("model", "")],
-/// #     objective: String::new(), inputs: Default::default(), policy: Default::default() };
-/// let dag = Dag::check(&plan, &start).expect("a valid plan");
-/// let graph = Graph::new(&dag);
-/// assert_eq!(graph.levels(), [1, 1]);
-/// assert_eq!(graph.critical_path(), ["draft", "review"]);
-/// println!("{}", graph.to_text(80));
+/// let graph = Graph::new(&Dag::of(&plan).unwrap());
+/// let drawing = "\
+/// ◆ paris  oslo
+///    └───┬───┘
+///    ◆ compare
+///
+/// ◆ critical path
+/// ";
+/// assert_eq!(graph.to_text(80), drawing);
+/// assert!(graph.to_mermaid().starts_with("flowchart TD"));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Graph {
@@ -49,66 +52,42 @@ pub struct Graph {
 pub(super) struct Node {
     pub(super) label: String,
     detail: String,
-    duration_ms: u64,
-    /// The longest way here from a step without dependencies, counted in steps.
+    /// How many steps are before it on the longest way.
     pub(super) level: usize,
 }
 
 impl Graph {
     /// The picture of `dag`.
     pub fn new(dag: &Dag) -> Self {
-        let nodes = dag.steps().iter().map(|step| Node {
-            label: step.id.to_string(),
-            detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
-            duration_ms: step.estimate_ms.unwrap_or(UNKNOWN_MS),
-            level: 0,
-        });
+        let steps = dag.steps().iter();
+        let mut nodes: Vec<Node> = steps
+            .map(|step| Node {
+                label: step.id.to_string(),
+                detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
+                level: 0,
+            })
+            .collect();
+        for (level, steps) in dag.levels().into_iter().enumerate() {
+            steps.into_iter().for_each(|step| nodes[step as usize].level = level);
+        }
         let edges = dag.graph().raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
-        let order: Vec<usize> = dag.order().iter().map(|&index| index as usize).collect();
-        Self::from_parts(nodes.collect(), edges.collect(), &order)
-    }
-
-    /// `order` names every node after those it depends on.
-    fn from_parts(mut nodes: Vec<Node>, mut edges: Vec<(usize, usize)>, order: &[usize]) -> Self {
+        let mut edges: Vec<(usize, usize)> = edges.collect();
         edges.sort_unstable();
         edges.dedup();
-        let dependents = neighbours(nodes.len(), edges.iter().copied());
-        for &node in order {
-            for &dependent in &dependents[node] {
-                nodes[dependent].level = nodes[dependent].level.max(nodes[node].level + 1);
-            }
-        }
-        let critical = critical_path(&nodes, &dependents, order);
-        Self { nodes, edges, critical }
+        let critical = dag.critical_path(|step| step.estimate_ms.unwrap_or(UNKNOWN_MS));
+        Self { nodes, edges, critical: critical.into_iter().map(|step| step as usize).collect() }
     }
 
-    /// How many steps each level has. A step's level is the longest way to it, so steps of one level never wait for
-    /// each other. Levels are for looking at: a run starts a step when its own dependencies are done.
-    pub fn levels(&self) -> Vec<usize> {
-        let mut levels = Vec::new();
+    /// How many steps each level has.
+    pub(super) fn level_sizes(&self) -> Vec<usize> {
+        let mut sizes = Vec::new();
         for node in &self.nodes {
-            if node.level >= levels.len() {
-                levels.resize(node.level + 1, 0);
+            if node.level >= sizes.len() {
+                sizes.resize(node.level + 1, 0);
             }
-            levels[node.level] += 1;
+            sizes[node.level] += 1;
         }
-        levels
-    }
-
-    /// How many dependencies there are.
-    pub fn edge_count(&self) -> usize {
-        self.edges.len()
-    }
-
-    /// The ids of the steps on the longest path, in order. Steps without an estimate count as one second.
-    pub fn critical_path(&self) -> Vec<&str> {
-        self.critical.iter().map(|&node| self.nodes[node].label.as_str()).collect()
-    }
-
-    /// How long the steps on the longest path are estimated to last together.
-    pub fn critical_time(&self) -> Duration {
-        let durations = self.critical.iter().map(|&node| self.nodes[node].duration_ms);
-        Duration::from_millis(durations.fold(0, u64::saturating_add))
+        sizes
     }
 
     /// A Mermaid flowchart, the critical path in bold. Mermaid gives up at 500 edges, so a plan of more than 400 is
@@ -121,7 +100,7 @@ impl Graph {
         } else {
             self
         };
-        let levels = graph.levels();
+        let levels = graph.level_sizes();
         let direction = if levels.iter().max() > Some(&levels.len()) { "LR" } else { "TD" };
         let critical = Critical::of(graph);
         let mut text = format!("flowchart {direction}\n");
@@ -188,7 +167,7 @@ impl Graph {
         if folded.edges.len() <= MERMAID_EDGES {
             return folded;
         }
-        let levels = self.levels().len();
+        let levels = self.level_sizes().len();
         let per_block = levels.div_ceil(BLOCKS);
         let blocks: Vec<usize> = self.nodes.iter().map(|node| node.level / per_block).collect();
         self.grouped(&blocks, |nodes| {
@@ -212,12 +191,7 @@ impl Graph {
             .iter()
             .map(|members| {
                 let (label, detail) = label(members);
-                Node {
-                    label,
-                    detail,
-                    duration_ms: members.iter().map(|node| node.duration_ms).max().unwrap_or_default(),
-                    level: members.iter().map(|node| node.level).min().unwrap_or_default(),
-                }
+                Node { label, detail, level: members.iter().map(|node| node.level).min().unwrap_or_default() }
             })
             .collect();
         let edges: BTreeSet<(usize, usize)> = self
@@ -252,19 +226,6 @@ pub(super) fn neighbours(nodes: usize, pairs: impl Iterator<Item = (usize, usize
         lists[from].push(to);
     }
     lists
-}
-
-/// The nodes of the longest path; among equals the one that comes first in the plan.
-fn critical_path(nodes: &[Node], dependents: &[Vec<usize>], order: &[usize]) -> Vec<usize> {
-    let mut rest = vec![0_u64; nodes.len()];
-    let mut next = vec![None; nodes.len()];
-    for &node in order.iter().rev() {
-        let longest = dependents[node].iter().copied().max_by_key(|&to| (rest[to], std::cmp::Reverse(to)));
-        next[node] = longest;
-        rest[node] = nodes[node].duration_ms.saturating_add(longest.map_or(0, |to| rest[to]));
-    }
-    let start = (0..nodes.len()).max_by_key(|&node| (rest[node], std::cmp::Reverse(node)));
-    std::iter::successors(start, |&node| next[node]).collect()
 }
 
 /// The first [`LABEL_CHARS`] characters, on one line.

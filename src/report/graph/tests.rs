@@ -1,21 +1,16 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::plan::{Plan, Step};
 
 /// A graph of the steps `s0`, `s1`, ... whose edges lead from lower numbers to higher ones.
 pub(crate) fn graph(steps: usize, edges: &[(usize, usize)]) -> Graph {
-    let nodes = (0..steps).map(|n| Node { label: format!("s{n}"), detail: "t".into(), duration_ms: 1_000, level: 0 });
-    let order: Vec<usize> = (0..steps).collect();
-    Graph::from_parts(nodes.collect(), edges.to_vec(), &order)
-}
-
-#[test]
-fn levels_and_critical_path_follow_the_longest_way() {
-    let mut graph = graph(5, &[(0, 1), (1, 2), (0, 3), (3, 4), (0, 4)]);
-    assert_eq!(graph.levels(), [1, 2, 2]);
-    assert_eq!(graph.critical_path(), ["s0", "s1", "s2"], "first in the plan among equals");
-    graph.nodes[4].duration_ms = 1_500;
-    let graph = Graph::from_parts(graph.nodes, graph.edges, &[0, 1, 2, 3, 4]);
-    assert_eq!(graph.critical_path(), ["s0", "s3", "s4"]);
-    assert_eq!(graph.critical_time(), Duration::from_millis(3_500));
+    let mut plan = Plan::from_iter((0..steps).map(|n| Step::new(format!("s{n}"), "t")));
+    for (from, to) in edges {
+        let step = Arc::make_mut(&mut plan.steps[*to]);
+        step.depends_on.push(format!("s{from}").into());
+    }
+    Graph::new(&Dag::of(&plan).unwrap())
 }
 
 #[test]

@@ -1,0 +1,366 @@
+//! The arguments of the command, and what they are called in its help.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{NonEmptyStringValueParser, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use super::duration;
+
+/// Examples come first: they are what most people look for.
+const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+const EXAMPLES: &str = "\
+Examples:
+  plandag run \"Compare A, B and C on X and Y\" --files docs
+  plandag run plan.json --max-parallel 8
+  plandag plan \"Compare A, B and C on X and Y\" --files docs -o plan.json
+  plandag graph plan.json
+";
+
+/// Runs plans of steps as parallel as their dependencies allow.
+#[derive(Debug, Parser)]
+#[command(
+    name = "plandag",
+    version,
+    before_help = EXAMPLES,
+    after_help = "Exit codes: plandag help exit-codes      What an error means: plandag explain CODE",
+    help_template = TEMPLATE,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    infer_subcommands = false,
+    styles = Styles::styled(),
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Only errors and the answer
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// More about what happens inside (-vv, -vvv: still more); RUST_LOG chooses in detail
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
+    pub(crate) verbose: u8,
+    /// Whether to use colours [NO_COLOR and CLICOLOR_FORCE are obeyed]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    pub(crate) color: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Plan(PlanArgs),
+    Check(CheckArgs),
+    Graph(GraphArgs),
+    Simulate(SimulateArgs),
+    Schema(SchemaArgs),
+    Tools(ToolsArgs),
+    Explain(ExplainArgs),
+    Completions(CompletionsArgs),
+    Help(HelpArgs),
+}
+
+impl Command {
+    /// Whether errors are wanted as JSON, too.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.json,
+            Self::Plan(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Simulate(args) => args.json,
+            Self::Tools(args) => args.json,
+            Self::Graph(_) | Self::Schema(_) | Self::Explain(_) | Self::Completions(_) | Self::Help(_) => false,
+        }
+    }
+}
+
+/// What a plan or an objective may use, and how much at once.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Folder whose documents the run may search and read
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
+    /// Value of ${inputs.KEY}: JSON if it is JSON, else text; can be repeated
+    #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) inputs: Vec<(String, serde_json::Value)>,
+    /// Most steps at once [default: 64]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_parallel: Option<NonZeroU32>,
+    /// Size of a pool, such as the name of a tool; can be repeated
+    #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
+    pub(crate) pools: Vec<(String, NonZeroU32)>,
+}
+
+/// Runs a plan, or plans an objective and runs that.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag run \"Compare A, B and C on X and Y\" --files docs
+  plandag run plan.json --input city=Paris
+  plandag run plan.json --sequential            one step at a time, for comparison
+  generate-plan | plandag run - --json          events as JSON lines
+",
+    after_help = "The answer goes to standard output, everything else to standard error.\n\
+                  Ctrl-C lets running steps finish; pressed twice, it ends them at once."
+)]
+pub(crate) struct RunArgs {
+    /// A plan (an existing file, or a name in .json, .yaml or .yml), an objective, or - for standard input
+    #[arg(value_name = "FILE|OBJECTIVE|-")]
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// One step at a time, the same plan
+    #[arg(long, conflicts_with = "max_parallel")]
+    pub(crate) sequential: bool,
+    /// Most revisions of the plan [default: 2]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_replans: Option<u32>,
+    /// Lets the run use a tool that acts; can be repeated. Tools that only read need no leave
+    #[arg(long = "allow", value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) allow: Vec<String>,
+    /// Longest time for one attempt of a step, such as 30s or 1m30s [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// Longest time for the whole run
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) deadline: Option<Duration>,
+    /// Shows the plan and asks before anything runs
+    #[arg(long)]
+    pub(crate) confirm: bool,
+    /// Writes the answer to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Events and errors as JSON lines on standard output; the answer is in the last one
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Plans an objective and writes the plan down; runs nothing.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag plan \"Compare A, B and C on X and Y\" --files docs -o plan.json
+  plandag plan plan.json --max-parallel 4       what would four slots make of it?
+"
+)]
+pub(crate) struct PlanArgs {
+    /// An objective, a plan, or - for standard input
+    #[arg(value_name = "FILE|OBJECTIVE|-")]
+    pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Writes the plan to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Errors as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Says everything that is wrong with a plan.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag check plan.json
+  generate-plan | plandag check - --json
+"
+)]
+pub(crate) struct CheckArgs {
+    /// The plan, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(crate) plan: String,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// The result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Draws a plan.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag graph plan.json
+  plandag graph plan.json --format mermaid >> README.md
+  plandag graph plan.json --format dot | dot -Tsvg -o plan.svg
+"
+)]
+pub(crate) struct GraphArgs {
+    /// The plan, or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(crate) plan: String,
+    /// What to draw
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) format: GraphFormat,
+    /// Writes the picture to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// A drawing for the terminal
+    Text,
+    /// A Mermaid flowchart; more than 400 dependencies are folded
+    Mermaid,
+    /// A Graphviz digraph
+    Dot,
+}
+
+/// Runs plans in virtual time: how long they would take, if every step took its estimate.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag simulate plan.json --max-parallel 4
+  plandag simulate plans.jsonl --max-parallel 8 --json
+"
+)]
+pub(crate) struct SimulateArgs {
+    /// A plan, a file of one plan a line (.jsonl), or - for standard input
+    #[arg(value_name = "FILE|-")]
+    pub(crate) plans: String,
+    /// Most steps at once [default: 64, as for a run]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_parallel: Option<NonZeroU32>,
+    /// Size of a pool; can be repeated
+    #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
+    pub(crate) pools: Vec<(String, NonZeroU32)>,
+    /// One JSON line a plan, with its `id` and `makespan_ms`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Prints the JSON Schema of plans.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Example:\n  plandag schema > plan.schema.json\n")]
+pub(crate) struct SchemaArgs {}
+
+/// Lists the tools that a plan can name.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Example:\n  plandag tools\n")]
+pub(crate) struct ToolsArgs {
+    /// One JSON array, with the JSON Schema of the arguments
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Explains an error code; without one, lists them.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Example:\n  plandag explain plan.cycle\n")]
+pub(crate) struct ExplainArgs {
+    /// The code, as in error[plan.cycle]
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
+}
+
+/// Prints a completion script for a shell.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag completions bash > ~/.local/share/bash-completion/completions/plandag
+  plandag completions fish > ~/.config/fish/completions/plandag.fish
+"
+)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Prints this, the help of a command, or the table of exit codes.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag help run\n  plandag help exit-codes\n")]
+pub(crate) struct HelpArgs {
+    /// A command, or exit-codes
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+}
+
+/// `KEY=VALUE`, the value read as JSON where it is JSON.
+fn key_value(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example city=Paris")?;
+    if key.is_empty() {
+        return Err("there is no key before the =".to_owned());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((key.to_owned(), value))
+}
+
+/// `NAME=N`.
+fn pool(text: &str) -> Result<(String, NonZeroU32), String> {
+    let (name, size) = text.rsplit_once('=').ok_or("write NAME=N, for example search_files=4")?;
+    if name.is_empty() {
+        return Err("there is no name before the =".to_owned());
+    }
+    let size = size.parse().map_err(|_| format!("`{size}` is not a whole number of at least 1"))?;
+    Ok((name.to_owned(), size))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let examples = command.get_before_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains(&format!("plandag {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn input_values_are_json_where_they_are_json() {
+        assert_eq!(key_value("city=Paris"), Ok(("city".into(), json!("Paris"))));
+        assert_eq!(key_value("n=3"), Ok(("n".into(), json!(3))));
+        assert_eq!(key_value("list=[1, 2]"), Ok(("list".into(), json!([1, 2]))));
+        assert_eq!(key_value("formula=a=b"), Ok(("formula".into(), json!("a=b"))));
+        assert_eq!(key_value("empty="), Ok(("empty".into(), json!(""))));
+        assert!(key_value("city").is_err() && key_value("=Paris").is_err());
+    }
+
+    #[test]
+    fn pools_have_a_name_and_a_size() {
+        assert_eq!(pool("gpu=2").map(|(name, size)| (name, size.get())), Ok(("gpu".into(), 2)));
+        assert!(["gpu", "gpu=0", "gpu=-1", "=2", "gpu=two"].iter().all(|text| pool(text).is_err()));
+    }
+}

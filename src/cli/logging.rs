@@ -1,0 +1,25 @@
+//! What goes on inside, for `-v` and `RUST_LOG`.
+
+use std::io;
+
+use anstream::ColorChoice;
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging to standard error if somebody wants it. `RUST_LOG` says in detail what, and wins.
+pub(crate) fn start(verbose: u8) {
+    let wanted = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
+    let filter = match (wanted, verbose) {
+        (Some(filter), _) => filter,
+        // Building a subscriber takes longer than most commands.
+        (None, 0) => return,
+        (None, 1) => "plandag=info".to_owned(),
+        (None, 2) => "plandag=debug".to_owned(),
+        (None, _) => "plandag=trace".to_owned(),
+    };
+    let colour = anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse_lossy(filter))
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .init();
+}

@@ -1,0 +1,103 @@
+//! Files that the command writes: whole, or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::console::Console;
+use super::failure::Failure;
+
+/// Where the result goes.
+#[derive(Debug)]
+pub(crate) enum Output<'a> {
+    Stdout(&'a Console),
+    File(PendingFile),
+}
+
+impl<'a> Output<'a> {
+    /// Makes sure, before any work is done, that the result can be written.
+    pub(crate) fn prepare(path: Option<&Path>, console: &'a Console) -> Result<Self, Failure> {
+        match path {
+            None => Ok(Self::Stdout(console)),
+            Some(path) => PendingFile::create(path).map(Self::File).map_err(|error| unwritable(path, &error)),
+        }
+    }
+
+    /// Writes the result.
+    pub(crate) fn write(self, text: &str) -> Result<(), Failure> {
+        match self {
+            Self::Stdout(console) => console.data(text),
+            Self::File(file) => {
+                let path = file.target.clone();
+                file.finish(text.as_bytes()).map_err(|error| unwritable(&path, &error).after_start())
+            }
+        }
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::usage("usage.output", format!("`{}` cannot be written: {error}", path.display()))
+        .help("name a file in a folder that exists and that you may write to")
+}
+
+/// A file beside its target that replaces it when it is complete. Dropped before that, it leaves no trace.
+#[derive(Debug)]
+pub(crate) struct PendingFile {
+    target: PathBuf,
+    /// None where the target is no file that could be replaced, such as `/dev/null`: it is written to directly.
+    temporary: Option<PathBuf>,
+    file: File,
+}
+
+impl PendingFile {
+    fn create(target: &Path) -> io::Result<Self> {
+        // A link stays a link: what it points to is replaced.
+        let target = if target.is_symlink() { target.canonicalize()? } else { target.to_owned() };
+        if target.exists() && !target.is_file() {
+            let file = OpenOptions::new().write(true).open(&target)?;
+            return Ok(Self { target, temporary: None, file });
+        }
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+        let temporary = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        Ok(Self { target, temporary: Some(temporary), file })
+    }
+
+    fn finish(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        self.file.sync_all()?;
+        if let Ok(old) = std::fs::metadata(&self.target) {
+            self.file.set_permissions(old.permissions())?;
+        }
+        std::fs::rename(temporary, &self.target)
+    }
+}
+
+impl Drop for PendingFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // After a rename there is nothing left to remove.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("answer.txt");
+        std::fs::write(&target, "old").unwrap();
+        drop(PendingFile::create(&target).unwrap());
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
+        PendingFile::create(&target).unwrap().finish(b"new").unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(PendingFile::create(&folder.path().join("missing/answer.txt")).is_err());
+        assert!(PendingFile::create(folder.path()).is_err());
+    }
+}

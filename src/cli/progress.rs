@@ -1,0 +1,254 @@
+//! The lines a person reads while a run goes on: one for each change of state.
+
+use std::time::Duration;
+
+use anstyle::Style;
+use plandag::{
+    Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepNumber, StopReason, Timestamp,
+};
+use serde_json::Value;
+
+use super::duration::human;
+use super::ledger::Ledger;
+use super::style::{self, paint};
+use super::text;
+
+/// Ids and tools are padded to the longest seen so far, up to this, so that columns line up without jumping about.
+const MOST_COLUMNS: usize = 24;
+/// Longer results and errors are cut: the answer and the report have them whole.
+const PREVIEW_COLUMNS: usize = 60;
+
+/// Writes the lines of one run.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Whether each line begins with the time. On a terminal people see for themselves when it appears.
+    stamped: bool,
+    id_columns: usize,
+    tool_columns: usize,
+    max_replans: u32,
+}
+
+impl Progress {
+    pub(crate) fn new(stamped: bool) -> Self {
+        Self { stamped, id_columns: 0, tool_columns: 0, max_replans: 0 }
+    }
+
+    /// The line of an event; none if a person learns nothing from it.
+    pub(crate) fn line(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
+        let text = self.text(event, ledger)?;
+        Some(if self.stamped { format!("{:>9} {text}", event.at.to_string()) } else { text })
+    }
+
+    fn text(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
+        let at = event.at;
+        match &event.kind {
+            RunEventKind::RunStarted { start } => {
+                self.max_replans = start.policy.max_replans;
+                None
+            }
+            RunEventKind::PlanAccepted { revision, graft, .. } => self.plan(*revision, graft, ledger),
+            RunEventKind::PlanRequested { reason: PlanReason::Failures, revision, reported, .. } => {
+                let failed = names(ledger, reported.iter().copied());
+                Some(format!(
+                    " {} replan {} of {}  because {failed} failed",
+                    paint(style::RETRY, "⇄"),
+                    revision.saturating_sub(1),
+                    self.max_replans
+                ))
+            }
+            RunEventKind::PlanRejected { rejection, .. } => Some(rejected(rejection)),
+            RunEventKind::StepExpanded { step, attempt, graft, .. } => {
+                self.measure(graft, ledger);
+                let took = took(ledger, Some(*attempt), at);
+                Some(self.step(ledger, *step, (style::GOOD, "+"), &format!("became {} steps{took}", graft.added.len())))
+            }
+            RunEventKind::AttemptStarted { step, .. } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "started")),
+            RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
+                let took = took(ledger, Some(*attempt), at);
+                let attempt = ledger.step(*step).map_or(0, |entry| entry.attempts);
+                let error = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
+                let wait = human(*retry_at - at);
+                let what = format!("attempt {attempt} failed{took}: {error}; next in {wait}");
+                Some(self.step(ledger, *step, (style::RETRY, "↻"), &what))
+            }
+            RunEventKind::AttemptDiscarded { attempt, .. } => {
+                let step = ledger.step_of(*attempt)?;
+                let took = took(ledger, Some(*attempt), at);
+                Some(self.step(ledger, step, (style::FAINT, "○"), &format!("ended{took}, no longer needed")))
+            }
+            RunEventKind::StepUnknown { step, attempt, error, .. } => {
+                let took = took(ledger, Some(*attempt), at);
+                let error = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
+                let what = format!("unknown whether it took effect{took}: {error}");
+                Some(self.step(ledger, *step, (style::RETRY, "?"), &what))
+            }
+            RunEventKind::StepSucceeded { step, attempt, output, .. } => {
+                let took = took(ledger, *attempt, at);
+                let what = format!("done{took}{}", preview(output));
+                Some(self.step(ledger, *step, (style::GOOD, "✓"), &what))
+            }
+            RunEventKind::StepFailed { step, attempt, error, .. } => {
+                let took = took(ledger, *attempt, at);
+                let attempts = match ledger.step(*step).map_or(0, |entry| entry.attempts) {
+                    0 | 1 => String::new(),
+                    attempts => format!(", attempt {attempts}"),
+                };
+                let error = text::cut(&error.message, 2 * PREVIEW_COLUMNS).into_owned();
+                Some(self.step(ledger, *step, (style::ERROR, "✗"), &format!("failed{took}{attempts}: {error}")))
+            }
+            RunEventKind::StepSkipped { step, because, .. } => {
+                let why = match because {
+                    SkipReason::Failed(cause) => format!("{} failed", text::line(ledger.id(*cause))),
+                    SkipReason::Condition => "its condition is false".to_owned(),
+                };
+                Some(self.step(ledger, *step, (style::FAINT, "○"), &format!("skipped, because {why}")))
+            }
+            RunEventKind::StopRequested { why } => {
+                Some(format!(" {} stopping: {}", paint(style::RETRY, "■"), why_words(*why)))
+            }
+            RunEventKind::RunResumed { .. }
+            | RunEventKind::RunStopped { .. }
+            | RunEventKind::RunFinished { .. }
+            | RunEventKind::PlanRequested { .. }
+            | RunEventKind::StepDrafted { .. }
+            | RunEventKind::StepReady { .. } => None,
+        }
+    }
+
+    /// A revision as a difference to the plan before. The first plan was shown before the run began, or is the
+    /// planner's: then its steps follow at once.
+    fn plan(&mut self, revision: u32, graft: &Graft, ledger: &Ledger) -> Option<String> {
+        self.measure(graft, ledger);
+        if revision <= 1 {
+            return None;
+        }
+        let mut lines = vec![format!(" {} plan {revision}", paint(style::RETRY, "⇄"))];
+        for &step in graft.closed.iter().chain(&graft.left) {
+            lines.push(format!("     - {}", text::line(ledger.id(step))));
+        }
+        for step in (graft.first..).take(graft.added.len()) {
+            let tool = ledger.step(step).and_then(|entry| entry.tool.as_deref()).unwrap_or_default();
+            lines.push(format!("     + {}  {}", text::line(ledger.id(step)), text::line(tool)).trim_end().to_owned());
+        }
+        Some(lines.join("\n"))
+    }
+
+    fn measure(&mut self, graft: &Graft, ledger: &Ledger) {
+        for entry in (graft.first..).take(graft.added.len()).filter_map(|step| ledger.step(step)) {
+            let tool = entry.tool.as_deref().unwrap_or_default();
+            self.id_columns = self.id_columns.max(entry.id.as_str().len()).min(MOST_COLUMNS);
+            self.tool_columns = self.tool_columns.max(tool.len()).min(MOST_COLUMNS);
+        }
+    }
+
+    fn step(&self, ledger: &Ledger, step: StepNumber, (style, sign): (Style, &str), what: &str) -> String {
+        let tool = ledger.step(step).and_then(|entry| entry.tool.as_deref()).unwrap_or_default();
+        let id = text::pad(&text::cut(ledger.id(step), 64), self.id_columns);
+        let tool = text::pad(&text::cut(tool, MOST_COLUMNS), self.tool_columns);
+        format!(" {} {id}  {}  {what}", paint(style, sign), paint(style::FAINT, &tool))
+    }
+}
+
+fn took(ledger: &mut Ledger, attempt: Option<u32>, at: Timestamp) -> String {
+    match attempt.and_then(|attempt| ledger.close(attempt, at)) {
+        Some(duration) if duration > Duration::ZERO => format!(" in {}", human(duration)),
+    }
+}
+
+fn rejected(rejection: &Rejection) -> String {
+    let outcome = if rejection.given_up { "" } else { ", asking again" };
+    let mut line = match rejection.offences.len() {
+        0 => format!(" {} the planner was interrupted{outcome}", paint(style::RETRY, "⇄")),
+        1 => format!(" {} the plan was rejected{outcome}", paint(style::RETRY, "⇄")),
+        problems => format!(" {} the plan was rejected for {problems} reasons{outcome}", paint(style::RETRY, "⇄")),
+    };
+    for offence in rejection.offences.iter().take(5) {
+        line.push_str(&format!("\n     {}", text::cut(&offence.to_string(), 2 * PREVIEW_COLUMNS)));
+    }
+    line
+}
+
+/// The ids of some steps, the first few of them.
+pub(crate) fn names(ledger: &Ledger, steps: impl IntoIterator<Item = StepNumber>) -> String {
+    let ids: Vec<String> = steps.into_iter().map(|step| text::line(ledger.id(step)).into_owned()).collect();
+    some_of(&ids)
+}
+
+/// The first few of some names.
+pub(crate) fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}
+
+/// Why a run stops.
+pub(crate) fn why_words(why: StopReason) -> &'static str {
+    match why {
+        StopReason::Cancelled => "a signal said so",
+        StopReason::Attempts => "the limit on attempts is reached",
+        StopReason::Tokens => "the limit on tokens is reached",
+        StopReason::Money => "the limit on money is reached",
+        StopReason::Deadline => "the deadline is reached",
+        StopReason::Undecided => "only steps of unknown outcome are left",
+        _ => "a limit is reached",
+    }
+}
+
+/// A few words about a result.
+fn preview(output: &Output) -> String {
+    let words = match output {
+        Output::Inline(value) => value_words(value),
+        Output::Stored(stored) => format!("{} bytes", stored.bytes),
+        Output::Gathered(parts) => format!("{} results", parts.len()),
+    };
+    if words.is_empty() { words } else { format!("  {}", text::cut(&words, PREVIEW_COLUMNS)) }
+}
+
+fn value_words(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::String(text) => text.trim_start().lines().next().unwrap_or_default().to_owned(),
+        Value::Array(items) => counted(items.len(), "items"),
+        // The list is what there is to say of a result such as {"query": ..., "hits": [...]}.
+        Value::Object(fields) => match fields.iter().find_map(|(name, value)| Some((name, value.as_array()?))) {
+            Some((name, items)) => counted(items.len(), name),
+            None => counted(fields.len(), "fields"),
+        },
+    }
+}
+
+/// `0 hits`, `1 hit`, `2 hits`: `plural` must end in `s` to lose it.
+fn counted(count: usize, plural: &str) -> String {
+    let word = if count == 1 { plural.strip_suffix('s').unwrap_or(plural) } else { plural };
+    format!("{count} {word}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn previews_say_what_there_is() {
+        assert_eq!(value_words(&json!({ "query": "x", "hits": [1, 2] })), "2 hits");
+        assert_eq!(value_words(&json!({ "hits": [1] })), "1 hit");
+        assert_eq!(value_words(&json!({ "a": 1, "b": 2 })), "2 fields");
+        assert_eq!(value_words(&json!([])), "0 items");
+        assert_eq!(value_words(&json!(4.5)), "4.5");
+        assert_eq!(value_words(&json!("\nfirst\nsecond")), "first");
+        assert_eq!(value_words(&json!(null)), "");
+        assert_eq!(preview(&Output::inline(json!("\u{1b}[2J"))), "  \\u{1b}[2J");
+    }
+
+    #[test]
+    fn long_lists_of_names_are_cut() {
+        let names: Vec<String> = (1..=7).map(|n| format!("s{n}")).collect();
+        assert_eq!(some_of(&names), "s1, s2, s3, s4, s5 and 2 more");
+        assert_eq!(some_of(&names[..1]), "s1");
+    }
+}

@@ -1,0 +1,95 @@
+//! The exit codes of the command, for programs that start it and for programs that do what it does.
+
+/// How `plandag` ends. The numbers are stable.
+///
+/// ```
+/// use plandag::report::ExitCode;
+///
+/// assert_eq!(ExitCode::PlanInvalid.code(), 3);
+/// assert!(!ExitCode::PlanInvalid.is_resumable(), "nothing was run");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum ExitCode {
+    /// The run succeeded. Steps that say `on_failure: continue` may have failed; the summary names them.
+    Success = 0,
+    /// The run ended without its answer: a step that was needed failed, and no revision replaced it.
+    StepsFailed = 1,
+    /// The arguments make no sense.
+    Usage = 2,
+    /// The plan cannot be run; nothing was.
+    PlanInvalid = 3,
+    /// The planner gave no plan that can be run; nothing was.
+    NoPlan = 4,
+    /// Something is missing that the run needs: a model, a folder, a key.
+    Configuration = 5,
+    /// A provider was not available, or refused for lack of quota, at every attempt.
+    Provider = 6,
+    /// The journal is locked, damaged, newer than this program, or cannot be written.
+    Journal = 7,
+    /// A limit of the run was reached: time, attempts, tokens, money.
+    LimitReached = 8,
+    /// A person has to decide, and could not be asked.
+    Undecided = 9,
+    /// A bug of this program.
+    Internal = 70,
+    /// Stopped by SIGINT, in an orderly way.
+    Interrupted = 130,
+    /// Stopped by SIGTERM, in an orderly way.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// All of them, by number.
+    pub const ALL: [Self; 13] = [
+        Self::Success,
+        Self::StepsFailed,
+        Self::Usage,
+        Self::PlanInvalid,
+        Self::NoPlan,
+        Self::Configuration,
+        Self::Provider,
+        Self::Journal,
+        Self::LimitReached,
+        Self::Undecided,
+        Self::Internal,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// The number.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What it means, in a few words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Success => "the run succeeded (steps it could do without may have failed, the summary says so)",
+            Self::StepsFailed => "the run ended without its answer: a step that was needed failed, replans included",
+            Self::Usage => "wrong usage: flags, arguments",
+            Self::PlanInvalid => "the plan cannot be run; nothing was run",
+            Self::NoPlan => "the planner gave no usable plan",
+            Self::Configuration => "configuration or credentials missing",
+            Self::Provider => "a provider was unavailable or rate limited at every attempt",
+            Self::Journal => "the journal is locked, newer, damaged, or the disk is full",
+            Self::LimitReached => "a limit was reached: time, attempts, tokens, money",
+            Self::Undecided => "needs a decision and cannot ask",
+            Self::Internal => "internal error: a bug of ours",
+            Self::Interrupted => "stopped by SIGINT (Ctrl-C)",
+            Self::Terminated => "stopped by SIGTERM",
+        }
+    }
+
+    /// Whether a run that ended so can be taken up again from its journal.
+    pub const fn is_resumable(self) -> bool {
+        !matches!(self, Self::Success | Self::Usage | Self::PlanInvalid)
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        code.code().into()
+    }
+}

@@ -152,6 +152,7 @@ impl Progress {
 fn took(ledger: &mut Ledger, attempt: Option<u32>, at: Timestamp) -> String {
     match attempt.and_then(|attempt| ledger.close(attempt, at)) {
         Some(duration) if duration > Duration::ZERO => format!(" in {}", human(duration)),
+        _ => String::new(),
     }
 }
 

@@ -36,9 +36,23 @@ impl RunId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
 
-    pub(crate) fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+impl From<&str> for RunId {
+    fn from(id: &str) -> Self {
+        Self::new(id)
+    }
+}
+
+impl From<String> for RunId {
+    fn from(id: String) -> Self {
+        Self::new(id)
+    }
+}
+
+impl From<&Self> for RunId {
+    fn from(id: &Self) -> Self {
+        id.clone()
     }
 }
 

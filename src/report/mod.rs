@@ -1,8 +1,17 @@
 //! What is known of a plan before it runs, and of a run after it: pictures, critical paths, exit codes.
 
+mod critical;
 mod drawing;
 mod exit_code;
+pub(crate) mod gather;
 mod graph;
+mod record;
+mod run;
+mod step;
 
+pub use critical::CriticalPath;
 pub use exit_code::ExitCode;
 pub use graph::Graph;
+pub(crate) use record::Record;
+pub use run::{Ending, NoAnswer, NoOutput, RunReport};
+pub use step::{AttemptReport, StepOutcome, StepReport};

@@ -88,6 +88,11 @@ impl Scheduler {
         let Some(pending) = &self.pending else { return };
         let (request, reported) = (pending.request, pending.reported.clone());
         let declined = offences.contains(&PlanError::Declined);
+        // A planner that has no other plan says nothing about what was wrong with the one it had.
+        let rejected_before = match &pending.reason {
+            PlanReason::Rejected(before) if declined => Some(Arc::clone(before)),
+            _ => None,
+        };
         let given_up = declined || pending.rejections >= self.policy.max_corrections;
         let (closed, left) = self.rejected_drafts(given_up);
         let aborts = self.aborts(&closed);
@@ -105,7 +110,8 @@ impl Scheduler {
             }
             self.ask(PlanReason::Rejected(offences), reported, transition);
         } else if self.revision == 0 {
-            let outcome = RunOutcome::Failed { reason: FailureReason::NoPlan(offences) };
+            let reason = FailureReason::NoPlan(rejected_before.unwrap_or(offences));
+            let outcome = RunOutcome::Failed { reason };
             self.finish(outcome, Usage::default(), transition);
         }
     }

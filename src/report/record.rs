@@ -1,0 +1,179 @@
+//! When things happened: what a report needs beside the final state of the scheduler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::StepError;
+use crate::event::{AttemptNumber, Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
+
+/// A fold over the events of a run. It grows by some 40 bytes a step, so it is kept while the run goes on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record {
+    /// By number.
+    attempts: Vec<AttemptTimes>,
+    /// When each step got its last state, by number; [`NEVER`] if it has not.
+    settled: Vec<Timestamp>,
+    /// Steps in the order in which they settled. Expanded ones are in it twice: when they were expanded, too.
+    order: Vec<StepNumber>,
+    expanded: BTreeSet<StepNumber>,
+    /// When the steps from each of these numbers on were added.
+    added: Vec<(StepNumber, Timestamp)>,
+    /// When steps became ready again after a back-off or a decision, in order.
+    ready: Vec<(StepNumber, Timestamp)>,
+    errors: BTreeMap<AttemptNumber, Arc<StepError>>,
+    usage: BTreeMap<AttemptNumber, Usage>,
+    /// The last change of the run's own plan.
+    plan: Option<Arc<Graft>>,
+    end: Timestamp,
+}
+
+/// Stands for "not yet" where an `Option` would cost half as much again.
+pub(super) const NEVER: Timestamp = Timestamp::from_micros(u64::MAX);
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttemptTimes {
+    pub(super) step: StepNumber,
+    pub(super) started: Timestamp,
+    /// [`NEVER`] while it runs.
+    pub(super) ended: Timestamp,
+}
+
+impl Record {
+    /// What a whole history says.
+    pub(crate) fn of(history: &[RunEvent]) -> Self {
+        let mut record = Self::default();
+        history.iter().for_each(|event| record.apply(event));
+        record
+    }
+
+    /// Takes up one event.
+    pub(crate) fn apply(&mut self, event: &RunEvent) {
+        self.end = event.at;
+        match &event.kind {
+            RunEventKind::PlanAccepted { graft, .. } => {
+                self.graft(graft, event.at);
+                self.plan = Some(Arc::clone(graft));
+            }
+            RunEventKind::StepDrafted { graft, .. } => self.graft(graft, event.at),
+            RunEventKind::StepExpanded { step, attempt, graft, usage } => {
+                self.graft(graft, event.at);
+                self.ended(*attempt, event.at, usage, None);
+                self.expanded.insert(*step);
+                self.order.push(*step);
+            }
+            RunEventKind::StepReady { step } => self.ready.push((*step, event.at)),
+            RunEventKind::AttemptStarted { step, attempt } => {
+                debug_assert_eq!(*attempt as usize, self.attempts.len(), "attempts are numbered in order");
+                self.attempts.push(AttemptTimes { step: *step, started: event.at, ended: NEVER });
+            }
+            RunEventKind::AttemptFailed { attempt, error, usage, .. }
+            | RunEventKind::StepUnknown { attempt, error, usage, .. } => {
+                self.ended(*attempt, event.at, usage, Some(error));
+            }
+            RunEventKind::AttemptDiscarded { attempt, usage } => self.ended(*attempt, event.at, usage, None),
+            RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
+                self.settled(*step, *attempt, event.at, usage, None);
+            }
+            RunEventKind::StepFailed { step, attempt, error, usage } => {
+                self.settled(*step, *attempt, event.at, usage, Some(error));
+            }
+            RunEventKind::StepSkipped { step, attempt, .. } => {
+                self.settled(*step, *attempt, event.at, &Usage::default(), None);
+            }
+            RunEventKind::RunStarted { .. }
+            | RunEventKind::RunResumed { .. }
+            | RunEventKind::StopRequested { .. }
+            | RunEventKind::RunStopped { .. }
+            | RunEventKind::RunFinished { .. }
+            | RunEventKind::PlanRequested { .. }
+            | RunEventKind::PlanRejected { .. } => {}
+        }
+    }
+
+    fn graft(&mut self, graft: &Graft, at: Timestamp) {
+        if !graft.added.is_empty() {
+            self.added.push((graft.first, at));
+            self.settled.resize(graft.first as usize + graft.added.len(), NEVER);
+        }
+    }
+
+    fn settled(
+        &mut self,
+        step: StepNumber,
+        attempt: Option<AttemptNumber>,
+        at: Timestamp,
+        usage: &Usage,
+        error: Option<&Arc<StepError>>,
+    ) {
+        if let Some(attempt) = attempt {
+            self.ended(attempt, at, usage, error);
+        }
+        if let Some(settled) = self.settled.get_mut(step as usize) {
+            *settled = at;
+            self.order.push(step);
+        }
+    }
+
+    fn ended(&mut self, attempt: AttemptNumber, at: Timestamp, usage: &Usage, error: Option<&Arc<StepError>>) {
+        if let Some(times) = self.attempts.get_mut(attempt as usize) {
+            times.ended = at;
+        }
+        if let Some(error) = error {
+            self.errors.insert(attempt, Arc::clone(error));
+        }
+        if !usage.is_zero() {
+            self.usage.insert(attempt, *usage);
+        }
+    }
+
+    /// The last change of the run's own plan.
+    pub(crate) fn plan(&self) -> Option<&Graft> {
+        self.plan.as_deref()
+    }
+
+    pub(super) fn attempts(&self) -> &[AttemptTimes] {
+        &self.attempts
+    }
+
+    pub(super) fn error(&self, attempt: AttemptNumber) -> Option<&Arc<StepError>> {
+        self.errors.get(&attempt)
+    }
+
+    pub(super) fn usage(&self, attempt: AttemptNumber) -> Usage {
+        self.usage.get(&attempt).copied().unwrap_or_default()
+    }
+
+    /// The last instant there is a record of.
+    pub(crate) fn end(&self) -> Timestamp {
+        self.end
+    }
+
+    /// When an attempt ended; one that has not ends with the record.
+    pub(super) fn end_of(&self, attempt: AttemptTimes) -> Timestamp {
+        if attempt.ended == NEVER { self.end } else { attempt.ended }
+    }
+
+    pub(super) fn order(&self) -> &[StepNumber] {
+        &self.order
+    }
+
+    pub(super) fn is_expanded(&self, step: StepNumber) -> bool {
+        self.expanded.contains(&step)
+    }
+
+    pub(super) fn settled_at(&self, step: StepNumber) -> Option<Timestamp> {
+        self.settled.get(step as usize).copied().filter(|at| *at != NEVER)
+    }
+
+    /// When the step became part of the run.
+    pub(super) fn added_at(&self, step: StepNumber) -> Timestamp {
+        let after = self.added.partition_point(|(first, _)| *first <= step);
+        after.checked_sub(1).map_or(Timestamp::ZERO, |index| self.added[index].1)
+    }
+
+    /// When the step last became ready again, up to `until`.
+    pub(super) fn ready_again(&self, step: StepNumber, until: Timestamp) -> Option<Timestamp> {
+        let before = self.ready.partition_point(|(_, at)| *at <= until);
+        self.ready[..before].iter().rev().find(|(ready, _)| *ready == step).map(|(_, at)| *at)
+    }
+}

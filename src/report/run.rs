@@ -1,0 +1,318 @@
+//! What a run came to: its answer, what became of every step, and how the time was spent.
+//!
+//! A [`RunReport`] is made of nothing but the events of a run, so that of a live run and that of a history read back
+//! from a journal are the same.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::error::JournalError;
+use crate::event::{AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StopReason, Usage};
+use crate::journal::{Journal, RunId};
+use crate::plan::StepId;
+use crate::scheduler::Scheduler;
+
+use super::critical::{self, CriticalPath};
+use super::gather::{self, Parts};
+use super::record::Record;
+use super::step::StepOutcome;
+
+/// What a run came to.
+///
+/// It is put together when it is asked: making one costs next to nothing, however long the run was.
+pub struct RunReport {
+    run: RunId,
+    pub(super) scheduler: Scheduler,
+    pub(super) record: Record,
+    /// What the answer is made of, as far as that had to be read from the journal.
+    parts: Parts,
+    answer: OnceLock<Option<Arc<Value>>>,
+    /// The numbers of all attempts, sorted by step.
+    pub(super) by_step: OnceLock<Vec<AttemptNumber>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Ending<'a> {
+    /// It has its answer.
+    Succeeded,
+    /// It is over without an answer.
+    Failed(&'a FailureReason),
+    /// It stopped before its end and can be resumed.
+    Stopped(StopReason),
+    /// It was interrupted and can be resumed; or it is still running.
+    Unfinished,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum NoAnswer {
+    /// Steps failed for good.
+    #[error("step `{step}` failed: {message}{}", and_more(*.more))]
+    StepFailed {
+        /// The first of them.
+        step: StepId,
+        /// Why.
+        message: String,
+        /// How many others failed.
+        more: usize,
+    },
+    /// There never was a usable plan.
+    #[error("there was no usable plan: {}", if .offences.is_empty() { "the planner gave none" } else { .offences })]
+    NoPlan {
+        /// What was wrong with the last one.
+        offences: String,
+    },
+    /// The run stopped before its end.
+    #[error("the run stopped: {}", stop_words(*.0))]
+    Stopped(StopReason),
+    /// The run is not over.
+    #[error("the run is not finished")]
+    Unfinished,
+    /// Nothing can move. A bug of the scheduler: please report it.
+    #[error("the run stalled with {steps} steps left; this is a bug, please report it")]
+    Stalled {
+        /// How many steps are not settled.
+        steps: usize,
+    },
+    /// The answer is large, and was not read from the journal.
+    #[error("the answer is only in the journal")]
+    Stored,
+}
+
+fn stop_words(why: StopReason) -> &'static str {
+    match why {
+        StopReason::Cancelled => "it was cancelled",
+        StopReason::Attempts => "the limit on attempts is reached",
+        StopReason::Tokens => "the limit on tokens is reached",
+        StopReason::Money => "the limit on money is reached",
+        StopReason::Deadline => "the deadline is reached",
+        StopReason::Undecided => "only steps with an unknown outcome are left, about which somebody has to decide",
+    }
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" (and {more} more failed)") }
+}
+
+/// Why a step has no output of the wanted type.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum NoOutput {
+    /// No plan of the run had such a step.
+    #[error("there is no step `{step}`")]
+    UnknownStep {
+        /// The step.
+        step: StepId,
+    },
+    /// The step did not succeed.
+    #[error("step `{step}` has no output: it {}", outcome_word(*.outcome))]
+    NotSucceeded {
+        /// The step.
+        step: StepId,
+        /// How it ended.
+        outcome: StepOutcome,
+    },
+    /// The output is large, and only in the journal.
+    #[error("the output of step `{step}` is only in the journal")]
+    Stored {
+        /// The step.
+        step: StepId,
+    },
+    /// It is of another type.
+    #[error("the output of step `{step}` is not of the wanted type: {source}")]
+    WrongType {
+        /// The step.
+        step: StepId,
+        /// What does not fit.
+        source: serde_json::Error,
+    },
+}
+
+fn outcome_word(outcome: StepOutcome) -> &'static str {
+    match outcome {
+        StepOutcome::Succeeded => "succeeded",
+        StepOutcome::Failed => "failed",
+        StepOutcome::Skipped(_) => "was skipped",
+        StepOutcome::Superseded => "was dropped by a revision",
+        StepOutcome::Cancelled => "was cancelled",
+        StepOutcome::Unknown => "has an unknown outcome",
+    }
+}
+
+impl RunReport {
+    pub(crate) fn new(run: RunId, scheduler: Scheduler, record: Record) -> Self {
+        Self { run, scheduler, record, parts: Parts::default(), answer: OnceLock::new(), by_step: OnceLock::new() }
+    }
+
+    /// The report of a run by its history. Outputs that are only in the journal are not in it: see [`load`](Self::load).
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Corrupt`] if this cannot be the history of a run.
+    pub fn from_history(run: RunId, history: &[RunEvent]) -> Result<Self, JournalError> {
+        Ok(Self::new(run, Scheduler::replay(history)?, Record::of(history)))
+    }
+
+    /// The report of a run that a journal knows.
+    ///
+    /// # Errors
+    ///
+    /// If the journal does not know the run or cannot be read.
+    pub async fn load(journal: &dyn Journal, run: &RunId) -> Result<Self, JournalError> {
+        let mut report = Self::from_history(run.clone(), &journal.history(run).await?)?;
+        report.fetch_answer(journal).await?;
+        Ok(report)
+    }
+
+    /// Reads what the answer is made of from the journal, as far as it is only there.
+    pub(crate) async fn fetch_answer(&mut self, journal: &dyn Journal) -> Result<(), JournalError> {
+        let Some(RunOutcome::Succeeded { answer }) = self.scheduler.outcome() else { return Ok(()) };
+        let mut answer = answer.clone();
+        match answer {
+            Output::Inline(_) => return Ok(()),
+            Output::Stored(_) => gather::fetch(&mut answer, journal, &self.run).await?,
+            Output::Gathered(_) => {
+                self.parts.add(&answer, &self.scheduler);
+                self.parts.fetch(journal, &self.run).await?;
+            }
+        }
+        self.answer = OnceLock::from(self.parts.value(&answer));
+        Ok(())
+    }
+
+    /// The run's id.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// What the run was started with.
+    pub fn start(&self) -> &RunStart {
+        self.scheduler.start()
+    }
+
+    /// How the run ended.
+    pub fn ending(&self) -> Ending<'_> {
+        match (self.scheduler.outcome(), self.scheduler.phase()) {
+            (Some(RunOutcome::Succeeded { .. }), _) => Ending::Succeeded,
+            (Some(RunOutcome::Failed { reason }), _) => Ending::Failed(reason),
+            (None, crate::Phase::Stopped) => self.scheduler.stop_reason().map_or(Ending::Unfinished, Ending::Stopped),
+            (None, _) => Ending::Unfinished,
+        }
+    }
+
+    /// Whether the run has its answer.
+    pub fn succeeded(&self) -> bool {
+        self.ending() == Ending::Succeeded
+    }
+
+    /// The answer.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn answer(&self) -> Result<&Value, NoAnswer> {
+        match self.scheduler.outcome() {
+            Some(RunOutcome::Succeeded { answer }) => {
+                let value = self.answer.get_or_init(|| {
+                    let mut parts = Parts::default();
+                    parts.add(answer, &self.scheduler);
+                    parts.value(answer)
+                });
+                value.as_deref().ok_or(NoAnswer::Stored)
+            }
+            Some(RunOutcome::Failed { reason }) => Err(self.no_answer(reason)),
+            None => match self.ending() {
+                Ending::Stopped(why) => Err(NoAnswer::Stopped(why)),
+                _ => Err(NoAnswer::Unfinished),
+            },
+        }
+    }
+
+    fn no_answer(&self, reason: &FailureReason) -> NoAnswer {
+        match reason {
+            FailureReason::StepsFailed(steps) => {
+                let first = steps.first().and_then(|number| self.scheduler.step(*number));
+                NoAnswer::StepFailed {
+                    step: first.map_or_else(|| StepId::from("?"), |step| step.id.clone()),
+                    message: first.and_then(|step| step.error).map(|error| error.message.clone()).unwrap_or_default(),
+                    more: steps.len().saturating_sub(1),
+                }
+            }
+            FailureReason::NoPlan(offences) => {
+                let offences: Vec<_> = offences.iter().map(ToString::to_string).collect();
+                NoAnswer::NoPlan { offences: offences.join("; ") }
+            }
+            FailureReason::Stalled(steps) => NoAnswer::Stalled { steps: steps.len() },
+        }
+    }
+
+    /// The output of a step, as a type of your own.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such step, if it has no output, or if that is of another type.
+    pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<T, NoOutput> {
+        let id = || StepId::from(step);
+        let report = self.step(step).ok_or_else(|| NoOutput::UnknownStep { step: id() })?;
+        if report.outcome != StepOutcome::Succeeded {
+            return Err(NoOutput::NotSucceeded { step: id(), outcome: report.outcome });
+        }
+        let value = self.value(step).ok_or_else(|| NoOutput::Stored { step: id() })?;
+        T::deserialize(&*value).map_err(|source| NoOutput::WrongType { step: id(), source })
+    }
+
+    /// How long the run took, on its own clock: the time in which no process drove it does not count.
+    pub fn wall_time(&self) -> Duration {
+        self.record.end().since_start()
+    }
+
+    /// How long the tools ran, taken together: about what the run had taken one step at a time.
+    pub fn work(&self) -> Duration {
+        self.record.attempts().iter().map(|times| self.record.end_of(*times) - times.started).sum()
+    }
+
+    /// The longest chain of steps that waited for each other.
+    pub fn critical_path(&self) -> CriticalPath {
+        critical::path(self)
+    }
+
+    /// The shortest time in which these attempts could have been made: the critical path, or the work shared by
+    /// all slots, whichever is longer.
+    pub fn bound(&self) -> Duration {
+        self.critical_path().length.max(self.work() / self.scheduler.policy().max_parallel.max(1))
+    }
+
+    /// How many tools were called.
+    pub fn attempt_count(&self) -> u32 {
+        self.scheduler.attempts()
+    }
+
+    /// How often the planner was asked for a revision, after failures or for a review.
+    pub fn replans(&self) -> u32 {
+        self.scheduler.replans()
+    }
+
+    /// How many plans were accepted.
+    pub fn revisions(&self) -> u32 {
+        self.scheduler.revision()
+    }
+
+    /// What the run used.
+    pub fn usage(&self) -> Usage {
+        self.scheduler.usage()
+    }
+}
+
+impl fmt::Debug for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunReport").field("run", &self.run).field("ending", &self.ending()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,189 @@
+//! One step of a report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::StepError;
+use crate::event::{AttemptNumber, SkipReason, StepNumber, Timestamp, Usage};
+use crate::plan::{Step, StepId};
+use crate::scheduler::StepState;
+
+use super::RunReport;
+use super::gather::Parts;
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StepOutcome {
+    /// It has its output.
+    Succeeded,
+    /// It failed for good.
+    Failed,
+    /// It did not run, for this reason.
+    Skipped(SkipReason),
+    /// A revision dropped it, or the run was answered without it.
+    Superseded,
+    /// The run stopped before it.
+    Cancelled,
+    /// Nobody knows whether it took effect.
+    Unknown,
+}
+
+/// What became of one step.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepReport<'a> {
+    /// Its number.
+    pub number: StepNumber,
+    /// Its full id.
+    pub id: &'a StepId,
+    /// What it was to do.
+    pub definition: &'a Arc<Step>,
+    /// The name of its tool.
+    pub tool: &'a str,
+    /// The step whose expansion it is part of.
+    pub parent: Option<StepNumber>,
+    /// Whether it is part of the last plan.
+    pub member: bool,
+    /// How it ended.
+    pub outcome: StepOutcome,
+    /// The failed step because of which it was skipped.
+    pub because: Option<&'a StepId>,
+    /// Why it failed, or why its last try did.
+    pub error: Option<&'a StepError>,
+    /// The calls of its tool, in order.
+    pub attempts: Vec<AttemptReport<'a>>,
+    /// When it settled.
+    pub settled: Option<Timestamp>,
+}
+
+/// One call of a tool.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct AttemptReport<'a> {
+    /// Its number.
+    pub number: AttemptNumber,
+    /// How long it had been ready and waited for a slot.
+    pub queued: Duration,
+    /// When the tool was called.
+    pub started: Timestamp,
+    /// When the tool was gone; if the run ended before, when that was.
+    pub ended: Timestamp,
+    /// Why it failed.
+    pub error: Option<&'a StepError>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+impl AttemptReport<'_> {
+    /// How long the tool ran.
+    pub fn duration(&self) -> Duration {
+        self.ended - self.started
+    }
+}
+
+impl StepReport<'_> {
+    /// How long the step's tool ran, over all attempts.
+    pub fn duration(&self) -> Duration {
+        self.attempts.iter().map(AttemptReport::duration).sum()
+    }
+}
+
+impl RunReport {
+    /// The steps of every plan and expansion of the run, by number.
+    pub fn steps(&self) -> impl Iterator<Item = StepReport<'_>> {
+        (0..self.scheduler.step_count()).filter_map(|number| self.step_by_number(number))
+    }
+
+    /// The step that `id` stood for at the end.
+    pub fn step(&self, id: &str) -> Option<StepReport<'_>> {
+        self.step_by_number(self.scheduler.current(id)?)
+    }
+
+    /// The step with this number.
+    pub fn step_by_number(&self, number: StepNumber) -> Option<StepReport<'_>> {
+        let step = self.scheduler.step(number)?;
+        let outcome = self.outcome_of(step.state);
+        let because = match outcome {
+            StepOutcome::Skipped(SkipReason::Failed(cause)) => self.scheduler.step(cause).map(|cause| cause.id),
+            _ => None,
+        };
+        Some(StepReport {
+            number,
+            id: step.id,
+            definition: step.definition,
+            tool: step.tool,
+            parent: step.parent,
+            member: step.member,
+            outcome,
+            because,
+            error: step.error.map(|error| &**error),
+            attempts: self.attempts_of(number),
+            settled: self.record.settled_at(number),
+        })
+    }
+
+    fn outcome_of(&self, state: StepState) -> StepOutcome {
+        match state {
+            StepState::Succeeded => StepOutcome::Succeeded,
+            StepState::Failed => StepOutcome::Failed,
+            StepState::Skipped(because) => StepOutcome::Skipped(because),
+            StepState::Superseded => StepOutcome::Superseded,
+            StepState::Unknown(_) => StepOutcome::Unknown,
+            StepState::Waiting
+            | StepState::Ready
+            | StepState::Running(_)
+            | StepState::Backoff(_)
+            | StepState::Expanded => match self.scheduler.outcome() {
+                Some(_) => StepOutcome::Superseded,
+                None => StepOutcome::Cancelled,
+            },
+        }
+    }
+
+    fn attempts_of(&self, step: StepNumber) -> Vec<AttemptReport<'_>> {
+        let by_step = self.by_step.get_or_init(|| {
+            let mut numbers: Vec<AttemptNumber> = (0..self.record.attempts().len() as u32).collect();
+            numbers.sort_by_key(|number| self.record.attempts()[*number as usize].step);
+            numbers
+        });
+        let step_of = |number: &AttemptNumber| self.record.attempts()[*number as usize].step;
+        let first = by_step.partition_point(|number| step_of(number) < step);
+        let numbers = by_step[first..].iter().take_while(|number| step_of(number) == step);
+        let mut ready = self.ready_at(step);
+        numbers
+            .map(|number| {
+                let times = self.record.attempts()[*number as usize];
+                let again = self.record.ready_again(step, times.started).unwrap_or_default();
+                let queued = times.started - ready.max(again);
+                ready = self.record.end_of(times);
+                AttemptReport {
+                    number: *number,
+                    queued,
+                    started: times.started,
+                    ended: ready,
+                    error: self.record.error(*number).map(|error| &**error),
+                    usage: self.record.usage(*number),
+                }
+            })
+            .collect()
+    }
+
+    /// When the last thing that a step waited for happened.
+    fn ready_at(&self, step: StepNumber) -> Timestamp {
+        let dependencies = self.scheduler.dependencies(step).iter();
+        dependencies
+            .filter_map(|dependency| self.record.settled_at(*dependency))
+            .fold(self.record.added_at(step), Timestamp::max)
+    }
+
+    /// The value of a step's output; none if there is none, or if it is so large that it is only in the journal.
+    pub fn value(&self, id: &str) -> Option<Arc<Value>> {
+        let output = self.scheduler.output(self.scheduler.current(id)?)?;
+        let mut parts = Parts::default();
+        parts.add(output, &self.scheduler);
+        parts.value(output)
+    }
+}

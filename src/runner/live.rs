@@ -1,0 +1,285 @@
+//! What others see of a run while it goes on. The loop writes, any number of readers read, and it waits for none.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use dashmap::DashMap;
+use futures::Stream;
+
+use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
+use crate::plan::{Step, StepId};
+use crate::scheduler::{Phase, Scheduler, StepState};
+
+/// Events kept for readers that come late or are slow.
+const KEPT_EVENTS: usize = 65_536;
+
+/// A run as its handle shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunView {
+    /// Where the run is.
+    pub phase: Phase,
+    /// When its last event happened.
+    pub at: Timestamp,
+    /// How many plans were accepted.
+    pub revision: u32,
+    /// What it has used so far.
+    pub usage: Usage,
+    /// Its steps, by number.
+    pub steps: Vec<LiveStep>,
+}
+
+/// A step as a run's handle shows it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LiveStep {
+    /// Its number.
+    pub number: StepNumber,
+    /// Its full id.
+    pub id: StepId,
+    /// What it does.
+    pub definition: Arc<Step>,
+    /// Its state. A step that has all it needs and waits for a slot may still be shown as waiting.
+    pub state: StepState,
+    /// When it last changed.
+    pub changed: Timestamp,
+    /// The step whose expansion it is part of.
+    pub parent: Option<StepNumber>,
+    /// Whether it is part of the plan as that is now.
+    pub member: bool,
+    /// Tries so far.
+    pub tries: u32,
+}
+
+/// The side of a run that its handle looks at.
+pub(super) struct Live {
+    steps: DashMap<StepNumber, LiveStep>,
+    head: Mutex<Head>,
+    log: Mutex<Log>,
+}
+
+#[derive(Clone, Copy)]
+struct Head {
+    phase: Phase,
+    at: Timestamp,
+    revision: u32,
+    usage: Usage,
+}
+
+#[derive(Default)]
+struct Log {
+    /// The number of the first event there was.
+    first: u64,
+    batches: VecDeque<Arc<[RunEvent]>>,
+    kept: usize,
+    ended: bool,
+    waiting: Vec<Waker>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    pub(super) fn new() -> Self {
+        let head = Head { phase: Phase::New, at: Timestamp::ZERO, revision: 0, usage: Usage::default() };
+        Self { steps: DashMap::new(), head: Mutex::new(head), log: Mutex::default() }
+    }
+
+    fn append(&self, batch: Arc<[RunEvent]>) {
+        let waiting = {
+            let mut log = lock(&self.log);
+            log.kept += batch.len();
+            log.batches.push_back(batch);
+            while log.kept > KEPT_EVENTS && log.batches.len() > 1 {
+                log.kept -= log.batches.pop_front().map_or(0, |oldest| oldest.len());
+            }
+            std::mem::take(&mut log.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn show(&self, event: &RunEvent, scheduler: &Scheduler) {
+        let mut show = |number: StepNumber| self.show_step(number, event.at, scheduler);
+        let mut show_graft = |graft: &Graft| {
+            let added = graft.first..graft.first + graft.added.len() as StepNumber;
+            let touched = [&graft.joined, &graft.closed, &graft.left].into_iter().flatten().copied();
+            added.chain(touched).chain(graft.settings.iter().map(|(number, _)| *number)).for_each(&mut show);
+        };
+        match &event.kind {
+            RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepDrafted { graft, .. } => show_graft(graft),
+            RunEventKind::StepExpanded { step, graft, .. } => {
+                show_graft(graft);
+                show(*step);
+            }
+            RunEventKind::PlanRejected { rejection, .. } => {
+                rejection.closed.iter().chain(&rejection.left).copied().for_each(show);
+            }
+            RunEventKind::StepReady { step }
+            | RunEventKind::AttemptStarted { step, .. }
+            | RunEventKind::StepUnknown { step, .. }
+            | RunEventKind::AttemptFailed { step, .. }
+            | RunEventKind::StepSucceeded { step, .. }
+            | RunEventKind::StepFailed { step, .. }
+            | RunEventKind::StepSkipped { step, .. } => show(*step),
+            // What was still open is superseded now.
+            RunEventKind::RunFinished { .. } => (0..scheduler.step_count()).for_each(show),
+            RunEventKind::RunStarted { .. }
+            | RunEventKind::RunResumed { .. }
+            | RunEventKind::StopRequested { .. }
+            | RunEventKind::RunStopped { .. }
+            | RunEventKind::PlanRequested { .. }
+            | RunEventKind::AttemptDiscarded { .. } => {}
+        }
+    }
+
+    fn show_step(&self, number: StepNumber, at: Timestamp, scheduler: &Scheduler) {
+        let Some(step) = scheduler.step(number) else { return };
+        let mut shown = self.steps.entry(number).or_insert_with(|| LiveStep {
+            number,
+            id: step.id.clone(),
+            definition: Arc::clone(step.definition),
+            state: StepState::Waiting,
+            changed: at,
+            parent: step.parent,
+            member: step.member,
+            tries: 0,
+        });
+        shown.state = step.state;
+        shown.changed = at;
+        if !Arc::ptr_eq(&shown.definition, step.definition) {
+            shown.definition = Arc::clone(step.definition);
+        }
+        shown.member = step.member;
+        shown.tries = step.tries;
+    }
+
+    pub(super) fn view(&self) -> RunView {
+        let Head { phase, at, revision, usage } = *lock(&self.head);
+        let mut steps: Vec<LiveStep> = self.steps.iter().map(|step| step.value().clone()).collect();
+        steps.sort_unstable_by_key(|step| step.number);
+        RunView { phase, at, revision, usage, steps }
+    }
+}
+
+/// The writing side of a [`Live`]. The readers' streams end when it is dropped, however the run came to its end.
+pub(super) struct Publisher(Arc<Live>);
+
+impl Publisher {
+    pub(super) fn new(live: Arc<Live>) -> Self {
+        Self(live)
+    }
+
+    /// Shows the run as an earlier process left it. The first event will be the one after `history`.
+    pub(super) fn resume(&self, history: &[RunEvent], scheduler: &Scheduler) {
+        history.iter().for_each(|event| self.0.show(event, scheduler));
+        lock(&self.0.log).first = history.last().map_or(0, |last| last.seq + 1);
+    }
+
+    /// Shows what `scheduler` has come to through `events`, and hands these to the readers.
+    pub(super) fn publish(&self, events: impl ExactSizeIterator<Item = RunEvent>, scheduler: &Scheduler) {
+        let batch: Arc<[RunEvent]> = events.collect();
+        let Some(last) = batch.last() else { return };
+        for event in batch.iter() {
+            self.0.show(event, scheduler);
+        }
+        *lock(&self.0.head) =
+            Head { phase: scheduler.phase(), at: last.at, revision: scheduler.revision(), usage: scheduler.usage() };
+        self.0.append(batch);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut log = lock(&self.0.log);
+            log.ended = true;
+            std::mem::take(&mut log.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The events of a run, from its first one on, as a [`Stream`]. It ends when the run does.
+///
+/// The run does not wait for its readers. The last 65,536 events are kept for them; a reader that falls further
+/// behind goes on with the oldest that is left, and [`missed`](Self::missed) says how many it has lost. The numbers of
+/// the events ([`RunEvent::seq`]) show where.
+pub struct Events {
+    live: Arc<Live>,
+    /// The number of the next event; none before the first.
+    next: Option<u64>,
+    batch: Option<Arc<[RunEvent]>>,
+    missed: u64,
+}
+
+impl Events {
+    pub(super) fn new(live: Arc<Live>) -> Self {
+        Self { live, next: None, batch: None, missed: 0 }
+    }
+
+    /// How many events this reader came too late for.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// The next event, if it is in the batch at hand.
+    fn next_of_batch(&mut self) -> Option<RunEvent> {
+        let batch = self.batch.as_ref()?;
+        let index = self.next?.checked_sub(batch.first()?.seq)?;
+        let event = batch.get(usize::try_from(index).ok()?).cloned();
+        match event {
+            Some(_) => self.next = self.next.map(|next| next + 1),
+            None => self.batch = None,
+        }
+        event
+    }
+
+    /// Takes the batch with the next event, or the oldest one after it.
+    fn take_batch(&mut self, cx: &Context<'_>) -> Poll<Option<()>> {
+        let mut log = lock(&self.live.log);
+        let next = self.next.unwrap_or(log.first);
+        let newer = log.batches.partition_point(|batch| batch.last().is_none_or(|last| last.seq < next));
+        if let Some(batch) = log.batches.get(newer) {
+            let first = batch.first().map_or(next, |event| event.seq);
+            self.missed += first.saturating_sub(next);
+            self.next = Some(next.max(first));
+            self.batch = Some(Arc::clone(batch));
+            Poll::Ready(Some(()))
+        } else if log.ended {
+            Poll::Ready(None)
+        } else {
+            if !log.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                log.waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        }
+    }
+}
+
+impl Stream for Events {
+    type Item = RunEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<RunEvent>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.next_of_batch() {
+                return Poll::Ready(Some(event));
+            }
+            match this.take_batch(cx) {
+                Poll::Ready(Some(())) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("next", &self.next).field("missed", &self.missed).finish_non_exhaustive()
+    }
+}

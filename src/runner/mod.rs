@@ -1,0 +1,409 @@
+//! The tokio driver: runs a plan in real time.
+//!
+//! [`Runner`] is set up once and runs any number of objectives. Each run is one task that owns the
+//! [`Scheduler`]: it takes messages, and for each does what the scheduler says in the order of *write down* (the
+//! [`Journal`]), *tell* (the readers of a [`RunHandle`]) and *do* (call tools, ask the planner, set the timer). Every
+//! call of a tool is a task of its own. Nothing else holds state of the run, so there are no locks to wait for.
+
+mod attempt;
+mod drive;
+mod handle;
+mod live;
+mod output;
+mod planning;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tracing::Instrument as _;
+
+use crate::error::{JournalError, RunError};
+use crate::event::{Decision, Event, RunStart, StepNumber};
+use crate::journal::{Durability, Journal, RunId};
+use crate::planner::Planner;
+use crate::policy::{Limits, Policy, ReplanWhen, Retry};
+use crate::report::{Record, RunReport};
+use crate::scheduler::Scheduler;
+use crate::tool::{Tool, ToolSpec};
+
+use attempt::{Message, RunContext};
+use drive::Driver;
+use handle::RunTask;
+use live::{Live, Publisher};
+
+pub use handle::RunHandle;
+pub use live::{Events, LiveStep, RunView};
+
+/// Runs objectives: has a planner write a plan, and carries it out with the tools it was given.
+///
+/// ```
+/// use plandag::{Plan, Runner, Step, StepError, tool_fn};
+/// use serde_json::json;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let plan = Plan::from_iter([
+///     Step::new("four", "double").args(json!({ "n": 2 })),
+///     Step::new("six", "double").args(json!({ "n": 3 })),
+///     Step::new("ten", "add").args(json!({ "a": "${four}", "b": "${six}" })),
+/// ]);
+/// let int = |value: &serde_json::Value| value.as_i64().ok_or(StepError::bad_input("not a whole number"));
+/// let report = Runner::new(plan)
+///     .tool("double", tool_fn(move |cx| async move { Ok(2 * int(&cx.args["n"])?) }))
+///     .tool("add", tool_fn(move |cx| async move { Ok(int(&cx.args["a"])? + int(&cx.args["b"])?) }))
+///     .run("What are twice two and twice three together?")
+///     .await?;
+/// assert_eq!(report.answer()?, 10);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A runner is cheap to clone, and can be used for any number of runs, also at the same time.
+#[derive(Clone)]
+pub struct Runner {
+    planner: Arc<dyn Planner>,
+    tools: IndexMap<String, Arc<dyn Tool>>,
+    default_tool: Option<String>,
+    inputs: std::collections::BTreeMap<String, Value>,
+    journal: Option<Arc<dyn Journal>>,
+    policy: Policy,
+    max_output_bytes: usize,
+}
+
+/// What does the steps that name no tool: a tool of the runner, or one more.
+pub struct DefaultTool {
+    name: String,
+    tool: Option<Arc<dyn Tool>>,
+}
+
+impl From<&str> for DefaultTool {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), tool: None }
+    }
+}
+
+impl From<String> for DefaultTool {
+    fn from(name: String) -> Self {
+        Self { name, tool: None }
+    }
+}
+
+impl<T: Tool + 'static> From<T> for DefaultTool {
+    fn from(tool: T) -> Self {
+        let ToolSpec { name, .. } = tool.spec();
+        Self { name: if name.is_empty() { "default".to_owned() } else { name }, tool: Some(Arc::new(tool)) }
+    }
+}
+
+impl fmt::Debug for DefaultTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DefaultTool").field(&self.name).finish()
+    }
+}
+
+impl Runner {
+    /// A runner with this planner, without tools, and with the usual [`Policy`]. A [`Plan`](crate::Plan) is a planner,
+    /// too: one that always answers itself.
+    pub fn new(planner: impl Planner + 'static) -> Self {
+        Self {
+            planner: Arc::new(planner),
+            tools: IndexMap::new(),
+            default_tool: None,
+            inputs: Default::default(),
+            journal: None,
+            policy: Policy::default(),
+            max_output_bytes: 32 * 1024 * 1024,
+        }
+    }
+
+    /// Adds a tool under the name that steps use. A tool that had this name is replaced.
+    #[must_use]
+    pub fn tool(mut self, name: impl Into<String>, tool: impl Tool + 'static) -> Self {
+        self.tools.insert(name.into(), Arc::new(tool));
+        self
+    }
+
+    /// Sets what does the steps that name no tool: the name of a tool, or a tool, which is added under the name in its
+    /// [`ToolSpec`]. Without one, a plan with such steps is rejected.
+    #[must_use]
+    pub fn default_tool(mut self, tool: impl Into<DefaultTool>) -> Self {
+        let DefaultTool { name, tool } = tool.into();
+        if let Some(tool) = tool {
+            self.tools.insert(name.clone(), tool);
+        }
+        self.default_tool = Some(name);
+        self
+    }
+
+    /// Sets the value of `${inputs.name}`.
+    #[must_use]
+    pub fn input(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.inputs.insert(name.into(), value.into());
+        self
+    }
+
+    /// Keeps the record of every run in `journal`, so that a run can be resumed.
+    #[must_use]
+    pub fn journal(mut self, journal: impl Journal + 'static) -> Self {
+        self.journal = Some(Arc::new(journal));
+        self
+    }
+
+    /// Sets how many tools may run at once.
+    #[must_use]
+    pub fn max_parallel(mut self, max_parallel: u32) -> Self {
+        self.policy.max_parallel = max_parallel;
+        self
+    }
+
+    /// Sets how often the planner may be asked for a revision, after failures or for a review.
+    #[must_use]
+    pub fn max_replans(mut self, max_replans: u32) -> Self {
+        self.policy.max_replans = max_replans;
+        self
+    }
+
+    /// Sets the size of a pool. Every tool has a pool of its name, of which a call takes one.
+    #[must_use]
+    pub fn pool(mut self, name: impl Into<String>, size: u32) -> Self {
+        self.policy.pools.insert(name.into(), size);
+        self
+    }
+
+    /// Sets how often, and how soon, a step is tried again that does not say so itself.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.policy.retry = retry;
+        self
+    }
+
+    /// Sets the longest an attempt may take, where neither the step nor its tool says so.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.policy.timeout_ms = Some(millis(timeout));
+        self
+    }
+
+    /// Sets how long a run may take; it is stopped then, and can be resumed.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.policy.limits.deadline_ms = Some(millis(deadline));
+        self
+    }
+
+    /// Sets what a run may use up.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.policy.limits = limits;
+        self
+    }
+
+    /// Sets when the planner is asked for a revision after a failure.
+    #[must_use]
+    pub fn replan_when(mut self, replan_when: ReplanWhen) -> Self {
+        self.policy.replan_when = replan_when;
+        self
+    }
+
+    /// Sets whether the planner is asked, after the last step, to answer or to add steps.
+    #[must_use]
+    pub fn review(mut self, review: bool) -> Self {
+        self.policy.review = review;
+        self
+    }
+
+    /// Sets how runs are carried out, altogether.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the size, as JSON, over which a tool's result is refused and the attempt has failed; 32 MiB at first.
+    #[must_use]
+    pub fn max_output_bytes(mut self, max_output_bytes: usize) -> Self {
+        self.max_output_bytes = max_output_bytes;
+        self
+    }
+
+    /// Plans and runs an objective, and waits for its end. Dropping the future cancels the run.
+    ///
+    /// # Errors
+    ///
+    /// If the journal fails, or the runner was set up in a way that cannot work. A failed step is not an error: see
+    /// [`RunReport::answer`].
+    pub async fn run(&self, objective: impl Into<String>) -> Result<RunReport, RunError> {
+        self.spawn(RunId::random(), Begin::New(objective.into()), None).await
+    }
+
+    /// Plans and runs an objective in the background. The handle shows how it goes.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(&self, objective: impl Into<String>) -> RunHandle {
+        self.spawn_live(RunId::random(), Begin::New(objective.into()))
+    }
+
+    /// Goes on with a run that was stopped or interrupted, and waits for its end. What is finished is not done again.
+    /// The policy of this runner holds from now on; objective and inputs are those the run was started with.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); also if the journal does not know the run, or this runner lacks one of its tools.
+    pub async fn resume(&self, run: impl Into<RunId>) -> Result<RunReport, RunError> {
+        self.spawn(run.into(), Begin::Resume, None).await
+    }
+
+    /// As [`resume`](Self::resume), in the background.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start_resume(&self, run: impl Into<RunId>) -> RunHandle {
+        self.spawn_live(run.into(), Begin::Resume)
+    }
+
+    /// Records what became of a step whose outcome is unknown, in a run that nobody drives. Resume it afterwards.
+    ///
+    /// # Errors
+    ///
+    /// If there is no journal, or it does not know the run, or fails.
+    pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<(), RunError> {
+        let run = run.into();
+        let journal = self.journal_for(&run)?;
+        let history = journal.history(&run).await?;
+        let mut scheduler = Scheduler::replay(&history)?;
+        let now = history.last().map_or_else(Default::default, |last| last.at);
+        let transition = scheduler.on_event(Event::Decided { step, decision }, now);
+        Ok(journal.append(&run, &transition.events, Durability::Power).await?)
+    }
+
+    fn spawn_live(&self, id: RunId, begin: Begin) -> RunHandle {
+        let live = Arc::new(Live::new());
+        let task = self.spawn(id.clone(), begin, Some(Publisher::new(Arc::clone(&live))));
+        RunHandle::new(id, live, task)
+    }
+
+    fn spawn(&self, id: RunId, begin: Begin, publisher: Option<Publisher>) -> RunTask {
+        let (inbox, messages) = unbounded_channel();
+        let runner = self.clone();
+        let span = tracing::info_span!("run", run = %id);
+        let sender = inbox.clone();
+        let driven = async move {
+            let (first, scheduler, record) = runner.begin(&id, begin, publisher.as_ref()).await?;
+            let run = Arc::new(runner.context(id, &scheduler, sender)?);
+            Driver::new(scheduler, record, run, runner.planner, messages, publisher).drive(first).await
+        };
+        // The loop is a task and not part of the caller's: tasks that wake each other are run one after the other
+        // by the same thread, while a caller of `block_on` is not one of its tasks.
+        RunTask::new(tokio::spawn(driven.instrument(span)), inbox)
+    }
+
+    /// The state in which this process takes up the run, and what to tell the scheduler first.
+    async fn begin(
+        &self,
+        id: &RunId,
+        begin: Begin,
+        publisher: Option<&Publisher>,
+    ) -> Result<(Event, Scheduler, Record), RunError> {
+        self.check()?;
+        match begin {
+            Begin::New(objective) => {
+                let scheduler = Scheduler::new(Arc::new(self.run_start(objective)));
+                Ok((Event::Begin, scheduler, Record::default()))
+            }
+            Begin::Resume => {
+                let history = self.journal_for(id)?.history(id).await?;
+                let scheduler = Scheduler::replay(&history)?;
+                if let Some(publisher) = publisher {
+                    publisher.resume(&history, &scheduler);
+                }
+                let policy = (*scheduler.policy() != self.policy).then(|| Box::new(self.policy.clone()));
+                Ok((Event::Resumed { policy }, scheduler, Record::of(&history)))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), RunError> {
+        let problem = if self.policy.max_parallel == 0 {
+            "`max_parallel` must be at least 1".to_owned()
+        } else if self.policy.retry.max_attempts == 0 {
+            "`max_attempts` must be at least 1".to_owned()
+        } else if self.tools.len() > usize::from(u16::MAX) {
+            format!("{} tools are more than a run can have", self.tools.len())
+        } else {
+            match &self.default_tool {
+                Some(name) if !self.tools.contains_key(name) => format!("the default tool `{name}` is not a tool"),
+                _ => return Ok(()),
+            }
+        };
+        Err(RunError::Configuration(problem))
+    }
+
+    fn run_start(&self, objective: String) -> RunStart {
+        let spec = |(name, tool): (&String, &Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
+        RunStart {
+            objective,
+            inputs: self.inputs.clone(),
+            policy: self.policy.clone(),
+            tools: self.tools.iter().map(spec).collect(),
+            default_tool: self.default_tool.clone(),
+        }
+    }
+
+    /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
+    fn context(
+        &self,
+        id: RunId,
+        scheduler: &Scheduler,
+        inbox: UnboundedSender<Message>,
+    ) -> Result<RunContext, RunError> {
+        let start = scheduler.start();
+        let tool = |spec: &ToolSpec| match self.tools.get(&spec.name) {
+            Some(tool) => Ok(Arc::clone(tool)),
+            None => {
+                let name = &spec.name;
+                Err(RunError::Configuration(format!("run `{id}` has a tool `{name}`, which this runner lacks")))
+            }
+        };
+        Ok(RunContext {
+            tools: start.tools.iter().map(tool).collect::<Result<_, _>>()?,
+            inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
+            start: Arc::clone(start),
+            journal: self.journal.clone(),
+            timeout: attempt::default_timeout(&self.policy),
+            max_output_bytes: self.max_output_bytes,
+            inbox,
+            id,
+        })
+    }
+
+    fn journal_for(&self, run: &RunId) -> Result<&dyn Journal, RunError> {
+        self.journal.as_deref().ok_or_else(|| JournalError::UnknownRun { run: run.to_string() }.into())
+    }
+}
+
+/// How a process comes by a run.
+enum Begin {
+    New(String),
+    Resume,
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("tools", &self.tools.keys())
+            .field("default_tool", &self.default_tool)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}

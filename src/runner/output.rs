@@ -1,0 +1,164 @@
+//! Results on their way between a tool and the scheduler: bounded, kept in the journal if they are large, and
+//! fetched and gathered again for the steps that need them.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::error::{StepError, StepErrorKind};
+use crate::event::{Input, Output};
+use crate::plan::{Plan, Step};
+use crate::report::gather::{self, Parts};
+use crate::scheduler::Scheduler;
+
+use super::attempt::RunContext;
+
+/// Deeper values are refused: much that handles JSON recurses, and so does dropping a value.
+const MAX_DEPTH: usize = 128;
+/// Longer error messages are cut.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// Larger error details are dropped.
+const MAX_DETAILS_BYTES: usize = 64 * 1024;
+
+/// Why a value cannot be handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Excess {
+    Size,
+    Depth,
+}
+
+/// Roughly how many bytes of JSON a value is; looks no further than `limit`.
+fn measure(value: &Value, limit: usize) -> Result<usize, Excess> {
+    let mut left = limit;
+    subtract(value, MAX_DEPTH, &mut left)?;
+    Ok(limit - left)
+}
+
+/// Takes the size of `value` from `left`. It recurses no deeper than `depth`.
+fn subtract(value: &Value, depth: usize, left: &mut usize) -> Result<(), Excess> {
+    const PUNCTUATION: usize = 4;
+    let own = match value {
+        Value::String(text) => text.len() + PUNCTUATION,
+        _ => PUNCTUATION,
+    };
+    *left = left.checked_sub(own).ok_or(Excess::Size)?;
+    match value {
+        Value::Array(_) | Value::Object(_) if depth == 0 => Err(Excess::Depth),
+        Value::Array(items) => items.iter().try_for_each(|item| subtract(item, depth - 1, left)),
+        Value::Object(fields) => fields.iter().try_for_each(|(key, field)| {
+            *left = left.checked_sub(key.len() + PUNCTUATION).ok_or(Excess::Size)?;
+            subtract(field, depth - 1, left)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Drops a value of any depth. The usual way recurses, and overflows the stack on a value that nests deep enough.
+fn dismantle(value: Value) {
+    let mut rest = vec![value];
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Array(items) => rest.extend(items),
+            Value::Object(fields) => rest.extend(fields.into_iter().map(|(_, field)| field)),
+            _ => {}
+        }
+    }
+}
+
+/// Gives back a value that is within bounds, or says why it is not.
+fn bounded(value: Value, limit: usize) -> Result<(Value, usize), StepError> {
+    let excess = match measure(&value, limit) {
+        Ok(bytes) => return Ok((value, bytes)),
+        Err(excess) => excess,
+    };
+    dismantle(value);
+    Err(StepError::new(
+        StepErrorKind::BadOutput,
+        match excess {
+            Excess::Size => format!("the result is larger than {limit} bytes"),
+            Excess::Depth => format!("the result nests deeper than {MAX_DEPTH}"),
+        },
+    ))
+}
+
+/// Makes an output of a tool's result, which goes to the journal if it is large.
+pub(super) async fn keep(run: &RunContext, value: Value) -> Result<Output, StepError> {
+    let (value, bytes) = bounded(value, run.max_output_bytes)?;
+    let value = Arc::new(value);
+    match &run.journal {
+        Some(journal) if bytes > Output::INLINE_BYTES => match journal.put_output(&run.id, value).await {
+            Ok(stored) => Ok(Output::Stored(Arc::new(stored))),
+            Err(error) => Err(run.journal_failed(error)),
+        },
+        _ => Ok(Output::Inline(value)),
+    }
+}
+
+/// Bounds an answer that did not come from a tool.
+pub(super) fn bounded_answer(value: Value, limit: usize) -> Result<Value, StepError> {
+    bounded(value, limit).map(|(value, _)| value)
+}
+
+/// Gives back a plan whose arguments do not nest too deep.
+pub(super) fn bounded_plan(plan: Plan) -> Result<Plan, StepError> {
+    bounded_steps(plan.steps).map(|steps| Plan { steps, ..plan })
+}
+
+/// Gives back steps whose arguments do not nest too deep.
+pub(super) fn bounded_steps(steps: Vec<Arc<Step>>) -> Result<Vec<Arc<Step>>, StepError> {
+    let is_deep = |step: &Arc<Step>| measure(&step.args, usize::MAX) == Err(Excess::Depth);
+    let Some(deep) = steps.iter().find(|step| is_deep(step)) else {
+        return Ok(steps);
+    };
+    let message = format!("the arguments of step `{}` nest deeper than {MAX_DEPTH}", deep.id);
+    steps.into_iter().filter_map(Arc::into_inner).for_each(|step| dismantle(step.args));
+    Err(StepError::new(StepErrorKind::InvalidPlan, message))
+}
+
+/// Cuts an error to a size at which it can be recorded and shown.
+pub(super) fn bounded_error(mut error: StepError) -> StepError {
+    if error.message.len() > MAX_MESSAGE_BYTES {
+        let all = error.message.len();
+        let is_boundary = |index: &usize| error.message.is_char_boundary(*index);
+        error.message.truncate((0..=MAX_MESSAGE_BYTES).rev().find(is_boundary).unwrap_or(0));
+        error.message.push_str(&format!("... ({all} bytes in all)"));
+    }
+    error.details = error.details.and_then(|details| Some(bounded(details, MAX_DETAILS_BYTES).ok()?.0));
+    error
+}
+
+/// The outputs that the gathered ones among `inputs` are made of.
+pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Parts {
+    let mut parts = Parts::default();
+    for output in inputs.iter().filter_map(|input| input.output.as_ref()) {
+        parts.add(output, scheduler);
+    }
+    parts
+}
+
+/// Makes every input an inline value.
+pub(super) async fn make_inline(run: &RunContext, inputs: &mut [Input], mut parts: Parts) -> Result<(), StepError> {
+    let outputs = || inputs.iter().filter_map(|input| input.output.as_ref());
+    if outputs().all(|output| matches!(output, Output::Inline(_))) {
+        return Ok(());
+    }
+    if let Some(journal) = &run.journal {
+        let fetched = async {
+            parts.fetch(&**journal, &run.id).await?;
+            for output in inputs.iter_mut().filter_map(|input| input.output.as_mut()) {
+                gather::fetch(output, &**journal, &run.id).await?;
+            }
+            Ok(())
+        };
+        fetched.await.map_err(|error| run.journal_failed(error))?;
+    }
+    for input in inputs {
+        let Some(output) = &mut input.output else { continue };
+        let Some(value) = parts.value(output) else {
+            let message = format!("the output of `{}` is in a journal that this run does not have", input.id);
+            return Err(StepError::permanent(message));
+        };
+        *output = Output::Inline(value);
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! One call of the planner, from the request to the answer.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use crate::error::{PlanError, StepError};
+use crate::event::{AnswerFrom, Event, RequestPlan, SkipReason, Usage};
+use crate::plan::{OnFailure, Patch, Plan};
+use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision};
+use crate::report::Record;
+use crate::scheduler::{Scheduler, StepState, StepView};
+
+use super::attempt::{Message, RunContext, panic_text};
+use super::output;
+
+/// What the planner is told: the plan as it stands and what came of it.
+pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan) -> PlanRequest {
+    let start = scheduler.start();
+    let answer = record.plan().and_then(|plan| match plan.answer {
+        AnswerFrom::Step(number) => scheduler.step(number),
+        AnswerFrom::Open | AnswerFrom::Sinks(_) => None,
+    });
+    let members = || scheduler.members();
+    let failed = asked.failures.iter().filter_map(|number| scheduler.step(*number)).map(|step| FailedStep {
+        id: step.id.clone(),
+        step: Arc::clone(step.definition),
+        error: step.error.cloned().unwrap_or_else(|| Arc::new(StepError::permanent("failed"))),
+    });
+    PlanRequest {
+        request: asked.request,
+        revision: asked.revision,
+        objective: start.objective.clone(),
+        inputs: start.inputs.clone(),
+        reason: asked.reason,
+        tools: start.tools.clone().into(),
+        default_tool: start.default_tool.clone(),
+        plan: Plan {
+            objective: None,
+            answer: answer.map(|step| step.id.clone()),
+            pools: record.plan().map(|plan| plan.pools.clone()).unwrap_or_default(),
+            steps: members().map(|step| Arc::clone(step.definition)).collect(),
+        },
+        finished: members().filter(is_finished).map(finished).collect(),
+        failed: failed.collect(),
+        skipped: members()
+            .filter(|step| matches!(step.state, StepState::Skipped(SkipReason::Failed(_))))
+            .map(|step| step.id.clone())
+            .collect(),
+        max_steps: scheduler.policy().limits.steps,
+        must_answer: asked.must_answer,
+    }
+}
+
+/// Whether the step's dependents can count on it.
+fn is_finished(step: &StepView<'_>) -> bool {
+    match step.state {
+        StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+        StepState::Failed => step.definition.on_failure == OnFailure::Continue,
+        _ => false,
+    }
+}
+
+fn finished(step: StepView<'_>) -> FinishedStep {
+    FinishedStep { id: step.id.clone(), step: Arc::clone(step.definition), output: step.output.cloned() }
+}
+
+/// Asks the planner and hands its answer to the loop.
+pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Arc<RunContext>) {
+    let number = request.request;
+    let sink = {
+        let run = Arc::clone(&run);
+        PlanSink::new(move |step| {
+            run.tell(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
+        })
+    };
+    let answered = AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind().await;
+    let (reply, usage) = match answered {
+        Ok(Ok(PlanReply { revision, usage })) => (bounded(revision, run.max_output_bytes), usage),
+        Ok(Err(error)) => (Err(error), Usage::default()),
+        Err(panic) => {
+            let message = format!("it panicked: {}", panic_text(&*panic));
+            (Err(PlanError::Planner { message }), Usage::default())
+        }
+    };
+    run.tell(Message::Event(Event::PlanReturned { request: number, reply, usage }));
+}
+
+/// Refuses what could not be handled safely further on.
+fn bounded(revision: Revision, max_output_bytes: usize) -> Result<Revision, PlanError> {
+    let bounded = match revision {
+        Revision::Plan(plan) => output::bounded_plan(plan).map(Revision::Plan),
+        Revision::Patch(Patch { add, change, drop, answer }) => output::bounded_steps(add).and_then(|add| {
+            let change = output::bounded_steps(change)?;
+            Ok(Revision::Patch(Patch { add, change, drop, answer }))
+        }),
+        Revision::Answer(answer) => output::bounded_answer(answer, max_output_bytes).map(Revision::Answer),
+        Revision::Declined => Ok(Revision::Declined),
+    };
+    bounded.map_err(|error| PlanError::Malformed { message: error.message })
+}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use plandag::{
     Command, Decision, Effect, Event, Launch, OnFailure, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy,
-    RequestPlan, Returned, Revision, RunEvent, RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind,
-    StepState, Timestamp, ToolSpec, Usage,
+    RequestPlan, Retry, Returned, Revision, RunEvent, RunEventKind, RunStart, Scheduler, Step, StepError,
+    StepErrorKind, StepState, Timestamp, ToolSpec, Usage,
 };
 use serde_json::json;
 
@@ -506,4 +506,46 @@ fn a_damaged_history_is_an_error() {
         let is_prefix = missing + 1 == history.len();
         assert_eq!(Scheduler::replay(&damaged).is_ok(), is_prefix, "without event {missing}");
     }
+}
+
+#[test]
+fn an_interrupted_acting_attempt_uses_up_no_try() {
+    let plan = Plan::from_iter([Step::new("pay", "pay").retry(Retry::attempts(2))]);
+    let mut driver = Driver::with_plan(Policy::default(), plan);
+    driver.crash();
+    let step = driver.number("pay");
+    driver.send(Event::Decided { step, decision: Decision::Retry });
+    driver.crash();
+    assert_eq!(driver.launched["pay"].tries, 1);
+    driver.returns("pay", Err(StepError::transient("busy")));
+    assert!(matches!(driver.state("pay"), StepState::Backoff(_)), "the second try is left");
+}
+
+#[test]
+fn a_redefinition_forgets_the_expansion_of_an_earlier_try() {
+    let plan = |step: Step| Plan::from_iter([step]);
+    let map = || Step::new("map", "read");
+    let children = || Plan::from_iter([Step::new("good", "read"), Step::new("bad", "read")]);
+    let mut driver = Driver::with_plan(Policy { max_replans: 5, ..Policy::default() }, plan(map()));
+    driver.returns("map", Ok(Returned::Plan(Box::new(children()))));
+    driver.succeeds("map/good");
+    driver.fails("map/bad");
+    // The second try of the same step fails before it has a plan.
+    driver.reply(Revision::Plan(plan(map())));
+    driver.fails("map");
+    driver.reply(Revision::Plan(plan(map().args(json!({ "other": true })))));
+    driver.returns("map", Ok(Returned::Plan(Box::new(children()))));
+    assert_eq!(driver.running(), ["map/bad", "map/good"], "`good` was the result of another step");
+}
+
+#[test]
+fn a_resume_may_change_the_pools_under_settled_steps() {
+    let policy = Policy { pools: BTreeMap::from([("gpu".into(), 1)]), ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([Step::new("a", "gpu"), Step::new("b", "read")]));
+    driver.succeeds("a");
+    driver.send(Event::CancelRequested { at_once: true });
+    driver.send(Event::Resumed { policy: Some(Box::default()) });
+    driver.launched.retain(|_, launch| launch.attempt > 1);
+    driver.succeeds("b");
+    assert_eq!(driver.scheduler.phase(), Phase::Finished);
 }

@@ -75,7 +75,11 @@ impl Scheduler {
             RunEventKind::StepUnknown { step, attempt, error, usage } => {
                 self.usage += *usage;
                 self.give_back(*step, *attempt);
-                self.nodes[*step as usize].error = Some(Arc::clone(error));
+                let node = &mut self.nodes[*step as usize];
+                node.error = Some(Arc::clone(error));
+                if is_interruption(error) {
+                    node.tries = node.tries.saturating_sub(1);
+                }
                 self.set_state(*step, StepState::Unknown(*attempt));
             }
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
@@ -83,7 +87,7 @@ impl Scheduler {
                 self.give_back(*step, *attempt);
                 let node = &mut self.nodes[*step as usize];
                 node.error = Some(Arc::clone(error));
-                if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
+                if is_interruption(error) {
                     node.tries = node.tries.saturating_sub(1);
                     node.interruptions += 1;
                 }
@@ -149,8 +153,9 @@ impl Scheduler {
         self.pools = pools;
         self.shapes = vec![super::state::Shape::default()];
         for number in 0..self.step_count() {
-            let node = self.node(number);
-            if node.is_settled() && !matches!(node.state, StepState::Superseded) {
+            let node = &mut self.nodes[number as usize];
+            if node.is_settled() && node.state != StepState::Superseded {
+                (node.shape, node.taken) = (0, 0);
                 continue;
             }
             let (definition, tool, state) = (Arc::clone(&node.definition), node.tool, node.state);
@@ -539,4 +544,9 @@ impl Scheduler {
             AnswerFrom::Sinks(steps) => steps.iter().all(|step| *step < count),
         }
     }
+}
+
+/// Whether an attempt was cut off, by nobody's fault: that uses up no try.
+fn is_interruption(error: &StepError) -> bool {
+    matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted)
 }

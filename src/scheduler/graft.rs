@@ -281,7 +281,8 @@ impl Scheduler {
                 }
                 return Fate::Kept(name.current);
             }
-            if !same && self.scopes.contains_key(&name.current) {
+            // Its expansion may have been that of an earlier try, under another number.
+            if !same && self.scopes.keys().any(|parent| self.node(*parent).id() == node.id()) {
                 graft.forgotten.push(name.current);
             }
         }

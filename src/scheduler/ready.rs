@@ -65,13 +65,12 @@ impl Scheduler {
             let Reverse(step) = key.1;
             let needs = &self.shapes[shape].needs;
             let is_reserved = reserved.as_ref().is_some_and(|pools| needs.iter().any(|(pool, _)| pools.contains(pool)));
-            if !is_reserved {
-                if self.pools.fit(needs) {
-                    return Some(step);
-                }
+            if !self.pools.fit(needs) {
                 if self.node(step).passed >= self.policy.patience {
                     reserved.get_or_insert_default().extend(needs.iter().map(|(pool, _)| *pool));
                 }
+            } else if !is_reserved {
+                return Some(step);
             }
             passed_over = Some(key);
         }

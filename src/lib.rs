@@ -11,6 +11,7 @@ mod reference;
 pub mod report;
 mod runner;
 mod scheduler;
+pub mod simulate;
 mod suggest;
 mod tool;
 

@@ -1,0 +1,203 @@
+//! Workloads: plans with durations, one JSON object per line.
+//!
+//! ```json
+//! {"id": "tea", "steps": [
+//!   {"id": "boil", "description": "Boil water", "depends_on": [], "duration_ms": 300000},
+//!   {"id": "pour", "depends_on": ["boil"], "duration_ms": 60000, "tool": "hand", "resources": {"cups": 1}}],
+//!  "meta": {"goal": "Make tea", "resource_capacity": {"cups": 2}}}
+//! ```
+//!
+//! `tool`, `description`, `depends_on`, `resources` and `meta` may be left out. Fields that are not read here are
+//! ignored: these files carry statistics of all kinds.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::BufRead;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::plan::{Plan, Step, StepId};
+
+/// A plan and what is known about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub id: String,
+    /// The plan. The `estimate_ms` of a step is its duration; resources are pools.
+    pub plan: Plan,
+    /// Makespans that cannot be beaten, in milliseconds, by what limits them: a number of slots, `unlimited`, or
+    /// `resources` for the pools of the plan.
+    pub optima: BTreeMap<String, u64>,
+}
+
+/// A line that is not a workload.
+#[derive(Debug, Error)]
+#[error("line {line}: {reason}")]
+pub struct WorkloadError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Reads workloads line by line. A bad line is an error of its own; the lines after it are still read.
+pub fn read<R: BufRead>(reader: R) -> Workloads<R> {
+    Workloads { reader, line: 0, failed: false }
+}
+
+/// The workloads of a reader.
+#[derive(Debug)]
+pub struct Workloads<R> {
+    reader: R,
+    line: usize,
+    failed: bool,
+}
+
+impl<R: BufRead> Iterator for Workloads<R> {
+    type Item = Result<Workload, WorkloadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut text = Vec::new();
+        while !self.failed {
+            text.clear();
+            self.line += 1;
+            let line = self.line;
+            let parsed = match self.reader.read_until(b'\n', &mut text) {
+                Ok(0) => return None,
+                Ok(_) if text.trim_ascii().is_empty() => continue,
+                Ok(_) => parse(&text),
+                Err(error) => {
+                    // Who cannot read this line will not read the next one either.
+                    self.failed = true;
+                    Err(format!("cannot be read: {error}"))
+                }
+            };
+            return Some(parsed.map_err(|reason| WorkloadError { line, reason }));
+        }
+        None
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: String,
+    steps: Vec<LineStep>,
+    #[serde(default)]
+    meta: Meta,
+}
+
+#[derive(Deserialize)]
+struct LineStep {
+    id: String,
+    #[serde(default)]
+    description: Arc<str>,
+    #[serde(default)]
+    depends_on: Vec<String>,
+    duration_ms: u64,
+    tool: Option<Arc<str>>,
+    #[serde(default)]
+    resources: BTreeMap<String, u32>,
+}
+
+#[derive(Default, Deserialize)]
+struct Meta {
+    goal: Option<String>,
+    resource_capacity: Option<BTreeMap<String, u32>>,
+    optima: Option<BTreeMap<String, Optimum>>,
+}
+
+#[derive(Deserialize)]
+struct Optimum {
+    makespan_ms: u64,
+}
+
+fn parse(text: &[u8]) -> Result<Workload, String> {
+    let line: Line = serde_json::from_slice(text).map_err(|error| match error.line() {
+        // The position within the line is of use, a line number that is always 1 is not.
+        1 => error.to_string().replace("line 1 column", "column"),
+        _ => error.to_string(),
+    })?;
+    let ids = step_ids(&line.steps)?;
+    let known = |id: &str| ids.get(id).cloned().unwrap_or_else(|| StepId::new(id));
+    let steps = line.steps.iter().map(|step| {
+        Arc::new(Step {
+            tool: step.tool.clone(),
+            uses: step.resources.clone(),
+            estimate_ms: Some(step.duration_ms),
+            depends_on: step.depends_on.iter().map(|id| known(id)).collect(),
+            ..Step::described(known(&step.id), Arc::clone(&step.description))
+        })
+    });
+    let plan = Plan {
+        objective: line.meta.goal,
+        answer: None,
+        pools: line.meta.resource_capacity.unwrap_or_default(),
+        steps: steps.collect(),
+    };
+    let optima = line.meta.optima.unwrap_or_default();
+    let optima = optima.into_iter().map(|(limit, optimum)| (limit, optimum.makespan_ms)).collect();
+    Ok(Workload { id: line.id, plan, optima })
+}
+
+/// The ids of the plan by those of the file. A file may join several plans under ids such as `3/fetch`, which a plan
+/// cannot have: what is not allowed becomes a dash.
+fn step_ids(steps: &[LineStep]) -> Result<HashMap<&str, StepId>, String> {
+    let mut ids = HashMap::with_capacity(steps.len());
+    let mut taken = HashSet::with_capacity(steps.len());
+    for step in steps {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let id: String = step.id.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        let id = StepId::new(id);
+        if ids.insert(&*step.id, id.clone()).is_some() {
+            return Err(format!("two steps are called `{}`", step.id));
+        }
+        if !taken.insert(id.clone()) {
+            return Err(format!("step `{}` would be called `{id}`, as another step is", step.id));
+        }
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_line_does_not_hide_the_good_ones() {
+        let file = concat!(
+            r#"{"id":"a","steps":[{"id":"x","duration_ms":5}]}"#,
+            "\n\n",
+            r#"{"id":"b","steps":[{"id":"x","duration_ms":-5}]}"#,
+            "\n\u{7f}\n",
+            r#"{"id":"c","steps":[{"id":"0/x","duration_ms":5},{"id":"1","depends_on":["0/x"],"duration_ms":7}]}"#,
+        );
+        let read: Vec<_> = read(file.as_bytes()).collect();
+        let lines: Vec<_> = read.iter().filter_map(|line| line.as_ref().err()).map(|error| error.line).collect();
+        assert_eq!(lines, [3, 4]);
+        assert!(read[1].as_ref().unwrap_err().to_string().starts_with("line 3: invalid value: integer `-5`"));
+        let last = &read[3].as_ref().unwrap().plan;
+        assert_eq!(last.steps[0].id, "0-x");
+        assert_eq!(last.steps[1].depends_on, ["0-x"]);
+    }
+
+    #[test]
+    fn resources_are_pools() {
+        let file = r#"{"id":"a","steps":[{"id":"x","duration_ms":5,"resources":{"R1":2}}],
+            "meta":{"resource_capacity":{"R1":3},"optima":{"resources":{"makespan_ms":5,"by":"hand"}}}}"#
+            .replace('\n', " ");
+        let workload = read(file.as_bytes()).next().unwrap().unwrap();
+        assert_eq!(workload.plan.pools["R1"], 3);
+        assert_eq!(workload.plan.steps[0].uses["R1"], 2);
+        assert_eq!(workload.optima["resources"], 5);
+    }
+
+    #[test]
+    fn ids_that_would_fall_together_are_an_error() {
+        let file = r#"{"id":"a","steps":[{"id":"0/x","duration_ms":5},{"id":"0-x","duration_ms":5}]}"#;
+        let error = read(file.as_bytes()).next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "line 1: step `0-x` would be called `0-x`, as another step is");
+        let twice = r#"{"id":"a","steps":[{"id":"x","duration_ms":5},{"id":"x","duration_ms":5}]}"#;
+        assert!(read(twice.as_bytes()).next().unwrap().is_err());
+    }
+}

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use plandag::{Dag, Limits, Plan, Policy, RunStart, Step, ToolSpec};
+use plandag::{Dag, Limits, Plan, PlanFile, PlanFormat, Policy, RunStart, Step, ToolSpec};
 
 const STEPS: usize = 100_000;
 
@@ -41,4 +41,11 @@ fn shortest<T>(name: &str, mut run: impl FnMut() -> T) {
 fn main() {
     let (plan, start) = (layered(), start());
     shortest("check", || Dag::check(&plan, &start).unwrap());
+    let text = serde_json::to_string(&plan).unwrap();
+    let parse = || PlanFile::parse("plan.json", text.as_str(), PlanFormat::Json, u64::MAX).unwrap().plan;
+    shortest("parse", parse);
+    shortest("parse and check", || {
+        let plan = parse();
+        (Dag::check(&plan, &start).unwrap(), plan)
+    });
 }

@@ -5,6 +5,8 @@ mod error;
 mod event;
 pub mod journal;
 mod plan;
+#[cfg(feature = "plan-file")]
+mod plan_file;
 mod planner;
 mod policy;
 mod reference;
@@ -12,6 +14,7 @@ pub mod report;
 mod runner;
 mod scheduler;
 pub mod simulate;
+mod strict;
 mod suggest;
 mod tool;
 
@@ -19,6 +22,8 @@ pub use dag::Dag;
 pub use error::{JournalError, PlanError, RunError, StepError, StepErrorKind};
 pub use event::*;
 pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
+#[cfg(feature = "plan-file")]
+pub use plan_file::{Place, PlanFile, PlanFileError, PlanFormat, PlanProblem, PlanProblems, PlanSource};
 pub use planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn};
 pub use policy::{Limits, Policy, ReplanWhen, Retry};
 pub use report::{NoAnswer, NoOutput, RunReport};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::policy::Retry;
+use crate::strict;
 
 /// The name of a step, unique in its plan.
 ///
@@ -20,7 +21,7 @@ use crate::policy::Retry;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct StepId(Arc<str>);
+pub struct StepId(#[serde(deserialize_with = "strict::text")] Arc<str>);
 
 impl StepId {
     /// The longest id, in bytes.
@@ -134,13 +135,13 @@ pub struct Step {
     /// The step's name in the plan.
     pub id: StepId,
     /// The tool that does the step; without one, the run's default tool does it from the description.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_text", skip_serializing_if = "Option::is_none")]
     pub tool: Option<Arc<str>>,
     /// What the step is for, in words.
-    #[serde(default, skip_serializing_if = "str::is_empty")]
+    #[serde(default, deserialize_with = "strict::text", skip_serializing_if = "str::is_empty")]
     pub description: Arc<str>,
     /// The tool's arguments; strings in them may hold references such as `${step.path}`.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[serde(default, deserialize_with = "strict::value", skip_serializing_if = "Value::is_null")]
     pub args: Value,
     /// Steps that must be finished first. A reference in `args` or `when` implies its dependency.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -152,7 +153,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// How often and how soon the step is tried again; left out, the run's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// What its failure means for its dependents.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -161,7 +162,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_interrupt: OnInterrupt,
     /// Weights taken from named pools while an attempt runs; left out, one from the pool named like the tool.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "strict::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub uses: BTreeMap<String, u32>,
     /// How long the step is expected to take, in milliseconds: long chains of work are started first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -315,9 +316,10 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<StepId>,
     /// Sizes of named pools. A size that the run's own policy names wins.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "strict::map", skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<String, u32>,
     /// The steps, in the order in which ties are broken.
+    #[serde(deserialize_with = "strict::objects")]
     pub steps: Vec<Arc<Step>>,
 }
 
@@ -372,10 +374,10 @@ impl Extend<Step> for Plan {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Patch {
     /// Steps that are not in the plan yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "strict::objects", skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Arc<Step>>,
     /// New definitions of steps that are in the plan.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "strict::objects", skip_serializing_if = "Vec::is_empty")]
     pub change: Vec<Arc<Step>>,
     /// Steps to leave out from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

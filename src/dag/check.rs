@@ -65,7 +65,7 @@ pub(crate) fn check_with(
         && !(rules.external)(answer)
     {
         problems.push(|names| PlanError::UnknownAnswer {
-            answer: answer.clone(),
+            answer: shown_id(answer),
             suggestion: names.closest(answer.as_str(), ids.keys().copied()).map(StepId::from),
         });
     }
@@ -77,7 +77,7 @@ pub(crate) fn check_with(
         let graph = build_graph(steps.len(), &flat, &starts);
         plan_order(&graph).unwrap_or_else(|| {
             for path in cycles(&graph) {
-                let path = path.into_iter().map(|node| steps[node.index()].id.clone()).collect();
+                let path = path.into_iter().map(|node| shown_id(&steps[node.index()].id)).collect();
                 problems.push(|_| PlanError::Cycle { path });
             }
             Vec::new()
@@ -105,6 +105,18 @@ impl Checked {
     pub(crate) fn dependencies(&self, step: usize) -> &[u32] {
         &self.flat[self.starts[step] as usize..self.starts[step + 1] as usize]
     }
+}
+
+/// How much of a name a problem holds, so that a hostile plan cannot make its problems larger than itself.
+const SHOWN_CHARS: usize = 80;
+
+fn shown(name: &str) -> String {
+    name.chars().take(SHOWN_CHARS).collect()
+}
+
+/// An id as problems name it: all of a valid one, the beginning of a very long one.
+pub(crate) fn shown_id(id: &StepId) -> StepId {
+    if id.as_str().len() <= SHOWN_CHARS { id.clone() } else { shown(id.as_str()).into() }
 }
 
 /// The problems found so far.
@@ -174,10 +186,10 @@ fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> ById<&'a st
     let mut doubled = IndexSet::new();
     for (index, step) in (0..).zip(steps) {
         if !step.id.is_valid() {
-            problems.push(|_| PlanError::InvalidId { id: step.id.as_str().chars().take(80).collect() });
+            problems.push(|_| PlanError::InvalidId { id: shown(step.id.as_str()) });
         }
         if *ids.entry(step.id.as_str()).or_insert(index) != index && doubled.insert(step.id.as_str()) {
-            problems.push(|_| PlanError::DuplicateId { id: step.id.clone() });
+            problems.push(|_| PlanError::DuplicateId { id: shown_id(&step.id) });
         }
     }
     ids
@@ -234,30 +246,31 @@ fn find_edges(
             depend(id.as_str());
         }
         let mut inputs = IndexSet::new();
-        let scanned = each_reference(step, |reference| {
-            if reference.id == INPUTS {
-                inputs.extend(reference.input());
-            } else {
-                depend(reference.id);
-            }
+        let mut unreadable = Vec::new();
+        each_reference(step, |reference| match reference {
+            Ok(reference) if reference.id == INPUTS => inputs.extend(reference.input()),
+            Ok(reference) => depend(reference.id),
+            Err(message) => unreadable.push(message),
         });
         edges.starts.push(edges.flat.len() as u32);
 
         for dependency in unknown {
             problems.push(|names| PlanError::UnknownDependency {
-                step: step.id.clone(),
-                suggestion: names.closest(dependency.as_str(), ids.keys().copied()).map(StepId::from),
-                dependency,
+                step: shown_id(&step.id),
+                suggestion: names
+                    .closest(dependency.as_str(), ids.keys().copied().filter(|&id| step.id != *id))
+                    .map(StepId::from),
+                dependency: shown_id(&dependency),
             });
         }
-        if let Err(message) = scanned {
-            problems.push(|_| PlanError::BadReference { step: step.id.clone(), message });
+        for message in unreadable {
+            problems.push(|_| PlanError::BadReference { step: shown_id(&step.id), message });
         }
         if let Some(start) = rules.start {
             for input in inputs.into_iter().filter(|&input| !start.inputs.contains_key(input)) {
                 problems.push(|names| PlanError::UnknownInput {
-                    step: step.id.clone(),
-                    input: input.to_owned(),
+                    step: shown_id(&step.id),
+                    input: shown(input),
                     suggestion: names.closest(input, start.inputs.keys().map(String::as_str)).map(str::to_owned),
                 });
             }
@@ -279,12 +292,12 @@ fn check_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) {
             tool @ Some(_) if tool == known => {}
             Some(tool) if tools.contains(tool) => known = Some(tool),
             Some(tool) => problems.push(|names| PlanError::UnknownTool {
-                step: step.id.clone(),
-                tool: tool.to_owned(),
+                step: shown_id(&step.id),
+                tool: shown(tool),
                 suggestion: names.closest(tool, tools.iter().copied()).map(str::to_owned),
             }),
             None if has_default => {}
-            None => problems.push(|_| PlanError::NoExecutor { step: step.id.clone() }),
+            None => problems.push(|_| PlanError::NoExecutor { step: shown_id(&step.id) }),
         }
     }
 }
@@ -299,7 +312,7 @@ fn check_pools(steps: &[Arc<Step>], pools: &BTreeMap<String, u32>, start: Option
             if let Some(&size) = pools.get(pool)
                 && size < weight
             {
-                problems.push(|_| PlanError::OverPool { step: step.id.clone(), pool: pool.to_owned(), weight, size });
+                problems.push(|_| PlanError::OverPool { step: shown_id(&step.id), pool: shown(pool), weight, size });
             }
         };
         if step.uses.is_empty() {

@@ -16,6 +16,8 @@ use crate::error::PlanError;
 use crate::event::RunStart;
 use crate::plan::{Plan, Step, StepId};
 
+#[cfg(feature = "plan-file")]
+pub(crate) use check::shown_id;
 pub(crate) use check::{Checked, MAX_INDEX, Rules, check_with};
 use order::build_graph;
 

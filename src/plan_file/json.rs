@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use super::node::{Data, Entry, Node, Span};
-use super::shape::Finding;
+use super::shape::{Finding, too_deep};
 
 /// Reads a text as a tree.
 ///
@@ -38,17 +38,23 @@ pub(super) fn unreadable(text: &str, error: &serde_json::Error) -> Finding {
     while !text.is_char_boundary(at) {
         at -= 1;
     }
+    if message == "trailing characters" {
+        return Finding::new("there is more text after the plan", at..at)
+            .help("a file holds one plan and nothing else");
+    }
     let finding = Finding::new(message, at..at);
     let rest = text[at..].trim_start();
     let is_before = |what: &str| rest.starts_with(what) || text[..at].ends_with(what);
     if message.starts_with("recursion limit") {
-        Finding::new("this nests deeper than 128", at..at)
+        too_deep(at..at)
     } else if ["NaN", "Infinity", "-Infinity", "nan"].into_iter().any(|word| rest.starts_with(word)) || is_before("-") {
         finding.help("JSON has no NaN and no infinity")
     } else if ["//", "/*", "#"].into_iter().any(|mark| rest.starts_with(mark)) {
         finding.help("JSON has no comments; a plan in YAML (.yaml) may have some")
     } else if rest.starts_with('\'') {
         finding.help("JSON puts text into double quotes")
+    } else if text[..at].trim_start().is_empty() {
+        finding.help("a plan in JSON begins with `{`")
     } else if message.contains("surrogate") || message.contains("hex escape") {
         finding.help("a `\\u` escape needs four digits, and some characters need two in a row: write them as they are")
     } else {

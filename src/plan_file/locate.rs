@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::node::{Node, Span};
 use super::shape::shortened;
 use super::source::{Place, PlanProblem, PlanSource};
+use crate::dag::shown_id;
 use crate::error::PlanError;
 use crate::plan::{Plan, Step, StepId};
 use crate::reference::{self, INPUTS};
@@ -34,15 +35,15 @@ struct Locator<'a> {
     plan: &'a Plan,
     tree: Option<&'a Node>,
     source: &'a PlanSource,
-    /// The first step of each id.
-    steps: HashMap<&'a str, usize>,
+    /// The first step of each id, as problems name it.
+    steps: HashMap<StepId, usize>,
 }
 
 impl<'a> Locator<'a> {
     fn new(plan: &'a Plan, tree: Option<&'a Node>, source: &'a PlanSource) -> Self {
         let mut steps = HashMap::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
-            steps.entry(step.id.as_str()).or_insert(index);
+            steps.entry(shown_id(&step.id)).or_insert(index);
         }
         Self { plan, tree, source, steps }
     }
@@ -50,11 +51,7 @@ impl<'a> Locator<'a> {
     fn places(&self, error: &PlanError) -> Vec<Place> {
         match error {
             PlanError::Empty => self.place(self.tree.and_then(|tree| tree.get("steps"))),
-            PlanError::InvalidId { id } => {
-                let is_meant = |step: &&StepId| step.as_str().chars().take(80).eq(id.chars());
-                let step = self.plan.steps.iter().map(|step| &step.id).find(is_meant);
-                self.place(step.and_then(|step| self.field(step, "id")))
-            }
+            PlanError::InvalidId { id } => self.place(self.field(&StepId::from(id.as_str()), "id")),
             PlanError::DuplicateId { id } => self.doubles(id),
             PlanError::UnknownDependency { step, dependency, .. } | PlanError::DependsOnFailed { step, dependency } => {
                 self.edge(step, dependency).map(|span| self.source.place(span, "")).into_iter().collect()
@@ -62,7 +59,7 @@ impl<'a> Locator<'a> {
             PlanError::Cycle { path } => self.cycle(path),
             PlanError::UnknownTool { step, .. } => self.place(self.field(step, "tool")),
             PlanError::NoExecutor { step } => self.place(self.field(step, "id")),
-            PlanError::BadReference { step, .. } => self.place(self.bad_text(step)),
+            PlanError::BadReference { step, message } => self.place(self.bad_text(step, message)),
             PlanError::UnknownInput { step, input, .. } => {
                 let reference = self.reference(step, &format!("{INPUTS}.{input}"));
                 reference.map(|span| self.source.place(span, "")).into_iter().collect()
@@ -89,7 +86,8 @@ impl<'a> Locator<'a> {
                 (!self.steps.contains_key(valid.as_str())).then(|| format!("call it `{valid}`"))
             }
             PlanError::DuplicateId { id } => {
-                let free = (2..).map(|number| format!("{id}-{number}")).find(|id| !self.steps.contains_key(&**id));
+                let free =
+                    (2..).map(|number| format!("{id}-{number}")).find(|id| !self.steps.contains_key(id.as_str()));
                 free.map(|free| format!("ids are how results are passed on: rename one, such as `{free}`"))
             }
             PlanError::UnknownDependency { suggestion, .. } | PlanError::UnknownAnswer { suggestion, .. } => {
@@ -125,7 +123,8 @@ impl<'a> Locator<'a> {
     }
 
     fn doubles(&self, id: &StepId) -> Vec<Place> {
-        let doubles = self.plan.steps.iter().enumerate().filter(|(_, step)| step.id == *id).take(SHOWN_PLACES);
+        let doubles =
+            self.plan.steps.iter().enumerate().filter(|(_, step)| shown_id(&step.id) == *id).take(SHOWN_PLACES);
         let mut ordinal = ["first", "second"].into_iter();
         doubles
             .filter_map(|(index, step)| {
@@ -140,7 +139,8 @@ impl<'a> Locator<'a> {
     /// Where a step says that it depends on another: in `depends_on`, or else by a reference.
     fn edge(&self, step: &StepId, dependency: &StepId) -> Option<Span> {
         let declared = self.field(step, "depends_on").into_iter().flat_map(Node::items);
-        let declared = declared.into_iter().find(|entry| entry.text() == Some(dependency.as_str()));
+        let declared =
+            declared.into_iter().find(|entry| entry.text().is_some_and(|text| shown_id(&text.into()) == *dependency));
         declared.map(|entry| entry.span.clone()).or_else(|| self.reference(step, dependency.as_str()))
     }
 
@@ -159,14 +159,15 @@ impl<'a> Locator<'a> {
         Some(node.span.start + at..node.span.start + at + length)
     }
 
-    /// The first text of a step that has a reference, or is a condition, that cannot be read.
-    fn bad_text(&self, step: &StepId) -> Option<&'a Node> {
+    /// The text of a step that cannot be read for this reason.
+    fn bad_text(&self, step: &StepId, message: &str) -> Option<&'a Node> {
         let when = self.field(step, "when");
         let is_bad = |node: &&Node| {
             let text = node.text().unwrap_or_default();
             let is_condition = when.is_some_and(|when| std::ptr::eq(when, *node));
             let alone = Step::described("", "");
-            reference::scan(&if is_condition { alone.when(text) } else { alone.args(text.into()) }).is_err()
+            let step = if is_condition { alone.when(text) } else { alone.args(text.into()) };
+            reference::scan(&step).is_err_and(|error| error == message)
         };
         self.texts(step).into_iter().find(is_bad)
     }

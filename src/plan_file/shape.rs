@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::node::{Data, Entry, Node, Span};
+use crate::reference::MAX_DEPTH;
 use crate::suggest::closest;
 
 /// Something wrong with a text, not yet with lines and columns.
@@ -285,6 +286,10 @@ impl Checker {
         self.doubles(node.entries());
         node.entries().iter().map(|entry| &entry.value).chain(node.items()).for_each(|node| self.doubles_within(node));
     }
+}
+
+pub(super) fn too_deep(span: Span) -> Finding {
+    Finding::new(format!("this nests deeper than {MAX_DEPTH}"), span)
 }
 
 /// The opening bracket of a list or an object, all of any other value.

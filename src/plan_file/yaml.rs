@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Location, Spanned};
 
 use super::node::{Data, Entry, Node, Span};
-use super::shape::{self, Finding, shortened};
+use super::shape::{self, Finding, shortened, too_deep};
 use crate::reference::MAX_DEPTH;
 
 /// How many values aliases may stand for in all: enough for what people share between steps, too few for a bomb.
@@ -75,6 +76,7 @@ fn unreadable(text: &str, error: &Error) -> Finding {
         error => error,
     };
     match original {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(at),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
             Finding::new("the aliases stand for too much", at).help("write out what they stand for")
         }
@@ -87,10 +89,7 @@ fn unreadable(text: &str, error: &Error) -> Finding {
         error => {
             let message = error.to_string();
             let message = message.split(" at line ").next().unwrap_or_default();
-            match message.starts_with("recursion limit") {
-                true => Finding::new("this nests deeper than 128", at),
-                false => Finding::new(message, at),
-            }
+            if message.starts_with("recursion limit") { too_deep(at) } else { Finding::new(message, at) }
         }
     }
 }

@@ -193,41 +193,38 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// Calls `found` for every reference of a step, in order of appearance, doubles included.
-///
-/// # Errors
-///
-/// The first reference, or condition, that cannot be read.
-pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Reference<'a>)) -> Result<(), String> {
-    each_string(&step.args, 0, &mut |text| {
+/// Calls `found` for every reference of a step, in order of appearance, doubles included, and for everything that
+/// looks like one but cannot be read.
+pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Result<Reference<'a>, String>)) {
+    let complete = each_string(&step.args, 0, &mut |text| {
         for piece in Pieces::new(text) {
-            if let Piece::Reference(reference) = piece? {
-                found(reference);
+            match piece {
+                Ok(Piece::Text(_)) => {}
+                Ok(Piece::Reference(reference)) => found(Ok(reference)),
+                // What follows in the same string may be meant in any way.
+                Err(message) => return found(Err(message)),
             }
         }
-        Ok(())
-    })?;
-    if let Some(when) = &step.when {
-        found(Condition::parse(when)?.reference);
+    });
+    if !complete {
+        found(Err(format!("the arguments nest deeper than {MAX_DEPTH}")));
     }
-    Ok(())
+    if let Some(when) = &step.when {
+        found(Condition::parse(when).map(|condition| condition.reference));
+    }
 }
 
-/// Calls `found` for every string value that may hold a reference or an escaped one.
-fn each_string<'a>(
-    value: &'a Value,
-    depth: usize,
-    found: &mut impl FnMut(&'a str) -> Result<(), String>,
-) -> Result<(), String> {
-    if depth > MAX_DEPTH {
-        return Err(format!("the arguments nest deeper than {MAX_DEPTH}"));
-    }
+/// Calls `found` for every string value that may hold a reference or an escaped one. False if the value nests too
+/// deep to look at all of it.
+fn each_string<'a>(value: &'a Value, depth: usize, found: &mut impl FnMut(&'a str)) -> bool {
     match value {
+        _ if depth > MAX_DEPTH => return false,
         Value::String(text) if text.contains("${") => found(text),
-        Value::Array(items) => items.iter().try_for_each(|item| each_string(item, depth + 1, found)),
-        Value::Object(fields) => fields.values().try_for_each(|field| each_string(field, depth + 1, found)),
-        _ => Ok(()),
+        Value::Array(items) => return items.iter().all(|item| each_string(item, depth + 1, found)),
+        Value::Object(fields) => return fields.values().all(|field| each_string(field, depth + 1, found)),
+        _ => {}
     }
+    true
 }
 
 /// What a step refers to.
@@ -247,19 +244,27 @@ pub(crate) struct References<'a> {
 pub(crate) fn scan(step: &Step) -> Result<References<'_>, String> {
     let mut steps = IndexSet::new();
     let mut inputs = IndexSet::new();
-    each_reference(step, |reference| {
-        if reference.id == INPUTS {
-            inputs.extend(reference.input());
-        } else {
+    let mut unreadable = None;
+    each_reference(step, |reference| match reference {
+        Ok(reference) if reference.id == INPUTS => inputs.extend(reference.input()),
+        Ok(reference) => {
             steps.insert(reference.id);
         }
-    })?;
-    Ok(References { steps: steps.into_iter().collect(), inputs: inputs.into_iter().collect() })
+        Err(message) => {
+            unreadable.get_or_insert(message);
+        }
+    });
+    match unreadable {
+        Some(message) => Err(message),
+        None => Ok(References { steps: steps.into_iter().collect(), inputs: inputs.into_iter().collect() }),
+    }
 }
 
 /// Whether [`fill`] would change anything.
 pub(crate) fn has_references(args: &Value) -> bool {
-    each_string(args, 0, &mut |_| Err(String::new())).is_err()
+    let mut found = false;
+    let complete = each_string(args, 0, &mut |_| found = true);
+    found || !complete
 }
 
 fn unreadable(message: String) -> StepError {

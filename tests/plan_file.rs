@@ -1,0 +1,159 @@
+//! Plan files: what is read, what is refused, and how it is said where.
+#![cfg(feature = "yaml")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use plandag::{
+    Dag, PlanError, PlanFile, PlanFileError, PlanFormat, PlanProblems, Policy, RunStart, Step, StepId, ToolSpec,
+};
+use serde_json::json;
+
+fn plans(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(folder);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn start() -> RunStart {
+    RunStart {
+        objective: "test".to_owned(),
+        inputs: [("city".to_owned(), json!("Paris"))].into(),
+        policy: Policy::default(),
+        tools: ["search", "summarise"].map(|tool| ToolSpec::new(tool, "")).into(),
+        default_tool: None,
+    }
+}
+
+/// Reads and checks a plan, as the command does before anything is run.
+fn check(name: &str, bytes: Vec<u8>) -> Result<PlanFile, PlanProblems> {
+    let file = match PlanFile::parse_bytes(name, bytes, PlanFormat::of_path(Path::new(name)), PlanFile::MAX_BYTES) {
+        Err(PlanFileError::Invalid(problems)) => return Err(problems),
+        file => file.unwrap(),
+    };
+    match Dag::check(&file.plan, &start()) {
+        Ok(_) => Ok(file),
+        Err(problems) => Err(file.locate(problems)),
+    }
+}
+
+fn problems(name: &str, text: impl Into<Vec<u8>>) -> PlanProblems {
+    check(name, text.into()).unwrap_err()
+}
+
+#[test]
+fn json_and_yaml_say_the_same() {
+    let files = plans("good");
+    for pair in files.chunks(2) {
+        let [json, yaml] = pair else { panic!("every good plan comes in both formats") };
+        assert_eq!(json.file_stem(), yaml.file_stem());
+        let [json, yaml] = [json, yaml].map(|path| PlanFile::read(path, PlanFile::MAX_BYTES).unwrap());
+        assert_eq!(json.plan, yaml.plan, "{}", json.source.name());
+        Dag::check(&json.plan, &start()).unwrap();
+    }
+}
+
+#[test]
+fn a_plan_survives_being_written_and_read() {
+    for path in plans("good") {
+        let plan = PlanFile::read(&path, PlanFile::MAX_BYTES).unwrap().plan;
+        let text = serde_json::to_string_pretty(&plan).unwrap();
+        for format in [PlanFormat::Json, PlanFormat::Yaml] {
+            assert_eq!(PlanFile::parse("again", text.as_str(), format, u64::MAX).unwrap().plan, plan);
+        }
+    }
+}
+
+#[test]
+fn every_bad_plan_is_refused_with_places_and_help() {
+    let mut shown = String::new();
+    for path in plans("bad") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let problems = problems(name, std::fs::read(&path).unwrap());
+        for c in problems.to_string().chars().chain(['\n']) {
+            let is_visible = c == '\n' || !(c.is_control() || c == '\u{202e}');
+            if is_visible { shown.push(c) } else { shown.extend(c.escape_unicode()) }
+        }
+        for problem in &problems.problems {
+            for place in &problem.places {
+                assert!(problems.source.text().is_char_boundary(place.span.start), "{name}");
+                assert!(problems.source.text().is_char_boundary(place.span.end), "{name}");
+            }
+            for place in problem.places.iter().skip(1) {
+                let (line, column, label) = (place.line, place.column, &place.label);
+                writeln!(shown, "    and {line}:{column} {label}").unwrap();
+            }
+        }
+    }
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn limits_come_before_anything_is_built() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("million.json");
+    let steps: Vec<_> = (0..1_000_000).map(|index| format!(r#"{{"id":"s{index}","tool":"search"}}"#)).collect();
+    std::fs::write(&path, format!(r#"{{"steps":[{}]}}"#, steps.join(","))).unwrap();
+    let began = Instant::now();
+    let error = PlanFile::read(&path, PlanFile::MAX_BYTES).unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let PlanFileError::Invalid(problems) = error else { panic!("{error}") };
+    assert!(matches!(problems.problems[0].error, PlanError::TooLarge { limit: PlanFile::MAX_BYTES, .. }));
+
+    let file = PlanFile::read(&path, u64::MAX).unwrap();
+    let problems = Dag::check(&file.plan, &start()).unwrap_err();
+    assert_eq!(problems[0].to_string(), "1000000 steps, over the limit of 10000");
+    assert!(Dag::of(&file.plan).is_ok());
+}
+
+#[test]
+fn what_cannot_be_opened_is_another_error() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().join("missing.json"), dir.path().to_owned()] {
+        let error = PlanFile::read(&path, PlanFile::MAX_BYTES).unwrap_err();
+        assert!(matches!(error, PlanFileError::Unreadable { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_hostile_plan_costs_little_and_says_little() {
+    let megabyte = PlanFile::MAX_BYTES as usize;
+    let long_id = format!(r#"{{"steps":[{{"id":"{}","tool":"t","depends_on":["x"]}}]}}"#, "a".repeat(megabyte - 100));
+    let ten_megabytes = format!(r#"{{"steps":[{{"id":"{}"}}]}}"#, "a".repeat(10 << 20));
+    let unknown = r#"{"id":"a","depends_on":["zzzzzzzz"],"x":1},"#;
+    let all_wrong = format!(r#"{{"steps":[{}0]}}"#, unknown.repeat((megabyte - 100) / unknown.len()));
+    let doubled = format!(r#"{{"steps":[{{"id":"a","args":{{{}"x":1}}}}]}}"#, r#""x":1,"#.repeat(100_000));
+    let step = r#"{"id":"a","tool":"search","depends_on":["bbbbbbbb"]},"#;
+    let many_problems = format!(r#"{{"steps":[{}{{"id":"b"}}]}}"#, step.repeat(9_000));
+    let references = format!(r#"{{"steps":[{{"id":"a","tool":"search","args":"{}"}}]}}"#, "${b}".repeat(200_000));
+    let openings = format!(r#"{{"steps":[{{"id":"a","tool":"search","args":"{}"}}]}}"#, "${".repeat(400_000));
+    let brackets = "[".repeat(megabyte);
+    let dashes = "- ".repeat(megabyte / 2);
+    let braces = format!("steps: {}", "{a: ".repeat(megabyte / 5));
+    let anchors = format!("steps: [{}]", "&a x, *a, ".repeat(megabyte / 11));
+    for (name, text) in [
+        ("long_id.json", long_id),
+        ("ten_megabytes.json", ten_megabytes),
+        ("all_wrong.json", all_wrong.clone()),
+        ("all_wrong.yaml", all_wrong),
+        ("doubled.json", doubled),
+        ("many_problems.json", many_problems),
+        ("references.json", references),
+        ("openings.json", openings),
+        ("brackets.json", brackets.clone()),
+        ("brackets.yaml", brackets),
+        ("dashes.yaml", dashes),
+        ("braces.yaml", braces),
+        ("anchors.yaml", anchors),
+    ] {
+        let began = Instant::now();
+        let problems = problems(name, text);
+        let shown = problems.to_string();
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
+        assert!(shown.len() < 64 << 10, "{name}: {} bytes", shown.len());
+        assert!(problems.problems.len() <= 101, "{name}");
+        println!("{name}: {:?}, {} bytes: {:.100}", began.elapsed(), shown.len(), shown);
+    }
+}

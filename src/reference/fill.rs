@@ -46,8 +46,7 @@ impl Filler<'_> {
 
     fn text(&mut self, text: &str, depth: usize) -> Result<Value, StepError> {
         let mut filled = String::new();
-        let mut pieces = Pieces::new(text);
-        while let Some(piece) = pieces.next() {
+        for piece in Pieces::new(text) {
             match piece.map_err(unreadable)? {
                 Piece::Text(text) => filled.push_str(text),
                 Piece::Reference(reference) => {

@@ -74,7 +74,7 @@ impl<'a> Reference<'a> {
     }
 
     /// Finds the value that is meant in the output it refers to.
-    fn resolve<'v>(self, output: &'v Value) -> Result<&'v Value, StepError> {
+    fn resolve(self, output: &Value) -> Result<&Value, StepError> {
         let mut value = output;
         let mut walked = self.id.len();
         for segment in self.path() {

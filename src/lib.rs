@@ -4,6 +4,8 @@ mod dag;
 mod error;
 mod event;
 pub mod journal;
+#[cfg(feature = "offline")]
+pub mod offline;
 mod plan;
 #[cfg(feature = "plan-file")]
 mod plan_file;
@@ -17,6 +19,8 @@ pub mod simulate;
 mod strict;
 mod suggest;
 mod tool;
+#[cfg(feature = "tools")]
+pub mod tools;
 
 pub use dag::Dag;
 pub use error::{JournalError, PlanError, RunError, StepError, StepErrorKind};

@@ -1,0 +1,87 @@
+//! Strict reading of a step's arguments: whatever the tool does not take is refused, with a suggestion.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::error::StepError;
+use crate::suggest::closest;
+
+/// The arguments of one call.
+pub(super) struct Arguments<'a>(&'a Map<String, Value>);
+
+impl<'a> Arguments<'a> {
+    /// Takes the arguments of a tool that knows the names in `known`, and no others.
+    pub(super) fn new(args: &'a Value, known: &[&str]) -> Result<Self, StepError> {
+        let Value::Object(fields) = args else {
+            return Err(StepError::bad_input(format!("arguments must be an object with {}", list(known))));
+        };
+        match fields.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(unknown) => Err(StepError::bad_input(unknown_argument(unknown, known))),
+            None => Ok(Self(fields)),
+        }
+    }
+
+    /// A text that must be there.
+    pub(super) fn text(&self, name: &str) -> Result<&'a str, StepError> {
+        match self.0.get(name) {
+            Some(Value::String(text)) => Ok(text),
+            Some(other) => Err(wrong_type(name, "text", other)),
+            None => Err(missing(name)),
+        }
+    }
+
+    /// A whole number that may be left out.
+    pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, StepError> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(number) if range.contains(&number) => Ok(Some(number)),
+                _ if value.is_number() => Err(StepError::bad_input(format!(
+                    "`{name}` must be a whole number from {} to {}, not {value}",
+                    range.start(),
+                    range.end()
+                ))),
+                _ => Err(wrong_type(name, "a whole number", value)),
+            },
+        }
+    }
+
+    /// A whole number that must be there.
+    pub(super) fn required_number(&self, name: &str, range: RangeInclusive<u64>) -> Result<u64, StepError> {
+        self.number(name, range)?.ok_or_else(|| missing(name))
+    }
+}
+
+fn missing(name: &str) -> StepError {
+    StepError::bad_input(format!("the argument `{name}` is missing"))
+}
+
+fn wrong_type(name: &str, wanted: &str, found: &Value) -> StepError {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    StepError::bad_input(format!("`{name}` must be {wanted}, not {found}"))
+}
+
+fn unknown_argument(unknown: &str, known: &[&str]) -> String {
+    let shown: String = unknown.chars().take(40).collect();
+    match closest(unknown, known.iter().copied()) {
+        Some(nearest) => format!("unknown argument `{shown}`: did you mean `{nearest}`?"),
+        None => format!("unknown argument `{shown}`: this tool takes {}", list(known)),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => "nothing".into(),
+    }
+}

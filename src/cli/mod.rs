@@ -2,6 +2,7 @@
 
 mod args;
 mod console;
+mod diagnostic;
 mod duration;
 mod explain;
 mod failure;

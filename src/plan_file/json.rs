@@ -28,7 +28,8 @@ pub(super) fn unreadable(text: &str, error: &serde_json::Error) -> Finding {
     }
     if error.classify() == Category::Eof {
         let message = message.replacen("EOF while parsing", "the text ends inside", 1);
-        return Finding::new(message, text.len()..text.len()).help("the file was cut off: write it again");
+        let end = text.trim_end().len();
+        return Finding::new(message, end..end).help("the file was cut off: write it again");
     }
     let line_start = match error.line() {
         0 | 1 => 0,

@@ -7,6 +7,7 @@ use plandag::{
     AttemptNumber, Effect, Graft, OnInterrupt, Output, PlanReason, Policy, RequestNumber, RunStart, Step, StepError,
     StepId, StepNumber, Timestamp, ToolSpec,
 };
+use serde_json::Value;
 
 use super::plan::{dependencies, same_content};
 
@@ -234,6 +235,28 @@ impl Books {
         match parent {
             Some(parent) => StepId::new(format!("{}/{id}", self.step(parent).id)),
             None => id.clone(),
+        }
+    }
+
+    /// The values of everything that a step depends on, by the ids it knows.
+    pub fn values_for(&self, step: StepNumber) -> BTreeMap<StepId, Value> {
+        let record = self.step(step);
+        let values = dependencies(&record.definition).into_iter().map(|id| {
+            let full = self.full_id(record.parent, &id);
+            let number = record.dependencies.iter().find(|&&before| self.step(before).id == full);
+            (id, number.map_or(Value::Null, |&number| self.value(number)))
+        });
+        values.collect()
+    }
+
+    /// The output of a step with all its parts.
+    fn value(&self, step: StepNumber) -> Value {
+        match &self.step(step).state {
+            State::Succeeded(Output::Inline(value)) => (**value).clone(),
+            State::Succeeded(Output::Gathered(parts)) => {
+                Value::Object(parts.iter().map(|(id, step)| (id.to_string(), self.value(*step))).collect())
+            }
+            _ => Value::Null,
         }
     }
 

@@ -352,6 +352,10 @@ impl Books {
             if self.current.get(id) != Some(&before) && self.last_finished(id) != Some(before) {
                 wrong.push(format!("step {number} depends on {before}, but `{id}` is another step by now"));
             }
+            let is_outside = self.step(before).parent != step.parent;
+            if is_outside && (!self.step(before).state.is_finished() || self.is_forgotten(before)) {
+                wrong.push(format!("step {number} depends on {before}, inside an expansion and not finished there"));
+            }
             if self.step(before).state == State::Superseded {
                 wrong.push(format!("step {number} depends on {before}, which is superseded"));
             }

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::error::{PlanError, StepError};
-use crate::event::{Output, PlanReason, RequestNumber, Usage};
+use crate::event::{Output, PlanReason, RequestNumber, RunStart, Usage};
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::tool::ToolSpec;
 
@@ -55,6 +55,27 @@ pub struct PlanRequest {
     pub max_steps: u32,
     /// Whether only [`Revision::Answer`] is of use, because no replans are left.
     pub must_answer: bool,
+}
+
+impl PlanRequest {
+    /// The first request of a run, to have an objective planned without running it.
+    pub fn first(start: &RunStart) -> Self {
+        Self {
+            request: 0,
+            revision: 1,
+            objective: start.objective.clone(),
+            inputs: start.inputs.clone(),
+            reason: PlanReason::First,
+            tools: start.tools.clone().into(),
+            default_tool: start.default_tool.clone(),
+            plan: Plan::new(),
+            finished: Vec::new(),
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            max_steps: start.policy.limits.steps,
+            must_answer: false,
+        }
+    }
 }
 
 /// A finished step, as the planner sees it.

@@ -104,7 +104,7 @@ pub(crate) struct Settings {
     #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) inputs: Vec<(String, serde_json::Value)>,
     /// Most steps at once [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_parallel: Option<NonZeroU32>,
     /// Size of a pool, such as the name of a tool; can be repeated
     #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
@@ -250,7 +250,7 @@ pub(crate) struct SimulateArgs {
     #[arg(value_name = "FILE|-")]
     pub(crate) plans: String,
     /// Most steps at once [default: 64, as for a run]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_parallel: Option<NonZeroU32>,
     /// Size of a pool; can be repeated
     #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
@@ -324,8 +324,11 @@ fn pool(text: &str) -> Result<(String, NonZeroU32), String> {
     if name.is_empty() {
         return Err("there is no name before the =".to_owned());
     }
-    let size = size.parse().map_err(|_| format!("`{size}` is not a whole number of at least 1"))?;
-    Ok((name.to_owned(), size))
+    Ok((name.to_owned(), at_least_one(size)?))
+}
+
+fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number of at least 1"))
 }
 
 #[cfg(test)]

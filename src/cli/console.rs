@@ -1,11 +1,11 @@
 //! The two streams: what was asked for goes to standard output, everything else to standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::ColorChoice;
 use plandag::report::ExitCode;
 use serde::Serialize;
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
 use super::args::{Global, When};
 use super::failure::Failure;
@@ -71,16 +71,27 @@ impl Console {
         }
     }
 
+    /// Gives out what was asked for, with colours where they are wanted.
+    ///
+    /// # Errors
+    ///
+    /// As [`data`](Self::data).
+    pub(crate) fn styled(&self, text: &str) -> Result<(), Failure> {
+        match anstream::AutoStream::choice(&io::stdout()) {
+            ColorChoice::Never => self.data(&anstream::adapter::strip_str(text).to_string()),
+            _ => self.data(text),
+        }
+    }
+
     /// Gives out one line of JSON.
     ///
     /// # Errors
     ///
     /// If nobody reads it.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
-        let mut line = json_line(value);
-        line.push(b'\n');
+        let line = serde_json::to_string(value).expect("lines have text for keys");
         let mut stdout = io::stdout().lock();
-        stdout.write_all(&line).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
+        writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
     }
 }
 
@@ -88,33 +99,21 @@ fn unwritable(error: &io::Error) -> Failure {
     Failure::new("usage.output", ExitCode::Usage, format!("standard output cannot be written: {error}")).after_start()
 }
 
-/// JSON that is safe to look at on a terminal: what is not plain text is escaped, not only what JSON wants escaped.
-pub(crate) fn json_line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = Vec::new();
-    let mut serializer = serde_json::Serializer::with_formatter(&mut line, Inert);
-    value.serialize(&mut serializer).expect("values of this program are JSON");
-    line
-}
-
-/// Escapes what could do something to a terminal beside what JSON wants escaped.
-struct Inert;
-
-impl Formatter for Inert {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
-        let mut written = 0;
-        for (index, c) in fragment.char_indices().filter(|(_, c)| text::is_dangerous(*c)) {
-            writer.write_all(&fragment.as_bytes()[written..index])?;
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            written = index + c.len_utf8();
+/// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.
+pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
+    if !json.contains(text::is_dangerous) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of strings JSON has no such characters but line breaks.
+        if c != '\n' && text::is_dangerous(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| safe.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            safe.push(c);
         }
-        writer.write_all(&fragment.as_bytes()[written..])
     }
-
-    fn write_char_escape<W: ?Sized + io::Write>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
-        CompactFormatter.write_char_escape(writer, escape)
-    }
+    Cow::Owned(safe)
 }
 
 #[cfg(test)]
@@ -124,12 +123,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_lines_are_plain_text_and_lose_nothing() {
-        let value = json!({ "a": "\u{1b}[2J \u{9b} \u{7f} \u{202e} ü 👍 \" \\ \n" });
-        let line = json_line(&value);
-        let text = String::from_utf8(line.clone()).unwrap();
-        assert!(!text.chars().any(text::is_dangerous), "{text:?}");
-        assert!(text.contains("ü 👍"), "{text}");
-        assert_eq!(serde_json::from_slice::<Value>(&line).unwrap(), value);
+    fn json_does_nothing_to_a_terminal_and_loses_nothing() {
+        let value = json!({ "a": "\u{1b}[2J \u{9b} \u{7f} \u{202e} \u{e0041} ü 👍 \" \\ \n" });
+        for text in [value.to_string(), format!("{value:#}")] {
+            let safe = json_text(&text);
+            assert!(!safe.chars().any(|c| c != '\n' && text::is_dangerous(c)), "{safe:?}");
+            assert!(safe.contains("ü 👍"), "{safe}");
+            assert_eq!(serde_json::from_str::<Value>(&safe).unwrap(), value);
+        }
     }
 }

@@ -1,14 +1,17 @@
 //! Why the command could not do what was asked: what is shown to people and to programs.
 
 use plandag::report::ExitCode;
+use plandag::{Place, PlanProblem, PlanProblems};
 use serde_json::{Value, json};
 
 use super::console::Console;
+use super::diagnostic;
+use super::ndjson::{Fields, Line};
 use super::style;
 use super::text;
 
 /// An error with everything that its reader needs: what happened, what it means, what to do.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// As `plandag explain` knows it.
     code: &'static str,
@@ -16,6 +19,8 @@ pub(crate) struct Failure {
     message: String,
     notes: Vec<String>,
     help: Vec<String>,
+    /// What is wrong with a plan, if that is it.
+    problems: Option<PlanProblems>,
     /// Whether this ended before any step started.
     nothing_run: bool,
 }
@@ -23,7 +28,25 @@ pub(crate) struct Failure {
 impl Failure {
     /// An error before anything was run.
     pub(crate) fn new(code: &'static str, exit: ExitCode, message: impl Into<String>) -> Self {
-        Self { code, exit, message: message.into(), notes: Vec::new(), help: Vec::new(), nothing_run: true }
+        Self {
+            code,
+            exit,
+            message: message.into(),
+            notes: Vec::new(),
+            help: Vec::new(),
+            problems: None,
+            nothing_run: true,
+        }
+    }
+
+    /// A plan that cannot be run.
+    pub(crate) fn plan(problems: PlanProblems, exit: ExitCode) -> Self {
+        let code = problems.problems.first().map_or("plan.malformed", |problem| problem.error.code());
+        let message = match problems.problems.as_slice() {
+            [only] => only.error.to_string(),
+            several => format!("the plan has {} problems", several.len()),
+        };
+        Self { problems: Some(problems), ..Self::new(code, exit, message) }
     }
 
     /// The arguments make no sense.
@@ -57,48 +80,61 @@ impl Failure {
 impl Failure {
     /// For people: what happened, what it means, what to do.
     pub(crate) fn render(&self) -> String {
-        let mut rendered = format!(
-            "{}: {}",
-            style::paint(style::ERROR, &format!("error[{}]", self.code)),
-            style::paint(style::STRONG, &text::line(&self.message)),
-        );
-        for note in &self.notes {
-            for line in text::lines(note).lines() {
-                rendered.push_str("\n  ");
-                rendered.push_str(line);
-            }
+        let mut rendered = match &self.problems {
+            Some(problems) => diagnostic::render(problems),
+            None => format!(
+                "{}: {}",
+                style::paint(style::ERROR, &format!("error[{}]", self.code)),
+                style::paint(style::STRONG, &text::line(&self.message)),
+            ),
+        };
+        for line in self.notes.iter().flat_map(|note| note.lines()) {
+            rendered.push_str(&format!("\n  {}", text::line(line)));
         }
         for help in &self.help {
             rendered.push_str(&format!("\n  {}: {}", style::paint(style::HELP, "help"), text::line(help)));
         }
         let outcome = if self.nothing_run { "nothing was run. " } else { "" };
-        rendered
-            .push_str(&format!("\n  {}", style::paint(style::FAINT, &format!("{outcome}(exit {})", self.exit.code()))));
-        rendered
+        let outcome = format!("{outcome}(exit {})", self.exit.code());
+        rendered + "\n  " + &style::paint(style::FAINT, &outcome)
     }
 
     /// For programs: the same.
-    pub(crate) fn to_json(&self) -> Value {
-        json!({
-            "v": 1,
-            "t": 0.0,
-            "run": null,
-            "ev": "error",
-            "code": self.code,
-            "message": self.message,
-            "notes": self.notes,
-            "help": self.help,
-            "exit": self.exit.code(),
-        })
+    pub(crate) fn fields(&self) -> Fields {
+        let mut fields = Fields::from([
+            ("code", json!(self.code)),
+            ("message", json!(self.message)),
+            ("notes", json!(self.notes)),
+            ("help", json!(self.help)),
+        ]);
+        if let Some(problems) = &self.problems {
+            fields.insert("problems", problems_json(problems));
+        }
+        fields.insert("exit", json!(self.exit.code()));
+        fields
     }
 
     /// Tells it on the stream where it is read.
     pub(crate) fn report(&self, console: &Console, json: bool) {
         if json {
             // Who asked for JSON and does not read it does not read this either.
-            let _ = console.json(&self.to_json());
+            let _ = console.json(&Line::error(self.fields()));
         } else {
             console.complain(&self.render());
         }
     }
+}
+
+fn problems_json(problems: &PlanProblems) -> Value {
+    let place = |place: &Place| json!({ "line": place.line, "column": place.column, "label": place.label });
+    let problem = |problem: &PlanProblem| {
+        json!({
+            "code": problem.error.code(),
+            "message": problem.error.to_string(),
+            "file": problems.source.name(),
+            "places": problem.places.iter().map(place).collect::<Vec<_>>(),
+            "help": problem.help,
+        })
+    };
+    problems.problems.iter().map(problem).collect()
 }

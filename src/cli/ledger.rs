@@ -50,6 +50,9 @@ impl Ledger {
     }
 
     fn graft(&mut self, graft: &Graft) {
+        // Earlier grafts may have been missed; numbers stay right all the same.
+        let unknown = || Entry { id: StepId::from("?"), tool: None, generation: 1, attempts: 0 };
+        self.steps.resize_with(graft.first as usize, unknown);
         for added in &graft.added {
             let id = added.id.as_ref().unwrap_or(&added.step.id).clone();
             let generation = self.generations.entry(id.clone()).or_default();

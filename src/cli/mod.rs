@@ -9,15 +9,27 @@ mod failure;
 mod help;
 mod ledger;
 mod logging;
+mod look;
 mod ndjson;
 mod output;
 mod panic;
+mod prediction;
 mod progress;
+mod run;
+mod signals;
+mod simulate;
+mod source;
 mod style;
+mod summary;
 mod text;
+mod timing;
+mod toolbox;
+mod tools;
+mod watch;
 
 use std::ffi::OsString;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use plandag::report::ExitCode;
 
@@ -54,25 +66,39 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     } else {
         // If nobody can be told, nobody can be told that either.
         let _ = error.print();
+        if let Some(source) = forgotten_run(error) {
+            anstream::eprintln!("\nTo run a plan or an objective: plandag run {}", text::quoted(&source));
+        }
     }
     if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }
+}
+
+/// A plan or an objective where a command should be.
+fn forgotten_run(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let is_source = word.contains(char::is_whitespace) || std::path::Path::new(word).extension().is_some();
+    is_source.then(|| word.clone())
 }
 
 fn start(cli: &Cli) -> ExitCode {
     let console = Console::new(&cli.global);
     logging::start(cli.global.verbose);
     let json = cli.command.wants_json();
+    let done = |()| ExitCode::Success;
     let result = match &cli.command {
-        Command::Explain(args) => explain::run(args, &console),
-        Command::Completions(args) => help::completions(args, &console),
-        Command::Help(args) => help::help(args, &console),
-        _ => Err(Failure::usage("usage.arguments", "this command is not built yet")),
+        Command::Run(args) => run::run(args, &console),
+        Command::Plan(args) => look::plan(args, &console).map(done),
+        Command::Check(args) => look::check(args, &console).map(done),
+        Command::Graph(args) => look::graph(args, &console).map(done),
+        Command::Simulate(args) => simulate::run(args, &console).map(done),
+        Command::Schema(_) => look::schema(&console).map(done),
+        Command::Tools(args) => tools::run(args, &console).map(done),
+        Command::Explain(args) => explain::run(args, &console).map(done),
+        Command::Completions(args) => help::completions(args, &console).map(done),
+        Command::Help(args) => help::help(args, &console).map(done),
     };
-    match result {
-        Ok(()) => ExitCode::Success,
-        Err(failure) => {
-            failure.report(&console, json);
-            failure.exit()
-        }
-    }
+    result.unwrap_or_else(|failure| {
+        failure.report(&console, json);
+        failure.exit()
+    })
 }

@@ -1,114 +1,141 @@
-//! The events of a run as lines of JSON. The names in them are stable: a change of meaning is another `v`.
+//! The lines of `--json`. The names in them are stable: a change of meaning is another `v`.
 
+use std::time::Duration;
+
+use indexmap::IndexMap;
 use plandag::journal::RunId;
 use plandag::{
     AttemptNumber, Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepNumber, StopReason,
     Timestamp, Usage,
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::ledger::Ledger;
 
 /// The version of the lines.
-pub(crate) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
-/// The line of an event. None for the last event of a run: what it says is part of the last line of all.
-pub(crate) fn line(run: &RunId, event: &RunEvent, ledger: &mut Ledger) -> Option<Value> {
+/// What a line says beside what every line says, in the order in which it is read best.
+pub(crate) type Fields = IndexMap<&'static str, Value>;
+
+/// One line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    v: u32,
+    /// Seconds since the run began, to the millisecond.
+    t: f64,
+    /// None if the command ended before there was a run.
+    run: Option<RunId>,
+    ev: &'static str,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+impl Line {
+    /// A line about a run.
+    pub(crate) fn new(run: &RunId, at: Timestamp, ev: &'static str, fields: Fields) -> Self {
+        Self { v: VERSION, t: at.as_millis() as f64 / 1_000.0, run: Some(run.clone()), ev, fields }
+    }
+
+    /// An error before there was a run.
+    pub(crate) fn error(fields: Fields) -> Self {
+        Self { v: VERSION, t: 0.0, run: None, ev: "error", fields }
+    }
+
+    /// The line of an event. None for the last event of a run: what it says is part of the last line of all.
+    pub(crate) fn event(run: &RunId, event: &RunEvent, ledger: &mut Ledger) -> Option<Self> {
+        let (ev, fields) = event_fields(event, ledger)?;
+        Some(Self::new(run, event.at, ev, fields))
+    }
+}
+
+fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, Fields)> {
     let at = event.at;
-    let (name, fields) = match &event.kind {
+    Some(match &event.kind {
         RunEventKind::RunStarted { start } => (
             "run.started",
-            json!({
-                "objective": start.objective,
-                "tools": start.tools.iter().map(|tool| &tool.name).collect::<Vec<_>>(),
-                "max_parallel": start.policy.max_parallel,
-                "max_replans": start.policy.max_replans,
-            }),
+            Fields::from([
+                ("objective", json!(start.objective)),
+                ("tools", start.tools.iter().map(|tool| tool.name.as_str()).collect()),
+                ("max_parallel", json!(start.policy.max_parallel)),
+                ("max_replans", json!(start.policy.max_replans)),
+            ]),
         ),
-        RunEventKind::RunResumed { .. } => ("run.resumed", json!({})),
-        RunEventKind::StopRequested { why } => ("run.stopping", json!({ "why": why_word(*why) })),
+        RunEventKind::RunResumed { .. } => ("run.resumed", Fields::new()),
+        RunEventKind::StopRequested { why } => ("run.stopping", Fields::from([("why", json!(why_word(*why)))])),
         RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } => return None,
         RunEventKind::PlanRequested { revision, reason, reported, .. } => (
             "plan.requested",
-            json!({ "revision": revision, "reason": reason_word(reason), "failed": ids(ledger, reported) }),
+            Fields::from([
+                ("revision", json!(revision)),
+                ("reason", json!(reason_word(reason))),
+                ("failed", reported.iter().map(|number| ledger.id(*number)).collect()),
+            ]),
         ),
         RunEventKind::PlanAccepted { revision, graft, usage, .. } => {
-            let mut fields = graft_fields(ledger, graft);
-            fields.insert("revision".to_owned(), json!(revision));
-            fields.insert("usd".to_owned(), usd(usage));
-            ("plan.accepted", Value::Object(fields))
+            let mut fields = Fields::from([("revision", json!(revision))]);
+            fields.extend(graft_fields(ledger, graft));
+            fields.insert("usd", usd(usage));
+            ("plan.accepted", fields)
         }
         RunEventKind::PlanRejected { rejection, usage, .. } => (
             "plan.rejected",
-            json!({
-                "errors": rejection.offences.iter().map(offence).collect::<Vec<_>>(),
-                "given_up": rejection.given_up,
-                "usd": usd(usage),
-            }),
+            Fields::from([
+                ("errors", rejection.offences.iter().map(offence).collect()),
+                ("given_up", json!(rejection.given_up)),
+                ("usd", usd(usage)),
+            ]),
         ),
-        RunEventKind::StepDrafted { graft, .. } => ("step.drafted", Value::Object(graft_fields(ledger, graft))),
-        RunEventKind::StepExpanded { step, attempt, graft, .. } => {
-            let mut fields = step_fields(ledger, *step, "expanded");
-            fields.insert("ms".to_owned(), close(ledger, Some(*attempt), at));
-            fields.append(&mut graft_fields(ledger, graft));
-            ("step.expanded", Value::Object(fields))
+        RunEventKind::StepDrafted { graft, .. } => ("step.drafted", graft_fields(ledger, graft)),
+        RunEventKind::StepExpanded { step, attempt, graft, usage } => {
+            let mut fields = ended_fields(ledger, *step, Some(*attempt), "expanded", at, usage);
+            fields.extend(graft_fields(ledger, graft));
+            ("step.expanded", fields)
         }
-        RunEventKind::StepReady { step } => ("step.ready", Value::Object(step_fields(ledger, *step, "ready"))),
-        RunEventKind::AttemptStarted { step, .. } => {
-            ("step.started", Value::Object(step_fields(ledger, *step, "running")))
-        }
+        RunEventKind::StepReady { step } => ("step.ready", step_fields(ledger, *step, "ready")),
+        RunEventKind::AttemptStarted { step, .. } => ("step.started", step_fields(ledger, *step, "running")),
         RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "retrying", at, usage);
-            fields.append(&mut error_fields(error));
-            fields.insert("retry_in_ms".to_owned(), millis(*retry_at - at));
-            ("step.retrying", Value::Object(fields))
+            fields.extend(error_fields(error));
+            fields.insert("retry_in_ms", millis(*retry_at - at));
+            ("step.retrying", fields)
         }
         RunEventKind::AttemptDiscarded { attempt, usage } => {
             let step = ledger.step_of(*attempt)?;
-            ("step.aborted", Value::Object(ended_fields(ledger, step, Some(*attempt), "aborted", at, usage)))
+            ("step.aborted", ended_fields(ledger, step, Some(*attempt), "aborted", at, usage))
         }
         RunEventKind::StepUnknown { step, attempt, error, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "unknown", at, usage);
-            fields.append(&mut error_fields(error));
-            ("step.unknown", Value::Object(fields))
+            fields.extend(error_fields(error));
+            ("step.unknown", fields)
         }
         RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
-            ("step.finished", Value::Object(ended_fields(ledger, *step, *attempt, "succeeded", at, usage)))
+            ("step.finished", ended_fields(ledger, *step, *attempt, "succeeded", at, usage))
         }
         RunEventKind::StepFailed { step, attempt, error, usage } => {
             let mut fields = ended_fields(ledger, *step, *attempt, "failed", at, usage);
-            fields.append(&mut error_fields(error));
-            ("step.finished", Value::Object(fields))
+            fields.extend(error_fields(error));
+            ("step.finished", fields)
         }
         RunEventKind::StepSkipped { step, because, attempt } => {
             let mut fields = ended_fields(ledger, *step, *attempt, "skipped", at, &Usage::default());
             let because = match because {
                 SkipReason::Failed(cause) => json!(ledger.id(*cause)),
-                SkipReason::Condition => Value::Null,
+                SkipReason::Condition => json!(null),
             };
-            fields.insert("because".to_owned(), because);
-            ("step.finished", Value::Object(fields))
+            fields.insert("because", because);
+            ("step.finished", fields)
         }
-    };
-    Some(envelope(run, at, name, fields))
+    })
 }
 
-/// A line of any kind: `fields` must be an object.
-pub(crate) fn envelope(run: &RunId, at: Timestamp, name: &str, fields: Value) -> Value {
-    let mut line = json!({ "v": VERSION, "t": seconds(at), "run": run, "ev": name });
-    if let (Value::Object(line), Value::Object(mut fields)) = (&mut line, fields) {
-        line.append(&mut fields);
-    }
-    line
-}
-
-/// A rejected plan's error, for programs.
-pub(crate) fn offence(error: &PlanError) -> Value {
+/// What is wrong with a plan, for programs.
+fn offence(error: &PlanError) -> Value {
     json!({ "code": error.code(), "message": error.to_string() })
 }
 
-/// Why a run stopped, in one word.
-pub(crate) fn why_word(why: StopReason) -> &'static str {
+fn why_word(why: StopReason) -> &'static str {
     match why {
         StopReason::Cancelled => "cancelled",
         StopReason::Attempts => "attempts",
@@ -129,42 +156,30 @@ fn reason_word(reason: &PlanReason) -> &'static str {
     }
 }
 
-/// Three decimals, as people read them.
-fn seconds(at: Timestamp) -> f64 {
-    at.as_millis() as f64 / 1_000.0
-}
-
-fn millis(duration: std::time::Duration) -> Value {
+/// A duration, for programs.
+pub(crate) fn millis(duration: Duration) -> Value {
     json!(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn usd(usage: &Usage) -> Value {
+/// What was spent, in dollars.
+pub(crate) fn usd(usage: &Usage) -> Value {
     json!(usage.micro_usd as f64 / 1_000_000.0)
 }
 
-fn ids(ledger: &Ledger, numbers: &[StepNumber]) -> Vec<String> {
-    numbers.iter().map(|number| ledger.id(*number).to_owned()).collect()
+fn graft_fields(ledger: &Ledger, graft: &Graft) -> Fields {
+    let added = (graft.first..).take(graft.added.len()).map(|number| ledger.id(number));
+    let dropped = graft.closed.iter().chain(&graft.left).map(|number| ledger.id(*number));
+    Fields::from([("added", added.collect()), ("dropped", dropped.collect())])
 }
 
-fn graft_fields(ledger: &Ledger, graft: &Graft) -> Map<String, Value> {
-    let added = (graft.first..).take(graft.added.len()).map(|number| ledger.id(number).to_owned());
-    let mut fields = Map::new();
-    fields.insert("added".to_owned(), added.collect::<Vec<String>>().into());
-    let dropped: Vec<String> =
-        graft.closed.iter().chain(&graft.left).map(|number| ledger.id(*number).to_owned()).collect();
-    fields.insert("dropped".to_owned(), dropped.into());
-    fields
-}
-
-fn step_fields(ledger: &Ledger, step: StepNumber, state: &str) -> Map<String, Value> {
-    let mut fields = Map::new();
-    fields.insert("step".to_owned(), json!(ledger.id(step)));
+fn step_fields(ledger: &Ledger, step: StepNumber, state: &str) -> Fields {
+    let mut fields = Fields::from([("step", json!(ledger.id(step)))]);
     if let Some(entry) = ledger.step(step) {
-        fields.insert("gen".to_owned(), json!(entry.generation));
-        fields.insert("attempt".to_owned(), json!(entry.attempts));
-        fields.insert("tool".to_owned(), json!(entry.tool));
+        fields.insert("gen", json!(entry.generation));
+        fields.insert("attempt", json!(entry.attempts));
+        fields.insert("tool", json!(entry.tool));
     }
-    fields.insert("state".to_owned(), json!(state));
+    fields.insert("state", json!(state));
     fields
 }
 
@@ -175,20 +190,14 @@ fn ended_fields(
     state: &str,
     at: Timestamp,
     usage: &Usage,
-) -> Map<String, Value> {
+) -> Fields {
+    let took = attempt.and_then(|attempt| ledger.close(attempt, at));
     let mut fields = step_fields(ledger, step, state);
-    fields.insert("ms".to_owned(), close(ledger, attempt, at));
-    fields.insert("usd".to_owned(), usd(usage));
+    fields.insert("ms", took.map_or(Value::Null, millis));
+    fields.insert("usd", usd(usage));
     fields
 }
 
-fn close(ledger: &mut Ledger, attempt: Option<AttemptNumber>, at: Timestamp) -> Value {
-    attempt.and_then(|attempt| ledger.close(attempt, at)).map_or(Value::Null, millis)
-}
-
-fn error_fields(error: &StepError) -> Map<String, Value> {
-    let mut fields = Map::new();
-    fields.insert("kind".to_owned(), json!(error.kind));
-    fields.insert("error".to_owned(), json!(error.message));
-    fields
+fn error_fields(error: &StepError) -> Fields {
+    Fields::from([("kind", json!(error.kind)), ("error", json!(error.message))])
 }

@@ -23,6 +23,11 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Whether the result goes to a file.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
     /// Writes the result.
     pub(crate) fn write(self, text: &str) -> Result<(), Failure> {
         match self {

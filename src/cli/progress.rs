@@ -6,7 +6,7 @@ use anstyle::Style;
 use plandag::{
     Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepNumber, StopReason, Timestamp,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::duration::human;
 use super::ledger::Ledger;
@@ -103,15 +103,17 @@ impl Progress {
                 };
                 Some(self.step(ledger, *step, (style::FAINT, "○"), &format!("skipped, because {why}")))
             }
-            RunEventKind::StopRequested { why } => {
-                Some(format!(" {} stopping: {}", paint(style::RETRY, "■"), why_words(*why)))
-            }
-            RunEventKind::RunResumed { .. }
+            // A person who pressed Ctrl-C was answered at once.
+            RunEventKind::StopRequested { why: StopReason::Cancelled }
+            | RunEventKind::RunResumed { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::PlanRequested { .. }
             | RunEventKind::StepDrafted { .. }
             | RunEventKind::StepReady { .. } => None,
+            RunEventKind::StopRequested { why } => {
+                Some(format!(" {} stopping: {}", paint(style::RETRY, "■"), why_words(*why)))
+            }
         }
     }
 
@@ -214,12 +216,22 @@ fn value_words(value: &Value) -> String {
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::String(text) => text.trim_start().lines().next().unwrap_or_default().to_owned(),
         Value::Array(items) => counted(items.len(), "items"),
-        // The list is what there is to say of a result such as {"query": ..., "hits": [...]}.
-        Value::Object(fields) => match fields.iter().find_map(|(name, value)| Some((name, value.as_array()?))) {
-            Some((name, items)) => counted(items.len(), name),
-            None => counted(fields.len(), "fields"),
-        },
+        Value::Object(fields) => object_words(fields),
     }
+}
+
+/// The lists of an object are what there is to say of it, as of {"query": ..., "hits": [...]}; without one, its fields.
+fn object_words(fields: &Map<String, Value>) -> String {
+    let lists: Vec<String> =
+        fields.iter().filter_map(|(name, value)| Some(counted(value.as_array()?.len(), name))).collect();
+    if !lists.is_empty() {
+        return lists.join(", ");
+    }
+    let words = fields.iter().map(|(name, value)| match value {
+        Value::Object(inner) => format!("{name} with {}", counted(inner.len(), "fields")),
+        value => format!("{name} {}", value_words(value)),
+    });
+    words.take(5).collect::<Vec<_>>().join(", ")
 }
 
 /// `0 hits`, `1 hit`, `2 hits`: `plural` must end in `s` to lose it.
@@ -238,7 +250,7 @@ mod tests {
     fn previews_say_what_there_is() {
         assert_eq!(value_words(&json!({ "query": "x", "hits": [1, 2] })), "2 hits");
         assert_eq!(value_words(&json!({ "hits": [1] })), "1 hit");
-        assert_eq!(value_words(&json!({ "a": 1, "b": 2 })), "2 fields");
+        assert_eq!(value_words(&json!({ "result": 0.25, "exact": true })), "exact true, result 0.25");
         assert_eq!(value_words(&json!([])), "0 items");
         assert_eq!(value_words(&json!(4.5)), "4.5");
         assert_eq!(value_words(&json!("\nfirst\nsecond")), "first");

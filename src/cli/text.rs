@@ -44,6 +44,16 @@ pub(crate) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{:missing$}", "")
 }
 
+/// An argument as a shell takes it.
+pub(crate) fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@+%".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", line(argument).replace('\'', "'\\''"))
+    }
+}
+
 fn neutralise(text: &str, keep: impl Fn(char) -> Option<char>) -> Cow<'_, str> {
     if text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
         return Cow::Borrowed(text);
@@ -87,5 +97,12 @@ mod tests {
         assert_eq!(cut("日本語", 5), "日本…");
         assert_eq!(cut(&"x".repeat(1 << 20), 3), "xx…");
         assert_eq!(pad("日本", 6), "日本  ");
+    }
+
+    #[test]
+    fn quotes_where_a_shell_needs_it() {
+        assert_eq!(quoted("plan.json"), "plan.json");
+        assert_eq!(quoted("what's up?"), "'what'\\''s up?'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -1,5 +1,10 @@
 //! The exit codes of the command, for programs that start it and for programs that do what it does.
 
+use crate::error::PlanError;
+use crate::event::{FailureReason, StopReason};
+
+use super::run::{Ending, RunReport};
+
 /// How `plandag` ends. The numbers are stable.
 ///
 /// ```
@@ -57,6 +62,24 @@ impl ExitCode {
         Self::Interrupted,
         Self::Terminated,
     ];
+
+    /// How a run ended. One that was cancelled counts as interrupted: only who cancelled it knows more.
+    pub fn of(report: &RunReport) -> Self {
+        match report.ending() {
+            Ending::Succeeded => Self::Success,
+            Ending::Failed(FailureReason::StepsFailed(_)) => Self::StepsFailed,
+            Ending::Failed(FailureReason::NoPlan(offences)) => {
+                let no_executor = |offence: &PlanError| matches!(offence, PlanError::NoExecutor { .. });
+                if offences.iter().any(no_executor) { Self::Configuration } else { Self::NoPlan }
+            }
+            Ending::Stopped(StopReason::Cancelled) => Self::Interrupted,
+            Ending::Stopped(StopReason::Undecided) => Self::Undecided,
+            Ending::Stopped(StopReason::Attempts | StopReason::Tokens | StopReason::Money | StopReason::Deadline) => {
+                Self::LimitReached
+            }
+            Ending::Failed(FailureReason::Stalled(_)) | Ending::Unfinished => Self::Internal,
+        }
+    }
 
     /// The number.
     pub const fn code(self) -> u8 {

@@ -16,12 +16,6 @@ fn pages() -> impl Iterator<Item = Page> {
     PAGES.split("# ").filter_map(|page| page.split_once('\n')).map(|(code, text)| Page { code, text: text.trim() })
 }
 
-/// Whether there is a page for `code`.
-#[cfg(test)]
-pub(crate) fn has_page(code: &str) -> bool {
-    pages().any(|page| page.code == code)
-}
-
 pub(crate) fn run(args: &ExplainArgs, console: &Console) -> Result<(), Failure> {
     let Some(asked) = &args.code else {
         let width = pages().map(|page| page.code.len()).max().unwrap_or_default();
@@ -43,9 +37,11 @@ fn summary(page: &Page) -> String {
 
 fn unknown(asked: &str) -> Failure {
     let failure = Failure::usage("usage.arguments", format!("there is no error code `{asked}`"));
-    let in_group = pages().filter(|page| page.code.rsplit('.').next() == asked.rsplit('.').next());
-    match in_group.map(|page| page.code).next() {
-        Some(similar) => failure.help(format!("did you mean `{similar}`?")),
+    // Two letters swapped and one wrong; more is another word.
+    const MOST_EDITS: usize = 3;
+    let distance = |page: &Page| strsim::osa_distance(asked, page.code);
+    match pages().min_by_key(distance).filter(|page| asked.len() <= 64 && distance(page) <= MOST_EDITS) {
+        Some(similar) => failure.help(format!("did you mean `{}`?", similar.code)),
         None => failure.help("`plandag explain` lists all of them"),
     }
 }

@@ -1,0 +1,116 @@
+//! What is known of a run before it starts.
+
+use std::time::Duration;
+
+use plandag::simulate::Simulation;
+use plandag::{Dag, Plan, Policy, RunStart};
+
+use super::duration::human;
+use super::progress::some_of;
+use super::style::{self, paint};
+use super::text;
+
+/// A plan's shape, and how long it should take.
+#[derive(Debug)]
+pub(crate) struct Prediction {
+    steps: usize,
+    dependencies: usize,
+    levels: Vec<usize>,
+    critical: Vec<String>,
+    makespan: Duration,
+    work: Duration,
+    slots: u32,
+    unknown: usize,
+}
+
+impl Prediction {
+    /// Runs the plan in virtual time.
+    pub(crate) fn new(plan: &Plan, dag: &Dag, start: &RunStart) -> Self {
+        let simulated = simulation(plan.clone(), &start.policy).tools(start.tools.clone()).without_history().run();
+        let id = |number: u32| simulated.scheduler.step(number).map_or_else(String::new, |step| step.id.to_string());
+        Self {
+            steps: dag.steps().len(),
+            dependencies: dag.graph().edge_count(),
+            levels: dag.levels().iter().map(Vec::len).collect(),
+            critical: simulated.critical_steps.iter().map(|&number| id(number)).collect(),
+            makespan: simulated.makespan,
+            work: simulated.work,
+            slots: start.policy.max_parallel,
+            unknown: dag.steps().iter().filter(|step| step.estimate_ms.is_none()).count(),
+        }
+    }
+
+    /// One line, for the head of a run.
+    pub(crate) fn brief(&self) -> String {
+        let width = self.levels.iter().max().copied().unwrap_or_default();
+        let steps = counted(self.steps, "step");
+        // An expectation that rests on nothing is none.
+        let expected =
+            if self.unknown == self.steps { String::new() } else { format!(", ~{} expected", human(self.makespan)) };
+        format!("{steps}, up to {width} at once{expected}")
+    }
+
+    /// The whole of it.
+    pub(crate) fn render(&self) -> String {
+        let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
+        let levels: Vec<String> = self.levels.iter().map(ToString::to_string).collect();
+        let mut lines = vec![
+            format!(
+                " {}{}, {}",
+                heading("plan"),
+                counted(self.steps, "step"),
+                match self.dependencies {
+                    1 => "1 dependency".to_owned(),
+                    dependencies => format!("{dependencies} dependencies"),
+                }
+            ),
+            format!(
+                " {}{} of {} steps; up to {} at once",
+                heading("levels"),
+                self.levels.len(),
+                some_of(&levels),
+                self.levels.iter().max().copied().unwrap_or_default(),
+            ),
+            format!(
+                " {}~{} with {}, ~{} one at a time",
+                heading("predicted"),
+                human(self.makespan),
+                counted(self.slots as usize, "slot"),
+                human(self.work)
+            ),
+        ];
+        match self.unknown {
+            0 => {}
+            all if all == self.steps => {
+                lines.push(format!(" {}no step has an estimate_ms: each counts as 1s", heading("")));
+            }
+            some => {
+                let some = counted(some, "step");
+                lines.push(format!(" {}{some} without an estimate_ms count as 1s each", heading("")));
+            }
+        }
+        lines.push(format!(" {}{}", heading("critical"), text::line(&path(&self.critical))));
+        lines.join("\n")
+    }
+}
+
+/// A simulation of a plan under a policy, without limits on size: nothing is really done.
+pub(crate) fn simulation(plan: Plan, policy: &Policy) -> Simulation<'static> {
+    let simulation = Simulation::new(plan).max_parallel(policy.max_parallel);
+    policy.pools.iter().fold(simulation, |simulation, (name, size)| simulation.pool(name.clone(), *size))
+}
+
+/// A chain of steps, its middle left out if it is long.
+pub(crate) fn path(steps: &[String]) -> String {
+    const ENDS: usize = 4;
+    if steps.len() <= 2 * ENDS {
+        return steps.join(" > ");
+    }
+    let (head, tail) = (&steps[..ENDS], &steps[steps.len() - ENDS..]);
+    format!("{} > ... {} more ... > {}", head.join(" > "), steps.len() - 2 * ENDS, tail.join(" > "))
+}
+
+/// `1 step`, `2 steps`.
+pub(crate) fn counted(count: usize, word: &str) -> String {
+    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+}

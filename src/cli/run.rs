@@ -1,0 +1,155 @@
+//! `plandag run`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use plandag::offline::OfflinePlanner;
+use plandag::report::ExitCode;
+use plandag::{Dag, Plan, Planner, Policy};
+
+use super::args::{RunArgs, Settings};
+use super::console::Console;
+use super::failure::Failure;
+use super::output::Output;
+use super::prediction::Prediction;
+use super::source::{self, Source};
+use super::summary::Summary;
+use super::toolbox::Toolbox;
+use super::watch::watch;
+
+pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let mut policy = policy(args);
+    let mut toolbox = Toolbox::open(&args.settings, &args.allow)?;
+    if args.timeout.is_some() {
+        toolbox.limit_time();
+    }
+    let job = Job::read(args, &toolbox, &policy, console)?;
+    let output = Output::prepare(args.output.as_deref(), console)?;
+    if args.confirm {
+        confirm(&job, &toolbox, &args.settings, &policy, console)?;
+    }
+    // Neither a fixed plan nor a rule has a second way: asking for one would be for show.
+    policy.max_replans = 0;
+    let is_objective = job.plan.is_none();
+    let runner = toolbox.runner(job.planner, &args.settings, policy);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
+    })?;
+    let watched = runtime.block_on(watch(&runner, job.objective, &toolbox, args.json, console));
+    // A tool that still reads a file does not keep the answer back.
+    runtime.shutdown_background();
+    Summary { watched: watched?, is_objective, args }.finish(output, console)
+}
+
+/// How the run is carried out.
+pub(crate) fn policy(args: &RunArgs) -> Policy {
+    let mut policy = settings_policy(&args.settings);
+    if args.sequential {
+        policy.max_parallel = 1;
+    }
+    if let Some(max_replans) = args.max_replans {
+        policy.max_replans = max_replans;
+    }
+    if let Some(timeout) = args.timeout {
+        policy.timeout_ms = Some(millis(timeout));
+    }
+    policy.limits.deadline_ms = args.deadline.map(millis);
+    policy
+}
+
+/// The policy as far as every command that looks at a plan knows it.
+pub(crate) fn settings_policy(settings: &Settings) -> Policy {
+    let mut policy = Policy::default();
+    if let Some(max_parallel) = settings.max_parallel {
+        policy.max_parallel = max_parallel.get();
+    }
+    policy.pools = settings.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
+    policy
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is to be done.
+struct Job {
+    objective: String,
+    planner: Box<dyn Planner>,
+    /// The plan, where it is known before the run, with its checked form.
+    plan: Option<(Plan, Dag)>,
+}
+
+impl Job {
+    fn read(args: &RunArgs, toolbox: &Toolbox, policy: &Policy, console: &Console) -> Result<Self, Failure> {
+        match source::read(&args.source, console)? {
+            Source::Plan(file) => {
+                let objective = file.plan.objective.clone().unwrap_or_else(|| file.source.name().to_owned());
+                let start = toolbox.start(&objective, &args.settings, policy.clone());
+                let dag = toolbox.check(&file, &start)?;
+                toolbox.check_folder(&file.plan)?;
+                let planner = Box::new(file.plan.clone());
+                Ok(Self { objective, planner, plan: Some((file.plan, dag)) })
+            }
+            Source::Objective { text, could_be_file } => {
+                if args.settings.files.is_none() {
+                    return Err(no_planner(&text, could_be_file));
+                }
+                Ok(Self { objective: text, planner: Box::new(OfflinePlanner::new()), plan: None })
+            }
+        }
+    }
+}
+
+/// There is no model, and no documents for the planner that needs none.
+pub(crate) fn no_planner(objective: &str, could_be_file: bool) -> Failure {
+    let failure = Failure::new(
+        "config.no_planner",
+        ExitCode::Configuration,
+        "there is no model to plan this objective, and no documents to answer it from",
+    );
+    let failure = if could_be_file {
+        failure.note(format!("`{objective}` is no file, so it was taken as an objective"))
+    } else {
+        failure
+    };
+    failure
+        .help("answer it from documents of your own, without a model: add --files DIR")
+        .help("or write the plan yourself: plandag run plan.json (plandag schema says what it may hold)")
+}
+
+/// Shows what would be done, and asks.
+fn confirm(
+    job: &Job,
+    toolbox: &Toolbox,
+    settings: &Settings,
+    policy: &Policy,
+    console: &Console,
+) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        let code = "confirm.no_terminal";
+        let message = "--confirm has a question, and there is no terminal to ask it on";
+        return Err(Failure::new(code, ExitCode::Undecided, message)
+            .help("leave --confirm out, or look at the plan first: plandag plan"));
+    }
+    match &job.plan {
+        Some((plan, dag)) => {
+            let start = toolbox.start(&job.objective, settings, policy.clone());
+            console.complain(&Prediction::new(plan, dag, &start).render());
+        }
+        None => console.complain(" the objective is planned by rule; plandag plan shows the plan"),
+    }
+    console.complain(&toolbox.render());
+    eprint_prompt(" Run it? [y/N] ");
+    let mut answer = String::new();
+    let _ = io::stdin().lock().read_line(&mut answer);
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::new("confirm.declined", ExitCode::Interrupted, "you said no")),
+    }
+}
+
+fn eprint_prompt(prompt: &str) {
+    let mut stderr = io::stderr().lock();
+    // Who cannot be asked answers nothing, which means no.
+    let _ = stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush());
+}

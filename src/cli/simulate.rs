@@ -1,0 +1,186 @@
+//! `plandag simulate`.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Read as _};
+use std::path::Path;
+
+use plandag::report::ExitCode;
+use plandag::simulate::{Ended, workload};
+use plandag::{Dag, FailureReason, Plan, PlanFile, Policy, RunOutcome};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::args::SimulateArgs;
+use super::console::{Console, ReaderGone};
+use super::duration::human;
+use super::failure::Failure;
+use super::prediction::{counted, simulation};
+use super::source;
+use super::style::{self, paint};
+use super::text;
+
+pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure> {
+    let mut policy = Policy::default();
+    if let Some(max_parallel) = args.max_parallel {
+        policy.max_parallel = max_parallel.get();
+    }
+    policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
+    let simulator = Simulator { policy, json: args.json, console };
+    match Input::open(&args.plans, console)? {
+        Input::Plan(file) => {
+            Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
+            let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            match simulator.simulate(&id, file.plan) {
+                Ok(line) => simulator.tell(&line).or(Ok(())),
+                Err(reason) => Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, reason)),
+            }
+        }
+        Input::Workloads(reader) => simulator.workloads(reader),
+    }
+}
+
+enum Input {
+    Plan(PlanFile),
+    /// A plan a line.
+    Workloads(Box<dyn BufRead>),
+}
+
+impl Input {
+    fn open(argument: &str, console: &Console) -> Result<Self, Failure> {
+        if argument == "-" {
+            let bytes = source::read_stdin(console)?;
+            return if is_workload(&bytes) {
+                // What was read so far may not be all of it.
+                Ok(Self::Workloads(Box::new(BufReader::new(Cursor::new(bytes).chain(io::stdin())))))
+            } else {
+                source::parse(bytes).map(Self::Plan)
+            };
+        }
+        let is_lines =
+            Path::new(argument).extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
+        if !is_lines {
+            return source::read_plan(argument, console).map(Self::Plan);
+        }
+        let file = File::open(argument).map_err(|error| source::unreadable(Path::new(argument), &error))?;
+        Ok(Self::Workloads(Box::new(BufReader::new(file))))
+    }
+}
+
+/// Whether the text begins with a line that is a plan with durations.
+fn is_workload(bytes: &[u8]) -> bool {
+    let first = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
+    serde_json::from_slice::<Value>(first).is_ok_and(|line| line["steps"][0].get("duration_ms").is_some())
+}
+
+struct Simulator<'a> {
+    policy: Policy,
+    json: bool,
+    console: &'a Console,
+}
+
+/// What one simulated plan came to. `id` and `makespan_ms` are what scripts rely on.
+#[derive(Serialize)]
+struct Line {
+    v: u32,
+    id: String,
+    makespan_ms: u64,
+    /// What no schedule could go below.
+    bound_ms: u64,
+    critical_ms: u64,
+    work_ms: u64,
+    steps: u32,
+    max_parallel: u32,
+}
+
+impl Simulator<'_> {
+    fn workloads(&self, reader: impl BufRead) -> Result<(), Failure> {
+        let (mut plans, mut bad) = (0, 0);
+        for workload in workload::read(reader) {
+            plans += 1;
+            let told = match workload {
+                Err(error) => Err(error.to_string()),
+                Ok(workload) => self
+                    .simulate(&workload.id, workload.plan)
+                    .map_err(|reason| format!("plan `{}`: {reason}", workload.id)),
+            };
+            let told = match told {
+                Ok(line) => self.tell(&line),
+                Err(reason) => {
+                    bad += 1;
+                    self.complain(&reason)
+                }
+            };
+            if let Err(ReaderGone) = told {
+                return Ok(());
+            }
+        }
+        match (plans, bad) {
+            (0, _) => Err(Failure::new("plan.empty", ExitCode::PlanInvalid, "there are no plans in the file")),
+            (_, 0) => Ok(()),
+            _ => {
+                let message = format!("{bad} of {} could not be simulated", counted(plans, "plan"));
+                Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, message))
+            }
+        }
+    }
+
+    fn simulate(&self, id: &str, plan: Plan) -> Result<Line, String> {
+        let run = simulation(plan, &self.policy).without_history().run();
+        match &run.ended {
+            Ended::Finished(RunOutcome::Succeeded { .. }) => {}
+            Ended::Finished(RunOutcome::Failed { reason: FailureReason::NoPlan(offences) }) => {
+                return Err(offences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+            }
+            ended => return Err(format!("it did not come to its end: {ended:?}")),
+        }
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Ok(Line {
+            v: 1,
+            id: id.to_owned(),
+            steps: run.scheduler.step_count(),
+            max_parallel: self.policy.max_parallel,
+            makespan_ms: millis(run.makespan),
+            bound_ms: millis(run.bound()),
+            critical_ms: millis(run.critical_path),
+            work_ms: millis(run.work),
+        })
+    }
+
+    fn tell(&self, line: &Line) -> Result<(), ReaderGone> {
+        if self.json {
+            return self.console.json(line);
+        }
+        let time = |millis| human(std::time::Duration::from_millis(millis));
+        let text = format!(
+            "{}  {:>11}  {:>9}   one at a time {}, bound {}\n",
+            text::pad(&text::cut(&line.id, 40), 40),
+            counted(line.steps as usize, "step"),
+            time(line.makespan_ms),
+            time(line.work_ms),
+            time(line.bound_ms),
+        );
+        self.console.data(&text).map_err(|_| ReaderGone)
+    }
+
+    fn complain(&self, reason: &str) -> Result<(), ReaderGone> {
+        if self.json {
+            return self.console.json(&json!({ "v": 1, "error": reason }));
+        }
+        self.console.complain(&format!("{} {}", paint(style::ERROR, "✗"), text::line(reason)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_workload;
+
+    #[test]
+    fn a_line_with_durations_is_a_workload() {
+        assert!(is_workload(b"\n{\"id\":\"a\",\"steps\":[{\"id\":\"x\",\"duration_ms\":5}]}\nrest"));
+        assert!(!is_workload(b"{\"steps\":[{\"id\":\"x\",\"tool\":\"t\"}]}"));
+        assert!(!is_workload(b"{\n\"steps\":["));
+        assert!(!is_workload(b"steps:\n- id: x"));
+        assert!(!is_workload(b""));
+    }
+}

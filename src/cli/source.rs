@@ -1,0 +1,115 @@
+//! What the command is given: a plan or an objective, by name, in words or on standard input.
+
+use std::io::{self, IsTerminal as _, Read as _};
+use std::path::Path;
+
+use plandag::report::ExitCode;
+use plandag::{PlanFile, PlanFileError, PlanFormat};
+
+use super::console::Console;
+use super::failure::Failure;
+
+/// The name of standard input, as an argument and in messages.
+const STDIN: &str = "-";
+const STDIN_NAME: &str = "<stdin>";
+
+/// A plan, or what to make one of.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Plan(PlanFile),
+    Objective {
+        text: String,
+        /// Whether it came as an argument that may have been meant as a file.
+        could_be_file: bool,
+    },
+}
+
+/// Reads a plan or an objective.
+pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure> {
+    if argument == STDIN {
+        let bytes = read_stdin(console)?;
+        let text = String::from_utf8_lossy(&bytes);
+        if text.trim_start().starts_with(['{']) || text.trim_start().starts_with("steps:") {
+            return parse(bytes).map(Source::Plan);
+        }
+        return objective(&text, false);
+    }
+    let path = Path::new(argument);
+    if PlanFormat::of_path(path).is_some() || (path.exists() && !path.is_dir()) {
+        let words = "an objective in words must not end in .json, .yaml or .yml";
+        let missing = |failure: Failure| if path.exists() { failure } else { failure.help(words) };
+        return read_file(path).map(Source::Plan).map_err(missing);
+    }
+    if path.is_dir() {
+        return Err(Failure::usage(
+            "usage.arguments",
+            format!("`{argument}` is a folder, neither a plan nor an objective"),
+        )
+        .help(format!("to ask something about its documents: plandag run \"...\" --files {argument}")));
+    }
+    objective(argument, !argument.contains(char::is_whitespace))
+}
+
+/// Reads a plan.
+pub(crate) fn read_plan(argument: &str, console: &Console) -> Result<PlanFile, Failure> {
+    match argument {
+        STDIN => parse(read_stdin(console)?),
+        path => read_file(Path::new(path)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<PlanFile, Failure> {
+    PlanFile::read(path, PlanFile::MAX_BYTES).map_err(|error| refused(error, path))
+}
+
+/// Reads a plan from standard input.
+pub(crate) fn parse(bytes: Vec<u8>) -> Result<PlanFile, Failure> {
+    PlanFile::parse_bytes(STDIN_NAME, bytes, None, PlanFile::MAX_BYTES)
+        .map_err(|error| refused(error, Path::new(STDIN_NAME)))
+}
+
+/// Reads standard input, as far as a plan may be long and a little further, so that a longer one is seen to be.
+pub(crate) fn read_stdin(console: &Console) -> Result<Vec<u8>, Failure> {
+    if io::stdin().is_terminal() {
+        console.say("reading from the terminal; Ctrl-D ends the text");
+    }
+    let mut bytes = Vec::new();
+    match io::stdin().lock().take(PlanFile::MAX_BYTES + 1).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(Failure::usage("usage.missing_file", format!("standard input cannot be read: {error}"))),
+    }
+}
+
+fn objective(text: &str, could_be_file: bool) -> Result<Source, Failure> {
+    let text = text.trim().to_owned();
+    if text.is_empty() {
+        return Err(Failure::usage("usage.empty_objective", "the objective is empty")
+            .help("say what the run is for: plandag run \"Compare A and B on X\" --files docs"));
+    }
+    if text.len() as u64 > PlanFile::MAX_BYTES {
+        return Err(Failure::usage(
+            "usage.arguments",
+            format!("the objective is longer than {} bytes", PlanFile::MAX_BYTES),
+        ));
+    }
+    Ok(Source::Objective { text, could_be_file })
+}
+
+fn refused(error: PlanFileError, path: &Path) -> Failure {
+    match error {
+        PlanFileError::Invalid(problems) => Failure::plan(problems, ExitCode::PlanInvalid),
+        PlanFileError::Unreadable { source, .. } => unreadable(path, &source),
+    }
+}
+
+/// A file that cannot be read.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let name = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
+        io::ErrorKind::IsADirectory => {
+            Failure::usage("usage.missing_file", format!("`{name}` is a folder, not a plan"))
+        }
+        _ => Failure::usage("usage.missing_file", format!("`{name}` cannot be read: {error}")),
+    }
+}

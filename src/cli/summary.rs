@@ -1,0 +1,347 @@
+//! The end of a run: what it came to, where the time went, what to do next.
+
+use std::time::Duration;
+
+use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
+use plandag::{FailureReason, OnFailure, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::args::RunArgs;
+use super::console::{Console, json_text};
+use super::failure::Failure;
+use super::look::unusable;
+use super::ndjson::{Fields, Line, millis, usd};
+use super::output::Output;
+use super::prediction::counted;
+use super::progress::{some_of, why_words};
+use super::signals::Signal;
+use super::style::{self, paint};
+use super::text;
+use super::timing::Timing;
+use super::watch::Watched;
+
+/// A run that has ended, and how it was asked for.
+pub(crate) struct Summary<'a> {
+    pub(crate) watched: Watched,
+    /// Whether the plan was made from an objective.
+    pub(crate) is_objective: bool,
+    pub(crate) args: &'a RunArgs,
+}
+
+impl Summary<'_> {
+    /// Gives out the answer, tells how it went, and says how the command ends.
+    pub(crate) fn finish(self, output: Output<'_>, console: &Console) -> Result<ExitCode, Failure> {
+        let exit = self.exit();
+        let failure = self.failure(exit);
+        if !self.args.json {
+            console.say(&self.render());
+        }
+        if let Ok(answer) = self.watched.report.answer()
+            && (output.is_file() || !self.args.json)
+        {
+            let text = answer_text(answer, output.is_file());
+            output.write(&text)?;
+        }
+        if self.args.json {
+            // Who does not read the end does not read that either.
+            let _ = console.json(&self.last_line(exit, failure.as_ref()));
+            return Ok(exit);
+        }
+        failure.map_or(Ok(exit), Err)
+    }
+
+    fn exit(&self) -> ExitCode {
+        match (ExitCode::of(&self.watched.report), self.watched.stopped_by) {
+            (ExitCode::Interrupted, Some(signal)) => signal.exit(),
+            (exit, _) => exit,
+        }
+    }
+
+    /// Why there is no answer, if there is none.
+    fn failure(&self, exit: ExitCode) -> Option<Failure> {
+        let failure = match self.watched.report.ending() {
+            Ending::Succeeded => return None,
+            Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
+            Ending::Failed(FailureReason::NoPlan(offences)) => unusable(offences),
+            Ending::Failed(FailureReason::Stalled(steps)) => {
+                let what = format!("the run stalled with {} not finished", counted(steps.len(), "step"));
+                Failure::new("internal.stalled", exit, what)
+                    .help("this is a bug in plandag: please report it, with the plan if you can share it")
+            }
+            Ending::Stopped(why) => self.stopped(why, exit),
+            _ => Failure::new("internal.panic", exit, "the run ended without an end"),
+        };
+        Some(self.kept(failure).after_start())
+    }
+
+    fn steps_failed(&self, exit: ExitCode) -> Failure {
+        let report = &self.watched.report;
+        let failed: Vec<StepReport<'_>> = report.steps().filter(is_fatal).collect();
+        let kind = failed.iter().find_map(|step| step.error).map_or(StepErrorKind::Permanent, |error| error.kind);
+        let max_replans = report.start().policy.max_replans;
+        let is_exhausted = !self.watched.declined && max_replans > 0 && report.replans() >= max_replans;
+        let code = if is_exhausted { "replan.exhausted" } else { step_code(kind) };
+        let message = match failed.as_slice() {
+            [] => "the run has no answer".to_owned(),
+            [step] => format!("step `{}` failed", step.id),
+            [first, rest @ ..] => format!("step `{}` and {} failed", first.id, counted(rest.len(), "other")),
+        };
+        let message = if is_exhausted { format!("{message}, and {} used", all_replans(max_replans)) } else { message };
+        let mut failure = Failure::new(code, exit, message);
+        for step in failed.iter().take(MOST_STEPS) {
+            failure = failure.note(cause(step));
+        }
+        if failed.len() > MOST_STEPS {
+            failure = failure.note(format!("... and {} more", failed.len() - MOST_STEPS));
+        }
+        let skipped: Vec<String> = report
+            .steps()
+            .filter(|step| matches!(step.outcome, StepOutcome::Skipped(SkipReason::Failed(_))))
+            .map(|step| step.id.to_string())
+            .collect();
+        if !skipped.is_empty() {
+            failure = failure.note(format!("skipped because of it: {}", some_of(&skipped)));
+        }
+        self.kept(failure).help(advice(kind)).help(format!("more about it: plandag explain {code}")).after_start()
+    }
+
+    fn stopped(&self, why: StopReason, exit: ExitCode) -> Failure {
+        let stopped = |code, message: &str| Failure::new(code, exit, message);
+        match why {
+            StopReason::Cancelled => match self.watched.stopped_by {
+                Some(Signal::Terminate) => stopped("run.cancelled", "the run was stopped by SIGTERM"),
+                _ => stopped("run.cancelled", "the run was stopped by Ctrl-C"),
+            },
+            StopReason::Deadline => {
+                stopped("limit.deadline", "the run reached its deadline").help("give it longer: --deadline TIME")
+            }
+            StopReason::Attempts => stopped("limit.attempts", why_words(why)),
+            StopReason::Tokens => stopped("limit.tokens", why_words(why)),
+            StopReason::Money => stopped("limit.money", why_words(why)),
+            _ => {
+                let report = &self.watched.report;
+                let unknown = report.steps().filter(|step| step.outcome == StepOutcome::Unknown);
+                unknown.fold(stopped("run.undecided", why_words(why)), |failure, step| {
+                    failure.note(format!("nobody knows whether `{}` took effect", step.id))
+                })
+            }
+        }
+    }
+
+    fn kept(&self, failure: Failure) -> Failure {
+        let counts = Counts::of(&self.watched.report);
+        match counts.succeeded {
+            0 => failure,
+            some => failure.note(format!("finished: {some} of {}", counted(counts.all, "step"))),
+        }
+    }
+}
+
+/// More failed steps than this are not listed one by one.
+const MOST_STEPS: usize = 5;
+
+fn all_replans(count: u32) -> String {
+    match count {
+        1 => "the only replan is".to_owned(),
+        count => format!("all {count} replans are"),
+    }
+}
+
+/// Whether a step failed that the plan cannot do without.
+fn is_fatal(step: &StepReport<'_>) -> bool {
+    step.outcome == StepOutcome::Failed && step.definition.on_failure == OnFailure::Fail && step.member
+}
+
+fn cause(step: &StepReport<'_>) -> String {
+    let message = step.error.map(|error| text::cut(&error.message, 400).into_owned()).unwrap_or_default();
+    match step.attempts.len() {
+        0 | 1 => format!("{}: {message}", step.id),
+        attempts => format!("{}: {message} ({attempts} attempts)", step.id),
+    }
+}
+
+/// The code of a step's error.
+fn step_code(kind: StepErrorKind) -> &'static str {
+    match kind {
+        StepErrorKind::Transient => "step.transient",
+        StepErrorKind::Timeout => "step.timeout",
+        StepErrorKind::Interrupted => "step.interrupted",
+        StepErrorKind::BadInput => "step.bad_input",
+        StepErrorKind::BadReference => "step.bad_reference",
+        StepErrorKind::Panicked => "step.panicked",
+        StepErrorKind::BadOutput => "step.bad_output",
+        StepErrorKind::InvalidPlan => "step.invalid_plan",
+        StepErrorKind::Unexpected => "step.unexpected",
+        StepErrorKind::ExpansionFailed => "step.expansion_failed",
+        StepErrorKind::Aborted => "step.aborted",
+        _ => "step.permanent",
+    }
+}
+
+/// What can be done about a step that failed so.
+fn advice(kind: StepErrorKind) -> &'static str {
+    match kind {
+        StepErrorKind::Transient => "let it try more often, in the plan: \"retry\": {\"max_attempts\": 5}",
+        StepErrorKind::Timeout => "give it longer: --timeout TIME, or \"timeout_ms\" in the plan",
+        StepErrorKind::BadInput => "correct its \"args\"; plandag tools shows what each tool takes",
+        StepErrorKind::BadReference => "correct the path after the step's id in the reference",
+        _ => "correct the plan, or let it go on without the step: \"on_failure\": \"continue\"",
+    }
+}
+
+/// How many steps of the last plan ended how. Steps of expansions count with the step that was expanded.
+#[derive(Default, Serialize)]
+struct Counts {
+    all: usize,
+    succeeded: usize,
+    failed: usize,
+    skipped: usize,
+    unfinished: usize,
+}
+
+impl Counts {
+    fn of(report: &RunReport) -> Self {
+        let mut counts = Self::default();
+        for step in report.steps().filter(|step| step.member && step.parent.is_none()) {
+            counts.all += 1;
+            match step.outcome {
+                StepOutcome::Succeeded => counts.succeeded += 1,
+                StepOutcome::Failed => counts.failed += 1,
+                StepOutcome::Skipped(_) => counts.skipped += 1,
+                _ => counts.unfinished += 1,
+            }
+        }
+        counts
+    }
+}
+
+impl Summary<'_> {
+    /// How it went, for people.
+    fn render(&self) -> String {
+        let report = &self.watched.report;
+        let counts = Counts::of(report);
+        let timing = Timing::of(report);
+        let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
+        let (sign, steps) = match report.ending() {
+            Ending::Succeeded => (paint(style::GOOD, "✓ succeeded"), counted(counts.all, "step")),
+            Ending::Stopped(_) => (paint(style::RETRY, "■ stopped"), self.done_of_all(&counts)),
+            _ => (paint(style::ERROR, "✗ failed"), self.done_of_all(&counts)),
+        };
+        let mut lines = vec![String::new(), format!(" {sign}   {steps} {}", timing.headline())];
+        if timing.work > Duration::ZERO {
+            lines.push(format!("   {}{}", heading("critical"), timing.critical_line()));
+        }
+        if report.succeeded() && timing.work > Duration::ZERO {
+            lines.push(format!("   {}{}", heading("bound"), timing.bound_line()));
+        }
+        lines.push(format!("   {}{}", heading("used"), self.used()));
+        for step in
+            report.steps().filter(|step| step.outcome == StepOutcome::Failed && !is_fatal(step)).take(MOST_STEPS)
+        {
+            lines.push(format!("   {}{}; the plan went on without it", heading("failed"), text::line(&cause(&step))));
+        }
+        let conditions: Vec<String> = report
+            .steps()
+            .filter(|step| step.outcome == StepOutcome::Skipped(SkipReason::Condition))
+            .map(|step| step.id.to_string())
+            .collect();
+        if !conditions.is_empty() {
+            lines.push(format!(
+                "   {}{}, whose condition is false",
+                heading("skipped"),
+                text::line(&some_of(&conditions))
+            ));
+        }
+        if report.succeeded() {
+            lines.push(format!("   {}{}", heading("next"), self.next()));
+        }
+        lines.join("\n")
+    }
+
+    fn done_of_all(&self, counts: &Counts) -> String {
+        format!("{} of {} done", counts.succeeded, counted(counts.all, "step"))
+    }
+
+    fn used(&self) -> String {
+        let report = &self.watched.report;
+        let attempts = report.attempt_count() as usize;
+        let retries: usize = report.steps().map(|step| step.attempts.len().saturating_sub(1)).sum();
+        let mut parts = vec![counted(attempts, "call")];
+        match retries {
+            0 => {}
+            1 => parts.push("1 retry".to_owned()),
+            retries => parts.push(format!("{retries} retries")),
+        }
+        if report.replans() > 0 {
+            parts.push(format!(
+                "{} of {}",
+                report.replans(),
+                counted(report.start().policy.max_replans as usize, "replan")
+            ));
+        }
+        let usage = report.usage();
+        if usage.input_tokens + usage.output_tokens > 0 {
+            parts.push(format!("{} in / {} out tokens", usage.input_tokens, usage.output_tokens));
+        }
+        if usage.micro_usd > 0 {
+            parts.push(format!("${:.3}", usage.micro_usd as f64 / 1_000_000.0));
+        }
+        parts.join(", ")
+    }
+
+    /// A command to try next.
+    fn next(&self) -> String {
+        let source = text::quoted(&self.args.source);
+        match (&self.args.settings.files, self.args.source.as_str()) {
+            (_, "-") => "plandag help run".to_owned(),
+            (Some(files), _) if self.is_objective => {
+                format!("plandag plan {source} --files {} -o plan.json", text::quoted(&files.to_string_lossy()))
+            }
+            _ => format!("plandag graph {source}"),
+        }
+    }
+
+    /// The last line of `--json`.
+    fn last_line(&self, exit: ExitCode, failure: Option<&Failure>) -> Line {
+        let report = &self.watched.report;
+        let timing = Timing::of(report);
+        let counts = Counts::of(report);
+        let (name, state) = match report.ending() {
+            Ending::Succeeded => ("run.finished", "succeeded"),
+            Ending::Failed(_) => ("run.finished", "failed"),
+            _ => ("run.stopped", "stopped"),
+        };
+        let critical = timing.critical.iter().map(|(id, took)| json!({ "step": id, "ms": millis(*took) }));
+        let fields = Fields::from([
+            ("state", json!(state)),
+            ("exit", json!(exit.code())),
+            ("answer", json!(report.answer().ok())),
+            ("error", failure.map_or(Value::Null, |failure| json!(failure.fields()))),
+            ("ms", millis(timing.wall)),
+            ("work_ms", millis(timing.work)),
+            ("critical_ms", millis(timing.critical_length)),
+            ("critical_path", critical.collect()),
+            ("bound_ms", millis(timing.bound)),
+            ("steps", json!(counts)),
+            ("attempts", json!(report.attempt_count())),
+            ("replans", json!(report.replans())),
+            ("usd", usd(&report.usage())),
+        ]);
+        Line::new(report.run(), Timestamp::ZERO + timing.wall, name, fields)
+    }
+}
+
+/// The answer as it is given out: text, or the `text` of an object that has one, as it is, anything else as JSON. A
+/// file gets it byte for byte, a terminal what cannot do anything to it.
+fn answer_text(answer: &Value, exact: bool) -> String {
+    let mut text = match answer.get("text").unwrap_or(answer) {
+        Value::String(text) if exact => text.clone(),
+        Value::String(text) => text::lines(text).into_owned(),
+        _ => json_text(&format!("{answer:#}")).into_owned(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text
+}

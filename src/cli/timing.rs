@@ -1,0 +1,119 @@
+//! Where the time of a run went.
+
+use std::time::Duration;
+
+use plandag::RunReport;
+
+use super::duration::human;
+use super::prediction::path;
+use super::text;
+
+/// Shares below this are noise of a machine that does other things, too.
+const NOTEWORTHY: f64 = 1.05;
+
+/// The times of a finished run, side by side.
+#[derive(Debug)]
+pub(crate) struct Timing {
+    /// What the run took.
+    pub(crate) wall: Duration,
+    /// What its attempts took one after the other.
+    pub(crate) work: Duration,
+    /// The longest chain of steps that waited for each other, with the time of each.
+    pub(crate) critical: Vec<(String, Duration)>,
+    pub(crate) critical_length: Duration,
+    /// What no number of slots, and no order, could have gone below.
+    pub(crate) bound: Duration,
+    slots: u32,
+}
+
+impl Timing {
+    pub(crate) fn of(report: &RunReport) -> Self {
+        let critical = report.critical_path();
+        let steps = critical.steps.iter().filter_map(|&number| report.step_by_number(number));
+        Self {
+            wall: report.wall_time(),
+            work: report.work(),
+            critical: steps.map(|step| (step.id.to_string(), step.duration())).collect(),
+            critical_length: critical.length,
+            bound: report.bound(),
+            slots: report.start().policy.max_parallel,
+        }
+    }
+
+    /// `in 9.80s   one at a time: ~27.4s   2.8x faster`.
+    pub(crate) fn headline(&self) -> String {
+        let mut line = format!("in {}", human(self.wall));
+        let speed_up = ratio(self.work, self.wall);
+        // With one slot it *is* the time one at a time.
+        if self.slots > 1 && self.work > Duration::ZERO {
+            line.push_str(&format!("   one at a time: ~{}", human(self.work)));
+            if speed_up >= NOTEWORTHY {
+                line.push_str(&format!("   {speed_up:.1}x faster"));
+            }
+        }
+        line
+    }
+
+    /// The critical path, and what part of the run it was.
+    pub(crate) fn critical_line(&self) -> String {
+        let steps: Vec<String> =
+            self.critical.iter().map(|(id, took)| format!("{} {}", text::line(id), human(*took))).collect();
+        let share = 100.0 * ratio(self.critical_length, self.wall);
+        format!("{}   {share:.0}% of the time", path(&steps))
+    }
+
+    /// How far the run was from what it could have been.
+    pub(crate) fn bound_line(&self) -> String {
+        let over = ratio(self.wall, self.bound);
+        let why = if self.bound > self.critical_length {
+            format!("{} of work on {} slots", human(self.work), self.slots)
+        } else {
+            "the critical path".to_owned()
+        };
+        let verdict = if over < NOTEWORTHY { "as fast as it can be".to_owned() } else { format!("{over:.2}x that") };
+        format!("{} ({why}); this run took {}, {verdict}", human(self.bound), human(self.wall))
+    }
+}
+
+/// `part / whole`; 1 if there is no whole.
+fn ratio(part: Duration, whole: Duration) -> f64 {
+    if whole.is_zero() { 1.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing(wall: u64, work: u64, critical: u64, slots: u32) -> Timing {
+        let bound = critical.max(work / u64::from(slots));
+        Timing {
+            wall: Duration::from_millis(wall),
+            work: Duration::from_millis(work),
+            critical: vec![("a".into(), Duration::from_millis(critical))],
+            critical_length: Duration::from_millis(critical),
+            bound: Duration::from_millis(bound),
+            slots,
+        }
+    }
+
+    #[test]
+    fn a_speed_up_is_claimed_only_where_there_is_one() {
+        assert_eq!(timing(9_800, 27_400, 9_700, 64).headline(), "in 9.80s   one at a time: ~27.4s   2.8x faster");
+        assert_eq!(timing(1_000, 1_000, 1_000, 64).headline(), "in 1.00s   one at a time: ~1.00s");
+        assert_eq!(timing(4_500, 4_500, 1_000, 1).headline(), "in 4.50s");
+        assert_eq!(timing(0, 0, 0, 64).headline(), "in 0ms");
+    }
+
+    #[test]
+    fn the_bound_says_what_limits_it() {
+        assert_eq!(
+            timing(1_010, 4_500, 1_000, 64).bound_line(),
+            "1.00s (the critical path); this run took 1.01s, as fast as it can be"
+        );
+        assert_eq!(
+            timing(3_000, 4_500, 1_000, 2).bound_line(),
+            "2.25s (4.50s of work on 2 slots); this run took 3.00s, 1.33x that"
+        );
+        assert_eq!(timing(1_000, 1_000, 990, 8).critical_line(), "a 990ms   99% of the time");
+    }
+}

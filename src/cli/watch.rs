@@ -1,0 +1,207 @@
+//! A run as it goes on: its events told, signals obeyed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use plandag::report::ExitCode;
+use plandag::{
+    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, RunStart,
+    Runner, Step,
+};
+use serde_json::json;
+
+use super::console::{Console, ReaderGone};
+use super::duration::human;
+use super::failure::Failure;
+use super::ledger::Ledger;
+use super::ndjson::{Fields, Line};
+use super::panic;
+use super::prediction::{Prediction, counted};
+use super::progress::Progress;
+use super::signals::{self, Signal};
+use super::style::{self, paint};
+use super::toolbox::Toolbox;
+
+/// A run that has ended, and what is not in its report.
+pub(crate) struct Watched {
+    pub(crate) report: RunReport,
+    pub(crate) stopped_by: Option<Signal>,
+    /// Whether the planner was asked for another plan and had none.
+    pub(crate) declined: bool,
+}
+
+enum Happening {
+    Event(RunEvent),
+    Signal(Signal),
+    End,
+}
+
+/// Starts a run and tells what happens until it ends.
+pub(crate) async fn watch(
+    runner: &Runner,
+    objective: String,
+    toolbox: &Toolbox,
+    json: bool,
+    console: &Console,
+) -> Result<Watched, Failure> {
+    let signals = signals::listen().map_err(|error| {
+        Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
+    })?;
+    let handle = runner.start(objective);
+    let mut watcher = Watcher {
+        handle: &handle,
+        toolbox,
+        console,
+        json,
+        is_read: true,
+        next: 0,
+        pressed_twice: false,
+        ledger: Ledger::default(),
+        progress: Progress::new(!console.is_interactive()),
+        start: None,
+        stopped_by: None,
+        declined: false,
+    };
+    let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
+    let mut happenings = stream::select(events, signals.map(Happening::Signal));
+    while let Some(happening) = happenings.next().await {
+        match happening {
+            Happening::Event(event) => watcher.event(&event),
+            Happening::Signal(signal) => watcher.signal(signal),
+            Happening::End => break,
+        }
+    }
+    let (stopped_by, declined) = (watcher.stopped_by, watcher.declined);
+    let report = handle.await.map_err(engine_failure)?;
+    Ok(Watched { report, stopped_by, declined })
+}
+
+struct Watcher<'a> {
+    handle: &'a RunHandle,
+    toolbox: &'a Toolbox,
+    console: &'a Console,
+    json: bool,
+    /// Whether somebody still reads the events.
+    is_read: bool,
+    /// The number of the next event.
+    next: u64,
+    ledger: Ledger,
+    progress: Progress,
+    start: Option<Arc<RunStart>>,
+    stopped_by: Option<Signal>,
+    pressed_twice: bool,
+    declined: bool,
+}
+
+impl Watcher<'_> {
+    fn event(&mut self, event: &RunEvent) {
+        let missed = event.seq.saturating_sub(self.next);
+        self.next = event.seq + 1;
+        self.ledger.take(event);
+        match &event.kind {
+            RunEventKind::RunStarted { start } => self.start = Some(Arc::clone(start)),
+            RunEventKind::PlanAccepted { revision: 1, graft, .. } => self.head(graft),
+            RunEventKind::PlanRejected { rejection, .. } => {
+                self.declined |= rejection.offences.contains(&PlanError::Declined);
+            }
+            _ => {}
+        }
+        if missed > 0 {
+            self.missed(event, missed);
+        }
+        if self.json {
+            if let Some(line) = Line::event(self.handle.id(), event, &mut self.ledger) {
+                self.json(&line);
+            }
+        } else if let Some(line) = self.progress.line(event, &mut self.ledger) {
+            self.console.say(&line);
+        }
+    }
+
+    fn json(&mut self, line: &Line) {
+        if self.is_read
+            && let Err(ReaderGone) = self.console.json(line)
+        {
+            // The system would end a program that writes on after `| head` has left.
+            self.is_read = false;
+            self.stopped_by = Some(Signal::Interrupt);
+            self.handle.cancel_now();
+        }
+    }
+
+    /// The run does not wait for slow readers: what they were too late for is only in the report.
+    fn missed(&mut self, event: &RunEvent, count: u64) {
+        if self.json {
+            let fields = Fields::from([("count", json!(count))]);
+            self.json(&Line::new(self.handle.id(), event.at, "events.missed", fields));
+        } else {
+            self.console.say(&format!(" ... {count} events were too fast to be shown"));
+        }
+    }
+
+    /// What is about to run, before its first step.
+    fn head(&self, graft: &Graft) {
+        let Some(start) = &self.start else { return };
+        if self.json {
+            return;
+        }
+        let plan =
+            Plan { pools: graft.pools.clone(), ..graft.added.iter().map(|added| Step::clone(&added.step)).collect() };
+        let brief = match Dag::of(&plan) {
+            Ok(dag) => Prediction::new(&plan, &dag, start).brief(),
+            // Steps of a plan that was streamed came before, in grafts of their own.
+            Err(_) => counted(plan.steps.len(), "more step"),
+        };
+        self.console.say(&format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id()));
+        self.console.say(&self.toolbox.render());
+        self.console.say("");
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match self.stopped_by {
+            None => {
+                self.handle.cancel();
+                let grace =
+                    self.start.as_ref().map_or(Duration::ZERO, |start| Duration::from_millis(start.policy.grace_ms));
+                let running = match self.ledger.running() {
+                    0 => "stopping".to_owned(),
+                    running => format!(
+                        "giving {} {} to finish; press again to stop now",
+                        counted(running, "step"),
+                        human(grace)
+                    ),
+                };
+                self.warn(&running);
+            }
+            Some(_) if !self.pressed_twice => {
+                self.pressed_twice = true;
+                self.handle.cancel_now();
+                self.warn("stopping now");
+            }
+            // A tool that cannot be ended, as one in the middle of a system call.
+            Some(_) => std::process::exit(signal.exit().code().into()),
+        }
+        self.stopped_by.get_or_insert(signal);
+    }
+
+    fn warn(&self, text: &str) {
+        self.console.complain(&format!(" {} {text}", paint(style::RETRY, "■")));
+    }
+}
+
+/// The engine could not go on.
+fn engine_failure(error: RunError) -> Failure {
+    let message = error.to_string();
+    let failure = match error {
+        RunError::Journal(JournalError::Locked { .. }) => Failure::new("journal.locked", ExitCode::Journal, message),
+        RunError::Journal(JournalError::Corrupt { .. }) => Failure::new("journal.corrupt", ExitCode::Journal, message),
+        RunError::Journal(JournalError::UnknownRun { .. }) => {
+            Failure::new("journal.unknown_run", ExitCode::Journal, message)
+        }
+        RunError::Journal(_) => Failure::new("journal.store", ExitCode::Journal, message),
+        _ => Failure::new("internal.panic", ExitCode::Internal, panic::last().unwrap_or(message))
+            .help("this is a bug in plandag: please report it, with the command and the lines above"),
+    };
+    failure.after_start()
+}

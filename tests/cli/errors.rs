@@ -1,0 +1,210 @@
+//! What is said when something is wrong: golden files, one for each case.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{Place, calculate, sleep};
+
+/// Runs the command and compares everything it says with a golden file.
+macro_rules! golden {
+    ($place:expr, $name:literal, [$($argument:expr),* $(,)?]) => {{
+        let ran = $place.run([$($argument),*]);
+        insta::assert_snapshot!($name, ran.transcript());
+    }};
+}
+
+#[test]
+fn a_cycle() {
+    let place = Place::new();
+    place.file(
+        "research.yaml",
+        "\
+steps:
+  - id: collect
+    tool: sleep
+    args: {ms: 1}
+  - id: compare
+    tool: sleep
+    depends_on: [summarise]
+  - id: rank
+    tool: sleep
+    depends_on: [compare]
+  - id: summarise
+    tool: sleep
+    depends_on: [rank, collect]
+",
+    );
+    golden!(place, "cycle", ["run", "research.yaml"]);
+}
+
+#[test]
+fn an_unknown_dependency() {
+    let place = Place::new();
+    place.file(
+        "plan.json",
+        "\
+{ \"steps\": [
+  { \"id\": \"search-qdrant\", \"tool\": \"sleep\", \"args\": { \"ms\": 1 } },
+  { \"id\": \"compare\", \"tool\": \"sleep\", \"args\": { \"ms\": 1 }, \"depends_on\": [\"serach-qdrant\"] }
+] }
+",
+    );
+    golden!(place, "unknown_dependency", ["run", "plan.json"]);
+}
+
+#[test]
+fn a_duplicate_id() {
+    let place = Place::new();
+    place.file(
+        "plan.json",
+        "\
+{ \"steps\": [
+  { \"id\": \"search\", \"tool\": \"sleep\", \"args\": { \"ms\": 1 } },
+  { \"id\": \"search\", \"tool\": \"sleep\", \"args\": { \"ms\": 2 } }
+] }
+",
+    );
+    golden!(place, "duplicate_id", ["check", "plan.json"]);
+}
+
+#[test]
+fn everything_at_once() {
+    let place = Place::new();
+    place.file("plan.json", "\
+{ \"answer\": \"reprot\", \"pools\": { \"gpu\": 1 }, \"steps\": [
+  { \"id\": \"a b\", \"tool\": \"sleep\" },
+  { \"id\": \"b\", \"tool\": \"slep\", \"depends_on\": [\"c\"] },
+  { \"id\": \"report\", \"tool\": \"calculate\", \"args\": { \"expression\": \"${b. + ${inputs.n}\" }, \"uses\": { \"gpu\": 2 } },
+  { \"id\": \"words\", \"description\": \"think\" }
+] }
+");
+    golden!(place, "everything_at_once", ["check", "plan.json"]);
+}
+
+#[test]
+fn a_file_that_is_no_plan() {
+    let place = Place::new();
+    place.file("comma.json", "{ \"steps\": [\n  { \"id\": \"a\" \"tool\": \"sleep\" }\n] }\n");
+    place.file(
+        "field.json",
+        "{ \"steps\": [\n  { \"id\": \"a\", \"tool\": \"sleep\", \"depend_on\": [] },\n  { \"id\": 3 }\n] }\n",
+    );
+    place.file(
+        "twice.json",
+        "{ \"steps\": [\n  { \"id\": \"a\", \"tool\": \"sleep\", \"args\": { \"ms\": 1, \"ms\": 2 } }\n] }\n",
+    );
+    place.file("bad.yaml", "steps:\n  - id: a\n    tool: [sleep\n");
+    place.file("empty.json", "");
+    place.file("list.json", "[]");
+    place.file("none.json", "{\"steps\": []}");
+    place.file("latin.json", b"{\"steps\": [{\"id\": \"caf\xe9\"}]}");
+    golden!(place, "malformed_comma", ["run", "comma.json"]);
+    golden!(place, "malformed_field", ["run", "field.json"]);
+    golden!(place, "malformed_twice", ["run", "twice.json"]);
+    golden!(place, "malformed_yaml", ["run", "bad.yaml"]);
+    golden!(place, "malformed_empty", ["run", "empty.json"]);
+    golden!(place, "malformed_list", ["run", "list.json"]);
+    golden!(place, "no_steps", ["run", "none.json"]);
+    golden!(place, "not_utf8", ["run", "latin.json"]);
+}
+
+#[test]
+fn a_plan_that_is_too_large() {
+    let place = Place::new();
+    place.file("plan.json", " ".repeat((1 << 20) + 1));
+    golden!(place, "too_large", ["run", "plan.json"]);
+}
+
+#[test]
+fn tools_that_are_not_there() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "calclate", "args": { "expression": "1" } }]));
+    golden!(place, "unknown_tool", ["run", "plan.json"]);
+    place.plan(json!([{ "id": "a", "description": "summarise the findings" }]));
+    golden!(place, "no_executor", ["run", "plan.json"]);
+    place.plan(json!([{ "id": "a", "tool": "search_files", "args": { "query": "x" } }]));
+    golden!(place, "no_files", ["run", "plan.json"]);
+    place.plan(json!([sleep("a", 1, &[])]));
+    golden!(place, "unknown_allow", ["run", "plan.json", "--allow", "shell"]);
+}
+
+#[test]
+fn inputs_and_pools() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "${inputs.cuont}")]));
+    golden!(place, "unknown_input", ["run", "plan.json", "--input", "count=3"]);
+    let mut step = sleep("a", 1, &[]);
+    step["uses"] = json!({ "gpu": 3 });
+    place.plan(json!([step]));
+    golden!(place, "over_pool", ["run", "plan.json", "--pool", "gpu=2"]);
+}
+
+#[test]
+fn objectives() {
+    let place = Place::new();
+    place.file("docs/a.md", "text");
+    golden!(place, "no_planner", ["run", "Compare A and B on X"]);
+    golden!(place, "no_planner_file", ["run", "plan.jsn"]);
+    golden!(place, "empty_objective", ["run", "  "]);
+    golden!(place, "folder_as_source", ["run", "docs"]);
+}
+
+#[test]
+fn files_and_folders() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1, &[])]));
+    golden!(place, "missing_plan", ["run", "missing.json"]);
+    golden!(place, "missing_plan_check", ["check", "missing"]);
+    golden!(place, "missing_folder", ["run", "x", "--files", "nowhere"]);
+    golden!(place, "no_folder", ["run", "x", "--files", "plan.json"]);
+    golden!(place, "output_folder", ["run", "plan.json", "-o", "nowhere/answer.txt"]);
+    golden!(place, "output_is_folder", ["run", "plan.json", "-o", "."]);
+}
+
+#[test]
+fn arguments() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1, &[])]));
+    golden!(place, "no_unit", ["run", "plan.json", "--timeout", "30"]);
+    golden!(place, "no_slots", ["run", "plan.json", "--max-parallel", "0"]);
+    golden!(place, "bad_input_argument", ["run", "plan.json", "--input", "city"]);
+    golden!(place, "sequential_and_parallel", ["run", "plan.json", "--sequential", "--max-parallel", "2"]);
+    golden!(place, "mistyped_flag", ["run", "plan.json", "--fiels", "docs"]);
+    golden!(place, "mistyped_command", ["rnu", "plan.json"]);
+    golden!(place, "unknown_code", ["explain", "plan.cycel"]);
+    golden!(place, "unknown_topic", ["help", "exit"]);
+}
+
+#[test]
+fn a_question_without_a_terminal() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1, &[])]));
+    golden!(place, "confirm", ["run", "plan.json", "--confirm"]);
+}
+
+/// The one error that a full disk leaves.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "1")]));
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = place.command(["run", "plan.json", "-q"]).stdout(Stdio::from(full)).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error[usage.output]: standard output cannot be written"));
+}
+
+#[test]
+fn steps_that_fail() {
+    let place = Place::new();
+    place.plan(json!([
+        calculate("a", "1 / 0"),
+        sleep("b", 1, &["a"]),
+        sleep("c", 1, &["b"]),
+        calculate("d", "${e.result.rows.0}"),
+        calculate("e", "2 + 2"),
+    ]));
+    let ran = place.run(["run", "plan.json", "-q"]);
+    insta::assert_snapshot!("failed_steps", ran.transcript());
+}

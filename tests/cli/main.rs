@@ -1,0 +1,14 @@
+//! The command as a process: what it prints where, and how it exits.
+
+#![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod codes;
+mod errors;
+mod events;
+mod hostile;
+mod looking;
+mod running;
+#[cfg(unix)]
+mod signals;
+mod support;

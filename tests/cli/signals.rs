@@ -1,0 +1,112 @@
+//! Ctrl-C once and twice, and SIGTERM, as real signals to a real process.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, Ran, sleep};
+
+/// A run whose lines are read as they come.
+struct Running {
+    child: Child,
+    lines: Box<dyn Iterator<Item = String>>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn start(place: &Place) -> Self {
+        let mut command = place.command(["run", "plan.json", "--json"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        Self { child, lines: Box::new(lines), seen: Vec::new() }
+    }
+
+    /// Reads on until `step` is at `event`.
+    fn wait_for(&mut self, event: &str, step: Option<&str>) {
+        for line in self.lines.by_ref() {
+            let value: Value = serde_json::from_str(&line).unwrap();
+            self.seen.push(line);
+            if value["ev"] == event && step.is_none_or(|step| value["step"] == step) {
+                return;
+            }
+        }
+        panic!("{event} never came: {:?}", self.seen);
+    }
+
+    fn send(&self, signal: &str) {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn end(mut self) -> Ran {
+        self.seen.extend(self.lines);
+        let output = self.child.wait_with_output().unwrap();
+        let mut ran = Ran::from(output);
+        ran.stdout = self.seen.join("\n");
+        ran
+    }
+}
+
+#[test]
+fn once_lets_running_steps_finish_and_starts_nothing_new() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
+    let mut running = Running::start(&place);
+    running.wait_for("step.started", Some("first"));
+    running.send("INT");
+    let ran = running.end();
+    assert_eq!(ran.exit, 130, "{ran:?}");
+    let last = ran.last_event();
+    assert_eq!((&last["ev"], &last["exit"]), (&json!("run.stopped"), &json!(130)));
+    assert_eq!(last["steps"], json!({ "all": 2, "succeeded": 1, "failed": 0, "skipped": 0, "unfinished": 1 }));
+    assert!(ran.stderr.contains("giving 1 step 5.00s to finish; press again to stop now"), "{}", ran.stderr);
+    assert!(!ran.stdout.contains(r#""step":"second""#), "{}", ran.stdout);
+}
+
+#[test]
+fn twice_ends_them_at_once() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let mut running = Running::start(&place);
+    running.wait_for("step.started", Some("long"));
+    running.send("INT");
+    running.wait_for("run.stopping", None);
+    running.send("INT");
+    let second = Instant::now();
+    let ran = running.end();
+    assert_eq!(ran.exit, 130, "{ran:?}");
+    // The grace is 5 seconds: without the second signal it would have taken that long.
+    assert!(second.elapsed() < Duration::from_secs(4), "{:?}", second.elapsed());
+    assert_eq!(ran.last_event()["steps"]["unfinished"], 1);
+}
+
+#[test]
+fn sigterm_has_an_exit_code_of_its_own() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 200, &[]), sleep("second", 1, &["first"])]));
+    let mut running = Running::start(&place);
+    running.wait_for("step.started", Some("first"));
+    running.send("TERM");
+    let ran = running.end();
+    assert_eq!(ran.exit, 143, "{ran:?}");
+    assert_eq!(ran.last_event()["error"]["code"], "run.cancelled");
+}
+
+#[test]
+fn a_stopped_run_has_no_process_left() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let mut running = Running::start(&place);
+    running.wait_for("step.started", Some("long"));
+    running.send("INT");
+    thread::sleep(Duration::from_millis(50));
+    running.send("INT");
+    thread::sleep(Duration::from_millis(50));
+    let pid = running.child.id().to_string();
+    running.end();
+    let alive = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status().unwrap().success();
+    assert!(!alive);
+}

@@ -15,6 +15,8 @@ mod reference;
 pub mod report;
 mod runner;
 mod scheduler;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod simulate;
 mod strict;
 mod suggest;

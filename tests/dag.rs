@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what is missing here is a mistake of the test")]
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use plandag::{Dag, Plan, PlanError, Policy, RunStart, Step, StepId, ToolSpec};
+use proptest::prelude::*;
 use serde_json::json;
 
 fn start(tools: &[&str]) -> RunStart {
@@ -197,4 +199,94 @@ fn a_million_dependencies_of_one_step_take_linear_time() {
     let plan = Plan::from_iter(ids.iter().map(|id| Step::new(id.clone(), "t")).chain([last]));
     let dag = Dag::of(&plan).unwrap();
     assert_eq!(dag.dependencies(count).len(), count);
+}
+
+/// A graph as a list of dependencies for each step, drawn from every order of steps and every density.
+fn graphs() -> impl Strategy<Value = Vec<Vec<usize>>> {
+    (1_usize..25).prop_flat_map(|count| {
+        let dependencies = prop::collection::vec(0..count, 0..4);
+        let any = prop::collection::vec(dependencies.clone(), count).boxed();
+        // Random edges soon close a cycle; half of the graphs have only edges that cannot.
+        let ranks = Just((0..count).collect::<Vec<_>>()).prop_shuffle();
+        let acyclic = (prop::collection::vec(dependencies, count), ranks).prop_map(|(mut graph, ranks)| {
+            for (step, dependencies) in graph.iter_mut().enumerate() {
+                dependencies.retain(|&dependency| ranks[dependency] < ranks[step]);
+            }
+            graph
+        });
+        prop_oneof![any, acyclic]
+    })
+}
+
+/// A plan of a graph: some dependencies are declared, others referred to.
+fn plan_of(graph: &[Vec<usize>]) -> Plan {
+    let id = |step: &usize| format!("s{step}");
+    let steps = graph.iter().enumerate().map(|(step, dependencies)| {
+        let (declared, referred) = dependencies.split_at(dependencies.len() / 2);
+        let args: Vec<_> = referred.iter().map(|step| format!("see ${{{}.text}}", id(step))).collect();
+        Step::new(id(&step), "search").depends_on(declared.iter().map(id)).args(json!(args))
+    });
+    steps.collect()
+}
+
+/// Takes steps away whose dependencies are all gone, until nothing changes: what is left has cycles.
+fn is_acyclic(graph: &[Vec<usize>]) -> bool {
+    let mut gone = vec![false; graph.len()];
+    for _ in 0..graph.len() {
+        for (step, dependencies) in graph.iter().enumerate() {
+            gone[step] |= dependencies.iter().all(|&dependency| gone[dependency]);
+        }
+    }
+    gone.into_iter().all(|gone| gone)
+}
+
+fn index(id: &StepId) -> usize {
+    id.as_str()[1..].parse().unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_passes_exactly_if_it_has_no_cycle(graph in graphs()) {
+        match Dag::of(&plan_of(&graph)) {
+            Ok(dag) => {
+                prop_assert!(is_acyclic(&graph));
+                let mut done = vec![false; graph.len()];
+                for &step in dag.order() {
+                    prop_assert!(graph[step as usize].iter().all(|&dependency| done[dependency]));
+                    prop_assert!(!std::mem::replace(&mut done[step as usize], true));
+                }
+                prop_assert!(done.into_iter().all(|done| done));
+                for (step, dependencies) in graph.iter().enumerate() {
+                    let mut distinct = dependencies.clone();
+                    let mut seen = BTreeSet::new();
+                    distinct.retain(|&dependency| seen.insert(dependency));
+                    prop_assert_eq!(dag.dependencies(step).map(index).collect::<Vec<_>>(), distinct);
+                }
+            }
+            Err(problems) => {
+                prop_assert!(!is_acyclic(&graph));
+                for problem in problems {
+                    let PlanError::Cycle { path } = problem else { panic!("{problem}") };
+                    for (before, step) in path.iter().zip(path.iter().cycle().skip(1)) {
+                        prop_assert!(graph[index(step)].contains(&index(before)), "{:?} is no cycle", path);
+                    }
+                    let distinct: BTreeSet<_> = path.iter().collect();
+                    prop_assert_eq!(distinct.len(), path.len());
+                }
+            }
+        }
+    }
+
+    /// Plan order wherever that allows: each step in turn is the earliest whose dependencies are all done.
+    #[test]
+    fn the_order_takes_the_earliest_step_that_is_ready(graph in graphs()) {
+        if let Ok(dag) = Dag::of(&plan_of(&graph)) {
+            let mut done = vec![false; graph.len()];
+            for &step in dag.order() {
+                let is_ready = |step: &usize| !done[*step] && graph[*step].iter().all(|&dependency| done[dependency]);
+                prop_assert_eq!((0..graph.len()).find(is_ready), Some(step as usize));
+                done[step as usize] = true;
+            }
+        }
+    }
 }

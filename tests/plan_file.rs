@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use plandag::{Dag, PlanError, PlanFile, PlanFileError, PlanFormat, PlanProblems, Policy, RunStart, ToolSpec};
-use serde_json::json;
+use plandag::{Dag, Plan, PlanError, PlanFile, PlanFileError, PlanFormat, PlanProblems, Policy, RunStart, ToolSpec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 
 fn plans(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plans").join(folder);
@@ -153,5 +154,99 @@ fn a_hostile_plan_costs_little_and_says_little() {
         assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
         assert!(shown.len() < 64 << 10, "{name}: {} bytes", shown.len());
         assert!(problems.problems.len() <= 101, "{name}");
+    }
+}
+
+/// A plan that has everything, to be damaged.
+fn whole_plan() -> Value {
+    let text = std::fs::read_to_string(&plans("good")[2]).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Every place in a value, as JSON pointers.
+fn pointers(value: &Value) -> Vec<String> {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        Value::Object(fields) => fields.iter().map(|(key, field)| (key.clone(), field)).collect(),
+        _ => Vec::new(),
+    };
+    let inner = inner
+        .into_iter()
+        .flat_map(|(key, value)| pointers(value).into_iter().map(move |pointer| format!("/{key}{pointer}")));
+    std::iter::once(String::new()).chain(inner).collect()
+}
+
+fn damage() -> impl Strategy<Value = (prop::sample::Index, Option<Value>, String)> {
+    let value = prop_oneof![
+        Just(json!(null)),
+        Just(json!(true)),
+        Just(json!("text")),
+        Just(json!("fail")),
+        any::<i64>().prop_map(|number| json!(number)),
+        Just(json!(1.5)),
+        Just(json!([])),
+        Just(json!(["x"])),
+        Just(json!([1])),
+        Just(json!({})),
+        Just(json!({ "id": "x" })),
+        Just(json!({ "gpu": 1 })),
+        Just(json!({ "max_attempts": 2, "other": 1 })),
+    ];
+    (any::<prop::sample::Index>(), prop::option::of(value), "[a-z_]{1,12}")
+}
+
+proptest! {
+    /// The readers of types decide what is a plan; our own check has to explain each of their refusals, and JSON and
+    /// YAML have to agree.
+    #[test]
+    fn whatever_is_refused_is_explained(damages in prop::collection::vec(damage(), 1..4)) {
+        let mut plan = whole_plan();
+        for (place, value, name) in damages {
+            let pointers = pointers(&plan);
+            let damaged = plan.pointer_mut(&pointers[place.index(pointers.len())]).unwrap();
+            match (value, &mut *damaged) {
+                (Some(value), _) => *damaged = value,
+                (None, Value::Object(fields)) => { fields.insert(name, json!(1)); }
+                (None, _) => {}
+            }
+        }
+        let text = serde_json::to_string_pretty(&plan).unwrap();
+        let read = |format| PlanFile::parse("damaged", text.as_str(), format, PlanFile::MAX_BYTES);
+        let typed = serde_json::from_value::<Plan>(plan.clone()).ok().filter(|_| plan.is_object());
+        prop_assert_eq!(read(PlanFormat::Json).ok().map(|file| file.plan), typed.clone());
+        match read(PlanFormat::Yaml) {
+            Ok(file) => prop_assert_eq!(Some(file.plan), typed),
+            Err(PlanFileError::Invalid(yaml)) => {
+                let Err(PlanFileError::Invalid(json)) = read(PlanFormat::Json) else { panic!("{yaml}") };
+                let messages = |problems: &PlanProblems| -> Vec<_> {
+                    problems.problems.iter().map(|problem| problem.error.to_string()).collect()
+                };
+                prop_assert_eq!(messages(&json), messages(&yaml));
+                // The words of the reader of types would mean that ours had found nothing.
+                prop_assert!(!json.to_string().contains("invalid type"), "{}", json);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_too_much(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for format in [PlanFormat::Json, PlanFormat::Yaml] {
+            let _ = PlanFile::parse_bytes("bytes", bytes.clone(), Some(format), PlanFile::MAX_BYTES);
+        }
+    }
+
+    #[test]
+    fn no_text_is_too_much(text in r#"[\[\]{}:,"'&*!|>%@`#\- \n\ta-c1.é$\\]{0,60}"#) {
+        for format in [PlanFormat::Json, PlanFormat::Yaml] {
+            for text in [text.clone(), format!("steps:\n- id: a\n  args: {text}"), format!("{{\"steps\": [{text}]}}")] {
+                if let Err(error) = PlanFile::parse("text", text, format, PlanFile::MAX_BYTES) {
+                    let PlanFileError::Invalid(problems) = error else { panic!("{error}") };
+                    for place in problems.problems.iter().flat_map(|problem| &problem.places) {
+                        prop_assert!(problems.source.text().get(place.span.clone()).is_some());
+                    }
+                }
+            }
+        }
     }
 }

@@ -549,3 +549,31 @@ fn a_resume_may_change_the_pools_under_settled_steps() {
     driver.succeeds("b");
     assert_eq!(driver.scheduler.phase(), Phase::Finished);
 }
+
+#[test]
+fn an_answer_rejected_while_the_run_stops_is_sent_back_when_it_is_resumed() {
+    let mut driver = half_failed();
+    driver.send(Event::CancelRequested { at_once: false });
+    driver.reply(Revision::Plan(Plan::new()));
+    driver.succeeds("d");
+    assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+    assert!(driver.requests.is_empty());
+    driver.crash();
+    let request = driver.requests.last().expect("asked again");
+    assert_eq!(request.reason, PlanReason::Rejected(Arc::new(vec![PlanError::Empty])));
+    assert_eq!(driver.scheduler.replans(), 1);
+}
+
+#[test]
+fn a_result_that_was_replaced_by_another_is_not_taken_up_again() {
+    let plan = |version: u32| Plan::from_iter([Step::new("a", "read").args(json!(version)), Step::new("b", "read")]);
+    let policy = Policy { max_replans: 9, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, plan(1));
+    driver.succeeds("a");
+    driver.fails("b");
+    driver.reply(Revision::Plan(plan(2)));
+    driver.succeeds("a");
+    driver.fails("b");
+    driver.reply(Revision::Plan(plan(1)));
+    assert_eq!(driver.running(), ["a", "b"], "its last finished definition is another one");
+}

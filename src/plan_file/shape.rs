@@ -307,3 +307,38 @@ pub(super) fn shortened(text: &str) -> String {
         None => text.to_owned(),
     }
 }
+
+#[cfg(all(test, feature = "schema"))]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::plan::Plan;
+
+    fn names(schema: &Value) -> Vec<&str> {
+        schema["properties"].as_object().expect("an object").keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn the_fields_are_those_of_the_types() {
+        let schema = Plan::schema();
+        for (fields, schema) in [(PLAN, &schema), (STEP, &schema["$defs"]["Step"]), (RETRY, &schema["$defs"]["Retry"])]
+        {
+            let mut ours: Vec<_> = fields.iter().map(|field| field.name).collect();
+            ours.sort_unstable();
+            assert_eq!(ours, names(schema));
+            let required: Vec<_> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+            assert_eq!(
+                schema.get("required").cloned().unwrap_or_else(|| Value::Array(Vec::new())),
+                Value::from(required)
+            );
+            for field in fields {
+                let shown = &schema["properties"][field.name];
+                assert_eq!(field.optional, shown.to_string().contains("null"), "{}", field.name);
+            }
+        }
+        for (_, ours) in SYNONYMS {
+            assert!([PLAN, STEP].iter().any(|fields| fields.iter().any(|field| field.name == *ours)), "{ours}");
+        }
+    }
+}

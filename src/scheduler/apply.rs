@@ -242,6 +242,8 @@ impl Scheduler {
         self.again = pending.filter(|_| !rejection.given_up).map(|mut pending| {
             if !rejection.offences.is_empty() {
                 pending.rejections += 1;
+                // A run that is stopping asks again only when it is resumed, and then with the offences.
+                pending.reason = PlanReason::Rejected(Arc::clone(&rejection.offences));
             }
             pending
         });

@@ -286,8 +286,10 @@ impl Scheduler {
                 graft.forgotten.push(name.current);
             }
         }
+        // One before the newest finished step is history: its result has been replaced.
+        let is_newest = !self.nodes.get(name.current as usize).is_some_and(Node::is_finished);
         let finished = name.finished;
-        if finished != name.current && finished != NONE && self.node(finished).is_finished() && is_same(finished) {
+        if is_newest && finished != NONE && self.node(finished).is_finished() && is_same(finished) {
             graft.joined.push(finished);
             return Fate::Kept(finished);
         }

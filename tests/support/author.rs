@@ -42,7 +42,6 @@ impl Author {
     /// Its proposal is the plan from now on.
     pub fn was_accepted(&mut self, request: RequestNumber) {
         if let Some(steps) = self.proposed.remove(&request) {
-            self.known.extend(steps.iter().map(|step| step.id.clone()));
             self.accepted = steps;
         }
         self.proposed.clear();
@@ -58,6 +57,8 @@ impl Author {
         request: &RequestPlan,
         scheduler: &Scheduler,
     ) -> Reply {
+        let steps = (0..scheduler.step_count()).filter_map(|number| scheduler.step(number));
+        self.known.extend(steps.map(|step| step.id.clone()));
         let mut reply = if knobs.garbage && percent(rng, 20) {
             Reply { streamed: Vec::new(), answer: self.garbage(rng, maker) }
         } else {
@@ -189,8 +190,11 @@ impl Author {
                 steps[place] = Arc::new(step);
             }
             5 if !self.known.is_empty() => {
+                // Perhaps of a step that is long gone, perhaps of one inside an expansion.
+                let children: Vec<&StepId> = self.known.iter().filter(|id| id.as_str().contains('/')).collect();
                 let known: Vec<&StepId> = self.known.iter().collect();
-                let after = [*one_of(rng, &known)];
+                let among = if children.is_empty() || rng.bool() { &known } else { &children };
+                let after = [*one_of(rng, among)];
                 let step = maker.step(rng, &StepId::new(format!("k{}", self.fresh)), &after);
                 self.fresh += 1;
                 steps.push(Arc::new(step));

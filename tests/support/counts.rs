@@ -46,6 +46,7 @@ impl Counts {
             RunEventKind::StepSkipped { because: SkipReason::Condition, .. } => self.one("false conditions"),
             RunEventKind::StepSkipped { .. } => self.one("skipped steps"),
             RunEventKind::RunStopped { .. } => self.one("stops"),
+            RunEventKind::RunResumed { .. } => self.one("resumes"),
             _ => {}
         }
     }

@@ -1,9 +1,13 @@
 //! What happened in and around a run, in order: all that the checker needs to know.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use plandag::{AttemptNumber, Event, Graft, Input, RequestNumber, Revision, RunEvent, RunEventKind, Step, Timestamp};
+use plandag::{
+    AttemptNumber, Event, Graft, Input, RequestNumber, Revision, RunEvent, RunEventKind, Step, StepId, Timestamp,
+};
+use serde_json::Value;
 
 use super::check::plan::dependencies;
 
@@ -46,7 +50,16 @@ pub struct Call {
     /// What to do.
     pub definition: Arc<Step>,
     /// With what.
-    pub inputs: Vec<Input>,
+    pub inputs: Given,
+}
+
+/// What a tool gets of the steps that its step depends on.
+#[derive(Clone, Debug)]
+pub enum Given {
+    /// What the scheduler hands out.
+    Recorded(Vec<Input>),
+    /// What arrives at the tool.
+    Values(BTreeMap<StepId, Value>),
 }
 
 /// Short enough that a person can follow a run.

@@ -18,7 +18,7 @@ use super::counts::{Counts, difference};
 use super::knobs::Knobs;
 use super::plans::{PlanMaker, tools};
 use super::random::{one_of, percent, seed_of};
-use super::trace::{Call, Entry};
+use super::trace::{Call, Entry, Given};
 
 /// What came of a world.
 #[derive(Debug)]
@@ -316,7 +316,7 @@ impl World {
                 self.trace.push(Entry::Called(Call {
                     attempt: *attempt,
                     definition: Arc::clone(definition),
-                    inputs: inputs.clone(),
+                    inputs: Given::Recorded(inputs.clone()),
                 }));
                 let result = self.result(&launch);
                 // Some take much longer than the rest, so that plans change under them.

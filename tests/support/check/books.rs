@@ -7,6 +7,7 @@ use plandag::{
     AttemptNumber, Effect, Graft, OnInterrupt, Output, PlanReason, Policy, RequestNumber, RunStart, Step, StepError,
     StepId, StepNumber, Timestamp, ToolSpec,
 };
+use serde_json::Value;
 
 use super::plan::{dependencies, same_content};
 
@@ -237,6 +238,28 @@ impl Books {
         }
     }
 
+    /// The values of everything that a step depends on, by the ids it knows.
+    pub fn values_for(&self, step: StepNumber) -> BTreeMap<StepId, Value> {
+        let record = self.step(step);
+        let values = dependencies(&record.definition).into_iter().map(|id| {
+            let full = self.full_id(record.parent, &id);
+            let number = record.dependencies.iter().find(|&&before| self.step(before).id == full);
+            (id, number.map_or(Value::Null, |&number| self.value(number)))
+        });
+        values.collect()
+    }
+
+    /// The output of a step with all its parts.
+    fn value(&self, step: StepNumber) -> Value {
+        match &self.step(step).state {
+            State::Succeeded(Output::Inline(value)) => (**value).clone(),
+            State::Succeeded(Output::Gathered(parts)) => {
+                Value::Object(parts.iter().map(|(id, step)| (id.to_string(), self.value(*step))).collect())
+            }
+            _ => Value::Null,
+        }
+    }
+
     /// Obeys a graft, and says what about it cannot be.
     pub fn graft(&mut self, graft: &Graft, draft: bool) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -328,6 +351,10 @@ impl Books {
             let id = &self.step(before).id;
             if self.current.get(id) != Some(&before) && self.last_finished(id) != Some(before) {
                 wrong.push(format!("step {number} depends on {before}, but `{id}` is another step by now"));
+            }
+            let is_outside = self.step(before).parent != step.parent;
+            if is_outside && (!self.step(before).state.is_finished() || self.is_forgotten(before)) {
+                wrong.push(format!("step {number} depends on {before}, inside an expansion and not finished there"));
             }
             if self.step(before).state == State::Superseded {
                 wrong.push(format!("step {number} depends on {before}, which is superseded"));

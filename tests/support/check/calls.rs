@@ -1,10 +1,13 @@
 //! At every call of a tool: order, inputs, slots, pools, and whether the work was done before.
 
-use plandag::{AttemptNumber, Effect, StepNumber};
+use std::collections::BTreeSet;
 
-use super::super::trace::Call;
+use plandag::{AttemptNumber, Input, StepNumber};
+
+use super::super::trace::{Call, Given};
 use super::Checker;
 use super::books::{Phase, State};
+use super::plan::same_content;
 
 impl Checker {
     pub(super) fn attempt_started(&mut self, step: StepNumber, attempt: AttemptNumber) {
@@ -83,13 +86,26 @@ impl Checker {
 
     /// A step gets exactly what the record says of its dependencies.
     fn check_inputs(&mut self, step: StepNumber, call: &Call) {
+        match &call.inputs {
+            Given::Recorded(inputs) => self.check_recorded(step, inputs),
+            Given::Values(values) => {
+                let expected = self.books.values_for(step);
+                self.must(*values == expected, "inputs are the recorded results", || {
+                    format!("step {step} gets {values:?}, recorded is {expected:?}")
+                });
+            }
+        }
+        let same = same_content(&call.definition, &self.books.step(step).definition);
+        self.must(same, "a call is of the step as the plan has it", || format!("step {step}"));
+        self.must(!self.books.is_held(step), "acting drafts are never started", || format!("step {step}"));
+    }
+
+    fn check_recorded(&mut self, step: StepNumber, inputs: &[Input]) {
         let record = self.books.step(step).clone();
-        let mut given: Vec<StepNumber> = call.inputs.iter().map(|input| input.number).collect();
-        let mut wanted = record.dependencies.clone();
-        given.sort_unstable();
-        wanted.sort_unstable();
+        let given: BTreeSet<StepNumber> = inputs.iter().map(|input| input.number).collect();
+        let wanted: BTreeSet<StepNumber> = record.dependencies.iter().copied().collect();
         self.must(given == wanted, "a step gets what it depends on", || format!("step {step}: {given:?}"));
-        for input in &call.inputs {
+        for input in inputs {
             let Some(before) = self.books.steps.get(input.number as usize).cloned() else { continue };
             let is_right = match &before.state {
                 State::Succeeded(output) => input.output.as_ref() == Some(output) && input.error.is_none(),
@@ -102,20 +118,5 @@ impl Checker {
                 format!("step {step} gets {input:?}, recorded is {before:?}")
             });
         }
-        let same = call.definition.same_content_as(&record.definition);
-        self.must(same, "a call is of the step as the plan has it", || format!("step {step}"));
-        let acts = self.books.tool_of(&call.definition).is_some_and(|tool| tool.effect == Effect::Acts);
-        let held = acts && self.books.is_held(step);
-        self.must(!held, "acting drafts are never started", || format!("step {step}"));
-    }
-}
-
-trait SameContent {
-    fn same_content_as(&self, other: &Self) -> bool;
-}
-
-impl SameContent for plandag::Step {
-    fn same_content_as(&self, other: &Self) -> bool {
-        super::plan::same_content(self, other)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plandag::{AttemptNumber, Graft, Output, Revision, RunOutcome};
+use plandag::{AnswerFrom, AttemptNumber, Graft, Output, Revision, RunOutcome};
 use plandag::{
     Decision, Event, PlanError, PlanReason, Rejection, RequestNumber, Returned, RunEvent, RunEventKind, SkipReason,
     StepError, StepErrorKind, StepNumber, Timestamp, Usage,
@@ -237,7 +237,14 @@ impl Checker {
         let members: Vec<StepNumber> = self.books.children(None).collect();
         let forgotten: Vec<StepNumber> = graft.forgotten.clone();
         self.graft(graft, false);
-        let Some((verdict, reply)) = told else { return };
+        let Some((verdict, reply)) = told else {
+            // What the plan says about its answer cannot be seen, so the record is believed.
+            self.books.answer = match graft.answer {
+                AnswerFrom::Step(step) => Some(self.books.step(step).id.clone()),
+                _ => None,
+            };
+            return;
+        };
         match verdict {
             Verdict::Bad(why) => self.wrong("a plan that cannot run is rejected", format!("{why}: {reply:?}")),
             Verdict::Unclear => {}

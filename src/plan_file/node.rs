@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use serde_json::{Number, Value};
+use serde_json::Number;
+#[cfg(feature = "yaml")]
+use serde_json::Value;
 
 /// A place in a text, in bytes.
 pub(super) type Span = Range<usize>;

@@ -71,6 +71,12 @@ const RULES: &[Rule] = &[
         never: PURE,
     },
     Rule {
+        parts: &["schema"],
+        modules: &["plan", "reference", "dag"],
+        crates: &["serde_json", "schemars"],
+        never: PURE,
+    },
+    Rule {
         parts: &["scheduler"],
         modules: CORE,
         crates: &["serde", "serde_json", "thiserror", "petgraph", "indexmap"],

@@ -115,6 +115,5 @@ pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> 
 
 /// `plandag schema`.
 pub(crate) fn schema(console: &Console) -> Result<(), Failure> {
-    let schema = schemars::schema_for!(Plan);
-    console.data(&format!("{:#}\n", schema.as_value()))
+    console.data(&format!("{:#}\n", Plan::schema()))
 }

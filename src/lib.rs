@@ -36,3 +36,8 @@ pub use report::{NoAnswer, NoOutput, RunReport};
 pub use runner::{DefaultTool, Events, LiveStep, RunHandle, RunView, Runner};
 pub use scheduler::{Phase, Scheduler, StepState, StepView};
 pub use tool::{Effect, Hold, Inputs, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn};
+
+/// The example in the README is compiled and run with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -20,7 +20,7 @@ pub(crate) struct Failure {
     notes: Vec<String>,
     help: Vec<String>,
     /// What is wrong with a plan, if that is it.
-    problems: Option<PlanProblems>,
+    problems: Option<Box<PlanProblems>>,
     /// Whether this ended before any step started.
     nothing_run: bool,
 }
@@ -46,7 +46,7 @@ impl Failure {
             [only] => only.error.to_string(),
             several => format!("the plan has {} problems", several.len()),
         };
-        Self { problems: Some(problems), ..Self::new(code, exit, message) }
+        Self { problems: Some(Box::new(problems)), ..Self::new(code, exit, message) }
     }
 
     /// The arguments make no sense.

@@ -16,7 +16,7 @@ const NOTEWORTHY: f64 = 1.05;
 pub(crate) struct Timing {
     /// What the run took.
     pub(crate) wall: Duration,
-    /// What its attempts took one after the other.
+    /// What its attempts took together, each as long as it was beside the others.
     pub(crate) work: Duration,
     /// The longest chain of steps that waited for each other, with the time of each.
     pub(crate) critical: Vec<(String, Duration)>,
@@ -40,15 +40,16 @@ impl Timing {
         }
     }
 
-    /// `in 9.80s   one at a time: ~27.4s   2.8x faster`.
+    /// `in 9.80s   one at a time: up to 27.4s   up to 2.8x faster`. Steps that compete for the same cores take longer
+    /// beside each other than they would alone, so the sum of their times says only how long it could have taken.
     pub(crate) fn headline(&self) -> String {
         let mut line = format!("in {}", human(self.wall));
         let speed_up = ratio(self.work, self.wall);
         // With one slot it *is* the time one at a time.
         if self.slots > 1 && self.work > Duration::ZERO {
-            line.push_str(&format!("   one at a time: ~{}", human(self.work)));
+            line.push_str(&format!("   one at a time: up to {}", human(self.work)));
             if speed_up >= NOTEWORTHY {
-                line.push_str(&format!("   {speed_up:.1}x faster"));
+                line.push_str(&format!("   up to {speed_up:.1}x faster"));
             }
         }
         line
@@ -70,7 +71,8 @@ impl Timing {
         } else {
             "the critical path".to_owned()
         };
-        let verdict = if over < NOTEWORTHY { "as fast as it can be".to_owned() } else { format!("{over:.2}x that") };
+        let verdict =
+            if over < NOTEWORTHY { "as fast as these steps allow".to_owned() } else { format!("{over:.2}x that") };
         format!("{} ({why}); this run took {}, {verdict}", human(self.bound), human(self.wall))
     }
 }
@@ -98,8 +100,11 @@ mod tests {
 
     #[test]
     fn a_speed_up_is_claimed_only_where_there_is_one() {
-        assert_eq!(timing(9_800, 27_400, 9_700, 64).headline(), "in 9.80s   one at a time: ~27.4s   2.8x faster");
-        assert_eq!(timing(1_000, 1_000, 1_000, 64).headline(), "in 1.00s   one at a time: ~1.00s");
+        assert_eq!(
+            timing(9_800, 27_400, 9_700, 64).headline(),
+            "in 9.80s   one at a time: up to 27.4s   up to 2.8x faster"
+        );
+        assert_eq!(timing(1_000, 1_000, 1_000, 64).headline(), "in 1.00s   one at a time: up to 1.00s");
         assert_eq!(timing(4_500, 4_500, 1_000, 1).headline(), "in 4.50s");
         assert_eq!(timing(0, 0, 0, 64).headline(), "in 0ms");
     }
@@ -108,7 +113,7 @@ mod tests {
     fn the_bound_says_what_limits_it() {
         assert_eq!(
             timing(1_010, 4_500, 1_000, 64).bound_line(),
-            "1.00s (the critical path); this run took 1.01s, as fast as it can be"
+            "1.00s (the critical path); this run took 1.01s, as fast as these steps allow"
         );
         assert_eq!(
             timing(3_000, 4_500, 1_000, 2).bound_line(),

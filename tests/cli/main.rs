@@ -8,6 +8,7 @@ mod errors;
 mod events;
 mod hostile;
 mod looking;
+mod readme;
 mod running;
 #[cfg(unix)]
 mod signals;

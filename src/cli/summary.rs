@@ -63,7 +63,7 @@ impl Summary<'_> {
         let failure = match self.watched.report.ending() {
             Ending::Succeeded => return None,
             Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
-            Ending::Failed(FailureReason::NoPlan(offences)) => unusable(offences),
+            Ending::Failed(FailureReason::NoPlan(offences)) => return Some(unusable(offences)),
             Ending::Failed(FailureReason::Stalled(steps)) => {
                 let what = format!("the run stalled with {} not finished", counted(steps.len(), "step"));
                 Failure::new("internal.stalled", exit, what)

@@ -147,6 +147,7 @@ fn objectives() {
     golden!(place, "no_planner", ["run", "Compare A and B on X"]);
     golden!(place, "no_planner_file", ["run", "plan.jsn"]);
     golden!(place, "empty_objective", ["run", "  "]);
+    golden!(place, "no_plan", ["run", "?????", "--files", "docs", "-q"]);
     golden!(place, "folder_as_source", ["run", "docs"]);
 }
 

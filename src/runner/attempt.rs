@@ -136,7 +136,10 @@ pub(super) async fn attempt(run: Arc<RunContext>, launch: Launch, parts: Parts) 
 async fn call(attempt: &Arc<Attempt>, launch: Launch, parts: Parts) -> Result<Returned, StepError> {
     let run = &*attempt.run;
     let Launch { definition: step, mut inputs, tool, .. } = launch;
-    output::make_inline(run, &mut inputs, parts).await?;
+    // What is rare is boxed: a task is allocated for each attempt, as large as the largest path through here.
+    if !output::are_inline(&inputs) {
+        Box::pin(output::make_inline(run, &mut inputs, parts)).await?;
+    }
 
     let lookup = |id: &str| match id {
         reference::INPUTS => Some(Arc::clone(&run.inputs)),
@@ -167,7 +170,10 @@ async fn call(attempt: &Arc<Attempt>, launch: Launch, parts: Parts) -> Result<Re
         caller: Caller(Arc::clone(attempt) as _),
     };
     match timely(run.tools[usize::from(tool)].call(cx), timeout).await? {
-        ToolOutput::Value(value) => output::keep(run, value).await.map(Returned::Value),
+        ToolOutput::Value(value) => match output::kept_inline(run, value)? {
+            Ok(output) => Ok(Returned::Value(output)),
+            Err(large) => Box::pin(output::store(run, large)).await.map(Returned::Value),
+        },
         ToolOutput::Plan(plan) => output::bounded_plan(plan).map(|plan| Returned::Plan(Box::new(plan))),
     }
 }
@@ -200,7 +206,7 @@ async fn timely<T>(
     }
     match timeout {
         None => call.await,
-        Some(limit) => tokio::time::timeout(limit, call)
+        Some(limit) => Box::pin(tokio::time::timeout(limit, call))
             .await
             .unwrap_or_else(|_| Err(StepError::new(StepErrorKind::Timeout, format!("no result within {limit:?}")))),
     }

@@ -81,16 +81,21 @@ fn bounded(value: Value, limit: usize) -> Result<(Value, usize), StepError> {
     ))
 }
 
-/// Makes an output of a tool's result, which goes to the journal if it is large.
-pub(super) async fn keep(run: &RunContext, value: Value) -> Result<Output, StepError> {
+/// Makes an output of a tool's result. One that is too large for that, where there is a journal, is given back, to be
+/// [stored](store).
+pub(super) fn kept_inline(run: &RunContext, value: Value) -> Result<Result<Output, Arc<Value>>, StepError> {
     let (value, bytes) = bounded(value, run.max_output_bytes)?;
     let value = Arc::new(value);
-    match &run.journal {
-        Some(journal) if bytes > Output::INLINE_BYTES => match journal.put_output(&run.id, value).await {
-            Ok(stored) => Ok(Output::Stored(Arc::new(stored))),
-            Err(error) => Err(run.journal_failed(error)),
-        },
-        _ => Ok(Output::Inline(value)),
+    let is_large = run.journal.is_some() && bytes > Output::INLINE_BYTES;
+    Ok(if is_large { Err(value) } else { Ok(Output::Inline(value)) })
+}
+
+/// Keeps a large value in the journal.
+pub(super) async fn store(run: &RunContext, value: Arc<Value>) -> Result<Output, StepError> {
+    let Some(journal) = &run.journal else { return Ok(Output::Inline(value)) };
+    match journal.put_output(&run.id, value).await {
+        Ok(stored) => Ok(Output::Stored(Arc::new(stored))),
+        Err(error) => Err(run.journal_failed(error)),
     }
 }
 
@@ -136,12 +141,13 @@ pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Parts {
     parts
 }
 
+/// Whether every input is an inline value as it is.
+pub(super) fn are_inline(inputs: &[Input]) -> bool {
+    inputs.iter().filter_map(|input| input.output.as_ref()).all(|output| matches!(output, Output::Inline(_)))
+}
+
 /// Makes every input an inline value.
 pub(super) async fn make_inline(run: &RunContext, inputs: &mut [Input], mut parts: Parts) -> Result<(), StepError> {
-    let outputs = || inputs.iter().filter_map(|input| input.output.as_ref());
-    if outputs().all(|output| matches!(output, Output::Inline(_))) {
-        return Ok(());
-    }
     if let Some(journal) = &run.journal {
         let fetched = async {
             parts.fetch(&**journal, &run.id).await?;

@@ -59,6 +59,14 @@ pub fn same_content(one: &Step, other: &Step) -> bool {
     one.tool == other.tool && one.description == other.description && one.args == other.args && one.when == other.when
 }
 
+/// Whether two steps are done in the same way, whatever it is that they do.
+pub fn same_settings(one: &Step, other: &Step) -> bool {
+    let settings = |step: &Step| {
+        (step.timeout_ms, step.retry, step.on_failure, step.on_interrupt, step.uses.clone(), step.estimate_ms)
+    };
+    settings(one) == settings(other)
+}
+
 /// Whether the step, looked at alone, is one that the run can do.
 pub fn is_usable(start: &RunStart, pools: &BTreeMap<String, u32>, step: &Step) -> bool {
     let id = step.id.as_str();

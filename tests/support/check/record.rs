@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::Checker;
 use super::books::{Pending, Phase, State};
+use super::plan::same_settings;
 use super::revision::{Fate, Verdict, judge};
 
 impl Checker {
@@ -249,10 +250,10 @@ impl Checker {
             Verdict::Bad(why) => self.wrong("a plan that cannot run is rejected", format!("{why}: {reply:?}")),
             Verdict::Unclear => {}
             Verdict::Good(fates) => {
-                for (id, fate) in &fates {
+                for (id, (fate, listed)) in &fates {
                     let current = self.books.current.get(id).copied();
-                    let is_right = current.is_some_and(|current| {
-                        let step = self.books.step(current);
+                    let record = current.map(|current| self.books.step(current));
+                    let is_right = current.zip(record).is_some_and(|(current, step)| {
                         step.member
                             && !step.draft
                             && step.state != State::Superseded
@@ -262,9 +263,12 @@ impl Checker {
                                 Fate::Either => true,
                             }
                     });
+                    let is_done_so =
+                        record.is_some_and(|step| step.state.is_terminal() || same_settings(&step.definition, listed));
                     self.must(is_right, "steps are kept or made anew by the rules", || {
                         format!("`{id}` should be {fate:?}, is {current:?}")
                     });
+                    self.must(is_done_so, "unsettled steps have the settings of the plan", || format!("`{id}`"));
                 }
                 let strange = self.books.children(None).find(|&step| !fates.contains_key(&self.books.step(step).id));
                 self.must(strange.is_none(), "a plan has the steps that it lists", || format!("and {strange:?}"));
@@ -406,17 +410,22 @@ impl Checker {
         };
         let state = self.books.step(step).state.clone();
         self.must(allowed, "a step waits until its time has come", || format!("step {step} is {state:?}"));
-        self.books.step_mut(step).in_doubt = false;
+        // Time decides nothing about an outcome that nobody knows, only a person does.
+        self.books.step_mut(step).in_doubt &= state != State::Unknown;
         self.books.set_state(step, State::Open);
     }
 
     fn attempt_failed(&mut self, step: StepNumber, error: &StepError, retry_at: Timestamp) {
         let record = self.books.step(step);
         let retry = record.definition.retry.unwrap_or(self.books.policy.retry);
+        let is_unsure =
+            matches!(error.kind, StepErrorKind::Timeout | StepErrorKind::Interrupted | StepErrorKind::Aborted);
+        let must_ask = self.books.must_ask(&record.definition);
+        self.books.step_mut(step).in_doubt |= is_unsure && must_ask;
         if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
             self.books.step_mut(step).interruptions += 1;
         } else {
-            let tries = record.tries + 1;
+            let tries = self.books.step(step).tries + 1;
             self.books.step_mut(step).tries = tries;
             self.must(tries < retry.max_attempts.max(1), "tries are capped", || format!("{tries} of step {step}"));
             let most = retry.base_ms.saturating_mul(1 << (tries - 1).min(30)).min(retry.max_ms);

@@ -16,7 +16,7 @@ pub enum Verdict {
     /// The rules leave it open.
     Unclear,
     /// It must be accepted, with these steps.
-    Good(BTreeMap<StepId, Fate>),
+    Good(BTreeMap<StepId, (Fate, Arc<Step>)>),
 }
 
 /// What must become of a step that a revision lists.
@@ -127,7 +127,7 @@ fn list_patch(books: &Books, patch: &Patch) -> Result<Listing, Verdict> {
     Ok(Listing { steps, answer, given_up })
 }
 
-fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId, Fate>, Verdict> {
+fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId, (Fate, Arc<Step>)>, Verdict> {
     let needed = listing.steps.values().flat_map(|step| dependencies(step)).chain(listing.answer.clone());
     if let Some(id) = needed.into_iter().find(|id| listing.given_up.contains(id)) {
         return bad(format!("it needs `{id}`, which failed and is not mentioned"));
@@ -147,7 +147,13 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
     match () {
         () if new > room => bad("it has too many steps"),
         () if new + either > room => Err(Verdict::Unclear),
-        () => Ok(fates),
+        () => {
+            let listed = |id: StepId, fate| {
+                let step = Arc::clone(&listing.steps[&id]);
+                (id, (fate, step))
+            };
+            Ok(fates.into_iter().map(|(id, fate)| listed(id, fate)).collect())
+        }
     }
 }
 

@@ -1,4 +1,50 @@
 //! A DAG-parallel task scheduler for plan-and-execute agents.
+//!
+//! ```text
+//! objective -> plan -> dag -> ready set -> attempts -> outcomes -> (replan) -> answer
+//! ```
+//!
+//! A [`Planner`] turns an objective into a [`Plan`]: steps that say what they depend on. The plan is checked as a
+//! [`Dag`]; a bad one is sent back with every offence. Each step is launched the moment its own inputs are ready, as an
+//! attempt of a [`Tool`]; finished results are handed to the steps that refer to them. A step that fails for good skips
+//! only what depends on it, and the planner is asked for a revision, a capped number of times. A tool may return a plan
+//! instead of a value, which is carried out in the step's place.
+//!
+//! ```
+//! use plandag::{Plan, Runner, Step, StepError, tool_fn};
+//! use serde_json::json;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plan = Plan::from_iter([
+//!     Step::new("one", "number").args(json!({ "n": 1 })),
+//!     Step::new("two", "number").args(json!({ "n": 2 })),
+//!     Step::new("sum", "add").args(json!({ "a": "${one}", "b": "${two}" })),
+//! ]);
+//! let report = Runner::new(plan)
+//!     .tool("number", tool_fn(|cx| async move { Ok(cx.args["n"].clone()) }))
+//!     .tool("add", tool_fn(|cx| async move {
+//!         let number = |name: &str| cx.args[name].as_i64().ok_or(StepError::bad_input("not a number"));
+//!         Ok(number("a")? + number("b")?)
+//!     }))
+//!     .run("add two numbers")
+//!     .await?;
+//! assert_eq!(report.answer()?, 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The rules are in one place, the [`Scheduler`]: a state machine without IO, clock or tasks. What moves it is a
+//! driver: the [`Runner`] on tokio, [`simulate`] in virtual time, or one of your own (see [`Scheduler`]). Every change
+//! of a run is a [`RunEvent`]; a [`journal`] keeps them, and a run that was interrupted goes on from there.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `cli` (default) | the `plandag` command, and everything below |
+//! | `plan-file`, `yaml` | plans from JSON and YAML files, with the place of every problem |
+//! | `tools` | `search_files`, `read_file`, `calculate`, `sleep` |
+//! | `offline` | a planner and an answer that need no model |
+//! | `schema` | the JSON Schema of plans |
 
 mod dag;
 mod error;

@@ -6,15 +6,23 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::sentences::{quality, sentences};
-use super::words::Stems;
+use super::sentences::{LENGTHS, Sentence, leans, quality, sentences};
+use super::words::{Stems, words};
 
 /// Sentences below this are not quoted: better none than one beside the point.
 const LEAST: f64 = 0.34;
 /// Sentences below this part of the best one are not quoted.
-const LEAST_OF_BEST: f64 = 0.6;
-/// Sentences that share more than this part of their words say the same.
-const SAME: f64 = 0.6;
+const LEAST_OF_BEST: f64 = 0.7;
+/// Sentences that share more than this part of the words of the shorter one say the same.
+const SAME: f64 = 0.75;
+
+/// Where nothing in particular is asked, a sentence that says what something is counts so much more.
+const DEFINED: f64 = 1.3;
+/// The verbs of such sentences.
+const DEFINING: &str = "is are means allows lets provides describes refers consists runs performs";
+
+/// Words in the names of files that are about the making of a thing, not about the thing.
+const BESIDE: &str = "authors benches changelog changes copyright examples history news test tests thanks todo";
 
 /// A passage that was found.
 #[derive(Debug, serde::Deserialize)]
@@ -34,8 +42,14 @@ pub(super) struct Rarity(HashMap<String, f64>);
 impl Rarity {
     /// From the number of passages that have each word, of `passages` in all.
     pub(super) fn new(stems: &Stems, words: &HashMap<String, u64>, passages: u64) -> Self {
-        let rarity = |count: u64| (1.0 + (passages as f64 + 1.0) / (count as f64 + 1.0)).ln();
-        Self(words.iter().map(|(word, count)| (stems.stem(word), rarity(*count))).collect())
+        let mut rarities = HashMap::new();
+        for (word, count) in words {
+            let rarity = (1.0 + (passages as f64 + 1.0) / (*count as f64 + 1.0)).ln();
+            // Two spellings of a word are as common as the more common one.
+            let least: &mut f64 = rarities.entry(stems.stem(word)).or_insert(rarity);
+            *least = least.min(rarity);
+        }
+        Self(rarities)
     }
 
     fn of(&self, stem: &str) -> f64 {
@@ -60,6 +74,23 @@ impl Terms {
                 })
                 .collect(),
         )
+    }
+
+    /// How much of the words is named.
+    fn named(&self, names: &[Vec<String>]) -> f64 {
+        let is_one = |word: &String| self.0.iter().any(|(other, _)| other == word);
+        let own: HashSet<String> = names.iter().filter(|parts| parts.iter().all(is_one)).flatten().cloned().collect();
+        self.covered(&[(&own, 1.0)])
+    }
+
+    /// How many of `words` are among these.
+    fn share_of(&self, words: &HashSet<String>) -> f64 {
+        let shared = self.0.iter().filter(|(word, _)| words.contains(word)).count();
+        shared as f64 / words.len().max(1) as f64
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// How much of the words is there, where each counts as much as the best place in which it stands. All of them
@@ -98,18 +129,23 @@ pub(super) struct Quote {
     stems: HashSet<String>,
 }
 
+/// [`Wanted`] in stems.
+struct LookedFor {
+    subject: Terms,
+    aspect: Terms,
+    others: Vec<Terms>,
+}
+
 /// The sentences to quote, best first.
 pub(super) fn choose(stems: &Stems, wanted: &Wanted<'_>, hits: &[Hit], rarity: &Rarity) -> Vec<Quote> {
-    let subject = Terms::new(stems, wanted.subject, rarity);
-    let aspect = Terms::new(stems, wanted.aspect, rarity);
-    let others: Vec<Terms> = wanted.others.iter().map(|other| Terms::new(stems, other, rarity)).collect();
-    let mut candidates = Vec::new();
-    for hit in hits.iter().filter(|hit| hit.kind == "prose") {
-        candidates.extend(score_passage(stems, &subject, &aspect, &others, hit));
-    }
-    candidates.sort_by(|a: &Quote, b: &Quote| {
-        b.score.total_cmp(&a.score).then_with(|| (&a.file, a.line).cmp(&(&b.file, b.line)))
-    });
+    let looked_for = LookedFor {
+        subject: Terms::new(stems, wanted.subject, rarity),
+        aspect: Terms::new(stems, wanted.aspect, rarity),
+        others: wanted.others.iter().map(|other| Terms::new(stems, other, rarity)).collect(),
+    };
+    let mut candidates: Vec<Quote> = hits.iter().flat_map(|hit| score_passage(stems, &looked_for, hit)).collect();
+    // A stable sort: between equals, the passage that was found first goes first.
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let least = candidates.first().map_or(LEAST, |best| LEAST.max(best.score * LEAST_OF_BEST));
     let mut chosen: Vec<Quote> = Vec::new();
     for candidate in candidates.into_iter().take_while(|candidate| candidate.score >= least) {
@@ -126,26 +162,53 @@ pub(super) fn choose(stems: &Stems, wanted: &Wanted<'_>, hits: &[Hit], rarity: &
 fn says_the_same(a: &Quote, b: &Quote) -> bool {
     let shared = a.stems.intersection(&b.stems).count() as f64;
     let fewer = a.stems.len().min(b.stems.len()).max(1) as f64;
-    shared / fewer > SAME.max(0.75)
+    shared / fewer > SAME
 }
 
-fn score_passage(stems: &Stems, subject: &Terms, aspect: &Terms, others: &[Terms], hit: &Hit) -> Vec<Quote> {
-    let path = stems.of(&hit.file);
-    let headings = stems.of(&hit.heading);
-    let innermost = stems.of(hit.heading.rsplit(" > ").next().unwrap_or_default());
-    let sentences = sentences(&hit.text);
-    let of_sentences: Vec<HashSet<String>> = sentences.iter().map(|sentence| stems.of(&sentence.text)).collect();
+/// What a passage stands under and in.
+struct Place {
+    path: HashSet<String>,
+    /// The file's own name, without its extensions.
+    title: HashSet<String>,
+    headings: HashSet<String>,
+    innermost: HashSet<String>,
+}
+
+/// How much a passage is worth by what it is: documentation first.
+fn standing(hit: &Hit) -> f64 {
+    let kind = match hit.kind.as_str() {
+        "prose" => 1.0,
+        "comment" => 0.75,
+        _ => 0.0,
+    };
+    let is_beside = |word: String| BESIDE.split(' ').any(|beside| beside == word);
+    if words(&hit.file).any(is_beside) { kind * 0.75 } else { kind }
+}
+
+fn score_passage(stems: &Stems, looked_for: &LookedFor, hit: &Hit) -> Vec<Quote> {
+    let standing = standing(hit);
+    if standing == 0.0 {
+        return Vec::new();
+    }
+    let name = hit.file.rsplit('/').next().unwrap_or_default();
+    let name = name.rsplit_once('.').map_or(name, |(name, _)| name);
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let place = Place {
+        path: stems.of(&hit.file),
+        title: words(name).filter(|word| !is_number(word)).map(|word| stems.stem(&word)).collect(),
+        headings: stems.of(&hit.heading),
+        innermost: stems.of(hit.heading.rsplit(" > ").next().unwrap_or_default()),
+    };
+    let sentences = whole_thoughts(sentences(&hit.text));
     let mut before: HashSet<String> = HashSet::new();
     let mut quotes = Vec::new();
-    for (sentence, here) in sentences.iter().zip(of_sentences) {
-        let about = subject.covered(&[(&here, 1.0), (&headings, 0.95), (&path, 0.9), (&before, 0.6)]);
-        let to_the_point = aspect.covered(&[(&here, 1.0), (&innermost, 0.65), (&headings, 0.4), (&before, 0.35)]);
-        let named = subject.covered(&[(&here, 1.0)]);
-        let instead = others.iter().any(|other| other.covered(&[(&here, 1.0)]) > 0.7) && named < 0.5;
-        let elsewhere = others.iter().any(|other| other.covered(&[(&innermost, 1.0)]) > 0.7)
-            && subject.covered(&[(&innermost, 1.0), (&here, 1.0)]) < 0.5;
-        let score = about * to_the_point * quality(sentence);
-        if about >= 0.5 && to_the_point >= 0.4 && !instead && !elsewhere && score > 0.0 {
+    for sentence in &sentences {
+        let here = stems.of(&sentence.text);
+        let fit = looked_for.fit(&place, &stems.names(&sentence.text), &here, &before);
+        let is_general = looked_for.subject.is_empty() || looked_for.aspect.is_empty();
+        let defined = is_general && looked_for.is_defined_in(stems, &sentence.text);
+        let score = standing * fit * quality(sentence) * if defined { DEFINED } else { 1.0 };
+        if score > 0.0 {
             quotes.push(Quote {
                 file: hit.file.clone(),
                 line: hit.line + sentence.offset,
@@ -157,4 +220,53 @@ fn score_passage(stems: &Stems, subject: &Terms, aspect: &Terms, others: &[Terms
         before.extend(here);
     }
     quotes
+}
+
+/// A sentence that leans on the one before it is quoted together with that one, or stands for less.
+fn whole_thoughts(sentences: Vec<Sentence>) -> Vec<Sentence> {
+    let mut whole: Vec<Sentence> = Vec::with_capacity(sentences.len());
+    for (index, sentence) in sentences.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| &sentences[before]);
+        let joined = before
+            .filter(|_| !sentence.is_first && leans(&sentence.text))
+            .map(|before| Sentence { text: format!("{} {}", before.text, sentence.text), ..before.clone() });
+        let fits = |joined: &Sentence| LENGTHS.contains(&joined.text.chars().count());
+        whole.push(joined.filter(fits).unwrap_or_else(|| sentence.clone()));
+    }
+    whole
+}
+
+impl LookedFor {
+    /// How much a sentence is to the point; 0 if it is beside it.
+    fn fit(&self, place: &Place, names: &[Vec<String>], here: &HashSet<String>, before: &HashSet<String>) -> f64 {
+        let Place { path, title, headings, innermost } = place;
+        if self.subject.is_empty() {
+            let covered = self.aspect.covered(&[(here, 1.0), (headings, 0.7), (path, 0.65), (before, 0.4)]);
+            let said = self.aspect.covered(&[(here, 1.0), (innermost, 0.6)]);
+            let titled = 1.0 + 0.15 * self.aspect.share_of(title);
+            return if covered >= 0.6 && said >= 0.4 { covered * titled } else { 0.0 };
+        }
+        // A page about `git-merge` is named so; one about `git-merge-tree` is about something else.
+        let titled = 0.85 + 0.15 * self.subject.share_of(title);
+        let about = self.subject.covered(&[(path, titled), (headings, 0.9), (before, 0.5)]);
+        let about = about.max(0.8 * self.subject.named(names));
+        let to_the_point = self.aspect.covered(&[(here, 1.0), (innermost, 0.65), (headings, 0.4), (before, 0.35)]);
+        let said = self.aspect.covered(&[(here, 1.0), (innermost, 0.65)]);
+        let is_named = |terms: &Terms| terms.named(names) > 0.6 || terms.covered(&[(innermost, 1.0)]) > 0.6;
+        let about_other = self.others.iter().any(is_named) && !is_named(&self.subject);
+        match about >= 0.5 && said >= 0.45 && !about_other {
+            true => about * to_the_point,
+            false => 0.0,
+        }
+    }
+
+    /// Whether the words looked for come first and are said to be something: `A mutex is ..`.
+    fn is_defined_in(&self, stems: &Stems, sentence: &str) -> bool {
+        let topic = if self.subject.is_empty() { &self.aspect } else { &self.subject };
+        let Some(verb) = words(sentence).take(8).position(|word| DEFINING.split(' ').any(|verb| verb == word)) else {
+            return false;
+        };
+        let before: HashSet<String> = words(sentence).take(verb).map(|word| stems.stem(&word)).collect();
+        topic.covered(&[(&before, 1.0)]) > 0.9
+    }
 }

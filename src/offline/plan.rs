@@ -4,56 +4,48 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::objective::Objective;
-use super::words::telling_words;
+use super::objective::{Form, Objective};
+use super::words::{american, telling_words, words};
 use crate::plan::{OnFailure, Plan, Step, StepId};
 
 /// The tool that searches.
 pub(super) const SEARCH: &str = "search_files";
 /// The step that answers.
 const ANSWER: &str = "answer";
-/// More cells make an answer that nobody reads.
-const MAX_CELLS: usize = 120;
+/// More searches make an answer that nobody reads.
+const MAX_SEARCHES: usize = 120;
+/// The most words of a query; other spellings of them come on top.
+const MAX_QUERY_WORDS: usize = 30;
 /// Passages asked for per search.
 const LIMIT: u32 = 30;
 /// The longest part of an id that stands for a subject or an aspect, in bytes.
 const SLUG_BYTES: usize = 28;
+/// Where nothing in particular is compared, the places where documents say what something is.
+const WHAT_IT_IS: &str = "description overview introduction";
 /// The most searches for one free text.
 const MAX_VARIANTS: usize = 5;
 
 /// The plan for an objective, with at most `max_steps` steps.
 pub(super) fn plan(text: &str, objective: &Objective, max_steps: u32) -> Plan {
+    let most = usize::try_from(max_steps.saturating_sub(1)).unwrap_or(usize::MAX).clamp(1, MAX_SEARCHES);
+    let cells = cells(objective);
     let mut steps = Steps::default();
-    let most = MAX_CELLS.min(usize::try_from(max_steps).unwrap_or(usize::MAX).saturating_sub(1)).max(1);
-    let Objective { form, subjects, aspects } = objective;
-    let mut cells: Vec<(&str, &str)> = Vec::new();
-    for subject in subjects {
-        match aspects.as_slice() {
-            [] => cells.push((subject, "")),
-            aspects => cells.extend(aspects.iter().map(|aspect| (subject.as_str(), aspect.as_str()))),
-        }
-    }
-    let left_out = cells.split_off(cells.len().min(most));
     let mut looked_up = Vec::new();
     for (subject, aspect) in &cells {
-        let found = match (cells.len(), aspect.is_empty()) {
-            (1, true) => {
-                let queries = variants(subject, most);
-                let ids = queries.iter().map(|query| steps.search(&[query], query));
-                ids.map(|id| format!("${{{id}}}")).collect::<Value>()
-            }
-            _ => {
-                let id = steps.search(&[subject, aspect], format!("{subject} {aspect}").trim());
-                json!(format!("${{{id}}}"))
-            }
-        };
+        let mut searches = searches(objective.form, subject, aspect, cells.len() == 1);
+        searches.truncate(most - steps.steps.len());
+        if searches.is_empty() {
+            break;
+        }
+        let found: Value = searches.iter().map(|search| format!("${{{}}}", steps.add(search))).collect();
         let mut cell = json!({ "subject": literal(subject), "found": found });
         if !aspect.is_empty() {
             cell["aspect"] = json!(literal(aspect));
         }
         looked_up.push(cell);
     }
-    let mut args = json!({ "objective": literal(text), "form": form, "cells": looked_up });
+    let left_out = &cells[looked_up.len()..];
+    let mut args = json!({ "objective": literal(text), "form": objective.form, "cells": looked_up });
     if !left_out.is_empty() {
         let name = |(subject, aspect): &(&str, &str)| literal(format!("{subject} {aspect}").trim());
         args["left_out"] = left_out.iter().map(name).collect();
@@ -64,14 +56,50 @@ pub(super) fn plan(text: &str, objective: &Objective, max_steps: u32) -> Plan {
     Plan::from_iter(steps.steps.into_iter().chain([answer])).objective(text).answer(ANSWER)
 }
 
+/// Every subject with every aspect, or alone if there are none.
+fn cells(objective: &Objective) -> Vec<(&str, &str)> {
+    let aspects = match objective.aspects.as_slice() {
+        [] => vec![""],
+        aspects => aspects.iter().map(String::as_str).collect(),
+    };
+    let subjects = objective.subjects.iter();
+    subjects.flat_map(|subject| aspects.iter().map(move |aspect| (subject.as_str(), *aspect))).collect()
+}
+
+/// A search for a cell.
+struct Search {
+    /// What its id is made of.
+    name: [String; 2],
+    query: String,
+}
+
+impl Search {
+    fn new(subject: &str, aspect: &str, query: &str) -> Self {
+        Self { name: [subject.into(), aspect.into()], query: query.into() }
+    }
+}
+
+/// The searches for a cell.
+fn searches(form: Form, subject: &str, aspect: &str, is_only: bool) -> Vec<Search> {
+    match (form, aspect) {
+        (Form::Comparison, "") => vec![
+            Search::new(subject, "", subject),
+            Search::new(subject, "overview", &format!("{subject} {WHAT_IT_IS}")),
+        ],
+        (_, "") if is_only => variants(subject).iter().map(|query| Search::new(query, "", query)).collect(),
+        (_, "") => vec![Search::new(subject, "", subject)],
+        (_, aspect) => vec![Search::new(subject, aspect, &format!("{subject} {aspect}"))],
+    }
+}
+
 /// Queries for one text: all of its words, and neighbours among them, since one odd word can lead a search astray.
-fn variants(text: &str, most: usize) -> Vec<String> {
+fn variants(text: &str) -> Vec<String> {
     let words = telling_words(text);
     let mut variants = vec![words.join(" ")];
     if words.len() > 2 {
         variants.extend(words.windows(2).map(|pair| pair.join(" ")));
     }
-    variants.truncate(MAX_VARIANTS.min(most));
+    variants.truncate(MAX_VARIANTS);
     variants
 }
 
@@ -83,20 +111,20 @@ struct Steps {
 
 impl Steps {
     /// Adds a search, and gives its id.
-    fn search(&mut self, names: &[&str], query: &str) -> StepId {
-        let name = names.iter().map(|name| slug(name)).filter(|slug| !slug.is_empty()).collect::<Vec<_>>().join("-");
-        let id = self.unused(if name.is_empty() { "search" } else { &name });
+    fn add(&mut self, search: &Search) -> StepId {
+        let slugs: Vec<String> = search.name.iter().map(|name| slug(name)).filter(|slug| !slug.is_empty()).collect();
+        let id = self.unused(if slugs.is_empty() { "search".into() } else { slugs.join("-") });
         // A search that fails leaves a gap in the answer, which says so; the rest is worth having.
         let step = Step::new(id.clone(), SEARCH)
-            .description(format!("Look for {query}"))
-            .args(json!({ "query": literal(query), "limit": LIMIT }))
+            .description(format!("Look for {}", search.query))
+            .args(json!({ "query": query(&search.query), "limit": LIMIT }))
             .on_failure(OnFailure::Continue);
         self.steps.push(step);
         id
     }
 
-    fn unused(&mut self, name: &str) -> StepId {
-        let mut id = name.to_owned();
+    fn unused(&mut self, name: String) -> StepId {
+        let mut id = name.clone();
         let mut number = 2;
         while matches!(id.as_str(), "inputs" | ANSWER) || !self.ids.insert(id.clone()) {
             id = format!("{name}-{number}");
@@ -119,6 +147,15 @@ fn slug(name: &str) -> String {
         slug.extend(word.chars().take(SLUG_BYTES).map(|character| character.to_ascii_lowercase()));
     }
     slug
+}
+
+/// The words of a text as a query that finds British and American texts, and is not too long for the tool.
+fn query(text: &str) -> String {
+    let mut query: Vec<String> = words(text).take(MAX_QUERY_WORDS).collect();
+    let other_spellings: Vec<String> =
+        query.iter().map(|word| american(word).into_owned()).filter(|word| !query.contains(word)).collect();
+    query.extend(other_spellings);
+    query.join(" ")
 }
 
 /// Text in which nothing is a reference.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answered};
 use super::choose::{self, Hit, Rarity, Wanted};
 use super::objective::Form;
-use super::words::Stems;
+use super::words::{Stems, american, telling_words};
 use crate::error::StepError;
 use crate::tool::{Inputs, StepContext, Tool, ToolOutput, ToolSpec};
 
@@ -155,9 +155,10 @@ fn compose(args: Arguments, inputs: &Inputs) -> Result<ToolOutput, StepError> {
             limit,
         };
         let quotes = choose::choose(&stems, &wanted, &hits, &rarity);
-        let mut unknown_words: Vec<String> =
-            words.into_iter().filter(|(_, count)| *count == 0).map(|(word, _)| word).collect();
-        unknown_words.sort_unstable();
+        let asked = telling_words(&format!("{} {}", cell.subject, cell.aspect));
+        let is_unknown = |word: &str| words.get(word).is_none_or(|count| *count == 0);
+        let unknown_words =
+            asked.into_iter().filter(|word| was_searched && is_unknown(word) && is_unknown(&american(word))).collect();
         answered.push(Answered { subject: cell.subject, aspect: cell.aspect, quotes, was_searched, unknown_words });
     }
     let Some(searched) = searched else {

@@ -1,17 +1,21 @@
 //! Sentences of a passage, each with the line on which it begins, and which of them can be quoted.
 
+use std::ops::RangeInclusive;
+
 use unicode_segmentation::UnicodeSegmentation;
 
 /// The shortest and the longest sentence that is quoted, in characters.
-const LENGTHS: std::ops::RangeInclusive<usize> = 25..=420;
+pub(super) const LENGTHS: RangeInclusive<usize> = 25..=420;
 /// The fewest words of a sentence that is quoted.
 const FEWEST_WORDS: usize = 5;
 
 /// Words with a full stop that do not end a sentence.
-const ABBREVIATIONS: &[&str] = &[
-    "approx.", "cf.", "dr.", "e.g.", "ed.", "eq.", "esp.", "etc.", "fig.", "i.e.", "incl.", "mr.", "mrs.", "ms.",
-    "no.", "nos.", "p.", "pp.", "resp.", "sec.", "st.", "v.", "viz.", "vol.", "vs.",
-];
+const ABBREVIATIONS: &str = "approx. cf. dr. e.g. ed. eq. esp. etc. fig. i.e. incl. mr. mrs. ms. no. nos. p. pp. resp. sec. st. v. viz. vol. vs.";
+
+/// Words that point to what was said before.
+const POINTING: &str = "\
+    it this that these those they he she such however but and also then so therefore thus otherwise here instead \
+    similarly furthermore moreover or again likewise hence which";
 
 /// A sentence as it stands in a file, but on one line.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +33,8 @@ pub(super) fn sentences(passage: &str) -> Vec<Sentence> {
     let mut paragraph = Paragraph::default();
     for (offset, line) in (0..).zip(passage.split('\n')) {
         for (index, part) in line.split('\u{2029}').enumerate() {
-            let text = part.trim();
+            // The marks of comments in files of a format that is not known.
+            let text = part.trim().trim_start_matches("# ").trim_start_matches("// ");
             let item = without_marker(text);
             // A line of one blank is the inside of a paragraph whose markup was taken off.
             if part.is_empty() || index > 0 || item.is_some() {
@@ -50,8 +55,9 @@ fn without_marker(text: &str) -> Option<&str> {
     }
     let item = text.trim_start_matches(|character: char| character.is_ascii_digit());
     let digits = text.len() - item.len();
-    let item = item.strip_prefix(['.', ')'])?.strip_prefix(' ')?;
-    (1..=3).contains(&digits).then(|| item.trim_start())
+    let lettered = item.strip_prefix(|first: char| first.is_ascii_lowercase()).filter(|item| item.starts_with(')'));
+    let item = lettered.unwrap_or(item).strip_prefix(['.', ')'])?.strip_prefix(' ')?;
+    (digits <= 3 && (digits > 0 || lettered.is_some())).then(|| item.trim_start())
 }
 
 /// The lines of a paragraph, joined.
@@ -67,7 +73,10 @@ impl Paragraph {
         if text.is_empty() {
             return;
         }
-        if !self.text.is_empty() {
+        // A hyphen of typography, as against one that was typed, is where a formatter divided a word.
+        if self.text.ends_with('\u{2010}') {
+            self.text.pop();
+        } else if !self.text.is_empty() {
             self.text.push(' ');
         }
         self.lines.push((self.text.len(), offset));
@@ -87,7 +96,9 @@ impl Paragraph {
             let end = at + piece.len();
             let text = self.text[start..end].trim();
             let is_last = end == self.text.len();
-            if text.is_empty() || (!is_last && ends_in_abbreviation(text)) {
+            // An exclamation mark can be part of a name in the middle of code: `select!` does not end a sentence.
+            let in_code = text.matches('`').count() % 2 == 1;
+            if text.is_empty() || (!is_last && (in_code || ends_in_abbreviation(text))) {
                 continue;
             }
             let begin = start + (self.text[start..end].len() - self.text[start..end].trim_start().len());
@@ -106,7 +117,7 @@ fn ends_in_abbreviation(text: &str) -> bool {
     let last = text.rsplit([' ', '(']).next().unwrap_or_default();
     let is_initial =
         last.len() == 2 && last.ends_with('.') && last.starts_with(|first: char| first.is_ascii_uppercase());
-    is_initial || ABBREVIATIONS.contains(&last.to_ascii_lowercase().as_str())
+    is_initial || ABBREVIATIONS.split(' ').any(|word| word.eq_ignore_ascii_case(last))
 }
 
 /// How well a sentence reads when it stands alone: 0 for what is none, 1 for a plain statement.
@@ -114,7 +125,13 @@ pub(super) fn quality(sentence: &Sentence) -> f64 {
     let text = sentence.text.as_str();
     let characters = text.chars().count();
     let words = text.split_whitespace().count();
-    if !LENGTHS.contains(&characters) || words < FEWEST_WORDS || is_mostly_marks(text) {
+    let options = text.split_whitespace().filter(|word| word.starts_with(['-', '['])).count();
+    if !LENGTHS.contains(&characters)
+        || words < FEWEST_WORDS
+        || options * 4 > words
+        || text.starts_with("$ ")
+        || is_mostly_marks(text)
+    {
         return 0.0;
     }
     let mut quality: f64 = 1.0;
@@ -127,47 +144,13 @@ pub(super) fn quality(sentence: &Sentence) -> f64 {
         _ => quality *= 0.75,
     }
     let first = text.split_whitespace().next().unwrap_or_default();
-    let first_word = first.trim_matches(|character: char| !character.is_alphanumeric());
     match first.chars().find(|character| character.is_alphanumeric()) {
         Some(letter) if letter.is_lowercase() && !sentence.is_first => quality *= 0.6,
         Some(letter) if letter.is_lowercase() => quality *= 0.85,
         _ => {}
     }
-    const DANGLING: &[&str] = &[
-        "it",
-        "this",
-        "that",
-        "these",
-        "those",
-        "they",
-        "he",
-        "she",
-        "such",
-        "however",
-        "but",
-        "and",
-        "also",
-        "then",
-        "so",
-        "therefore",
-        "thus",
-        "otherwise",
-        "here",
-        "instead",
-        "similarly",
-        "furthermore",
-        "moreover",
-        "or",
-        "see",
-        "note",
-        "again",
-        "likewise",
-        "hence",
-        "because",
-        "for",
-    ];
-    if DANGLING.contains(&first_word.to_ascii_lowercase().as_str()) {
-        quality *= 0.85;
+    if leans(text) {
+        quality *= 0.8;
     }
     if text.contains("TODO") || text.contains("FIXME") || text.contains("XXX") {
         quality *= 0.3;
@@ -180,6 +163,13 @@ pub(super) fn quality(sentence: &Sentence) -> f64 {
         45..=280 => quality,
         _ => quality * 0.85,
     }
+}
+
+/// Whether a sentence begins with a word that points to the one before it.
+pub(super) fn leans(text: &str) -> bool {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let first = first.trim_matches(|character: char| !character.is_alphanumeric()).to_ascii_lowercase();
+    POINTING.split(' ').any(|word| word == first)
 }
 
 /// Whether there is too little of letters and too much of everything else: code, paths, option lists, links.
@@ -223,6 +213,14 @@ mod tests {
                 owned(0, "Some formats, e.g. JSON, i.e. Text, are at version 3.14.1 now."),
                 owned(0, "D. Knuth et al. wrote.")
             ]
+        );
+    }
+
+    #[test]
+    fn code_does_not_end_sentences() {
+        assert_eq!(
+            found("The macro `select!` is fair. So is `join!`."),
+            [owned(0, "The macro `select!` is fair."), owned(0, "So is `join!`."),]
         );
     }
 

@@ -123,7 +123,7 @@ pub(super) fn spec() -> ToolSpec {
             "required": ["query"],
             "additionalProperties": false
         }),
-        output: r#"{"query": "..", "hits": [{"file": "a.md", "line": 3, "last_line": 5, "heading": "Title > Part", "kind": "prose|code|table", "text": "..", "score": 7.1}], "words": {"word": <passages that have it>}, "searched": {"files": 12, "passages": 340, "skipped": {"binary": 3}}}; hits are best first, line `n` of a text is line `line + n` of the file"#.into(),
+        output: r#"{"query": "..", "hits": [{"file": "a.md", "line": 3, "last_line": 5, "heading": "Title > Part", "kind": "prose|comment|code|table", "text": "..", "score": 7.1}], "words": {"word": <passages that have it>}, "searched": {"files": 12, "passages": 340, "skipped": {"binary": 3}}}; hits are best first, line `n` of a text is line `line + n` of the file"#.into(),
         ..ToolSpec::new("search_files", "Finds passages in the text files of the folder given to the run.")
     }
 }

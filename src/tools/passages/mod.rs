@@ -42,6 +42,8 @@ pub(super) struct Passage {
 pub(super) enum Kind {
     /// Sentences.
     Prose,
+    /// Sentences that were written for those who read the program around them.
+    Comment,
     /// Program text, examples, data.
     Code,
     /// A table.
@@ -82,6 +84,8 @@ struct Cutter {
     /// Headings with their levels; each is of a higher level than the one before it.
     headings: Vec<(usize, String)>,
     open: Option<Passage>,
+    /// Whether sentences are a [`Kind::Comment`].
+    in_comment: bool,
     /// Whether the next line begins a paragraph.
     paragraph_ended: bool,
 }
@@ -89,6 +93,7 @@ struct Cutter {
 impl Cutter {
     /// Adds a line to the passage that is being put together, or begins another one.
     fn line(&mut self, kind: Kind, number: u32, text: &str) {
+        let kind = if self.in_comment && kind == Kind::Prose { Kind::Comment } else { kind };
         if self.open.as_ref().is_some_and(|open| open.kind != kind || open.text.len() >= MOST_BYTES) {
             self.close();
         }
@@ -189,7 +194,8 @@ mod tests {
 
     #[track_caller]
     fn prose(path: &str, text: &str) -> Vec<(u32, u32, String, String)> {
-        let prose = passages(path, text).into_iter().filter(|passage| passage.kind == Kind::Prose);
+        let is_prose = |passage: &Passage| matches!(passage.kind, Kind::Prose | Kind::Comment);
+        let prose = passages(path, text).into_iter().filter(is_prose);
         prose.map(|passage| (passage.line, passage.last_line, passage.heading, passage.text)).collect()
     }
 
@@ -254,6 +260,8 @@ mod tests {
             ]
         );
         check_lines("a.rs", text);
+        let kinds: Vec<Kind> = passages("a.rs", text).iter().map(|passage| passage.kind).collect();
+        assert_eq!(kinds, [Kind::Comment, Kind::Prose, Kind::Prose, Kind::Code, Kind::Comment, Kind::Code]);
         let text = "/*\n * Frees it.\n * Twice is an error.\n */\nvoid\nfree(void *p);\n";
         assert_eq!(prose("a.c", text), [owned(2, 3, "void", "Frees it.\nTwice is an error.")]);
         let text = "def f():\n    \"\"\"Does it.\n\n    Slowly.\n    \"\"\"\n    pass\n";

@@ -60,8 +60,10 @@ pub(super) fn source(lines: &[Line<'_>], comments: &Comments, cutter: &mut Cutte
             if !comment.is_inner {
                 cutter.heading(0, signature(subject));
             }
+            cutter.in_comment = !comment.is_documentation;
             markdown(&comment.lines, cutter);
             cutter.no_heading();
+            cutter.in_comment = false;
             continue;
         }
         match line.text.trim().is_empty() {
@@ -87,6 +89,8 @@ struct Comment<'a> {
     in_block: bool,
     /// Whether it says that it describes what it stands in.
     is_inner: bool,
+    /// Whether it is written for those who use the program.
+    is_documentation: bool,
 }
 
 /// The comment at the beginning of `lines`.
@@ -98,12 +102,19 @@ fn comment<'a>(lines: &[Line<'a>], comments: &Comments) -> Comment<'a> {
             .iter()
             .map_while(|line| text(line).map(|text| Line { number: line.number, text: without_blank(text) }))
             .collect();
-        return Comment { length: lines.len(), lines, in_block: false, is_inner: *mark == "//!" };
+        return Comment {
+            length: lines.len(),
+            lines,
+            in_block: false,
+            is_inner: *mark == "//!",
+            is_documentation: matches!(*mark, "///" | "//!" | "-- |" | ";;;"),
+        };
     }
     let Some((open, close)) = comments.block.iter().find(|(open, _)| first.starts_with(open)) else {
         return Comment::default();
     };
-    let mut comment = Comment { in_block: true, ..Comment::default() };
+    let is_documentation = comments.after || first.starts_with("/**");
+    let mut comment = Comment { in_block: true, is_documentation, ..Comment::default() };
     for line in lines {
         let text = line.text.trim();
         let text = if comment.length == 0 { &text[open.len()..] } else { text };

@@ -162,3 +162,52 @@ fn query(text: &str) -> String {
 fn literal(text: &str) -> String {
     text.replace("${", "$${")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offline::objective;
+
+    fn planned(text: &str) -> Plan {
+        plan(text, &objective::read(text).unwrap(), 10_000)
+    }
+
+    fn ids(plan: &Plan) -> Vec<&str> {
+        plan.steps.iter().map(|step| step.id.as_str()).collect()
+    }
+
+    #[test]
+    fn cells_are_looked_up_side_by_side() {
+        let plan = planned("Compare HAProxy, nginx and Apache on TLS and caching");
+        let cells = ["haproxy-tls", "haproxy-caching", "nginx-tls", "nginx-caching", "apache-tls", "apache-caching"];
+        assert_eq!(ids(&plan), [&cells[..], &["answer"]].concat());
+        assert!(plan.steps.iter().all(|step| step.depends_on.is_empty()), "references imply what to wait for");
+        assert_eq!(plan.answer, Some("answer".into()));
+    }
+
+    #[test]
+    fn a_question_is_looked_up_in_several_ways() {
+        let plan = planned("How does SQLite make commits durable?");
+        assert_eq!(ids(&plan), ["sqlite-commits-durable", "sqlite-commits", "commits-durable", "answer"]);
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_ids_stay_valid() {
+        let subjects: Vec<String> = (0..300).map(|number| format!("subject{number}")).collect();
+        let plan = planned(&format!("Compare {} on {}", subjects.join(", "), "long winding aspect ".repeat(9)));
+        assert_eq!(plan.steps.len(), MAX_SEARCHES + 1);
+        assert!(plan.steps.iter().all(|step| step.id.is_valid()));
+        let answer = plan.steps.last().unwrap();
+        assert!(!answer.args["left_out"].as_array().unwrap().is_empty());
+        let few = super::plan("x", &objective::read("Compare A and B on C and D").unwrap(), 3);
+        assert_eq!(ids(&few), ["a-c", "a-d", "answer"]);
+    }
+
+    #[test]
+    fn an_objective_holds_no_references() {
+        let plan = planned("Compare ${a} and ${b.c} on inputs and answer");
+        let answer = plan.steps.last().unwrap();
+        assert_eq!(answer.args["objective"], "Compare $${a} and $${b.c} on inputs and answer");
+        assert!(plan.steps.iter().all(|step| step.id.is_valid()));
+    }
+}

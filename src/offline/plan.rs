@@ -82,25 +82,27 @@ impl Search {
 /// The searches for a cell.
 fn searches(form: Form, subject: &str, aspect: &str, is_only: bool) -> Vec<Search> {
     match (form, aspect) {
-        (Form::Comparison, "") => vec![
-            Search::new(subject, "", subject),
-            Search::new(subject, "overview", &format!("{subject} {WHAT_IT_IS}")),
-        ],
-        (_, "") if is_only => variants(subject).iter().map(|query| Search::new(query, "", query)).collect(),
+        (Form::Comparison, "") => in_general(subject),
+        (_, "") if is_only => variants(subject),
         (_, "") => vec![Search::new(subject, "", subject)],
         (_, aspect) => vec![Search::new(subject, aspect, &format!("{subject} {aspect}"))],
     }
 }
 
-/// Queries for one text: all of its words, and neighbours among them, since one odd word can lead a search astray.
-fn variants(text: &str) -> Vec<String> {
+/// Searches for what something is.
+fn in_general(subject: &str) -> Vec<Search> {
+    vec![Search::new(subject, "", subject), Search::new(subject, "overview", &format!("{subject} {WHAT_IT_IS}"))]
+}
+
+/// Searches for one text: all of its words, and neighbours among them, since one odd word can lead a search astray.
+fn variants(text: &str) -> Vec<Search> {
     let words = telling_words(text);
-    let mut variants = vec![words.join(" ")];
-    if words.len() > 2 {
-        variants.extend(words.windows(2).map(|pair| pair.join(" ")));
+    let whole = words.join(" ");
+    if words.len() <= 2 {
+        return in_general(&whole);
     }
-    variants.truncate(MAX_VARIANTS);
-    variants
+    let pairs = words.windows(2).map(|pair| pair.join(" "));
+    std::iter::once(whole).chain(pairs).take(MAX_VARIANTS).map(|query| Search::new(&query, "", &query)).collect()
 }
 
 #[derive(Default)]

@@ -94,7 +94,8 @@ impl Folder {
         skipped: &mut Skipped,
         mut found: impl FnMut(String, Stamp),
     ) -> std::io::Result<()> {
-        self.dir.entries()?.next().transpose()?;
+        // The handle of a folder that was removed lists nothing and reports nothing.
+        std::fs::metadata(&self.canonical)?;
         let mut open = vec![(String::new(), None)];
         while let Some((folder, rules)) = open.pop() {
             if cancelled.is_set() {

@@ -828,3 +828,35 @@ async fn specs_reach_the_planner() {
     assert_eq!(report.answer().expect("an answer"), "Oslo");
     assert!(report.wall_time() <= started.elapsed());
 }
+
+/// On one thread, the task of `after` has no chance to begin between the turn that launches it and the one that ends
+/// the run: both messages are taken together.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_ended_before_it_begins_is_answered() {
+    let plan = Plan::from_iter([
+        Step::new("first", "echo"),
+        Step::new("stop", "stop"),
+        Step::new("after", "echo").depends_on(["first"]),
+    ]);
+    let slot: Arc<Mutex<Option<Arc<plandag::RunHandle>>>> = Arc::default();
+    let stop = {
+        let slot = Arc::clone(&slot);
+        tool_fn(move |_| {
+            let handle = slot.lock().expect("not poisoned").take().expect("set before the run begins");
+            async move {
+                handle.cancel_now();
+                drop(handle);
+                sleep(Duration::from_secs(3_600)).await;
+                Ok(())
+            }
+        })
+    };
+    let began = Instant::now();
+    let handle = Arc::new(Runner::new(plan).tool("echo", echo()).tool("stop", stop).start("stop"));
+    let mut events = handle.events();
+    *slot.lock().expect("not poisoned") = Some(Arc::clone(&handle));
+    while events.next().await.is_some() {}
+    let report = Arc::into_inner(handle).expect("the tool has let go of it").await.expect("a report");
+    assert_eq!(report.step("after").expect("the step").attempts.len(), 1, "it was launched");
+    assert_eq!(began.elapsed(), Duration::ZERO, "nothing was waited for");
+}

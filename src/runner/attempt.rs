@@ -126,11 +126,14 @@ impl Drop for Attempt {
     }
 }
 
-/// Makes the call and answers the launch. To end the attempt, the future is dropped.
-pub(super) async fn attempt(run: Arc<RunContext>, launch: Launch, parts: Parts) {
+/// Makes the call and answers the launch. To end the attempt, the future is dropped; that answers the launch even if
+/// the future was never polled.
+pub(super) fn attempt(run: Arc<RunContext>, launch: Launch, parts: Parts) -> impl Future<Output = ()> + Send {
     let attempt = Arc::new(Attempt { run, number: launch.attempt, step: launch.step, end: Mutex::default() });
-    let result = guarded(call(&attempt, launch, parts)).await;
-    attempt.end().result = Some(result.map_err(|error| Arc::new(output::bounded_error(error))));
+    async move {
+        let result = guarded(call(&attempt, launch, parts)).await;
+        attempt.end().result = Some(result.map_err(|error| Arc::new(output::bounded_error(error))));
+    }
 }
 
 async fn call(attempt: &Arc<Attempt>, launch: Launch, parts: Parts) -> Result<Returned, StepError> {

@@ -193,6 +193,12 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
+/// Whether a string of a plan holds a reference.
+#[cfg(feature = "shell")]
+pub(crate) fn has_reference(text: &str) -> bool {
+    Pieces::new(text).any(|piece| matches!(piece, Ok(Piece::Reference(_))))
+}
+
 /// Calls `found` for every reference of a step, in order of appearance, doubles included, and for everything that
 /// looks like one but cannot be read.
 pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Result<Reference<'a>, String>)) {

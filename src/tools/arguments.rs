@@ -31,6 +31,34 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// A text that may be left out.
+    pub(super) fn optional_text(&self, name: &str) -> Result<Option<&'a str>, StepError> {
+        if self.0.contains_key(name) { self.text(name).map(Some) } else { Ok(None) }
+    }
+
+    /// Any value, which must be there.
+    pub(super) fn value(&self, name: &str) -> Result<&'a Value, StepError> {
+        self.0.get(name).ok_or_else(|| missing(name))
+    }
+
+    /// An object that may be left out.
+    pub(super) fn optional_object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, StepError> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(fields)),
+            Some(other) => Err(wrong_type(name, "an object", other)),
+        }
+    }
+
+    /// Yes or no; no if it is left out.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, StepError> {
+        match self.0.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(wrong_type(name, "true or false", other)),
+        }
+    }
+
     /// A whole number that may be left out.
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, StepError> {
         match self.0.get(name) {

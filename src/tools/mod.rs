@@ -1,26 +1,37 @@
-//! The tools that come with the crate: search and read the files of a folder, calculate, wait.
+//! The tools that come with the crate.
 //!
-//! All of them only read. What they may read is one [`Folder`], chosen by whoever starts the run and never by a plan.
+//! Most of them only read: the files of one [`Folder`], pages of the public internet. [`WriteFile`] and `Shell` act, in
+//! one output folder. What they may reach is chosen by whoever starts the run, and never by a plan.
 
 mod arguments;
 mod calculate;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod folder;
 mod index;
 mod passages;
 mod read_file;
 mod search_files;
+#[cfg(all(feature = "shell", unix))]
+mod shell;
 mod sleep;
 mod thread;
+mod write_file;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
 pub use calculate::Calculate;
+#[cfg(feature = "fetch")]
+pub use fetch::{Fetch, HostPort, HostPortError, Resolve};
 pub use folder::{Folder, FolderError};
 pub use read_file::ReadFile;
 pub use search_files::SearchFiles;
+#[cfg(all(feature = "shell", unix))]
+pub use shell::Shell;
 pub use sleep::Sleep;
+pub use write_file::WriteFile;
 
 use crate::error::StepError;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};

@@ -24,7 +24,7 @@ async fn script(folder: &Path, script: &str) -> Result<Value, StepError> {
 }
 
 fn folder() -> TempDir {
-    tempfile::tempdir().unwrap()
+    tempfile::tempdir().expect("a folder")
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ mod groups {
 
     fn marked(marker: &str) -> usize {
         let variable = format!("MARKER={marker}");
-        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let processes = fs::read_dir("/proc").expect("/proc").flatten();
         let environments = processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
         environments
             .filter(|environment| environment.split(|byte| *byte == 0).any(|v| v == variable.as_bytes()))

@@ -113,7 +113,7 @@ impl Fetch {
             (None, text)
         };
         if text.len() > MAX_TEXT_BYTES {
-            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            text.truncate(floor_char_boundary(&text, MAX_TEXT_BYTES));
             truncated = true;
         }
         let json: Option<Value> = if content_type.is_json() { serde_json::from_str(&text).ok() } else { None };
@@ -303,4 +303,8 @@ fn shown(url: &Url) -> String {
         Some((end, _)) => format!("{}...", &url.as_str()[..end]),
         None => url.to_string(),
     }
+}
+/// The last place at or before `index` where `text` can be cut. `str` has this from Rust 1.91 on.
+fn floor_char_boundary(text: &str, index: usize) -> usize {
+    (0..=index.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
 }

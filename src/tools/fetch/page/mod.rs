@@ -65,14 +65,14 @@ fn parse(html: &str, stop: &Cancelled) -> Result<(Document, bool), StepError> {
         ..ParseOpts::default()
     };
     let mut parser = html5ever::parse_document(Bounded::default(), options);
-    let mut rest = &html[..html.floor_char_boundary(MAX_BYTES)];
+    let mut rest = &html[..super::floor_char_boundary(html, MAX_BYTES)];
     let mut truncated = rest.len() < html.len();
     let (mut appended, mut tag_bytes) = (0, 0);
     while !rest.is_empty() {
         if stop.is_set() {
             return Err(cancelled());
         }
-        let (chunk, after) = rest.split_at(rest.floor_char_boundary(CHUNK_BYTES));
+        let (chunk, after) = rest.split_at(super::floor_char_boundary(rest, CHUNK_BYTES));
         parser.process(StrTendril::from_slice(chunk));
         rest = after;
         let tree = &parser.tokenizer.sink.sink;

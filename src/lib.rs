@@ -42,7 +42,9 @@
 //! |---|---|
 //! | `cli` (default) | the `plandag` command, and everything below |
 //! | `plan-file`, `yaml` | plans from JSON and YAML files, with the place of every problem |
-//! | `tools` | `search_files`, `read_file`, `calculate`, `sleep` |
+//! | `tools` | `search_files`, `read_file`, `write_file`, `calculate`, `sleep` |
+//! | `fetch` | the tool that reads pages of the internet |
+//! | `shell` | the tool that runs programs, on Unix |
 //! | `offline` | a planner and an answer that need no model |
 //! | `schema` | the JSON Schema of plans |
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use plandag::tools::HostPort;
 
 use super::duration;
 
@@ -100,6 +101,15 @@ pub(crate) struct Settings {
     /// Folder whose documents the run may search and read
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
+    /// Lets the run use a tool that acts; can be repeated. Tools that only read need no leave
+    #[arg(long = "allow", value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) allow: Vec<String>,
+    /// Lets fetch reach this host at this port although it is not on the public internet; can be repeated
+    #[arg(long = "allow-host", value_name = "HOST:PORT")]
+    pub(crate) allow_hosts: Vec<HostPort>,
+    /// Folder in which write_file writes and programs run; made when it is needed
+    #[arg(long, value_name = "DIR", default_value = "plandag-output")]
+    pub(crate) output_dir: PathBuf,
     /// Value of ${inputs.KEY}: JSON if it is JSON, else text; can be repeated
     #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) inputs: Vec<(String, serde_json::Value)>,
@@ -119,6 +129,7 @@ pub(crate) struct Settings {
 Examples:
   plandag run \"Compare A, B and C on X and Y\" --files docs
   plandag run plan.json --input city=Paris
+  plandag run build.yaml --allow shell --allow write_file --output-dir out
   plandag run plan.json --sequential            one step at a time, for comparison
   generate-plan | plandag run - --json          events as JSON lines
 ",
@@ -137,9 +148,6 @@ pub(crate) struct RunArgs {
     /// Most revisions of the plan [default: 2]
     #[arg(long, value_name = "N")]
     pub(crate) max_replans: Option<u32>,
-    /// Lets the run use a tool that acts; can be repeated. Tools that only read need no leave
-    #[arg(long = "allow", value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) allow: Vec<String>,
     /// Longest time for one attempt of a step, such as 30s or 1m30s [default: 10m]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) timeout: Option<Duration>,
@@ -267,9 +275,12 @@ pub(crate) struct SchemaArgs {}
 
 /// Lists the tools that a plan can name.
 #[derive(Args, Debug)]
-#[command(help_template = TEMPLATE, before_help = "Example:\n  plandag tools\n")]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag tools\n  plandag tools fetch\n")]
 pub(crate) struct ToolsArgs {
-    /// One JSON array, with the JSON Schema of the arguments
+    /// Only this tool, with the whole JSON Schema of its arguments
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// JSON, with the JSON Schema of the arguments
     #[arg(long)]
     pub(crate) json: bool,
 }

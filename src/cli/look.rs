@@ -21,7 +21,7 @@ const DEFAULT_COLUMNS: usize = 100;
 
 /// `plandag plan`.
 pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&args.settings, &[])?;
+    let toolbox = Toolbox::open(&args.settings)?;
     let policy = settings_policy(&args.settings);
     let (plan, dag, start) = match source::read(&args.source, console)? {
         Source::Plan(file) => {
@@ -44,6 +44,10 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     if !args.json {
         console.say(&Prediction::new(&plan, &dag, &start).render());
         console.say(&toolbox.render());
+        let needs = toolbox.needs(&plan);
+        if !needs.is_empty() {
+            console.say(&format!(" {}{}", paint(style::RETRY, "needs     "), needs.join(" ")));
+        }
     }
     let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
     output.write(&format!("{}\n", json_text(&json)))
@@ -73,11 +77,12 @@ pub(crate) fn unusable(offences: &[PlanError]) -> Failure {
 
 /// `plandag check`.
 pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&args.settings, &[])?;
+    let toolbox = Toolbox::open(&args.settings)?;
     let file = source::read_plan(&args.plan, console)?;
     let objective = file.plan.objective.clone().unwrap_or_default();
     let start = toolbox.start(&objective, &args.settings, settings_policy(&args.settings));
     let dag = toolbox.check(&file, &start)?;
+    let needs = toolbox.needs(&file.plan);
     let levels: Vec<usize> = dag.levels().iter().map(Vec::len).collect();
     let (steps, dependencies) = (dag.steps().len(), dag.graph().edge_count());
     if args.json {
@@ -88,6 +93,7 @@ pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> 
             "dependencies": dependencies,
             "levels": levels.len(),
             "width": dag.width(),
+            "needs": needs,
         });
         // A reader that has gone away has what it wanted.
         let _ = console.json(&line);
@@ -96,7 +102,8 @@ pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> 
     let sign = paint(style::GOOD, "✓");
     let name = text::line(file.source.name());
     let size = format!("{}, {dependencies} dependencies, {}", counted(steps, "step"), counted(levels.len(), "level"));
-    console.styled(&format!("{sign} {name} can be run: {size}, up to {} at once\n", dag.width()))
+    let with = if needs.is_empty() { String::new() } else { format!(" with {}", needs.join(" ")) };
+    console.styled(&format!("{sign} {name} can be run{with}: {size}, up to {} at once\n", dag.width()))
 }
 
 /// `plandag graph`. Any tool will do: what is drawn need not run here.

@@ -19,7 +19,7 @@ use super::watch::watch;
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let mut policy = policy(args);
-    let mut toolbox = Toolbox::open(&args.settings, &args.allow)?;
+    let mut toolbox = Toolbox::open(&args.settings)?;
     if args.timeout.is_some() {
         toolbox.limit_time();
     }
@@ -86,7 +86,7 @@ impl Job {
                 let objective = file.plan.objective.clone().unwrap_or_else(|| file.source.name().to_owned());
                 let start = toolbox.start(&objective, &args.settings, policy.clone());
                 let dag = toolbox.check(&file, &start)?;
-                toolbox.check_folder(&file.plan)?;
+                toolbox.check_needs(&file.plan)?;
                 let planner = Box::new(file.plan.clone());
                 Ok(Self { objective, planner, plan: Some((file.plan, dag)) })
             }

@@ -1,13 +1,14 @@
 //! The tools of the command, and what a run may do with them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use plandag::report::ExitCode;
-use plandag::tools::{Folder, FolderError};
+use plandag::tools::{Fetch, Folder, FolderError, HostPort, WriteFile};
 use plandag::{
-    Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, StepContext, StepError, Tool,
+    Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, StepContext, StepError, StepId, Tool,
     ToolOutput, ToolSpec, ToolTimeout, offline, tools,
 };
 
@@ -16,26 +17,51 @@ use super::failure::Failure;
 use super::style::{self, paint};
 use super::text;
 
+/// How many steps beside the first an error names.
+const MOST_NOTES: usize = 4;
+
 /// The tools that runs of this command have.
 pub(crate) struct Toolbox {
+    /// Every tool there is, so that a plan can be checked whatever the run may use of it.
     tools: Vec<(&'static str, Arc<dyn Tool>)>,
+    allowed: Vec<String>,
+    allowed_hosts: Vec<HostPort>,
     folder: Option<PathBuf>,
+    output_folder: PathBuf,
 }
 
 impl Toolbox {
-    /// The tools for these settings. Those that act are there if they are `allowed`.
-    pub(crate) fn open(settings: &Settings, allowed: &[String]) -> Result<Self, Failure> {
+    /// The tools for these settings.
+    pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
         let folder = settings.files.as_deref().map(open_folder).transpose()?;
         let mut tools = tools::all(folder);
+        let fetch = settings.allow_hosts.iter().fold(Fetch::new(), |fetch, host| fetch.allow_host(host.clone()));
+        tools.push(("fetch", Arc::new(fetch)));
+        tools.push(("write_file", Arc::new(WriteFile::new(&settings.output_dir))));
+        #[cfg(unix)]
+        tools.push(("shell", Arc::new(tools::Shell::new(&settings.output_dir))));
         tools.extend(offline::tools());
-        if let Some(unknown) = allowed.iter().find(|name| !tools.iter().any(|(known, _)| known == name)) {
-            return Err(Failure::usage("usage.unknown_tool", format!("there is no tool `{unknown}` to allow"))
-                .help("`plandag tools` lists the tools"));
+        if let Some(unknown) = settings.allow.iter().find(|name| !tools.iter().any(|(known, _)| known == name)) {
+            return Err(unknown_tool(&tools, format!("there is no tool `{unknown}` to allow")));
         }
-        tools.retain(|(name, tool)| {
-            tool.spec().effect == Effect::Reads || allowed.iter().any(|allowed| allowed == name)
-        });
-        Ok(Self { tools, folder: settings.files.clone() })
+        Ok(Self {
+            tools,
+            allowed: settings.allow.clone(),
+            allowed_hosts: settings.allow_hosts.clone(),
+            folder: settings.files.clone(),
+            output_folder: settings.output_dir.clone(),
+        })
+    }
+
+    /// Whether the run may use a tool: those that only read need no leave.
+    fn is_allowed(&self, name: &str, tool: &dyn Tool) -> bool {
+        tool.spec().effect == Effect::Reads || self.allowed.iter().any(|allowed| allowed == name)
+    }
+
+    /// What the tool with this name says about itself.
+    pub(crate) fn spec(&self, name: &str) -> Result<ToolSpec, Failure> {
+        let named = self.specs().into_iter().find(|spec| spec.name == name);
+        named.ok_or_else(|| unknown_tool(&self.tools, format!("there is no tool `{name}`")))
     }
 
     /// What the tools say about themselves.
@@ -65,7 +91,8 @@ impl Toolbox {
     pub(crate) fn runner(&self, planner: impl Planner + 'static, settings: &Settings, policy: Policy) -> Runner {
         let runner = Runner::new(planner).policy(policy);
         let runner = settings.inputs.iter().fold(runner, |runner, (name, value)| runner.input(name, value.clone()));
-        self.tools.iter().fold(runner, |runner, (name, tool)| runner.tool(*name, Arc::clone(tool)))
+        let allowed = self.tools.iter().filter(|(name, tool)| self.is_allowed(name, tool.as_ref()));
+        allowed.fold(runner, |runner, (name, tool)| runner.tool(*name, Arc::clone(tool)))
     }
 
     /// Checks a plan against what a run may do.
@@ -77,41 +104,113 @@ impl Toolbox {
         })
     }
 
-    /// Refuses a plan whose tools need a folder where there is none.
-    pub(crate) fn check_folder(&self, plan: &Plan) -> Result<(), Failure> {
-        let mut used = plan.steps.iter().filter_map(|step| Some((step.tool.as_deref()?, &step.id)));
-        match used.find(|(tool, _)| tools::NEED_FOLDER.contains(tool)) {
-            Some((tool, step)) if self.folder.is_none() => Err(Failure::new(
+    /// Refuses a plan that needs more than the run was given.
+    pub(crate) fn check_needs(&self, plan: &Plan) -> Result<(), Failure> {
+        let missing = self.missing(plan);
+        let config = |code, message| Failure::new(code, ExitCode::Configuration, message);
+        let forbidden: Vec<&Missing<'_>> = missing.iter().filter(|missing| missing.tool_acts).collect();
+        let failure = match (forbidden.as_slice(), missing.first()) {
+            ([], None) => return Ok(()),
+            ([], Some(Missing { step, tool, .. })) => config(
                 "config.no_files",
-                ExitCode::Configuration,
                 format!("step `{step}` uses `{tool}`, and the run was given no folder to read"),
             )
-            .help("name the folder: --files DIR")),
-            _ => Ok(()),
-        }
+            .help("name the folder: --files DIR"),
+            ([first, rest @ ..], _) => {
+                let what =
+                    format!("step `{}` uses `{}`, which acts, and this run has no leave to", first.step, first.tool);
+                let others = rest.iter().take(MOST_NOTES);
+                let failure = others.fold(config("config.not_allowed", what), |failure, other| {
+                    failure.note(format!("so does step `{}`, with `{}`", other.step, other.tool))
+                });
+                let failure = match rest.len().checked_sub(MOST_NOTES) {
+                    Some(more @ 1..) => failure.note(format!("and so do {more} more")),
+                    _ => failure,
+                };
+                failure.help(format!("if you trust the plan with that: {}", self.needs(plan).join(" ")))
+            }
+        };
+        Err(failure)
+    }
+
+    /// What has to be added to the command for the run to have all that a plan uses.
+    pub(crate) fn needs(&self, plan: &Plan) -> Vec<String> {
+        let options: BTreeSet<String> = self.missing(plan).into_iter().map(|missing| missing.option()).collect();
+        options.into_iter().collect()
+    }
+
+    /// The steps that cannot run with what the run was given.
+    fn missing<'a>(&self, plan: &'a Plan) -> Vec<Missing<'a>> {
+        let used = plan.steps.iter().filter_map(|step| Some((&step.id, step.tool.as_deref()?)));
+        let missing = used.filter_map(|(step, tool)| {
+            let (name, known) = self.tools.iter().find(|(name, _)| *name == tool)?;
+            let tool_acts = !self.is_allowed(name, known.as_ref());
+            let no_folder = self.folder.is_none() && tools::NEED_FOLDER.contains(&tool);
+            (tool_acts || no_folder).then_some(Missing { step, tool, tool_acts })
+        });
+        missing.collect()
     }
 
     /// What a run with these tools may do and what it may not, for people.
     pub(crate) fn render(&self) -> String {
         let mut may: Vec<String> = Vec::new();
-        let mut may_not = vec!["write files", "run commands", "use the network"];
+        let mut may_not: Vec<&str> = Vec::new();
+        let output_folder = text::line(&self.output_folder.to_string_lossy()).into_owned();
+        // Whatever is forbidden to our own tools, a program can do.
+        let runs_programs = self.allowed.iter().any(|allowed| allowed == "shell");
         match &self.folder {
             Some(folder) => {
                 may.push(format!("search and read {}", text::line(&folder.to_string_lossy())));
-                may_not.insert(0, "read other files");
+                may_not.push("read other files");
             }
-            None => may_not.insert(0, "read files"),
+            None => may_not.push("read files"),
         }
+        may.push("read public web pages".to_owned());
+        may.extend(self.allowed_hosts.iter().map(|host| format!("read {host}")));
+        may_not.push(if self.allowed_hosts.is_empty() {
+            "reach private networks"
+        } else {
+            "reach other private hosts"
+        });
         for (name, tool) in &self.tools {
-            match tool.spec().effect {
-                Effect::Reads if tools::NEED_FOLDER.contains(name) => {}
-                Effect::Reads => may.push((*name).to_owned()),
-                Effect::Acts => may.push(format!("{name}, which acts")),
+            match (*name, self.is_allowed(name, tool.as_ref())) {
+                ("write_file", true) => may.push(format!("write files in {output_folder}")),
+                ("write_file", false) => may_not.push("write files"),
+                ("shell", true) => {
+                    may.push(format!("run commands in {output_folder}, which can do all that you can"));
+                }
+                ("shell", false) => may_not.push("run commands"),
+                ("fetch", _) => {}
+                (name, _) if tools::NEED_FOLDER.contains(&name) => {}
+                (name, _) => may.push(name.to_owned()),
             }
         }
         let heading = |words: &str| paint(style::FAINT, &text::pad(words, 10));
-        format!(" {}{}\n {}{}", heading("may"), may.join(", "), heading("may not"), may_not.join(", "))
+        let mut lines = format!(" {}{}", heading("may"), may.join(", "));
+        if !runs_programs {
+            lines.push_str(&format!("\n {}{}", heading("may not"), may_not.join(", ")));
+        }
+        lines
     }
+}
+
+/// A step that uses what the run was not given.
+struct Missing<'a> {
+    step: &'a StepId,
+    tool: &'a str,
+    /// Else it reads, and there is no folder.
+    tool_acts: bool,
+}
+
+impl Missing<'_> {
+    fn option(&self) -> String {
+        if self.tool_acts { format!("--allow {}", self.tool) } else { "--files DIR".to_owned() }
+    }
+}
+
+fn unknown_tool(tools: &[(&'static str, Arc<dyn Tool>)], message: String) -> Failure {
+    let names: Vec<&str> = tools.iter().map(|(name, _)| *name).collect();
+    Failure::usage("usage.unknown_tool", message).help(format!("the tools are {}", names.join(", ")))
 }
 
 /// A tool to which the run's own timeout applies.

@@ -4,19 +4,29 @@ use plandag::{Effect, ToolSpec, tools::NEED_FOLDER};
 use serde_json::{Value, json};
 
 use super::args::{Settings, ToolsArgs};
-use super::console::Console;
+use super::console::{Console, json_text};
 use super::failure::Failure;
 use super::style::{self, paint};
 use super::text;
 use super::toolbox::Toolbox;
 
 pub(crate) fn run(args: &ToolsArgs, console: &Console) -> Result<(), Failure> {
-    let specs = Toolbox::open(&Settings::default(), &[])?.specs();
+    let toolbox = Toolbox::open(&Settings::default())?;
+    let Some(name) = &args.name else {
+        let specs = toolbox.specs();
+        return if args.json {
+            let list: Vec<Value> = specs.iter().map(to_json).collect();
+            console.data(&format!("{:#}\n", Value::from(list)))
+        } else {
+            console.styled(&specs.iter().map(render).collect::<Vec<_>>().join("\n"))
+        };
+    };
+    let spec = toolbox.spec(name)?;
     if args.json {
-        let list: Vec<Value> = specs.iter().map(to_json).collect();
-        return console.data(&format!("{:#}\n", Value::from(list)));
+        return console.data(&format!("{:#}\n", to_json(&spec)));
     }
-    console.styled(&specs.iter().map(render).collect::<Vec<_>>().join("\n"))
+    let schema = json_text(&format!("{:#}", spec.arguments)).replace('\n', "\n  ");
+    console.styled(&format!("{}\n  JSON Schema of the arguments:\n  {schema}\n", render(&spec)))
 }
 
 fn to_json(spec: &ToolSpec) -> Value {
@@ -24,7 +34,7 @@ fn to_json(spec: &ToolSpec) -> Value {
         "name": spec.name,
         "description": spec.description,
         "effect": spec.effect,
-        "needs": if NEED_FOLDER.contains(&spec.name.as_str()) { json!("--files") } else { Value::Null },
+        "needs": if spec.effect == Effect::Acts { json!(format!("--allow {}", spec.name)) } else if NEED_FOLDER.contains(&spec.name.as_str()) { json!("--files") } else { Value::Null },
         "arguments": spec.arguments,
         "output": spec.output,
     })
@@ -33,8 +43,8 @@ fn to_json(spec: &ToolSpec) -> Value {
 /// A paragraph a tool: its name, what it does, what it takes and what it gives.
 fn render(spec: &ToolSpec) -> String {
     let effect = match spec.effect {
-        Effect::Reads => "only reads",
-        Effect::Acts => "acts: needs --allow",
+        Effect::Reads => "only reads".to_owned(),
+        Effect::Acts => format!("acts: needs --allow {}", text::line(&spec.name)),
     };
     let needs = if NEED_FOLDER.contains(&spec.name.as_str()) { "; needs --files" } else { "" };
     let mut paragraph = format!(
@@ -47,12 +57,12 @@ fn render(spec: &ToolSpec) -> String {
         spec.arguments["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, schema) in spec.arguments["properties"].as_object().into_iter().flatten() {
         let optional = if required.contains(&name.as_str()) { "" } else { ", optional" };
-        let kind = schema["type"].as_str().unwrap_or("any");
+        let kind = kind(schema);
         let description = schema["description"].as_str().unwrap_or_default();
         paragraph.push_str(&format!(
             "    {}  {}{optional}: {}\n",
             text::line(name),
-            text::line(kind),
+            text::line(&kind),
             text::line(description)
         ));
     }
@@ -60,4 +70,16 @@ fn render(spec: &ToolSpec) -> String {
         paragraph.push_str(&format!("  gives {}\n", text::line(&spec.output)));
     }
     paragraph
+}
+
+/// The type of an argument in a word or two.
+fn kind(schema: &Value) -> String {
+    match &schema["type"] {
+        Value::String(kind) => match &schema["items"] {
+            Value::Null => kind.clone(),
+            items => format!("{kind} of {}", self::kind(items)),
+        },
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        _ => "any".to_owned(),
+    }
 }

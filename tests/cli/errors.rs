@@ -126,7 +126,7 @@ fn tools_that_are_not_there() {
     place.plan(json!([{ "id": "a", "tool": "search_files", "args": { "query": "x" } }]));
     golden!(place, "no_files", ["run", "plan.json"]);
     place.plan(json!([sleep("a", 1, &[])]));
-    golden!(place, "unknown_allow", ["run", "plan.json", "--allow", "shell"]);
+    golden!(place, "unknown_allow", ["run", "plan.json", "--allow", "shel"]);
 }
 
 #[test]

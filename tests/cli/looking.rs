@@ -93,7 +93,10 @@ fn check_says_that_a_plan_can_be_run() {
     let ran = place.run(["check", "plan.json"]);
     insta::assert_snapshot!("check_ok", ran.transcript());
     let json = place.run(["check", "plan.json", "--json"]).last_event();
-    assert_eq!(json, json!({ "v": 1, "ok": true, "steps": 9, "dependencies": 8, "levels": 2, "width": 8 }));
+    assert_eq!(
+        json,
+        json!({ "v": 1, "ok": true, "steps": 9, "dependencies": 8, "levels": 2, "width": 8, "needs": [] })
+    );
 }
 
 #[test]

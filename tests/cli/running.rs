@@ -13,7 +13,9 @@ fn the_answer_goes_to_standard_output_and_nothing_else_does() {
     let ran = place.run(["run", "plan.json"]);
     assert_eq!(ran.exit, 0);
     assert_eq!(serde_json::from_str::<serde_json::Value>(&ran.stdout).unwrap()["result"], 42);
-    for said in ["✓ a", "succeeded", "critical", "may not   read files, write files, run commands, use the network"] {
+    for said in
+        ["✓ a", "succeeded", "critical", "may not   read files, reach private networks, write files, run commands"]
+    {
         assert!(ran.stderr.contains(said), "{said} is missing\n{}", ran.stderr);
     }
     let first_step = ran.stderr.find('▸').unwrap();

@@ -224,6 +224,8 @@ pub enum StepErrorKind {
     ExpansionFailed,
     /// The attempt was ended because nobody wants its result any more.
     Aborted,
+    /// A person did not let it act: not tried again.
+    Denied,
 }
 
 /// Why an attempt, or a step, failed.

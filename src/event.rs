@@ -189,7 +189,7 @@ pub enum Event {
         /// Whether running attempts are ended at once instead of after the grace period.
         at_once: bool,
     },
-    /// A person decided about a step whose outcome is unknown.
+    /// A person decided about a step whose outcome is unknown, or that waits for approval.
     Decided {
         /// The step.
         step: StepNumber,
@@ -225,7 +225,8 @@ pub enum Event {
     },
 }
 
-/// What a person decided about a step whose outcome was unknown.
+/// What a person decided about a step. The first three are for one whose outcome is unknown, the others for one that
+/// waits for approval; what does not fit the step changes nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
@@ -235,6 +236,10 @@ pub enum Decision {
     Failed(String),
     /// Do it again.
     Retry,
+    /// It may act.
+    Approve,
+    /// It may not: the step has failed.
+    Deny,
 }
 
 /// What a successful attempt came back with.
@@ -376,6 +381,11 @@ pub enum RunEventKind {
     StepExpanded { step: StepNumber, attempt: AttemptNumber, graft: Arc<Graft>, usage: Usage },
     /// The step may start again: its back-off is over, or a person said so.
     StepReady { step: StepNumber },
+    /// The step would act, and text has reached it that the step `from` brought in from outside: a person has to
+    /// approve it.
+    ApprovalRequested { step: StepNumber, from: StepNumber },
+    /// A person, or the policy, lets the step act.
+    StepApproved { step: StepNumber },
     /// A tool is called.
     AttemptStarted { step: StepNumber, attempt: AttemptNumber },
     /// Nobody knows whether the attempt took effect.

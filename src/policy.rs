@@ -1,6 +1,6 @@
 //! How a run is carried out: caps, retries, limits, and when the planner is asked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,12 @@ pub struct Policy {
     pub patience: u32,
     /// Interruptions (crashes under it) after which a step has failed.
     pub max_interruptions: u32,
+    /// Tools that may act on text from outside unasked. A step of any other tool that acts waits for a person's
+    /// approval if output of an [untrusted](crate::ToolSpec::untrusted) tool has reached it.
+    pub allow: BTreeSet<String>,
+    /// Whether somebody is there to decide while the run goes on. A run waits for them then; otherwise it stops when
+    /// only steps are left about which a person has to decide.
+    pub attended: bool,
 }
 
 impl Default for Policy {
@@ -131,6 +137,8 @@ impl Default for Policy {
             grace_ms: 5_000,
             patience: 16,
             max_interruptions: 5,
+            allow: BTreeSet::new(),
+            attended: false,
         }
     }
 }

@@ -50,6 +50,12 @@ pub struct ToolSpec {
     pub output: String,
     /// Whether it only reads or acts.
     pub effect: Effect,
+    /// Whether its output is text from outside for which nobody vouches, such as a web page: it may hold instructions.
+    /// A step that acts, and that such text has reached, waits for a person's approval unless
+    /// [`Policy::allow`](crate::Policy::allow) names its tool. Text reaches a step through all that it depends on, and
+    /// when its plan was written by a tool or planner that had the text in view. A tool that calls others on its own
+    /// is untrusted if one of them is, and has to keep to the same rule inside.
+    pub untrusted: bool,
     /// Whether it may be repeated after an attempt of unknown outcome although it acts.
     pub idempotent: bool,
     /// Its attempt timeout.
@@ -321,6 +327,13 @@ impl<F> ToolFn<F> {
     #[must_use]
     pub fn acts(mut self) -> Self {
         self.spec.effect = Effect::Acts;
+        self
+    }
+
+    /// Says that the output is text from outside for which nobody vouches: see [`ToolSpec::untrusted`].
+    #[must_use]
+    pub fn untrusted(mut self) -> Self {
+        self.spec.untrusted = true;
         self
     }
 

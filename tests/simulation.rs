@@ -36,6 +36,8 @@ fn random_dags_and_faults_keep_every_promise() {
         "retries",
         "comparisons with a replay",
         "unknown outcomes",
+        "questions",
+        "approvals",
         "false conditions",
         "skipped steps",
         "stops",

@@ -94,6 +94,12 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             ("step.expanded", fields)
         }
         RunEventKind::StepReady { step } => ("step.ready", step_fields(ledger, *step, "ready")),
+        RunEventKind::ApprovalRequested { step, from } => {
+            let mut fields = step_fields(ledger, *step, "unapproved");
+            fields.insert("from", json!(ledger.id(*from)));
+            ("step.unapproved", fields)
+        }
+        RunEventKind::StepApproved { step } => ("step.approved", step_fields(ledger, *step, "ready")),
         RunEventKind::AttemptStarted { step, .. } => ("step.started", step_fields(ledger, *step, "running")),
         RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "retrying", at, usage);

@@ -62,6 +62,11 @@ impl Progress {
                 let took = took(ledger, Some(*attempt), at);
                 Some(self.step(ledger, *step, (style::GOOD, "+"), &format!("became {} steps{took}", graft.added.len())))
             }
+            RunEventKind::ApprovalRequested { step, from } => {
+                let what = format!("waits for approval: text from {} reaches it", text::line(ledger.id(*from)));
+                Some(self.step(ledger, *step, (style::RETRY, "?"), &what))
+            }
+            RunEventKind::StepApproved { step } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "approved")),
             RunEventKind::AttemptStarted { step, .. } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "started")),
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
                 let took = took(ledger, Some(*attempt), at);
@@ -195,7 +200,7 @@ pub(crate) fn why_words(why: StopReason) -> &'static str {
         StopReason::Tokens => "the limit on tokens is reached",
         StopReason::Money => "the limit on money is reached",
         StopReason::Deadline => "the deadline is reached",
-        StopReason::Undecided => "only steps of unknown outcome are left",
+        StopReason::Undecided => "only steps are left about which you have to decide",
         _ => "a limit is reached",
     }
 }

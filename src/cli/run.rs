@@ -63,6 +63,7 @@ pub(crate) fn settings_policy(settings: &Settings) -> Policy {
     if let Some(max_parallel) = settings.max_parallel {
         policy.max_parallel = max_parallel.get();
     }
+    policy.allow = settings.allow.iter().cloned().collect();
     policy.pools = settings.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy
 }

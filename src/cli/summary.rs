@@ -121,9 +121,11 @@ impl Summary<'_> {
             StopReason::Money => stopped("limit.money", why_words(why)),
             _ => {
                 let report = &self.watched.report;
-                let unknown = report.steps().filter(|step| step.outcome == StepOutcome::Unknown);
-                unknown.fold(stopped("run.undecided", why_words(why)), |failure, step| {
-                    failure.note(format!("nobody knows whether `{}` took effect", step.id))
+                let failure = stopped("run.undecided", why_words(why));
+                report.steps().fold(failure, |failure, step| match step.outcome {
+                    StepOutcome::Unknown => failure.note(format!("nobody knows whether `{}` took effect", step.id)),
+                    StepOutcome::Unapproved => unapproved(failure, &step),
+                    _ => failure,
                 })
             }
         }
@@ -175,8 +177,17 @@ fn step_code(kind: StepErrorKind) -> &'static str {
         StepErrorKind::Unexpected => "step.unexpected",
         StepErrorKind::ExpansionFailed => "step.expansion_failed",
         StepErrorKind::Aborted => "step.aborted",
+        StepErrorKind::Denied => "step.denied",
         _ => "step.permanent",
     }
+}
+
+/// What a step waits for that would act on text from outside.
+fn unapproved(failure: Failure, step: &StepReport<'_>) -> Failure {
+    let from = step.outside.map(|source| format!(" of `{source}`")).unwrap_or_default();
+    failure
+        .note(format!("`{}` waits for approval: `{}` acts, and text from outside{from} reaches it", step.id, step.tool))
+        .help(format!("let it act without being asked: --allow {}; on a terminal you are asked", step.tool))
 }
 
 /// What can be done about a step that failed so.

@@ -61,7 +61,9 @@ impl Record {
                 self.expanded.insert(*step);
                 self.order.push(*step);
             }
-            RunEventKind::StepReady { step } => self.ready.push((*step, event.at)),
+            RunEventKind::StepReady { step } | RunEventKind::StepApproved { step } => {
+                self.ready.push((*step, event.at));
+            }
             RunEventKind::AttemptStarted { step, attempt } => {
                 debug_assert_eq!(*attempt as usize, self.attempts.len(), "attempts are numbered in order");
                 self.attempts.push(AttemptTimes { step: *step, started: event.at, ended: NEVER });
@@ -86,6 +88,7 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::PlanRequested { .. }
+            | RunEventKind::ApprovalRequested { .. }
             | RunEventKind::PlanRejected { .. } => {}
         }
     }

@@ -94,7 +94,7 @@ fn stop_words(why: StopReason) -> &'static str {
         StopReason::Tokens => "the limit on tokens is reached",
         StopReason::Money => "the limit on money is reached",
         StopReason::Deadline => "the deadline is reached",
-        StopReason::Undecided => "only steps with an unknown outcome are left, about which somebody has to decide",
+        StopReason::Undecided => "only steps are left about which somebody has to decide",
     }
 }
 
@@ -144,6 +144,7 @@ fn outcome_word(outcome: StepOutcome) -> &'static str {
         StepOutcome::Superseded => "was dropped by a revision",
         StepOutcome::Cancelled => "was cancelled",
         StepOutcome::Unknown => "has an unknown outcome",
+        StepOutcome::Unapproved => "waits for approval",
     }
 }
 

@@ -29,6 +29,8 @@ pub enum StepOutcome {
     Cancelled,
     /// Nobody knows whether it took effect.
     Unknown,
+    /// It waits for a person to approve it: it would act on text from outside.
+    Unapproved,
 }
 
 /// What became of one step.
@@ -47,6 +49,8 @@ pub struct StepReport<'a> {
     pub parent: Option<StepNumber>,
     /// Whether it is part of the last plan.
     pub member: bool,
+    /// The step that brought in text from outside which has reached this one, if any has.
+    pub outside: Option<&'a StepId>,
     /// How it ended.
     pub outcome: StepOutcome,
     /// The failed step because of which it was skipped.
@@ -117,6 +121,7 @@ impl RunReport {
             tool: step.tool,
             parent: step.parent,
             member: step.member,
+            outside: step.outside.and_then(|source| self.scheduler.step(source)).map(|source| source.id),
             outcome,
             because,
             error: step.error.map(|error| &**error),
@@ -132,6 +137,7 @@ impl RunReport {
             StepState::Skipped(because) => StepOutcome::Skipped(because),
             StepState::Superseded => StepOutcome::Superseded,
             StepState::Unknown(_) => StepOutcome::Unknown,
+            StepState::Unapproved => StepOutcome::Unapproved,
             StepState::Waiting
             | StepState::Ready
             | StepState::Running(_)

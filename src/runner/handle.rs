@@ -60,7 +60,8 @@ impl RunHandle {
         self.task.send(Event::CancelRequested { at_once: true });
     }
 
-    /// Says what became of a step whose outcome is unknown.
+    /// Says what became of a step whose outcome is unknown, or whether one may act that waits for approval. A run
+    /// that is not [attended](crate::Policy::attended) stops when nothing else is left to do.
     pub fn decide(&self, step: StepNumber, decision: Decision) {
         self.task.send(Event::Decided { step, decision });
     }

@@ -119,6 +119,8 @@ impl Live {
                 rejection.closed.iter().chain(&rejection.left).copied().for_each(show);
             }
             RunEventKind::StepReady { step }
+            | RunEventKind::ApprovalRequested { step, .. }
+            | RunEventKind::StepApproved { step }
             | RunEventKind::AttemptStarted { step, .. }
             | RunEventKind::StepUnknown { step, .. }
             | RunEventKind::AttemptFailed { step, .. }

@@ -216,6 +216,21 @@ impl Runner {
         self
     }
 
+    /// Lets a tool act on text from outside unasked: see [`ToolSpec::untrusted`].
+    #[must_use]
+    pub fn allow(mut self, tool: impl Into<String>) -> Self {
+        self.policy.allow.insert(tool.into());
+        self
+    }
+
+    /// Sets whether runs wait for [`RunHandle::decide`] when only steps are left about which a person has to decide;
+    /// otherwise they stop.
+    #[must_use]
+    pub fn attended(mut self, attended: bool) -> Self {
+        self.policy.attended = attended;
+        self
+    }
+
     /// Sets how runs are carried out, altogether.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
@@ -268,7 +283,8 @@ impl Runner {
         self.spawn_live(run.into(), Begin::Resume)
     }
 
-    /// Records what became of a step whose outcome is unknown, in a run that nobody drives. Resume it afterwards.
+    /// Records what became of a step whose outcome is unknown, or whether one may act that waits for approval, in a run
+    /// that nobody drives. Resume it afterwards.
     ///
     /// # Errors
     ///

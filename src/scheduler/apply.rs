@@ -71,6 +71,11 @@ impl Scheduler {
                 self.rank_scope(*step);
             }
             RunEventKind::StepReady { step } => self.set_state(*step, StepState::Ready),
+            RunEventKind::ApprovalRequested { step, .. } => {
+                self.nodes[*step as usize].passed = 0;
+                self.set_state(*step, StepState::Unapproved);
+            }
+            RunEventKind::StepApproved { step } => self.apply_approved(*step),
             RunEventKind::AttemptStarted { step, attempt } => self.apply_started(*step, *attempt),
             RunEventKind::StepUnknown { step, attempt, error, usage } => {
                 self.usage += *usage;
@@ -193,6 +198,7 @@ impl Scheduler {
 
     fn apply_requested(&mut self, request: RequestNumber, reason: &PlanReason, reported: &[StepNumber]) {
         self.requests = request + 1;
+        self.show_planner();
         let again = self.again.take();
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {
@@ -252,6 +258,7 @@ impl Scheduler {
     /// Obeys a graft. No rule is looked up here, so an old history means the same under newer rules.
     fn apply_graft(&mut self, graft: &Arc<Graft>, draft: bool) {
         let parent = graft.scope.unwrap_or(NONE);
+        let writer = self.writer(parent);
         let mut sized = false;
         for (name, size) in &graft.pools {
             sized |= self.pools.size(name, *size);
@@ -280,8 +287,16 @@ impl Scheduler {
         }
         for &number in &graft.joined {
             self.join(number, parent);
+            if self.outside.is_watched() {
+                self.watch_joined(number, writer);
+            }
         }
         self.add(graft, parent, draft);
+        if self.outside.is_watched() {
+            for number in (graft.first..).take(graft.added.len()) {
+                self.watch_added(number, graft, writer);
+            }
+        }
         let joined = !graft.joined.is_empty();
         let nodes = &self.nodes;
         let scope = if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() };
@@ -428,6 +443,9 @@ impl Scheduler {
 
     /// A finished step counts for its dependents.
     fn finished(&mut self, step: StepNumber) {
+        if self.outside.is_watched() {
+            self.pass_on(step);
+        }
         let mut dependents = self.graph.neighbors_directed(NodeIndex::new(step as usize), Direction::Outgoing).detach();
         while let Some(index) = dependents.next_node(&self.graph) {
             let node = &mut self.nodes[index.index()];
@@ -445,6 +463,9 @@ impl Scheduler {
         let node = self.node(step);
         if node.state == StepState::Running(attempt) {
             self.pools.give_back(&self.shapes[node.taken as usize].needs);
+            if self.outside.is_watched() {
+                self.note_seen(step);
+            }
         }
     }
 
@@ -460,6 +481,7 @@ impl Scheduler {
                 StepState::Running(_) => &mut self.counts.running,
                 StepState::Backoff(_) => &mut self.counts.backoff,
                 StepState::Unknown(_) => &mut self.counts.unknown,
+                StepState::Unapproved => &mut self.counts.unapproved,
                 _ => continue,
             };
             *count = count.wrapping_add(change);
@@ -493,7 +515,7 @@ impl Scheduler {
         }
     }
 
-    fn acts(&self, tool: u16) -> bool {
+    pub(super) fn acts(&self, tool: u16) -> bool {
         self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.effect == Effect::Acts)
     }
 

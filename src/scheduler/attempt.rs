@@ -89,11 +89,13 @@ impl Scheduler {
             && self.start.tools.get(usize::from(node.tool)).is_some_and(acts)
     }
 
-    /// A person has said what became of a step whose outcome nobody knew.
+    /// A person has said what became of a step whose outcome nobody knew, or whether one may act.
     pub(super) fn decided(&mut self, step: StepNumber, decision: Decision, transition: &mut Transition) {
         let state = self.nodes.get(step as usize).map(|node| node.state);
-        if !matches!(state, Some(StepState::Unknown(_))) {
-            return;
+        match state {
+            Some(StepState::Unknown(_)) => {}
+            Some(StepState::Unapproved) => return self.decide_approval(step, &decision, transition),
+            _ => return,
         }
         let usage = Usage::default();
         self.emit(
@@ -104,6 +106,7 @@ impl Scheduler {
                     RunEventKind::StepFailed { step, attempt: None, error, usage }
                 }
                 Decision::Retry => RunEventKind::StepReady { step },
+                Decision::Approve | Decision::Deny => return,
             },
             transition,
         );
@@ -126,6 +129,7 @@ impl Scheduler {
                 self.after_settling(step, transition);
             }
         }
+        self.approve_allowed(transition);
         self.ask_again_after_interruption(transition);
         self.armed = None;
     }

@@ -15,6 +15,7 @@ mod attempt;
 mod expand;
 mod graft;
 mod outcome;
+mod outside;
 mod ready;
 mod replan;
 mod replay;
@@ -36,6 +37,7 @@ use crate::event::{
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
 
+use outside::Outside;
 use state::{Aborting, Counts, Gates, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
 
 /// Runs one plan through all its revisions.
@@ -67,6 +69,7 @@ pub struct Scheduler {
     /// Expansions by the number of the expanded step.
     scopes: BTreeMap<StepNumber, Scope>,
     drafts: Vec<StepNumber>,
+    outside: Outside,
     counts: Counts,
 
     /// The step of every attempt.
@@ -120,6 +123,8 @@ pub enum StepState {
     Backoff(Timestamp),
     /// The plan that its tool returned is being carried out.
     Expanded,
+    /// It would act on text from outside; a person decides whether it may.
+    Unapproved,
     /// Nobody knows whether this attempt took effect; a person decides.
     Unknown(AttemptNumber),
     /// It has its output.
@@ -154,6 +159,8 @@ pub struct StepView<'a> {
     pub draft: bool,
     /// Tries so far.
     pub tries: u32,
+    /// The step that brought in text from outside which has reached this one, if any has.
+    pub outside: Option<StepNumber>,
     /// Its output.
     pub output: Option<&'a Output>,
     /// The error of its last try, or its last word.
@@ -166,6 +173,7 @@ impl Scheduler {
         Self {
             policy: Arc::new(start.policy.clone()),
             tools: Tools::new(&start),
+            outside: Outside::new(&start),
             pools: state::policy_pools(&start.policy),
             start,
             phase: Phase::New,
@@ -242,6 +250,10 @@ impl Scheduler {
         if self.phase == Phase::Running {
             self.ask_about_failures(transition);
             self.launch_ready(transition);
+            if self.counts.unapproved > 0 && self.phase == Phase::Running {
+                // Nothing may move any more, now that the last ready step waits for a person.
+                self.ask_about_failures(transition);
+            }
         }
         if self.phase == Phase::Running && !self.moves() {
             self.come_to_rest(transition);
@@ -356,6 +368,7 @@ impl Scheduler {
             member: node.member,
             draft: node.draft,
             tries: node.tries,
+            outside: self.outside.reached(number),
             output: node.output.as_ref(),
             error: node.error.as_ref(),
         })

@@ -17,6 +17,10 @@ impl Scheduler {
     pub(super) fn launch_ready(&mut self, transition: &mut Transition) {
         while self.phase == Phase::Running && self.counts.ready > 0 && self.free_slots() > 0 {
             let Some(step) = self.next_launch() else { return };
+            if let Some(from) = self.must_be_approved(step) {
+                self.emit(RunEventKind::ApprovalRequested { step, from }, transition);
+                continue;
+            }
             if let Some(why) = self.exhausted(true) {
                 return self.emit(RunEventKind::StopRequested { why }, transition);
             }

@@ -76,8 +76,17 @@ impl Scheduler {
             }
             Kind::StepSucceeded { step, attempt, .. } | Kind::StepFailed { step, attempt, .. } => match attempt {
                 Some(attempt) => self.check_state(*step, StepState::Running(*attempt)),
-                None => self.check_one_of(*step, |state| matches!(state, StepState::Expanded | StepState::Unknown(_))),
+                None => self.check_one_of(*step, |state| match state {
+                    StepState::Expanded | StepState::Unknown(_) => true,
+                    StepState::Unapproved => matches!(event.kind, Kind::StepFailed { .. }),
+                    _ => false,
+                }),
             },
+            Kind::ApprovalRequested { step, from } => {
+                self.check_steps(&[*from])?;
+                self.check_state(*step, StepState::Ready)
+            }
+            Kind::StepApproved { step } => self.check_state(*step, StepState::Unapproved),
             Kind::StepReady { step } => {
                 self.check_one_of(*step, |state| matches!(state, StepState::Backoff(_) | StepState::Unknown(_)))
             }

@@ -49,6 +49,7 @@ impl Scheduler {
             "again": self.again.as_ref().map(request_value),
             "reviewed": self.reviewed,
             "usage": self.usage,
+            "outside": self.outside.parts(),
         })
     }
 

@@ -201,6 +201,7 @@ pub(super) struct Counts {
     pub(super) running: u32,
     pub(super) backoff: u32,
     pub(super) unknown: u32,
+    pub(super) unapproved: u32,
     pub(super) fatal: u32,
     pub(super) held: u32,
     pub(super) unreported: u32,

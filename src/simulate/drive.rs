@@ -86,8 +86,11 @@ struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     fn new(simulation: Simulation<'a>) -> Self {
+        let mut start = simulation.start.clone();
+        // Nobody knows how long people take: they are taken to have approved everything before.
+        start.policy.allow = start.tools.iter().map(|tool| tool.name.clone()).collect();
         Self {
-            scheduler: Scheduler::new(Arc::new(simulation.start.clone())),
+            scheduler: Scheduler::new(Arc::new(start)),
             simulation,
             now: Timestamp::ZERO,
             at_once: VecDeque::new(),

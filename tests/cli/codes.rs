@@ -64,6 +64,8 @@ fn codes(source: &str) -> BTreeSet<String> {
         "step.drafted",
         "step.expanded",
         "step.ready",
+        "step.unapproved",
+        "step.approved",
         "step.started",
         "step.retrying",
         "step.unknown",

@@ -43,6 +43,8 @@ impl Counts {
             }
             RunEventKind::StepDrafted { .. } => self.one("drafts"),
             RunEventKind::StepUnknown { .. } => self.one("unknown outcomes"),
+            RunEventKind::ApprovalRequested { .. } => self.one("questions"),
+            RunEventKind::StepApproved { .. } => self.one("approvals"),
             RunEventKind::StepSkipped { because: SkipReason::Condition, .. } => self.one("false conditions"),
             RunEventKind::StepSkipped { .. } => self.one("skipped steps"),
             RunEventKind::RunStopped { .. } => self.one("stops"),

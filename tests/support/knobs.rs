@@ -41,6 +41,8 @@ pub struct Knobs {
     pub cancels: bool,
     /// There are limits to run into.
     pub limits: bool,
+    /// Tools bring in text from outside.
+    pub untrusted: bool,
 }
 
 impl Knobs {
@@ -62,6 +64,7 @@ impl Knobs {
         noise: true,
         cancels: true,
         limits: true,
+        untrusted: true,
     };
 
     /// Nothing but steps that succeed.
@@ -82,6 +85,7 @@ impl Knobs {
         noise: false,
         cancels: false,
         limits: false,
+        untrusted: false,
     };
 
     /// How a run in such a world is carried out.
@@ -112,6 +116,8 @@ impl Knobs {
             limits,
             grace_ms: rng.u64(0..200),
             patience: rng.u32(0..20),
+            allow: percent(rng, 20).then(|| one_of(rng, &["pay", "put"]).to_string()).into_iter().collect(),
+            attended: rng.bool(),
             max_interruptions: rng.u32(if self.failures { 1..=5 } else { 2..=5 }),
         }
     }
@@ -145,6 +151,7 @@ impl Knobs {
         add(&|knobs| knobs.noise = false);
         add(&|knobs| knobs.cancels = false);
         add(&|knobs| knobs.limits = false);
+        add(&|knobs| knobs.untrusted = false);
         smaller
     }
 
@@ -163,6 +170,7 @@ impl Knobs {
             self.noise,
             self.cancels,
             self.limits,
+            self.untrusted,
         ];
         self.max_steps + self.crashes as usize + self.depth + flags.into_iter().filter(|on| *on).count()
     }

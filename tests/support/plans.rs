@@ -20,6 +20,16 @@ pub fn tools() -> Vec<ToolSpec> {
     ]
 }
 
+/// The same tools, some of which may bring in text from outside.
+pub fn some_untrusted(rng: &mut Rng, knobs: &Knobs) -> Vec<ToolSpec> {
+    let is_watched = knobs.untrusted && rng.bool();
+    let mut tools = tools();
+    for tool in &mut tools {
+        tool.untrusted = is_watched && percent(rng, 25);
+    }
+    tools
+}
+
 /// Makes the plans of one world.
 #[derive(Clone, Debug)]
 pub struct PlanMaker {

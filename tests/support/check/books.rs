@@ -20,6 +20,8 @@ pub enum State {
     Backoff(Timestamp),
     Expanded,
     Unknown,
+    /// Waits for a person to approve it.
+    Unapproved,
     Succeeded(Output),
     /// Failed; its dependents run all the same.
     Covered(Arc<StepError>),
@@ -34,7 +36,8 @@ pub enum State {
 impl State {
     /// It can never change again.
     pub fn is_terminal(&self) -> bool {
-        !matches!(self, Self::Open | Self::Running(_) | Self::Backoff(_) | Self::Expanded | Self::Unknown)
+        use State::{Backoff, Expanded, Open, Running, Unapproved, Unknown};
+        !matches!(self, Open | Running(_) | Backoff(_) | Expanded | Unknown | Unapproved)
     }
 
     /// Its dependents may run.
@@ -66,6 +69,10 @@ pub struct Record {
     pub interruptions: u32,
     /// An attempt that acts was cut off, and nobody has decided about it.
     pub in_doubt: bool,
+    /// Its plan was written with text from outside in view.
+    pub written_in_view: bool,
+    /// A person, or the policy, has let it act.
+    pub approved: bool,
     /// How many launches there had been when it could have started.
     pub startable_since: Option<u64>,
     /// It was redefined, so what its expansion had found out is forgotten.
@@ -114,6 +121,10 @@ pub struct Books {
     pub answer: Option<StepId>,
     /// Instants before which a tool must be left alone.
     pub gates: BTreeMap<String, Timestamp>,
+    /// An attempt has brought in text from outside.
+    pub seen: bool,
+    /// That was so when the planner was asked last.
+    pub planner_saw: bool,
 }
 
 impl Books {
@@ -132,6 +143,8 @@ impl Books {
             launches: 0,
             answer: None,
             gates: BTreeMap::new(),
+            seen: false,
+            planner_saw: false,
         }
     }
 
@@ -320,6 +333,8 @@ impl Books {
                 tries: 0,
                 interruptions: 0,
                 in_doubt: false,
+                written_in_view: graft.scope.is_none() && self.planner_saw,
+                approved: false,
                 startable_since: None,
                 forgotten: false,
                 was_expanded: false,

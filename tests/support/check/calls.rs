@@ -20,6 +20,8 @@ impl Checker {
         let finished = self.books.dependencies_are_finished(step);
         self.must(finished, "no step starts before what it depends on is finished", || format!("step {step}"));
         self.must(!self.books.is_held(step), "acting drafts are never started", || format!("step {step}"));
+        let unasked = self.books.must_be_approved(step);
+        self.must(!unasked, "nothing acts on text from outside unasked", || format!("step {step}"));
         if let Some(tool) = self.books.tool_of(&self.books.step(step).definition).map(|tool| tool.name.clone()) {
             let is_open = self.books.gates.get(&tool).is_none_or(|until| *until <= self.now);
             self.must(is_open, "a server that asked to be left alone is", || format!("step {step} calls `{tool}`"));

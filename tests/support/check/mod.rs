@@ -7,6 +7,7 @@
 
 pub mod books;
 mod calls;
+mod outside;
 pub mod plan;
 mod record;
 pub mod revision;

@@ -56,6 +56,8 @@ impl Checker {
                 self.expanded(*step, *attempt, graft, *usage);
             }
             RunEventKind::StepReady { step } => self.ready(*step),
+            RunEventKind::ApprovalRequested { step, from } => self.approval_requested(*step, *from),
+            RunEventKind::StepApproved { step } => self.approved(*step),
             RunEventKind::AttemptStarted { step, attempt } => self.attempt_started(*step, *attempt),
             RunEventKind::StepUnknown { step, attempt, error, usage } => {
                 self.ends(*step, *attempt, *usage);
@@ -129,6 +131,8 @@ impl Checker {
     fn ends(&mut self, step: StepNumber, attempt: AttemptNumber, usage: Usage) {
         self.usage += usage;
         let runs = self.books.attempts.remove(&attempt) == Some(step) && self.over.insert(attempt);
+        let is_wanted = self.books.step(step).state == State::Running(attempt);
+        self.books.seen |= is_wanted && self.books.brings_in(step);
         self.must(runs, "every attempt ends once", || format!("attempt {attempt} of step {step}"));
         if let Some(Event::AttemptReturned { attempt: told, .. }) = self.told {
             self.must(told == attempt, "late and doubled results change nothing", || {
@@ -152,6 +156,7 @@ impl Checker {
                 Some(_) => false,
                 None => true,
             },
+            State::Unapproved => !succeeds && self.is_denied(step),
             // The steps of an expansion were interrupted too often.
             _ => false,
         };
@@ -167,6 +172,7 @@ impl Checker {
         let due = self.revision + 1;
         self.must(revision == due, "revisions are counted", || format!("{revision}, not {due}"));
         self.last_request = Some(request);
+        self.books.planner_saw = self.books.seen;
         if let Some(cut_off) = self.cut_off.take() {
             let is_same = cut_off.reason == *reason && cut_off.reported == reported;
             self.must(is_same, "a request that was cut off is made again", || format!("{reason:?} after {cut_off:?}"));

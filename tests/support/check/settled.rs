@@ -6,7 +6,7 @@ use plandag::{Event, FailureReason, Output, ReplanWhen, Revision, RunOutcome, St
 use serde_json::Value;
 
 use super::Checker;
-use super::books::{Phase, State};
+use super::books::{Phase, Record, State};
 use super::plan::dependencies;
 
 impl Checker {
@@ -158,7 +158,11 @@ impl Checker {
     }
 
     fn check_moving(&mut self) {
-        let moves = !self.alive.is_empty() || self.books.pending.is_some() || self.timer.is_some();
+        let is_undecided = |step: &Record| matches!(step.state, State::Unapproved | State::Unknown);
+        let moves = !self.alive.is_empty()
+            || self.books.pending.is_some()
+            || self.timer.is_some()
+            || (self.books.policy.attended && self.books.steps.iter().any(is_undecided));
         self.must(moves, "a run that has not ended waits for something", || "it waits for nothing".into());
     }
 

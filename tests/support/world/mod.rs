@@ -7,16 +7,17 @@ use std::sync::Arc;
 use fastrand::Rng;
 use plandag::{
     AttemptNumber, Command, Decision, Event, Launch, Limits, Output, Phase, Plan, Policy, Returned, RunEvent,
-    RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind, StepNumber, StepState, StopReason, Timestamp,
-    Usage,
+    RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind, StepNumber, StopReason, Timestamp, Usage,
 };
 use serde_json::{Value, json};
+
+mod person;
 
 use super::author::Author;
 use super::check::{Violation, check};
 use super::counts::{Counts, difference};
 use super::knobs::Knobs;
-use super::plans::{PlanMaker, tools};
+use super::plans::{PlanMaker, some_untrusted};
 use super::random::{one_of, percent, seed_of};
 use super::trace::{Call, Entry, Given};
 
@@ -91,6 +92,7 @@ impl World {
     pub fn new(seed: u64, knobs: &Knobs) -> Self {
         let mut rng = Rng::with_seed(seed);
         let policy = knobs.policy(&mut rng);
+        let tools = some_untrusted(&mut rng, knobs);
         let default_tool = rng.bool().then(|| "look".to_owned());
         let maker = PlanMaker::new(&mut rng, knobs, policy.pools.clone(), default_tool.is_some());
         let first_plan = maker.plan(&mut rng);
@@ -98,7 +100,7 @@ impl World {
             objective: "see what happens".into(),
             inputs: BTreeMap::new(),
             policy,
-            tools: tools(),
+            tools,
             default_tool,
         });
         Self {
@@ -161,7 +163,7 @@ impl World {
                 Phase::Stopped if !self.take_over() => break,
                 Phase::Stopped => {}
                 Phase::Running | Phase::Stopping => {
-                    let Some(event) = self.next_event() else {
+                    let Some(event) = self.next_event().or_else(|| self.late_decision()) else {
                         self.wrong("every run ends", "nothing is left that could happen".into());
                         break;
                     };
@@ -248,9 +250,7 @@ impl World {
 
     /// A number about which nobody can decide.
     fn settled_step(&self, number: u32) -> u32 {
-        let unknown =
-            |step: u32| self.scheduler.step(step).is_some_and(|step| matches!(step.state, StepState::Unknown(_)));
-        if unknown(number) { u32::MAX } else { number }
+        if self.is_undecided(number) { u32::MAX } else { number }
     }
 
     /// Tells the scheduler, writes down, carries out; or crashes on the way.
@@ -296,6 +296,12 @@ impl World {
             self.counts.event(event);
             if let RunEventKind::PlanAccepted { request, .. } = &event.kind {
                 self.author.was_accepted(*request);
+            }
+            if let RunEventKind::ApprovalRequested { step, .. } = event.kind
+                && self.rng.bool()
+            {
+                let (at, decision) = (self.later(self.longest_ms), self.decision(step));
+                self.plan_for(at, Event::Decided { step, decision });
             }
         }
     }
@@ -517,21 +523,6 @@ impl World {
         let policy = (by_limit || percent(&mut self.rng, 10)).then(|| Box::new(self.raised_policy()));
         self.tell(Event::Resumed { policy });
         true
-    }
-
-    /// A person decides about steps of unknown outcome, most of the time.
-    fn decide(&mut self) {
-        for step in 0..self.scheduler.step_count() {
-            let unknown = self.scheduler.step(step).is_some_and(|step| matches!(step.state, StepState::Unknown(_)));
-            if unknown && self.scheduler.phase() == Phase::Stopped && percent(&mut self.rng, 90) {
-                let decision = match self.rng.u8(0..3) {
-                    0 => Decision::Succeeded(Output::inline(json!({ "value": "done by hand" }))),
-                    1 => Decision::Failed("it did not happen".into()),
-                    _ => Decision::Retry,
-                };
-                self.tell(Event::Decided { step, decision });
-            }
-        }
     }
 
     /// A finished run is told all kinds of things, to no effect.

@@ -55,6 +55,9 @@ pub(crate) struct Global {
     /// Whether to use colours [NO_COLOR and CLICOLOR_FORCE are obeyed]
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
     pub(crate) color: When,
+    /// Signs and drawings in ASCII
+    #[arg(long, global = true, help_heading = "Output")]
+    pub(crate) ascii: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

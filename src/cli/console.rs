@@ -8,7 +8,9 @@ use plandag::report::ExitCode;
 use serde::Serialize;
 
 use super::args::{Global, When};
+use super::ascii::ascii;
 use super::failure::Failure;
+use super::logging;
 use super::text;
 
 /// Nobody reads standard output any more, as after `| head`.
@@ -20,6 +22,8 @@ pub(crate) struct ReaderGone;
 pub(crate) struct Console {
     quiet: bool,
     interactive: bool,
+    ascii: bool,
+    can_redraw: bool,
 }
 
 impl Console {
@@ -30,7 +34,40 @@ impl Console {
             When::Always => ColorChoice::Always.write_global(),
             When::Never => ColorChoice::Never.write_global(),
         }
-        Self { quiet: global.quiet, interactive: io::stderr().is_terminal() }
+        let interactive = io::stderr().is_terminal();
+        // Lines of a log would end up inside of a picture.
+        let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && has_cursor();
+        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw }
+    }
+
+    /// Whether a picture on standard error can be drawn in place.
+    pub(crate) fn can_redraw(&self) -> bool {
+        self.can_redraw
+    }
+
+    /// Columns and rows of the terminal behind standard error.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        terminal_size::terminal_size_of(io::stderr()).map(|(width, height)| (width.0.into(), height.0.into()))
+    }
+
+    /// A drawing or a line as the terminal can show it.
+    pub(crate) fn signs<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.ascii { ascii(text) } else { Cow::Borrowed(text) }
+    }
+
+    /// A line for standard error: with its signs, and with colours if they are wanted there.
+    pub(crate) fn fit(&self, text: &str) -> String {
+        let text = self.signs(text);
+        match anstream::AutoStream::choice(&io::stderr()) {
+            ColorChoice::Never => anstream::adapter::strip_str(&text).to_string(),
+            _ => text.into_owned(),
+        }
+    }
+
+    /// Writes a picture at once, its control sequences included.
+    pub(crate) fn redraw(&self, picture: &str) {
+        // If nobody can be shown, nobody can be told that either.
+        let _ = io::stderr().lock().write_all(picture.as_bytes());
     }
 
     /// Whether standard error is a terminal. Where it is not, lines carry a time stamp.
@@ -55,7 +92,7 @@ impl Console {
     /// Tells a person something they must know.
     pub(crate) fn complain(&self, text: &str) {
         // If nobody can be told, nobody can be told that either.
-        let _ = writeln!(anstream::stderr().lock(), "{text}");
+        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(text));
     }
 
     /// Gives out what was asked for.
@@ -77,9 +114,10 @@ impl Console {
     ///
     /// As [`data`](Self::data).
     pub(crate) fn styled(&self, text: &str) -> Result<(), Failure> {
+        let text = self.signs(text);
         match anstream::AutoStream::choice(&io::stdout()) {
-            ColorChoice::Never => self.data(&anstream::adapter::strip_str(text).to_string()),
-            _ => self.data(text),
+            ColorChoice::Never => self.data(&anstream::adapter::strip_str(&text).to_string()),
+            _ => self.data(&text),
         }
     }
 
@@ -93,6 +131,11 @@ impl Console {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
     }
+}
+
+/// Whether the terminal says that its cursor can be moved.
+fn has_cursor() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb") || cfg!(windows)
 }
 
 fn unwritable(error: &io::Error) -> Failure {

@@ -1,10 +1,13 @@
-//! What the lines of a run need beside the event itself: events name steps by number.
+//! What the lines of a run need beside the event itself: events name steps by number, and a picture of the run needs
+//! all of them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plandag::{AttemptNumber, Graft, RunEvent, RunEventKind, StepId, StepNumber, Timestamp};
+use plandag::{
+    AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepId, StepNumber, StepState, Timestamp, Usage,
+};
 
 /// A step as the lines speak of it.
 #[derive(Clone, Debug)]
@@ -15,6 +18,47 @@ pub(crate) struct Entry {
     pub(crate) generation: u32,
     /// Calls of its tool so far.
     pub(crate) attempts: u32,
+    pub(crate) dependencies: Vec<StepNumber>,
+    /// The step whose expansion it is part of.
+    pub(crate) scope: Option<StepNumber>,
+    /// How long the plan says it takes.
+    pub(crate) estimate: Option<Duration>,
+    pub(crate) state: State,
+    /// Whether it is part of the plan as that is now.
+    pub(crate) is_member: bool,
+}
+
+/// Where a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Waiting,
+    Running {
+        since: Timestamp,
+    },
+    Retrying {
+        at: Timestamp,
+    },
+    /// The plan that its tool returned is being carried out.
+    Expanded,
+    /// A person has to decide about it.
+    Undecided,
+    Succeeded,
+    Failed,
+    Skipped,
+}
+
+impl State {
+    /// Whether it will not change any more.
+    pub(crate) fn is_settled(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Skipped)
+    }
+}
+
+impl Entry {
+    /// Whether the run still has to do something about it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_member && !self.state.is_settled()
+    }
 }
 
 /// An attempt that has not ended.
@@ -24,41 +68,172 @@ struct Open {
     since: Timestamp,
 }
 
+/// What the successful attempts of a tool took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Observed {
+    count: u32,
+    total: Duration,
+}
+
 /// A fold over the events of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
+    start: Option<Arc<RunStart>>,
     steps: Vec<Entry>,
     generations: HashMap<StepId, u32>,
     open: HashMap<AttemptNumber, Open>,
+    observed: HashMap<Arc<str>, Observed>,
+    /// Since when the planner has been thinking.
+    planning: Option<Timestamp>,
+    is_stopping: bool,
+    used: Usage,
 }
 
 impl Ledger {
     /// Takes up what is new in an event. Called before the event is told.
     pub(crate) fn take(&mut self, event: &RunEvent) {
         match &event.kind {
-            RunEventKind::PlanAccepted { graft, .. }
-            | RunEventKind::StepDrafted { graft, .. }
-            | RunEventKind::StepExpanded { graft, .. } => self.graft(graft),
+            RunEventKind::RunStarted { start } => self.start = Some(Arc::clone(start)),
+            RunEventKind::PlanRequested { .. } => self.planning = Some(event.at),
+            RunEventKind::PlanAccepted { graft, usage, .. } => {
+                self.planning = None;
+                self.used += *usage;
+                self.graft(graft);
+            }
+            RunEventKind::PlanRejected { rejection, usage, .. } => {
+                self.planning = None;
+                self.used += *usage;
+                rejection.closed.iter().chain(&rejection.left).for_each(|step| self.set_member(*step, false));
+            }
+            RunEventKind::StepDrafted { graft, .. } => self.graft(graft),
+            RunEventKind::StepExpanded { step, graft, usage, .. } => {
+                self.used += *usage;
+                self.set(*step, State::Expanded);
+                self.graft(graft);
+            }
             RunEventKind::AttemptStarted { step, attempt } => {
                 self.open.insert(*attempt, Open { step: *step, since: event.at });
+                self.set(*step, State::Running { since: event.at });
                 if let Some(entry) = self.steps.get_mut(*step as usize) {
                     entry.attempts += 1;
                 }
             }
-            _ => {}
+            RunEventKind::AttemptFailed { step, retry_at, usage, .. } => {
+                self.used += *usage;
+                self.set(*step, State::Retrying { at: *retry_at });
+            }
+            RunEventKind::AttemptDiscarded { attempt, usage } => {
+                self.used += *usage;
+                if let Some(step) = self.step_of(*attempt) {
+                    self.set(step, State::Waiting);
+                }
+            }
+            RunEventKind::StepReady { step } => self.set(*step, State::Waiting),
+            RunEventKind::StepUnknown { step, usage, .. } => {
+                self.used += *usage;
+                self.set(*step, State::Undecided);
+            }
+            RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
+                self.used += *usage;
+                self.observe(*attempt, event.at);
+                self.set(*step, State::Succeeded);
+            }
+            RunEventKind::StepFailed { step, usage, .. } => {
+                self.used += *usage;
+                self.set(*step, State::Failed);
+            }
+            RunEventKind::ApprovalRequested { step, .. } => self.set(*step, State::Undecided),
+            RunEventKind::StepApproved { step } => self.set(*step, State::Waiting),
+            RunEventKind::StepSkipped { step, .. } => self.set(*step, State::Skipped),
+            RunEventKind::RunResumed { .. } => self.is_stopping = false,
+            RunEventKind::StopRequested { .. } | RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } => {
+                self.is_stopping = true
+            }
         }
     }
 
     fn graft(&mut self, graft: &Graft) {
         // Earlier grafts may have been missed; numbers stay right all the same.
-        let unknown = || Entry { id: StepId::from("?"), tool: None, generation: 1, attempts: 0 };
         self.steps.resize_with(graft.first as usize, unknown);
         for added in &graft.added {
             let id = added.id.as_ref().unwrap_or(&added.step.id).clone();
             let generation = self.generations.entry(id.clone()).or_default();
             *generation += 1;
-            self.steps.push(Entry { id, tool: added.step.tool.clone(), generation: *generation, attempts: 0 });
+            self.steps.push(Entry {
+                id,
+                tool: added.step.tool.clone(),
+                generation: *generation,
+                attempts: 0,
+                dependencies: added.dependencies.clone(),
+                scope: graft.scope,
+                estimate: added.step.estimate_ms.map(Duration::from_millis),
+                state: State::Waiting,
+                is_member: true,
+            });
         }
+        graft.joined.iter().for_each(|step| self.set_member(*step, true));
+        graft.closed.iter().chain(&graft.left).for_each(|step| self.set_member(*step, false));
+        for (step, settings) in &graft.settings {
+            if let Some(entry) = self.steps.get_mut(*step as usize) {
+                entry.estimate = settings.estimate_ms.map(Duration::from_millis);
+            }
+        }
+    }
+
+    /// Takes the states of a run over from its handle, after events were missed or lie before the first one.
+    pub(crate) fn correct(&mut self, view: &RunView) {
+        let count = view.steps.last().map_or(0, |last| last.number as usize + 1);
+        self.steps.resize_with(self.steps.len().max(count), unknown);
+        for shown in &view.steps {
+            let entry = &mut self.steps[shown.number as usize];
+            entry.id = shown.id.clone();
+            entry.tool = shown.definition.tool.clone();
+            entry.scope = shown.parent;
+            entry.estimate = shown.definition.estimate_ms.map(Duration::from_millis);
+            entry.is_member = shown.member && shown.state != StepState::Superseded;
+            entry.state = match shown.state {
+                StepState::Waiting | StepState::Ready | StepState::Superseded => State::Waiting,
+                StepState::Running(_) => State::Running { since: shown.changed },
+                StepState::Backoff(at) => State::Retrying { at },
+                StepState::Expanded => State::Expanded,
+                StepState::Undecided(_) => State::Undecided,
+                StepState::Succeeded => State::Succeeded,
+                StepState::Failed => State::Failed,
+                StepState::Skipped(_) => State::Skipped,
+            };
+        }
+    }
+
+    fn set(&mut self, step: StepNumber, state: State) {
+        if let Some(entry) = self.steps.get_mut(step as usize) {
+            entry.state = state;
+        }
+    }
+
+    fn set_member(&mut self, step: StepNumber, is_member: bool) {
+        if let Some(entry) = self.steps.get_mut(step as usize) {
+            entry.is_member = is_member;
+        }
+    }
+
+    fn observe(&mut self, attempt: Option<AttemptNumber>, now: Timestamp) {
+        let Some(open) = attempt.and_then(|attempt| self.open.get(&attempt)) else { return };
+        if let Some(tool) = self.step(open.step).and_then(|entry| entry.tool.clone()) {
+            let took = now - open.since;
+            let observed = self.observed.entry(tool).or_default();
+            observed.count += 1;
+            observed.total += took;
+        }
+    }
+
+    /// What the run was started with.
+    pub(crate) fn start(&self) -> Option<&Arc<RunStart>> {
+        self.start.as_ref()
+    }
+
+    /// Every step there ever was, by number.
+    pub(crate) fn steps(&self) -> &[Entry] {
+        &self.steps
     }
 
     /// The step with this number.
@@ -69,6 +244,26 @@ impl Ledger {
     /// The id of the step with this number.
     pub(crate) fn id(&self, number: StepNumber) -> &str {
         self.step(number).map_or("?", |entry| entry.id.as_str())
+    }
+
+    /// What a successful call of a tool has taken in this run, on average.
+    pub(crate) fn observed_mean(&self, tool: &str) -> Option<Duration> {
+        self.observed.get(tool).map(|observed| observed.total / observed.count)
+    }
+
+    /// Since when the planner has been thinking, if it is.
+    pub(crate) fn planning(&self) -> Option<Timestamp> {
+        self.planning
+    }
+
+    /// Whether nothing new is started any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// What all attempts and requests have used so far.
+    pub(crate) fn used(&self) -> Usage {
+        self.used
     }
 
     /// How long an attempt took that ends at `now`. It is forgotten then.
@@ -84,5 +279,20 @@ impl Ledger {
     /// How many steps are being executed.
     pub(crate) fn running(&self) -> usize {
         self.open.len()
+    }
+}
+
+/// Stands for a step whose event was missed.
+fn unknown() -> Entry {
+    Entry {
+        id: StepId::from("?"),
+        tool: None,
+        generation: 1,
+        attempts: 0,
+        dependencies: Vec::new(),
+        scope: None,
+        estimate: None,
+        state: State::Waiting,
+        is_member: false,
     }
 }

@@ -5,10 +5,18 @@ use std::io;
 use anstream::ColorChoice;
 use tracing_subscriber::EnvFilter;
 
+/// Whether somebody wants to see what goes on inside.
+pub(crate) fn is_wanted(verbose: u8) -> bool {
+    verbose > 0 || by_variable().is_some()
+}
+
+fn by_variable() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty())
+}
+
 /// Starts logging to standard error if somebody wants it. `RUST_LOG` says in detail what, and wins.
 pub(crate) fn start(verbose: u8) {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|filter| !filter.trim().is_empty());
-    let filter = match (wanted, verbose) {
+    let filter = match (by_variable(), verbose) {
         (Some(filter), _) => filter,
         // Building a subscriber takes longer than most commands.
         (None, 0) => return,

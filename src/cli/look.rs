@@ -113,7 +113,7 @@ pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> 
     let output = Output::prepare(args.output.as_deref(), console)?;
     let graph = Graph::new(&dag);
     let picture = match args.format {
-        GraphFormat::Text => graph.to_text(console.columns().unwrap_or(DEFAULT_COLUMNS)),
+        GraphFormat::Text => console.signs(&graph.to_text(console.columns().unwrap_or(DEFAULT_COLUMNS))).into_owned(),
         GraphFormat::Mermaid => graph.to_mermaid(),
         GraphFormat::Dot => graph.to_dot(),
     };

@@ -1,13 +1,16 @@
 //! The command: arguments in, exit code out.
 
 mod args;
+mod ascii;
 mod console;
 mod diagnostic;
+mod difference;
 mod duration;
 mod explain;
 mod failure;
 mod help;
 mod ledger;
+mod live;
 mod logging;
 mod look;
 mod ndjson;

@@ -8,6 +8,7 @@ use plandag::{
 };
 use serde_json::{Map, Value};
 
+use super::difference::difference;
 use super::duration::human;
 use super::ledger::Ledger;
 use super::style::{self, paint};
@@ -18,25 +19,38 @@ const MOST_COLUMNS: usize = 24;
 /// Longer results and errors are cut: the answer and the report have them whole.
 const PREVIEW_COLUMNS: usize = 60;
 
+/// What stands beside the lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// Nothing: each line begins with the time.
+    Nothing,
+    /// A person, who sees for himself when a line appears.
+    Person,
+    /// A picture of the run, which shows what has started.
+    Picture,
+}
+
 /// Writes the lines of one run.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// Whether each line begins with the time. On a terminal people see for themselves when it appears.
-    stamped: bool,
+    beside: Beside,
     id_columns: usize,
     tool_columns: usize,
     max_replans: u32,
 }
 
 impl Progress {
-    pub(crate) fn new(stamped: bool) -> Self {
-        Self { stamped, id_columns: 0, tool_columns: 0, max_replans: 0 }
+    pub(crate) fn new(beside: Beside) -> Self {
+        Self { beside, id_columns: 0, tool_columns: 0, max_replans: 0 }
     }
 
     /// The line of an event; none if a person learns nothing from it.
     pub(crate) fn line(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
         let text = self.text(event, ledger)?;
-        Some(if self.stamped { format!("{:>9} {text}", event.at.to_string()) } else { text })
+        Some(match self.beside {
+            Beside::Nothing => format!("{:>9} {text}", event.at.to_string()),
+            Beside::Person | Beside::Picture => text,
+        })
     }
 
     fn text(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
@@ -67,6 +81,7 @@ impl Progress {
                 Some(self.step(ledger, *step, (style::RETRY, "?"), &what))
             }
             RunEventKind::StepApproved { step } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "approved")),
+            RunEventKind::AttemptStarted { .. } if self.beside == Beside::Picture => None,
             RunEventKind::AttemptStarted { step, .. } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "started")),
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
                 let took = took(ledger, Some(*attempt), at);
@@ -130,13 +145,7 @@ impl Progress {
             return None;
         }
         let mut lines = vec![format!(" {} plan {revision}", paint(style::RETRY, "⇄"))];
-        for &step in graft.closed.iter().chain(&graft.left) {
-            lines.push(format!("     - {}", text::line(ledger.id(step))));
-        }
-        for step in (graft.first..).take(graft.added.len()) {
-            let tool = ledger.step(step).and_then(|entry| entry.tool.as_deref()).unwrap_or_default();
-            lines.push(format!("     + {}  {}", text::line(ledger.id(step)), text::line(tool)).trim_end().to_owned());
-        }
+        lines.extend(difference(graft, ledger));
         Some(lines.join("\n"))
     }
 

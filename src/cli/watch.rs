@@ -1,24 +1,24 @@
 //! A run as it goes on: its events told, signals obeyed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use plandag::report::ExitCode;
 use plandag::{
-    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, RunStart,
-    Runner, Step,
+    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Runner, Step,
 };
 use serde_json::json;
+use tokio::time;
 
 use super::console::{Console, ReaderGone};
 use super::duration::human;
 use super::failure::Failure;
 use super::ledger::Ledger;
+use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
 use super::panic;
 use super::prediction::{Prediction, counted};
-use super::progress::Progress;
+use super::progress::{Beside, Progress};
 use super::signals::{self, Signal};
 use super::style::{self, paint};
 use super::toolbox::Toolbox;
@@ -34,6 +34,8 @@ pub(crate) struct Watched {
 enum Happening {
     Event(RunEvent),
     Signal(Signal),
+    /// The picture is due.
+    Frame,
     End,
 }
 
@@ -49,6 +51,13 @@ pub(crate) async fn watch(
         Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
     })?;
     let handle = runner.start(objective);
+    let live = if json { None } else { Live::new(console) };
+    let beside = match &live {
+        Some(_) => Beside::Picture,
+        None if console.is_interactive() => Beside::Person,
+        None => Beside::Nothing,
+    };
+    let frames = live.as_ref().map(|_| frames().map(|()| Happening::Frame));
     let mut watcher = Watcher {
         handle: &handle,
         toolbox,
@@ -58,19 +67,24 @@ pub(crate) async fn watch(
         next: 0,
         pressed_twice: false,
         ledger: Ledger::default(),
-        progress: Progress::new(!console.is_interactive()),
-        start: None,
+        progress: Progress::new(beside),
+        live,
         stopped_by: None,
         declined: false,
     };
     let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
-    let mut happenings = stream::select(events, signals.map(Happening::Signal));
+    let others = stream::select(signals.map(Happening::Signal), stream::iter(frames).flatten());
+    let mut happenings = stream::select(events, others);
     while let Some(happening) = happenings.next().await {
         match happening {
             Happening::Event(event) => watcher.event(&event),
             Happening::Signal(signal) => watcher.signal(signal),
+            Happening::Frame => watcher.frame(),
             Happening::End => break,
         }
+    }
+    if let Some(live) = &mut watcher.live {
+        live.close();
     }
     let (stopped_by, declined) = (watcher.stopped_by, watcher.declined);
     let report = handle.await.map_err(engine_failure)?;
@@ -88,7 +102,8 @@ struct Watcher<'a> {
     next: u64,
     ledger: Ledger,
     progress: Progress,
-    start: Option<Arc<RunStart>>,
+    /// The picture of what goes on, where there is a terminal for it.
+    live: Option<Live<'a>>,
     stopped_by: Option<Signal>,
     pressed_twice: bool,
     declined: bool,
@@ -99,8 +114,10 @@ impl Watcher<'_> {
         let missed = event.seq.saturating_sub(self.next);
         self.next = event.seq + 1;
         self.ledger.take(event);
+        if let Some(live) = &mut self.live {
+            live.at(event);
+        }
         match &event.kind {
-            RunEventKind::RunStarted { start } => self.start = Some(Arc::clone(start)),
             RunEventKind::PlanAccepted { revision: 1, graft, .. } => self.head(graft),
             RunEventKind::PlanRejected { rejection, .. } => {
                 self.declined |= rejection.offences.contains(&PlanError::Declined);
@@ -115,7 +132,21 @@ impl Watcher<'_> {
                 self.json(&line);
             }
         } else if let Some(line) = self.progress.line(event, &mut self.ledger) {
-            self.console.say(&line);
+            self.tell(&line);
+        }
+    }
+
+    /// Tells a person something; where there is a picture, above it.
+    fn tell(&mut self, line: &str) {
+        match &mut self.live {
+            Some(live) => live.say(line),
+            None => self.console.say(line),
+        }
+    }
+
+    fn frame(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.draw(&self.ledger);
         }
     }
 
@@ -136,13 +167,14 @@ impl Watcher<'_> {
             let fields = Fields::from([("count", json!(count))]);
             self.json(&Line::new(self.handle.id(), event.at, "events.missed", fields));
         } else {
-            self.console.say(&format!(" ... {count} events were too fast to be shown"));
+            self.ledger.correct(&self.handle.view());
+            self.tell(&format!(" ... {count} events were too fast to be shown"));
         }
     }
 
     /// What is about to run, before its first step.
-    fn head(&self, graft: &Graft) {
-        let Some(start) = &self.start else { return };
+    fn head(&mut self, graft: &Graft) {
+        let Some(start) = self.ledger.start() else { return };
         if self.json {
             return;
         }
@@ -153,9 +185,8 @@ impl Watcher<'_> {
             // Steps of a plan that was streamed came before, in grafts of their own.
             Err(_) => counted(plan.steps.len(), "more step"),
         };
-        self.console.say(&format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id()));
-        self.console.say(&self.toolbox.render());
-        self.console.say("");
+        let run = format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id());
+        self.tell(&format!("{run}\n{}\n", self.toolbox.render()));
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -163,7 +194,7 @@ impl Watcher<'_> {
             None => {
                 self.handle.cancel();
                 let grace =
-                    self.start.as_ref().map_or(Duration::ZERO, |start| Duration::from_millis(start.policy.grace_ms));
+                    self.ledger.start().map_or(Duration::ZERO, |start| Duration::from_millis(start.policy.grace_ms));
                 let running = match self.ledger.running() {
                     0 => "stopping".to_owned(),
                     running => format!(
@@ -185,9 +216,24 @@ impl Watcher<'_> {
         self.stopped_by.get_or_insert(signal);
     }
 
-    fn warn(&self, text: &str) {
-        self.console.complain(&format!(" {} {text}", paint(style::RETRY, "■")));
+    fn warn(&mut self, text: &str) {
+        let line = format!(" {} {text}", paint(style::RETRY, "■"));
+        match &mut self.live {
+            // Who pressed Ctrl-C is answered at once.
+            Some(live) => {
+                live.say(&line);
+                live.draw(&self.ledger);
+            }
+            None => self.console.complain(&line),
+        }
     }
+}
+
+/// When a picture is due. The first one waits: a run that is over by then needs none.
+fn frames() -> impl Stream<Item = ()> + Unpin {
+    let mut interval = time::interval_at(time::Instant::now() + FRAME, FRAME);
+    interval.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    stream::poll_fn(move |cx| interval.poll_tick(cx).map(|_| Some(())))
 }
 
 /// The engine could not go on.

@@ -2,7 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+#[cfg(all(feature = "shell", unix))]
+use serde_json::Map;
+use serde_json::Value;
 
 use crate::error::StepError;
 use crate::suggest::closest;
@@ -32,6 +34,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// A text that may be left out.
+    #[cfg(all(feature = "shell", unix))]
     pub(super) fn optional_text(&self, name: &str) -> Result<Option<&'a str>, StepError> {
         if self.0.contains_key(name) { self.text(name).map(Some) } else { Ok(None) }
     }
@@ -42,6 +45,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// An object that may be left out.
+    #[cfg(all(feature = "shell", unix))]
     pub(super) fn optional_object(&self, name: &str) -> Result<Option<&'a Map<String, Value>>, StepError> {
         match self.0.get(name) {
             None => Ok(None),

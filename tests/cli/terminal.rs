@@ -1,0 +1,221 @@
+//! The command on a terminal: a real one as far as the command can tell, with an emulator that says what is to be seen.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::json;
+
+use crate::support::{Place, sleep};
+
+/// Long enough for a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A terminal with a command on it.
+struct Terminal {
+    keyboard: File,
+    child: Child,
+    screen: Arc<Mutex<Screen>>,
+}
+
+struct Screen {
+    emulator: vt100::Parser,
+    /// Everything that was written.
+    written: Vec<u8>,
+    /// Whether nothing more will be.
+    is_closed: bool,
+}
+
+impl Terminal {
+    fn start(mut command: Command, columns: u16, rows: u16) -> Self {
+        let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&keyboard).unwrap();
+        unlockpt(&keyboard).unwrap();
+        let name = ptsname(&keyboard, Vec::new()).unwrap().into_string().unwrap();
+        let line = OpenOptions::new().read(true).write(true).open(Path::new(&name)).unwrap();
+        let keyboard = File::from(keyboard);
+        set_size(&keyboard, columns, rows);
+        command.stdin(line.try_clone().unwrap()).stdout(line.try_clone().unwrap()).stderr(line);
+        let child = command.spawn().unwrap();
+        // The command's own ends of the line are the last ones.
+        drop(command);
+
+        let emulator = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 1_000);
+        let screen = Arc::new(Mutex::new(Screen { emulator, written: Vec::new(), is_closed: false }));
+        let (mut output, shared) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65_536];
+            // A line that is closed at the other end is an error here.
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                let mut screen = shared.lock().unwrap();
+                screen.emulator.process(&buffer[..count]);
+                screen.written.extend(&buffer[..count]);
+            }
+            shared.lock().unwrap().is_closed = true;
+        });
+        Self { keyboard, child, screen }
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        // The emulator first: what is written for the new size must not meet the old one.
+        self.screen
+            .lock()
+            .unwrap()
+            .emulator
+            .screen_mut()
+            .set_size(rows.try_into().unwrap(), columns.try_into().unwrap());
+        set_size(&self.keyboard, columns, rows);
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// What is to be seen.
+    fn text(&self) -> String {
+        self.screen.lock().unwrap().emulator.screen().contents()
+    }
+
+    /// Waits until this is to be seen.
+    fn wait_for(&self, what: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let text = self.text();
+            if text.contains(what) {
+                return text;
+            }
+            assert!(begin.elapsed() < PATIENCE, "`{what}` never came up:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the end: the exit code, what is to be seen then, and all that was ever written.
+    fn finish(mut self) -> (i32, String, String) {
+        let exit = self.child.wait().unwrap().code().unwrap_or(-1);
+        let begin = Instant::now();
+        while !self.screen.lock().unwrap().is_closed && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let written = String::from_utf8(self.screen.lock().unwrap().written.clone()).unwrap();
+        (exit, self.text(), written)
+    }
+}
+
+fn set_size(terminal: &File, columns: u16, rows: u16) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(terminal, size).unwrap();
+}
+
+/// Three steps that wait for half a second and more, and one that waits for them.
+fn place() -> Place {
+    let place = Place::new();
+    place.plan(json!([
+        sleep("a", 500, &[]),
+        sleep("b", 900, &[]),
+        sleep("c", 1_300, &[]),
+        sleep("join", 300, &["a", "b", "c"])
+    ]));
+    place
+}
+
+#[test]
+fn what_goes_on_stands_below_what_is_done() {
+    let place = place();
+    let begin = Instant::now();
+    let terminal = Terminal::start(place.command(["run", "plan.json"]), 80, 24);
+    terminal.wait_for("3 running");
+    let text = terminal.wait_for("1/4 done");
+    let (done, running) = (text.find("✓ a").unwrap(), text.find(" b ").unwrap());
+    assert!(done < text.find('─').unwrap() && text.find('─').unwrap() < running, "{text}");
+    assert!(text.contains("waits for 2 of 3"), "{text}");
+    terminal.wait_for("ETA");
+
+    let (exit, text, written) = terminal.finish();
+    let frames = written.matches("\u{1b}[J").count() as u128;
+    assert!(frames <= begin.elapsed().as_millis() / 100 + 2, "{frames} pictures in {:?}", begin.elapsed());
+    assert_eq!(exit, 0, "{text}");
+    // The picture is gone, the finished lines are there, and the screen was never another one.
+    assert!(!text.contains("running") && !text.contains('─') && !text.contains("started"), "{text}");
+    assert!(["✓ a", "✓ b", "✓ c", "✓ join", "succeeded", "may not"].iter().all(|said| text.contains(said)), "{text}");
+    assert!(!written.contains("\u{1b}[?1049") && !written.contains("\u{1b}[?47"));
+}
+
+#[test]
+fn a_low_terminal_shows_how_many_more_there_are() {
+    let place = Place::new();
+    place.plan((0..20).map(|n| sleep(&format!("s{n}"), 700, &[])).collect());
+    let terminal = Terminal::start(place.command(["run", "plan.json"]), 40, 10);
+    let text = terminal.wait_for("more");
+    assert!(text.contains("+17 more") && text.contains("0/20 done"), "{text}");
+    assert_eq!(terminal.finish().0, 0);
+}
+
+#[test]
+fn a_terminal_that_changes_its_size_has_no_pieces_left() {
+    let place = place();
+    let terminal = Terminal::start(place.command(["run", "plan.json"]), 120, 40);
+    terminal.wait_for("3 running");
+    terminal.resize(60, 30);
+    terminal.wait_for("2/4 done");
+    terminal.resize(100, 24);
+    let (exit, text, _) = terminal.finish();
+    assert_eq!(exit, 0);
+    assert!(!text.contains('─') && !text.contains("running"), "{text}");
+    assert!(["✓ a", "✓ b", "✓ c", "✓ join"].iter().all(|line| text.matches(line).count() == 1), "{text}");
+}
+
+#[test]
+fn plain_terminals_get_plain_lines() {
+    let place = place();
+    let run = |arguments: &[&str], name: &str, value: &str| {
+        let mut command = place.command([&["run", "plan.json"], arguments].concat());
+        command.env(name, value);
+        Terminal::start(command, 80, 24).finish()
+    };
+    // A terminal without a cursor: lines only, no control sequence at all.
+    let (exit, text, written) = run(&[], "TERM", "dumb");
+    assert_eq!(exit, 0, "{text}");
+    assert!(!written.contains('\u{1b}') && text.contains("▸ a"), "{written:?}");
+    // No colours, on one that has a cursor.
+    let (_, text, written) = run(&[], "NO_COLOR", "1");
+    assert!(written.contains("\u{1b}[J") && text.contains("✓ join"), "{text}");
+    assert!(!colours(&written), "{written:?}");
+    let (_, _, written) = run(&["--color", "never"], "CLICOLOR_FORCE", "1");
+    assert!(!colours(&written), "{written:?}");
+    // The flag is closer than the environment.
+    let (_, _, written) = run(&["--color", "always"], "NO_COLOR", "1");
+    assert!(colours(&written), "{written:?}");
+    let (_, text, written) = run(&["--ascii"], "LANG", "C");
+    assert!(written.is_ascii() && text.contains("v join"), "{text}");
+    // Logs and pictures do not go together.
+    let (_, _, written) = run(&["-v"], "LANG", "C");
+    assert!(!written.contains("\u{1b}[J"), "{written:?}");
+}
+
+fn colours(written: &str) -> bool {
+    written.split("\u{1b}[").skip(1).any(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';');
+        end.is_some_and(|end| rest[end..].starts_with('m'))
+    })
+}
+
+#[test]
+fn a_question_is_asked_where_there_is_somebody_to_ask() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1, &[])]));
+    for (answer, exit, said) in [("y\n", 0, "✓ a"), ("yes\n", 0, "✓ a"), ("n\n", 130, "you said no"), ("\n", 130, "no")]
+    {
+        let mut terminal = Terminal::start(place.command(["run", "plan.json", "--confirm"]), 80, 24);
+        let text = terminal.wait_for("Run it? [y/N]");
+        assert!(text.contains("may not") && text.contains("predicted"), "{text}");
+        terminal.press(answer);
+        let (code, text, _) = terminal.finish();
+        assert_eq!(code, exit, "{answer:?}: {text}");
+        assert!(text.contains(said), "{answer:?}: {text}");
+    }
+}

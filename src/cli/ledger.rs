@@ -196,7 +196,7 @@ impl Ledger {
                 StepState::Running(_) => State::Running { since: shown.changed },
                 StepState::Backoff(at) => State::Retrying { at },
                 StepState::Expanded => State::Expanded,
-                StepState::Undecided(_) => State::Undecided,
+                StepState::Unknown(_) | StepState::Unapproved => State::Undecided,
                 StepState::Succeeded => State::Succeeded,
                 StepState::Failed => State::Failed,
                 StepState::Skipped(_) => State::Skipped,

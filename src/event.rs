@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::error::{PlanError, StepError};
 use crate::plan::{Plan, Step, StepId};
@@ -259,7 +260,7 @@ pub enum Command {
     /// Ask the planner.
     RequestPlan(RequestPlan),
     /// Call a tool. Answered by exactly one [`Event::AttemptReturned`].
-    Launch(Launch),
+    Launch(Box<Launch>),
     /// End a running attempt. Its [`Event::AttemptReturned`] is still expected, once it is really gone.
     Abort {
         /// The attempt.
@@ -314,7 +315,9 @@ pub struct Launch {
     /// Which try of the step this is; the first is 1. Interruptions do not count.
     pub tries: u32,
     /// The results of the steps it depends on, in the order of [`Dag::dependencies`](crate::Dag::dependencies).
-    pub inputs: Vec<Input>,
+    ///
+    /// Most steps depend on few others, and a list that lives as short as this one is not worth an allocation.
+    pub inputs: SmallVec<[Input; 3]>,
     /// Why the step's last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,
 }
@@ -507,7 +510,7 @@ pub struct Added {
     pub step: Arc<Step>,
     /// The numbers it depends on, all lower than its own, in the order of
     /// [`Dag::dependencies`](crate::Dag::dependencies).
-    pub dependencies: Vec<StepNumber>,
+    pub dependencies: SmallVec<[StepNumber; 4]>,
 }
 
 /// Why an answer of the planner could not be used, and what becomes of the steps it had already sent.

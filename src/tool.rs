@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::error::StepError;
 use crate::event::{AttemptNumber, Input, Output, Usage};
@@ -204,7 +205,7 @@ pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] Caller);
 
 /// The outputs of the steps that a step depends on, by the ids the step knows them by.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Inputs(pub(crate) Vec<Input>);
+pub struct Inputs(pub(crate) SmallVec<[Input; 3]>);
 
 impl Inputs {
     /// The output of `id`: null if its condition was false, or if it failed under `on_failure: continue`.

@@ -67,7 +67,7 @@ const RULES: &[Rule] = &[
     Rule {
         parts: &["dag", "reference", "event"],
         modules: &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest"],
-        crates: &["serde", "serde_json", "thiserror", "petgraph", "indexmap", "foldhash"],
+        crates: &["serde", "serde_json", "smallvec", "thiserror", "petgraph", "indexmap", "foldhash"],
         never: PURE,
     },
     Rule {
@@ -79,13 +79,13 @@ const RULES: &[Rule] = &[
     Rule {
         parts: &["scheduler"],
         modules: CORE,
-        crates: &["serde", "serde_json", "thiserror", "petgraph", "indexmap"],
+        crates: &["serde", "serde_json", "smallvec", "thiserror", "petgraph", "indexmap"],
         never: PURE,
     },
     Rule {
         parts: &["planner", "tool", "journal"],
         modules: &["plan", "error", "policy", "event", "planner", "tool", "journal"],
-        crates: &["serde", "serde_json", "thiserror", "futures", "dashmap", "fastrand"],
+        crates: &["serde", "serde_json", "smallvec", "thiserror", "futures", "dashmap", "fastrand"],
         never: &["std::thread", "std::time::Instant"],
     },
     Rule {

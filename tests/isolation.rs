@@ -1,9 +1,14 @@
 //! Whatever one tool does, its neighbours do not notice: each of these fails one step out of a hundred.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use plandag::report::StepOutcome;
-use plandag::{Plan, Retry, RunReport, Runner, Step, StepError, StepErrorKind, ToolOutput, tool_fn};
+use plandag::{
+    Plan, PlanReason, PlanRequest, Retry, RunReport, Runner, Step, StepError, StepErrorKind, ToolOutput, planner_fn,
+    tool_fn,
+};
 use serde_json::{Value, json};
 
 const NEIGHBOURS: usize = 99;
@@ -160,4 +165,185 @@ async fn a_tool_that_blocks_its_thread() {
         Err::<(), _>(StepError::permanent("slow"))
     }))
     .await;
+}
+
+/// Steps that each block until `count` of them do.
+fn meeting(count: usize, meet: impl Fn(&Barrier) + Send + Sync + 'static) -> Runner {
+    let barrier = Arc::new(Barrier::new(count));
+    let meet = Arc::new(meet);
+    let tool = tool_fn(move |_| {
+        let (barrier, meet) = (Arc::clone(&barrier), Arc::clone(&meet));
+        async move {
+            meet(&barrier);
+            Ok(())
+        }
+    });
+    Runner::new((0..count).map(|n| Step::new(format!("s{n}"), "meet")).collect::<Plan>()).tool("meet", tool)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_that_block_their_threads_run_side_by_side() {
+    for _ in 0..100 {
+        let runner = meeting(2, |barrier| {
+            barrier.wait();
+        });
+        let report = tokio::time::timeout(Duration::from_secs(20), runner.run("meet")).await.expect("they meet");
+        assert!(report.expect("a report").succeeded());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_that_hand_their_threads_back_before_they_block_are_not_limited_by_threads() {
+    let runner = meeting(20, |barrier| {
+        tokio::task::block_in_place(|| barrier.wait());
+    });
+    let report = tokio::time::timeout(Duration::from_secs(20), runner.run("meet")).await.expect("they meet");
+    assert!(report.expect("a report").succeeded());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
+    let done = Arc::new(Barrier::new(2));
+    let meet = Arc::clone(&done);
+    let wait = tool_fn(move |_| {
+        let meet = Arc::clone(&meet);
+        async move {
+            meet.wait();
+            Ok(())
+        }
+    });
+    let quick = tool_fn(|_| async { Ok(()) });
+    let mut plan = Plan::from_iter([Step::new("slow", "wait")]);
+    plan.extend((0..50).map(|n| {
+        let before = (n > 0).then(|| format!("c{}", n - 1));
+        Step::new(format!("c{n}"), if n == 49 { "wait" } else { "quick" }).depends_on(before)
+    }));
+    let runner = Runner::new(plan).tool("wait", wait).tool("quick", quick);
+    let report = tokio::time::timeout(Duration::from_secs(20), runner.run("beside")).await.expect("the chain ends");
+    assert!(report.expect("a report").succeeded());
+}
+
+/// How many calls there are, and the most there were.
+#[derive(Clone, Default)]
+struct Calls(Arc<AtomicUsize>, Arc<AtomicUsize>);
+
+struct Running(Calls);
+
+impl Calls {
+    fn enter(&self) -> Running {
+        let now = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        self.1.fetch_max(now, Ordering::SeqCst);
+        Running(self.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        (self.0).0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Behaves in one of the ways that tools can, by what its arguments say.
+fn unruly(calls: Calls) -> impl plandag::Tool + 'static {
+    tool_fn(move |cx| {
+        let running = calls.enter();
+        async move {
+            match cx.args.as_u64().unwrap_or(0) {
+                0..20 => Ok(()),
+                20..40 => {
+                    tokio::task::yield_now().await;
+                    Ok(())
+                }
+                40..60 => {
+                    tokio::time::sleep(Duration::from_micros(300)).await;
+                    Ok(())
+                }
+                60..70 => Err(StepError::transient("again")),
+                70..75 => Err(StepError::permanent("no")),
+                75..80 => panic!("on purpose"),
+                80..85 => std::future::pending().await,
+                85..95 => {
+                    // Work that goes on after the attempt was given up.
+                    // Dropped in this order: the count must not outlive the attempt.
+                    let held = (running, cx.hold());
+                    std::thread::spawn(move || {
+                        std::thread::sleep(Duration::from_micros(500));
+                        drop(held);
+                    });
+                    std::future::pending().await
+                }
+                _ => {
+                    std::thread::sleep(Duration::from_micros(300));
+                    Ok(())
+                }
+            }
+        }
+    })
+}
+
+#[test]
+fn no_mixture_of_them_hangs_a_run_or_breaks_its_cap() {
+    let report_panic = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str() != Some("on purpose") {
+            report_panic(panic);
+        }
+    }));
+    for seed in 0..300 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(random.usize(1..4))
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let count = random.u32(1..60);
+        let plan: Plan = (0..count)
+            .map(|n| {
+                let behaviour = random.u64(..100);
+                let before = (0..random.u32(..3).min(n)).map(|_| format!("s{}", random.u32(..n)));
+                Step::new(format!("s{n}"), "unruly").args(json!(behaviour)).depends_on(before).timeout_ms(3)
+            })
+            .collect();
+        // Every revision drops what has not begun, and aborts what runs.
+        let planner = planner_fn(move |request: PlanRequest| {
+            let plan = plan.clone();
+            async move {
+                Ok(match request.reason {
+                    PlanReason::First => plan,
+                    _ => plan
+                        .steps
+                        .iter()
+                        .filter(|step| step.args.as_u64() < Some(20))
+                        .map(|step| Step::clone(step))
+                        .fold(Plan::from_iter([Step::new("last", "unruly")]), |mut plan, mut step| {
+                            step.depends_on.clear();
+                            plan.push(step);
+                            plan
+                        }),
+                })
+            }
+        });
+        let (calls, cap) = (Calls::default(), random.u32(1..9));
+        let runner = Runner::new(planner).tool("unruly", unruly(calls.clone())).max_parallel(cap).retry(Retry {
+            max_attempts: 2,
+            base_ms: 1,
+            max_ms: 2,
+        });
+        let cancel_after = random.bool().then(|| Duration::from_micros(random.u64(..5_000)));
+        let ended = runtime.block_on(async {
+            let run = async {
+                let handle = runner.start("misbehave");
+                if let Some(time) = cancel_after {
+                    tokio::time::sleep(time).await;
+                    handle.cancel_now();
+                }
+                handle.await
+            };
+            tokio::time::timeout(Duration::from_secs(20), run).await
+        });
+        let report = ended.unwrap_or_else(|_| panic!("seed {seed}: the run hangs")).expect("a report");
+        assert_eq!(calls.0.load(Ordering::SeqCst), 0, "seed {seed}: a tool outlives {report:?}");
+        let most = calls.1.load(Ordering::SeqCst);
+        assert!(most <= cap as usize, "seed {seed}: {most} calls at once, the cap is {cap}");
+    }
 }

@@ -58,7 +58,7 @@ impl Driver {
         assert_eq!(replayed.snapshot(), self.scheduler.snapshot(), "replayed and live differ");
         for command in transition.commands {
             match command {
-                Command::Launch(launch) => drop(self.launched.insert(launch.id.to_string(), launch)),
+                Command::Launch(launch) => drop(self.launched.insert(launch.id.to_string(), *launch)),
                 Command::RequestPlan(request) => self.requests.push(request),
                 Command::Abort { attempt } => self.aborted.push(attempt),
                 Command::WakeAt(at) => self.wake_at = Some(at),

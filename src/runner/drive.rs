@@ -1,13 +1,13 @@
-//! The loop: tells the scheduler what happened, then writes down, tells and does what it says.
+//! The driver, which makes the turns of a run: tells the scheduler what happened, then writes down, tells and does what
+//! it says. And the keeper, which sees a run from its beginning to its end.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep};
 use tracing::Instrument as _;
@@ -20,131 +20,242 @@ use crate::report::{Record, RunReport};
 use crate::scheduler::{Phase, Scheduler};
 use crate::tool::Effect;
 
-use super::attempt::{Message, RunContext, attempt};
+use super::attempt::{Job, RunContext};
+use super::desk::{After, By, Desk, Keep, Message};
 use super::live::Publisher;
-use super::{output, planning};
+use super::{hand, output, planning};
 
-/// Messages taken at once, so that journal and readers are bothered once for all of them.
-const BATCH: usize = 256;
-
-/// One run while a process drives it. It owns all of the run's state; everything else sends it messages.
+/// All state of a run that a process drives. One task at a time has it.
 pub(super) struct Driver {
     scheduler: Scheduler,
     record: Record,
-    run: Arc<RunContext>,
     planner: Arc<dyn Planner>,
-    inbox: UnboundedReceiver<Message>,
     publisher: Option<Publisher>,
     clock: Clock,
-    timer: Option<Pin<Box<Sleep>>>,
-    running: Running,
     planning: Option<JoinHandle<()>>,
+    /// Launches that are not answered yet.
+    running: usize,
+    /// Why the run cannot go on.
+    failed: Option<RunError>,
+    /// What the next turn is about.
+    messages: Vec<Message>,
     transition: Transition,
+    /// What the last turn wants others to do.
+    pub(super) orders: Orders,
+}
+
+/// What a turn wants others to do.
+#[derive(Default)]
+pub(super) struct Orders {
+    pub(super) jobs: Vec<Job>,
+    pub(super) aborts: Vec<AttemptNumber>,
+    pub(super) wake_at: Option<Timestamp>,
+}
+
+/// Makes turns until there is nothing more to say. Gives a call for the hand that made them, and whether another task
+/// was woken.
+pub(super) async fn turns(run: &Arc<RunContext>, mut driver: Box<Driver>, by: By) -> (Option<Job>, bool) {
+    let mut has_woken = false;
+    loop {
+        driver.turn(run).await;
+        let (after, help) = run.desk.end_turn(driver, by);
+        has_woken |= hand::call(run, help);
+        match after {
+            After::Turn(again) => driver = again,
+            After::Call(job) => return (Some(job), has_woken),
+            After::Nothing => return (None, has_woken),
+        }
+    }
+}
+
+/// How often the keeper looks whether hands are stuck.
+const WATCH: Duration = Duration::from_millis(10);
+
+/// Drives a run until it is finished or stopped.
+pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> Result<RunReport, RunError> {
+    // Nothing that was started may outlive the run, whichever way it ends.
+    let closing = Closing(&run.desk);
+    let mut timer = Timer::new(driver.clock);
+    run.desk.place(driver, first);
+    let mut driver = loop {
+        match poll_fn(|cx| timer.poll_keep(&run, cx)).await {
+            Keep::Turn(driver) => {
+                turns(&run, driver, By::Keeper).await;
+            }
+            Keep::Over(driver) => break driver,
+            Keep::Panic(panic) => resume_unwind(panic),
+        }
+    };
+    drop(closing);
+    driver.wind_down(&run).await;
+    let Driver { scheduler, record, failed, .. } = *driver;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut report = RunReport::new(run.id.clone(), scheduler, record);
+    if let Some(journal) = &run.journal {
+        report.fetch_answer(&**journal).await?;
+    }
+    Ok(report)
+}
+
+/// Ends everything at a desk when it is dropped.
+struct Closing<'a>(&'a Desk);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Sends [`Event::Woke`] when the scheduler wants it, and looks after the hands.
+struct Timer {
+    clock: Clock,
+    watch: Option<Pin<Box<Sleep>>>,
+    wake_at: Option<Timestamp>,
+    /// Set for `set_for`.
+    sleep: Option<Pin<Box<Sleep>>>,
+    set_for: Option<Timestamp>,
+}
+
+impl Timer {
+    fn new(clock: Clock) -> Self {
+        Self { clock, watch: None, wake_at: None, sleep: None, set_for: None }
+    }
+
+    /// What the keeper of a run does next.
+    fn poll_keep(&mut self, run: &Arc<RunContext>, cx: &mut Context<'_>) -> Poll<Keep> {
+        loop {
+            let mut watches = false;
+            let keep = run.desk.poll_keep(cx, &mut self.wake_at, &mut watches);
+            if keep.is_ready() {
+                return keep;
+            }
+            let is_due = self.poll_due(cx).is_ready();
+            let is_watched = watches && self.poll_watch(cx).is_ready();
+            if is_due {
+                run.desk.post(Message::Event(Event::Woke));
+            }
+            if is_watched {
+                (0..run.desk.relieve().unwrap_or(0)).for_each(|_| hand::spawn(run));
+            }
+            if !is_due && !is_watched {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(WATCH)));
+        watch.as_mut().poll(cx).map(|()| self.watch = None)
+    }
+
+    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.set_for != self.wake_at {
+            self.set_for = self.wake_at;
+            // An instant beyond the end of time is never reached.
+            let instant = self.wake_at.and_then(|at| self.clock.instant(at));
+            self.sleep = instant.map(|instant| match self.sleep.take() {
+                Some(mut sleep) => {
+                    sleep.as_mut().reset(instant);
+                    sleep
+                }
+                None => Box::pin(tokio::time::sleep_until(instant)),
+            });
+        }
+        let Some(sleep) = &mut self.sleep else { return Poll::Pending };
+        sleep.as_mut().poll(cx).map(|()| {
+            self.sleep = None;
+            self.wake_at = None;
+            self.set_for = None;
+        })
+    }
 }
 
 impl Driver {
     pub(super) fn new(
         scheduler: Scheduler,
         record: Record,
-        run: Arc<RunContext>,
         planner: Arc<dyn Planner>,
-        inbox: UnboundedReceiver<Message>,
         publisher: Option<Publisher>,
     ) -> Self {
         Self {
             clock: Clock::from(record.end()),
-            running: Running::from(scheduler.attempts()),
             scheduler,
             record,
-            run,
             planner,
-            inbox,
             publisher,
-            timer: None,
             planning: None,
+            running: 0,
+            failed: None,
+            messages: Vec::new(),
             transition: Transition::default(),
+            orders: Orders::default(),
         }
     }
 
-    /// Drives the run until it is finished or stopped.
-    pub(super) async fn drive(mut self, first: Event) -> Result<RunReport, RunError> {
-        let driven = self.turns(first).await;
-        // Nothing that was started may outlive the run, whichever way it ended.
-        self.wind_down().await;
-        driven?;
-        let Self { scheduler, record, run, .. } = self;
-        let mut report = RunReport::new(run.id.clone(), scheduler, record);
-        if let Some(journal) = &run.journal {
-            report.fetch_answer(&**journal).await?;
-        }
-        Ok(report)
+    pub(super) fn messages(&mut self) -> &mut Vec<Message> {
+        &mut self.messages
     }
 
-    async fn turns(&mut self, first: Event) -> Result<(), RunError> {
-        let mut messages = vec![Message::Event(first)];
-        loop {
-            let now = self.clock.now();
-            for message in messages.drain(..) {
-                self.decide(message, now)?;
-                if self.run.journal.is_none() && self.publisher.is_none() {
-                    self.carry_out();
-                }
+    /// Whether there will be no more turns.
+    pub(super) fn is_over(&self) -> bool {
+        self.failed.is_some() || matches!(self.scheduler.phase(), Phase::Stopped | Phase::Finished)
+    }
+
+    /// Deals with all messages.
+    async fn turn(&mut self, run: &Arc<RunContext>) {
+        let now = self.clock.now();
+        let mut messages = std::mem::take(&mut self.messages);
+        for message in messages.drain(..) {
+            self.decide(message, now);
+            if run.journal.is_none() && self.publisher.is_none() {
+                self.carry_out(run);
             }
-            self.write_down().await?;
+        }
+        self.messages = messages;
+        if self.failed.is_none()
+            && let Err(error) = self.write_down(run).await
+        {
+            self.failed = Some(error.into());
+        }
+        // What is not written down is neither told nor done.
+        if self.failed.is_none() {
             self.tell();
-            self.carry_out();
-            if matches!(self.scheduler.phase(), Phase::Stopped | Phase::Finished) {
-                return Ok(());
-            }
-            self.receive(&mut messages).await;
+            self.carry_out(run);
         }
     }
 
-    /// Waits for messages, or until the scheduler wants to be woken.
-    async fn receive(&mut self, messages: &mut Vec<Message>) {
-        poll_fn(|cx| {
-            if self.inbox.poll_recv_many(cx, messages, BATCH).is_ready() {
-                return Poll::Ready(());
-            }
-            if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-                self.timer = None;
-                messages.push(Message::Event(Event::Woke));
-                return Poll::Ready(());
-            }
-            Poll::Pending
-        })
-        .await;
-        for message in messages {
-            if let Message::Event(Event::AttemptReturned { attempt, .. }) = message {
-                self.running.remove(*attempt);
-            }
-        }
-    }
-
-    fn decide(&mut self, message: Message, now: Timestamp) -> Result<(), RunError> {
+    fn decide(&mut self, message: Message, now: Timestamp) {
         let event = match message {
             Message::Event(event) => event,
-            Message::Failed(error) => return Err(error),
+            Message::Failed(error) => {
+                self.failed.get_or_insert(error);
+                return;
+            }
         };
+        self.running -= usize::from(matches!(event, Event::AttemptReturned { .. }));
+        if self.failed.is_some() {
+            return;
+        }
         let before = self.transition.events.len();
         self.scheduler.on_event_into(event, now, &mut self.transition);
         for event in &self.transition.events[before..] {
             self.record.apply(event);
         }
-        Ok(())
     }
 
-    async fn write_down(&mut self) -> Result<(), JournalError> {
+    async fn write_down(&self, run: &RunContext) -> Result<(), JournalError> {
         let events = &self.transition.events;
-        match &self.run.journal {
-            Some(journal) if !events.is_empty() => journal.append(&self.run.id, events, self.durability()).await,
+        match &run.journal {
+            Some(journal) if !events.is_empty() => journal.append(&run.id, events, self.durability(run)).await,
             _ => Ok(()),
         }
     }
 
     /// What must not get lost even if the power goes out: that an acting tool was called, and an answer.
-    fn durability(&self) -> Durability {
-        let acts = |launch: &Launch| self.run.start.tools[usize::from(launch.tool)].effect == Effect::Acts;
+    fn durability(&self, run: &RunContext) -> Durability {
+        let acts = |launch: &Launch| run.start.tools[usize::from(launch.tool)].effect == Effect::Acts;
         let calls = self.transition.commands.iter().any(|command| matches!(command, Command::Launch(l) if acts(l)));
         let ends = |event: &RunEvent| matches!(event.kind, RunEventKind::RunFinished { .. });
         if calls || self.transition.events.iter().any(ends) { Durability::Power } else { Durability::Process }
@@ -156,58 +267,45 @@ impl Driver {
         }
     }
 
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, run: &Arc<RunContext>) {
         self.transition.events.clear();
         let mut commands = std::mem::take(&mut self.transition.commands);
         for command in commands.drain(..) {
             match command {
                 Command::Launch(launch) => self.launch(launch),
-                Command::Abort { attempt } => self.running.abort(attempt),
-                Command::RequestPlan(request) => self.ask(request),
-                Command::WakeAt(at) => self.wake_at(at),
+                Command::Abort { attempt } => self.orders.aborts.push(attempt),
+                Command::RequestPlan(request) => self.ask(request, run),
+                Command::WakeAt(at) => self.orders.wake_at = Some(at),
             }
         }
         self.transition.commands = commands;
     }
 
-    fn launch(&mut self, launch: Launch) {
-        let number = launch.attempt;
+    fn launch(&mut self, launch: Box<Launch>) {
         let parts = output::parts(&self.scheduler, &launch.inputs);
-        let span = tracing::info_span!("attempt", run = %self.run.id, step = %launch.id, attempt = number);
-        let task = tokio::spawn(attempt(Arc::clone(&self.run), launch, parts).instrument(span));
-        self.running.insert(number, task);
+        self.orders.jobs.push(Job { launch, parts });
+        self.running += 1;
     }
 
-    fn ask(&mut self, request: RequestPlan) {
+    fn ask(&mut self, request: RequestPlan, run: &Arc<RunContext>) {
         let request = planning::request(&self.scheduler, &self.record, request);
-        let answer = planning::ask(Arc::clone(&self.planner), request, Arc::clone(&self.run));
+        let answer = planning::ask(Arc::clone(&self.planner), request, Arc::clone(run));
         self.planning = Some(tokio::spawn(answer.in_current_span()));
     }
 
-    fn wake_at(&mut self, at: Timestamp) {
-        // An instant beyond the end of time is never reached.
-        self.timer = self.clock.instant(at).map(|instant| match self.timer.take() {
-            Some(mut timer) => {
-                timer.as_mut().reset(instant);
-                timer
-            }
-            None => Box::pin(tokio::time::sleep_until(instant)),
-        });
-    }
-
-    /// Ends everything that was started, and waits until it is gone; for what does not let itself be ended, no
-    /// longer than the grace period.
-    async fn wind_down(&mut self) {
+    /// Waits until everything that was started is gone; for what does not let itself be ended, no longer than the
+    /// grace period.
+    async fn wind_down(&mut self, run: &RunContext) {
         if let Some(planning) = &self.planning {
             planning.abort();
         }
-        self.running.abort_all();
         let grace = Duration::from_millis(self.scheduler.policy().grace_ms);
         let gone = async {
-            while !self.running.is_empty() {
-                if let Some(Message::Event(Event::AttemptReturned { attempt, .. })) = self.inbox.recv().await {
-                    self.running.remove(attempt);
-                }
+            let mut messages = Vec::new();
+            while self.running > 0 {
+                poll_fn(|cx| run.desk.poll_messages(cx, &mut messages)).await;
+                let returned = |message: &Message| matches!(message, Message::Event(Event::AttemptReturned { .. }));
+                self.running -= messages.drain(..).filter(returned).count();
             }
             if let Some(planning) = &mut self.planning {
                 // An error says that it was aborted, which is what was wanted.
@@ -215,61 +313,8 @@ impl Driver {
             }
         };
         if tokio::time::timeout(grace, gone).await.is_err() {
-            tracing::warn!(run = %self.run.id, attempts = self.running.len(), "tools go on after the end of the run");
+            tracing::warn!(run = %run.id, attempts = self.running, "tools go on after the end of the run");
         }
-    }
-}
-
-/// The tasks of running attempts. Attempts are numbered as they start, so a window over the numbers holds all of them.
-#[derive(Default)]
-struct Running {
-    first: AttemptNumber,
-    tasks: VecDeque<Option<JoinHandle<()>>>,
-    count: usize,
-}
-
-impl Running {
-    /// None yet; the first will have this number.
-    fn from(first: AttemptNumber) -> Self {
-        Self { first, ..Self::default() }
-    }
-
-    fn insert(&mut self, attempt: AttemptNumber, task: JoinHandle<()>) {
-        debug_assert_eq!(attempt, self.first + self.tasks.len() as u32, "attempts start in order");
-        self.tasks.push_back(Some(task));
-        self.count += 1;
-    }
-
-    fn get_mut(&mut self, attempt: AttemptNumber) -> Option<&mut Option<JoinHandle<()>>> {
-        self.tasks.get_mut(attempt.checked_sub(self.first)? as usize)
-    }
-
-    fn remove(&mut self, attempt: AttemptNumber) {
-        if self.get_mut(attempt).and_then(Option::take).is_some() {
-            self.count -= 1;
-        }
-        while let Some(None) = self.tasks.front() {
-            self.tasks.pop_front();
-            self.first += 1;
-        }
-    }
-
-    fn abort(&mut self, attempt: AttemptNumber) {
-        if let Some(Some(task)) = self.get_mut(attempt) {
-            task.abort();
-        }
-    }
-
-    fn abort_all(&self) {
-        self.tasks.iter().flatten().for_each(JoinHandle::abort);
-    }
-
-    fn len(&self) -> usize {
-        self.count
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use crate::error::RunError;
@@ -15,7 +14,7 @@ use crate::event::{Decision, Event, StepNumber};
 use crate::journal::RunId;
 use crate::report::RunReport;
 
-use super::attempt::Message;
+use super::desk::{Desk, Message};
 use super::live::{Events, Live, RunView};
 
 /// A run that [`Runner::start`](super::Runner::start) has started.
@@ -91,18 +90,17 @@ impl fmt::Debug for RunHandle {
 /// the journal says so.
 pub(super) struct RunTask {
     task: JoinHandle<Result<RunReport, RunError>>,
-    inbox: UnboundedSender<Message>,
+    desk: Arc<Desk>,
     is_detached: bool,
 }
 
 impl RunTask {
-    pub(super) fn new(task: JoinHandle<Result<RunReport, RunError>>, inbox: UnboundedSender<Message>) -> Self {
-        Self { task, inbox, is_detached: false }
+    pub(super) fn new(task: JoinHandle<Result<RunReport, RunError>>, desk: Arc<Desk>) -> Self {
+        Self { task, desk, is_detached: false }
     }
 
     fn send(&self, event: Event) {
-        // The run may be over already.
-        let _ = self.inbox.send(Message::Event(event));
+        self.desk.post(Message::Event(event));
     }
 }
 

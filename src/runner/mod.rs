@@ -1,12 +1,18 @@
 //! The tokio driver: runs a plan in real time.
 //!
-//! [`Runner`] is set up once and runs any number of objectives. Each run is one task that owns the
-//! [`Scheduler`]: it takes messages, and for each does what the scheduler says in the order of *write down* (the
-//! [`Journal`]), *tell* (the readers of a [`RunHandle`]) and *do* (call tools, ask the planner, set the timer). Every
-//! call of a tool is a task of its own. Nothing else holds state of the run, so there are no locks to wait for.
+//! [`Runner`] is set up once and runs any number of objectives. All state of a run is in its [`Driver`]: it is told what
+//! happened, and does what the [`Scheduler`] says in the order of *write down* (the [`Journal`]), *tell* (the readers of
+//! a [`RunHandle`]) and *do* (call tools, ask the planner, set the timer). One task at a time has the driver.
+//!
+//! Who that is, is settled at the [`Desk`]. *Hands* begin the calls of tools, one hand for each thread of the runtime; a
+//! call that has to wait becomes a task of its own, and one that is over at once is followed by the turn it leads to,
+//! made by the same hand. So a step that does nothing costs no task and no change of thread. The *keeper* sees the run
+//! from its beginning to its end and makes all other turns.
 
 mod attempt;
+mod desk;
 mod drive;
+mod hand;
 mod handle;
 mod live;
 mod output;
@@ -18,7 +24,6 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use serde_json::Value;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
@@ -30,8 +35,9 @@ use crate::report::{Record, RunReport};
 use crate::scheduler::Scheduler;
 use crate::tool::{Tool, ToolSpec};
 
-use attempt::{Message, RunContext};
-use drive::Driver;
+use attempt::RunContext;
+use desk::Desk;
+use drive::{Driver, keep};
 use handle::RunTask;
 use live::{Live, Publisher};
 
@@ -306,18 +312,18 @@ impl Runner {
     }
 
     fn spawn(&self, id: RunId, begin: Begin, publisher: Option<Publisher>) -> RunTask {
-        let (inbox, messages) = unbounded_channel();
+        let desk = Arc::new(Desk::new(tokio::runtime::Handle::current().metrics().num_workers()));
         let runner = self.clone();
         let span = tracing::info_span!("run", run = %id);
-        let sender = inbox.clone();
+        let at = Arc::clone(&desk);
         let driven = async move {
             let (first, scheduler, record) = runner.begin(&id, begin, publisher.as_ref()).await?;
-            let run = Arc::new(runner.context(id, &scheduler, sender)?);
-            Driver::new(scheduler, record, run, runner.planner, messages, publisher).drive(first).await
+            let run = Arc::new(runner.context(id, &scheduler, at)?);
+            keep(run, Driver::new(scheduler, record, runner.planner, publisher), first).await
         };
-        // The loop is a task and not part of the caller's: tasks that wake each other are run one after the other
+        // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
         // by the same thread, while a caller of `block_on` is not one of its tasks.
-        RunTask::new(tokio::spawn(driven.instrument(span)), inbox)
+        RunTask::new(tokio::spawn(driven.instrument(span)), desk)
     }
 
     /// The state in which this process takes up the run, and what to tell the scheduler first.
@@ -373,12 +379,7 @@ impl Runner {
     }
 
     /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
-    fn context(
-        &self,
-        id: RunId,
-        scheduler: &Scheduler,
-        inbox: UnboundedSender<Message>,
-    ) -> Result<RunContext, RunError> {
+    fn context(&self, id: RunId, scheduler: &Scheduler, desk: Arc<Desk>) -> Result<RunContext, RunError> {
         let start = scheduler.start();
         let tool = |spec: &ToolSpec| match self.tools.get(&spec.name) {
             Some(tool) => Ok(Arc::clone(tool)),
@@ -394,7 +395,7 @@ impl Runner {
             journal: self.journal.clone(),
             timeout: attempt::default_timeout(&self.policy),
             max_output_bytes: self.max_output_bytes,
-            inbox,
+            desk,
             id,
         })
     }

@@ -132,18 +132,15 @@ pub(super) fn bounded_error(mut error: StepError) -> StepError {
     error
 }
 
-/// The outputs that the gathered ones among `inputs` are made of.
-pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Parts {
-    let mut parts = Parts::default();
-    for output in inputs.iter().filter_map(|input| input.output.as_ref()) {
-        parts.add(output, scheduler);
+/// The outputs that the gathered ones among `inputs` are made of; none if every input is a value as it is.
+pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<Parts>> {
+    let outputs = || inputs.iter().filter_map(|input| input.output.as_ref());
+    if outputs().all(|output| matches!(output, Output::Inline(_))) {
+        return None;
     }
-    parts
-}
-
-/// Whether every input is an inline value as it is.
-pub(super) fn are_inline(inputs: &[Input]) -> bool {
-    inputs.iter().filter_map(|input| input.output.as_ref()).all(|output| matches!(output, Output::Inline(_)))
+    let mut parts = Parts::default();
+    outputs().for_each(|output| parts.add(output, scheduler));
+    Some(Box::new(parts))
 }
 
 /// Makes every input an inline value.

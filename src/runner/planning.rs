@@ -12,7 +12,8 @@ use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink,
 use crate::report::Record;
 use crate::scheduler::{Scheduler, StepState, StepView};
 
-use super::attempt::{Message, RunContext, panic_text};
+use super::attempt::{RunContext, panic_text};
+use super::desk::Message;
 use super::output;
 
 /// What the planner is told: the plan as it stands and what came of it.
@@ -72,7 +73,7 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
     let sink = {
         let run = Arc::clone(&run);
         PlanSink::new(move |step| {
-            run.tell(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
+            run.desk.post(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
         })
     };
     let answered = AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind().await;
@@ -84,7 +85,7 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
             (Err(PlanError::Planner { message }), Usage::default())
         }
     };
-    run.tell(Message::Event(Event::PlanReturned { request: number, reply, usage }));
+    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply, usage }));
 }
 
 /// Refuses what could not be handled safely further on.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
+use crate::dag::ById;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{
     AnswerFrom, AttemptNumber, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunOutcome,
@@ -267,7 +268,7 @@ impl Scheduler {
         self.leave(&graft.left);
         for &number in &graft.forgotten {
             let prefix = format!("{}/", self.node(number).id());
-            for (_, name) in self.names.iter_mut().filter(|(id, _)| id.as_str().starts_with(&prefix)) {
+            for (_, name) in self.names_mut().iter_mut().filter(|(id, _)| id.as_str().starts_with(&prefix)) {
                 *name = Name { current: NONE, finished: NONE };
             }
         }
@@ -316,8 +317,12 @@ impl Scheduler {
         let index = self.grafts.len() as u32;
         self.grafts.push(Arc::clone(graft));
         self.nodes.reserve(graft.added.len());
-        self.names.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
+        // The names of the first steps are taken from the nodes, when somebody asks.
+        let is_named_later = self.nodes.is_empty() && self.names.get().is_none();
+        if !is_named_later {
+            self.names_mut().reserve(graft.added.len());
+        }
         for (added, number) in graft.added.iter().zip(graft.first..) {
             self.graph.add_node(());
             let mut unmet = 0;
@@ -348,7 +353,9 @@ impl Scheduler {
                 held: false,
                 unreported: false,
             });
-            self.rename(added.id.as_ref().unwrap_or(&added.step.id), number);
+            if !is_named_later {
+                self.rename(added.id.as_ref().unwrap_or(&added.step.id), number);
+            }
             let is_held = self.acts(tool) && (draft || (parent != NONE && self.is_drafted(parent)));
             let scope = self.scope_mut(parent);
             scope.open += 1;
@@ -364,12 +371,16 @@ impl Scheduler {
         }
     }
 
+    fn names_mut(&mut self) -> &mut ById<StepId, Name> {
+        self.names();
+        self.names.get_mut().expect("it was made just now")
+    }
+
     fn rename(&mut self, id: &StepId, number: StepNumber) {
-        let name = self.names.entry(id.clone()).or_insert(Name { current: NONE, finished: NONE });
-        if self.nodes.get(name.current as usize).is_some_and(Node::is_finished) {
-            name.finished = name.current;
-        }
-        name.current = number;
+        let before = self.names().get(id).copied().unwrap_or(Name { current: NONE, finished: NONE });
+        let was_finished = self.nodes.get(before.current as usize).is_some_and(Node::is_finished);
+        let finished = if was_finished { before.current } else { before.finished };
+        self.names_mut().insert(id.clone(), Name { current: number, finished });
     }
 
     /// Makes a step that is there part of a plan.

@@ -57,7 +57,7 @@ impl Scheduler {
     pub(super) fn plan_step(&mut self, request: RequestNumber, step: &Arc<Step>, transition: &mut Transition) {
         let is_pending = self.pending.as_ref().is_some_and(|pending| pending.request == request);
         let has_room = self.step_count() < self.policy.limits.steps;
-        if self.phase != Phase::Running || !is_pending || !has_room || self.names.contains_key(&step.id) {
+        if self.phase != Phase::Running || !is_pending || !has_room || self.names().contains_key(&step.id) {
             return;
         }
         if let Ok(graft) = self.graft_draft(step) {

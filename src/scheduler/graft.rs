@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::dag::{Checked, Rules, check_with};
 use crate::error::PlanError;
 use crate::event::{Added, AnswerFrom, Graft, SkipReason, StepNumber};
@@ -142,7 +144,7 @@ impl Scheduler {
     /// Finished steps are facts: one that a listed step depends on, or that shall answer, belongs to the plan whether
     /// the plan repeats it or not. So do the steps that it depends on in turn.
     fn pull_in_facts(&self, listed: &mut Listed) {
-        if self.names.is_empty() {
+        if self.nodes.is_empty() {
             return;
         }
         let mut ids: BTreeSet<StepId> = listed.steps.iter().map(|step| step.id.clone()).collect();
@@ -169,7 +171,7 @@ impl Scheduler {
 
     /// The newest finished step of an id.
     fn newest_finished(&self, id: &StepId) -> Option<StepNumber> {
-        let name = self.names.get(id)?;
+        let name = self.names().get(id)?;
         let is_finished = |number: &StepNumber| self.nodes.get(*number as usize).is_some_and(Node::is_finished);
         [name.current, name.finished].into_iter().find(is_finished)
     }
@@ -206,9 +208,10 @@ impl Scheduler {
                 Some(id) => self.newest_finished(id).unwrap_or(NONE),
                 None => numbers[target as usize],
             };
-            let dependencies: Vec<StepNumber> = checked.dependencies(index as usize).iter().map(resolve).collect();
+            let dependencies: SmallVec<_> = checked.dependencies(index as usize).iter().map(resolve).collect();
             let id = (scope != NONE).then(|| full_id(&step.id));
-            let fate = match self.names.get(id.as_ref().unwrap_or(&step.id)) {
+            let known = if first == 0 { None } else { self.names().get(id.as_ref().unwrap_or(&step.id)) };
+            let fate = match known {
                 None => Fate::New,
                 Some(name) => self.fate(*name, step, &dependencies, retried, &mut graft, &mut offences),
             };

@@ -24,7 +24,7 @@ mod state;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -64,7 +64,8 @@ pub struct Scheduler {
     graph: DiGraph<(), (), u32>,
     nodes: Vec<Node>,
     grafts: Vec<Arc<Graft>>,
-    names: ById<StepId, Name>,
+    /// What ids stand for. Made when it is first asked for: see [`names`](Self::names).
+    names: OnceLock<ById<StepId, Name>>,
     root: Scope,
     /// Expansions by the number of the expanded step.
     scopes: BTreeMap<StepNumber, Scope>,
@@ -185,7 +186,7 @@ impl Scheduler {
             graph: DiGraph::default(),
             nodes: Vec::new(),
             grafts: Vec::new(),
-            names: ById::default(),
+            names: OnceLock::new(),
             root: Scope::default(),
             scopes: BTreeMap::new(),
             drafts: Vec::new(),
@@ -293,6 +294,15 @@ impl Scheduler {
         self.counts.running + self.counts.ready + self.counts.backoff > 0 || !self.aborting.is_empty()
     }
 
+    /// What ids stand for.
+    ///
+    /// A run whose first plan is never revised does not ask, and for large plans this is a good part of what there is
+    /// to do. So the map is made on first use, and before a second graft: up to then every id has one step.
+    fn names(&self) -> &ById<StepId, Name> {
+        let name = |(number, node): (StepNumber, &Node)| (node.id().clone(), Name { current: number, finished: NONE });
+        self.names.get_or_init(|| (0..).zip(&self.nodes).map(name).collect())
+    }
+
     fn node(&self, number: StepNumber) -> &Node {
         &self.nodes[number as usize]
     }
@@ -391,7 +401,7 @@ impl Scheduler {
 
     /// The step that an id stands for now.
     pub fn current(&self, id: &str) -> Option<StepNumber> {
-        self.names.get(id).map(|name| name.current).filter(|number| *number != NONE)
+        self.names().get(id).map(|name| name.current).filter(|number| *number != NONE)
     }
 
     /// The output of a step that succeeded.

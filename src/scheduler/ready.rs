@@ -6,6 +6,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 
@@ -105,7 +107,7 @@ impl Scheduler {
         let inputs = self.inputs(step);
         self.emit(RunEventKind::AttemptStarted { step, attempt }, transition);
         let node = self.node(step);
-        transition.commands.push(Command::Launch(Launch {
+        transition.commands.push(Command::Launch(Box::new(Launch {
             attempt,
             step,
             id: node.id().clone(),
@@ -114,10 +116,10 @@ impl Scheduler {
             tries: node.tries,
             inputs,
             last_error: node.error.clone(),
-        }));
+        })));
     }
 
-    fn inputs(&self, step: StepNumber) -> Vec<Input> {
+    fn inputs(&self, step: StepNumber) -> SmallVec<[Input; 3]> {
         let parent = self.node(step).parent;
         let input = |&number: &StepNumber| {
             let node = self.node(number);

@@ -14,7 +14,7 @@ impl Scheduler {
         let scopes: Map<String, Value> =
             self.scopes.iter().map(|(parent, scope)| (parent.to_string(), scope_value(scope))).collect();
         let names: Map<String, Value> = self
-            .names
+            .names()
             .iter()
             .map(|(id, name)| (id.to_string(), json!([number(name.current), number(name.finished)])))
             .collect();

@@ -324,7 +324,7 @@ impl Books {
             self.steps.push(Record {
                 id: id.clone(),
                 definition: Arc::clone(&added.step),
-                dependencies: added.dependencies.clone(),
+                dependencies: added.dependencies.to_vec(),
                 parent: graft.scope,
                 state: State::Open,
                 member: true,

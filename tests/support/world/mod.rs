@@ -318,11 +318,11 @@ impl World {
                 self.abort(attempt);
             }
             Command::Launch(launch) => {
-                let Launch { attempt, definition, inputs, .. } = &launch;
+                let Launch { attempt, definition, inputs, .. } = &*launch;
                 self.trace.push(Entry::Called(Call {
                     attempt: *attempt,
                     definition: Arc::clone(definition),
-                    inputs: Given::Recorded(inputs.clone()),
+                    inputs: Given::Recorded(inputs.to_vec()),
                 }));
                 let result = self.result(&launch);
                 // Some take much longer than the rest, so that plans change under them.

@@ -1,0 +1,355 @@
+//! Where the tasks of a run meet.
+
+use std::any::Any;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::task::AbortHandle;
+
+use crate::error::RunError;
+use crate::event::{AttemptNumber, Event, Timestamp};
+
+use super::attempt::Job;
+use super::drive::{Driver, Orders};
+
+/// What the driver of a run is told: mostly what it tells the scheduler.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// Something for the scheduler.
+    Event(Event),
+    /// The run cannot go on.
+    Failed(RunError),
+}
+
+/// The place of a run's [`Driver`], the messages for it, and the calls that it wants to have made.
+///
+/// One task at a time has the driver and makes a *turn*. A [hand](super::hand) whose call is over leaves its answer
+/// here and, if nobody is driving, makes the next turn itself; often that turn gives it its next call, so a chain of
+/// steps is run by one task that wakes no other. What comes from elsewhere (the planner, a call that had to wait, the
+/// timer, the user) is for the *keeper*, the run's own task, which also sees the run to its end.
+pub(super) struct Desk(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// What has happened since the last turn.
+    messages: Vec<Message>,
+    /// None while somebody makes a turn, and once the keeper has taken it for good.
+    driver: Option<Box<Driver>>,
+    /// Calls that nobody has begun.
+    jobs: VecDeque<Job>,
+    /// Attempts that were begun and have become tasks of their own, and those that were told to end before.
+    tasks: BTreeMap<AttemptNumber, Task>,
+    /// How many hands there are, and how many there may be.
+    hands: usize,
+    max_hands: usize,
+    /// How many calls were begun, and how many they were when the keeper last looked whether there are more.
+    begun: u64,
+    watched: Option<u64>,
+    /// Hands that wait for something to do.
+    idle: Vec<Waker>,
+    /// The keeper, if it waits.
+    keeper: Option<Waker>,
+    wake_at: Option<Timestamp>,
+    /// Whether the run is over, or cannot go on: nobody but the keeper may take the driver.
+    is_over: bool,
+    /// Whether everything is to end.
+    is_closed: bool,
+    /// The panic of a turn, which the keeper goes on with.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+enum Task {
+    /// Its handle comes in a moment.
+    Starting,
+    Running(AbortHandle),
+    /// It was told to end before it could be.
+    Revoked,
+}
+
+/// Who makes a turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Hand,
+    Keeper,
+}
+
+/// What a hand does next.
+pub(super) enum Next {
+    Turn(Box<Driver>),
+    Call(Job),
+    End,
+}
+
+/// What follows a turn.
+pub(super) enum After {
+    /// Another one: messages came meanwhile.
+    Turn(Box<Driver>),
+    /// A call, if a hand has made the turn.
+    Call(Job),
+    Nothing,
+}
+
+/// What the keeper does next.
+pub(super) enum Keep {
+    Turn(Box<Driver>),
+    /// The run is over; the driver is the keeper's for good.
+    Over(Box<Driver>),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Tasks that have something to do now.
+#[must_use = "they wait until they are called"]
+#[derive(Default)]
+pub(super) struct Help {
+    hand: Option<Waker>,
+    keeper: Option<Waker>,
+    /// Whether one more hand is needed.
+    pub(super) wants_hand: bool,
+}
+
+impl Help {
+    /// Wakes those that are there. Says whether there was anybody.
+    pub(super) fn wake(self) -> bool {
+        let woken = [self.hand, self.keeper].into_iter().flatten().map(Waker::wake).count();
+        woken > 0
+    }
+}
+
+impl State {
+    /// The driver with all messages, if it is there and there are any.
+    fn take_turn(&mut self) -> Option<Box<Driver>> {
+        if self.messages.is_empty() || self.is_over {
+            return None;
+        }
+        let mut driver = self.driver.take()?;
+        std::mem::swap(&mut self.messages, driver.messages());
+        Some(driver)
+    }
+
+    /// The next call to make. One that was told to end before is answered here.
+    fn take_job(&mut self) -> Option<Job> {
+        loop {
+            let job = self.jobs.pop_front()?;
+            self.begun += 1;
+            if self.tasks.is_empty() || self.tasks.remove(&job.attempt()).is_none() {
+                return Some(job);
+            }
+            self.messages.push(Message::Event(job.aborted()));
+        }
+    }
+
+    /// One more hand, if there are calls that nobody has begun; it finds another one in its turn. And the keeper, if
+    /// there are messages that nobody else deals with.
+    fn help(&mut self) -> Help {
+        let mut help = Help::default();
+        if self.driver.is_some() && !self.messages.is_empty() {
+            help.keeper = self.keeper.take();
+        }
+        if !self.jobs.is_empty() {
+            help.hand = self.idle.pop();
+            help.wants_hand = help.hand.is_none() && self.hands < self.max_hands;
+            self.hands += usize::from(help.wants_hand);
+            if help.hand.is_none() && !help.wants_hand && self.watched.is_none() {
+                self.watched = Some(self.begun);
+                help.keeper = self.keeper.take();
+            }
+        }
+        help
+    }
+}
+
+impl Desk {
+    /// A desk at which up to `max_hands` hands make calls.
+    pub(super) fn new(max_hands: usize) -> Self {
+        Self(Mutex::new(State { max_hands, ..State::default() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the driver in its place, with the first message for it.
+    pub(super) fn place(&self, driver: Driver, first: Event) {
+        let mut state = self.lock();
+        // A run may be cancelled before it has begun.
+        state.messages.insert(0, Message::Event(first));
+        state.driver = Some(Box::new(driver));
+    }
+
+    /// Leaves a message for the next turn, and wakes the keeper to make it.
+    pub(super) fn post(&self, message: Message) {
+        let keeper = {
+            let mut state = self.lock();
+            if let Message::Event(Event::AttemptReturned { attempt, .. }) = &message {
+                state.tasks.remove(attempt);
+            }
+            state.messages.push(message);
+            // Whoever drives sees the message before letting go.
+            if state.driver.is_some() || state.is_closed { state.keeper.take() } else { None }
+        };
+        keeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes the answer to a hand's last call, and says what the hand does next.
+    pub(super) fn poll_next(&self, answer: &mut Option<Event>, cx: &Context<'_>) -> Poll<(Next, Help)> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(answer) = answer.take() {
+            if let Event::AttemptReturned { attempt, .. } = &answer
+                && !state.tasks.is_empty()
+            {
+                state.tasks.remove(attempt);
+            }
+            state.messages.push(Message::Event(answer));
+        }
+        if state.is_closed {
+            let keeper = state.keeper.take();
+            return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
+        }
+        if let Some(driver) = state.take_turn() {
+            return Poll::Ready((Next::Turn(driver), Help::default()));
+        }
+        if let Some(job) = state.take_job() {
+            return Poll::Ready((Next::Call(job), state.help()));
+        }
+        if let Some(driver) = state.take_turn() {
+            return Poll::Ready((Next::Turn(driver), Help::default()));
+        }
+        if !state.idle.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.idle.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ends a turn. The keeper makes no calls, so for what it starts others are needed.
+    pub(super) fn end_turn(&self, mut driver: Box<Driver>, by: By) -> (After, Help) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Orders { jobs, aborts, wake_at } = &mut driver.orders;
+        if state.is_closed {
+            state.messages.extend(jobs.drain(..).map(|job| Message::Event(job.aborted())));
+        } else {
+            state.jobs.extend(jobs.drain(..));
+        }
+        for attempt in aborts.drain(..) {
+            // Ending a task only marks it: nothing of it is dropped here.
+            if let Some(Task::Running(task)) = state.tasks.insert(attempt, Task::Revoked) {
+                task.abort();
+            }
+        }
+        let wakes = wake_at.take();
+        let wants_keeper = wakes.is_some() || driver.is_over();
+        state.wake_at = wakes.or(state.wake_at);
+        state.is_over |= driver.is_over();
+        let after = if !state.is_over && !state.messages.is_empty() {
+            std::mem::swap(&mut state.messages, driver.messages());
+            After::Turn(driver)
+        } else {
+            state.driver = Some(driver);
+            match if by == By::Hand { state.take_job() } else { None } {
+                Some(job) => After::Call(job),
+                None => After::Nothing,
+            }
+        };
+        let mut help = state.help();
+        if wants_keeper && by == By::Hand {
+            help.keeper = help.keeper.or(state.keeper.take());
+        }
+        (after, help)
+    }
+
+    /// A turn has panicked. The keeper goes on with that.
+    pub(super) fn lose(&self, panic: Box<dyn Any + Send>) {
+        let keeper = {
+            let mut state = self.lock();
+            state.panic = Some(panic);
+            state.keeper.take()
+        };
+        keeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Makes a task of an attempt that has to wait, unless it was told to end meanwhile.
+    pub(super) fn adopt(&self, attempt: AttemptNumber, spawn: impl FnOnce() -> AbortHandle) {
+        // A task that is over at once must find that it is known here, and one that the runtime refuses must not find
+        // the desk locked.
+        self.lock().tasks.entry(attempt).or_insert(Task::Starting);
+        let handle = spawn();
+        let mut state = self.lock();
+        let is_closed = state.is_closed;
+        match state.tasks.get_mut(&attempt) {
+            Some(task @ Task::Starting) if !is_closed => *task = Task::Running(handle),
+            Some(_) => handle.abort(),
+            None => {}
+        }
+    }
+
+    /// How many more hands are needed because none has begun a call since the keeper last looked, though some wait: all
+    /// are in calls that block their threads. None: no call waits, and nobody needs to look again.
+    pub(super) fn relieve(&self) -> Option<usize> {
+        let mut state = self.lock();
+        let before = state.watched.take();
+        if state.jobs.is_empty() || state.is_closed {
+            return None;
+        }
+        state.watched = Some(state.begun);
+        let more = if before == state.watched { state.jobs.len() } else { 0 };
+        state.hands += more;
+        Some(more)
+    }
+
+    /// What the keeper does next. Until then, `wake_at` is when it is to send [`Event::Woke`], and `watches` is whether
+    /// it is to [look after the hands](Self::relieve).
+    pub(super) fn poll_keep(
+        &self,
+        cx: &Context<'_>,
+        wake_at: &mut Option<Timestamp>,
+        watches: &mut bool,
+    ) -> Poll<Keep> {
+        let mut state = self.lock();
+        *wake_at = state.wake_at.take().or(*wake_at);
+        *watches = state.watched.is_some();
+        if let Some(panic) = state.panic.take() {
+            return Poll::Ready(Keep::Panic(panic));
+        }
+        if state.is_over
+            && let Some(driver) = state.driver.take()
+        {
+            return Poll::Ready(Keep::Over(driver));
+        }
+        if let Some(driver) = state.take_turn() {
+            return Poll::Ready(Keep::Turn(driver));
+        }
+        state.keeper = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ends everything: calls that nobody has begun are answered, tasks are aborted, hands go.
+    pub(super) fn close(&self) {
+        let (idle, driver) = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.is_closed = true;
+            state.messages.extend(state.jobs.drain(..).map(|job| Message::Event(job.aborted())));
+            for task in state.tasks.values_mut() {
+                if let Task::Running(task) = std::mem::replace(task, Task::Revoked) {
+                    task.abort();
+                }
+            }
+            (std::mem::take(&mut state.idle), state.driver.take())
+        };
+        idle.into_iter().for_each(Waker::wake);
+        drop(driver);
+    }
+
+    /// Takes the messages that come after the end.
+    pub(super) fn poll_messages(&self, cx: &Context<'_>, messages: &mut Vec<Message>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.messages.is_empty() {
+            state.keeper = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        messages.append(&mut state.messages);
+        Poll::Ready(())
+    }
+}

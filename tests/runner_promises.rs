@@ -163,6 +163,8 @@ impl Story {
         let mut policy = knobs.policy(&mut rng);
         policy.timeout_ms = Some(200);
         policy.max_interruptions = 20;
+        // The person of this story looks only when the run has stopped.
+        policy.attended = false;
         let maker = PlanMaker::new(&mut rng, &knobs, policy.pools.clone(), true);
         let plan: Plan = maker.plan(&mut rng);
         let witness = Witness::default();

@@ -164,7 +164,7 @@ impl Ledger {
                 tool: added.step.tool.clone(),
                 generation: *generation,
                 attempts: 0,
-                dependencies: added.dependencies.clone(),
+                dependencies: added.dependencies.to_vec(),
                 scope: graft.scope,
                 estimate: added.step.estimate_ms.map(Duration::from_millis),
                 state: State::Waiting,

@@ -198,6 +198,7 @@ fn core_alone(plan: &Plan) -> (Duration, Duration) {
         policy: policy(),
         tools: vec![ToolSpec::new("next", "")],
         default_tool: None,
+        labels: Default::default(),
     };
     let mut scheduler = Scheduler::new(Arc::new(start));
     let mut transition = Transition::default();

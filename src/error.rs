@@ -328,10 +328,38 @@ pub enum JournalError {
         run: String,
     },
     /// Another process owns the run.
-    #[error("run `{run}` is being run by another process")]
+    #[error("run `{run}` is being run by another process{}", owner_words(*.pid))]
     Locked {
         /// The run.
         run: String,
+        /// The number of that process, if it is known.
+        pid: Option<u32>,
+    },
+    /// A newer release has written the journal. It was not touched.
+    #[error("{path} was written by a newer release: its layout is number {found}, this one knows up to {known}")]
+    Newer {
+        /// The file.
+        path: String,
+        /// The number of its layout.
+        found: u32,
+        /// The newest layout that this release knows.
+        known: u32,
+    },
+    /// The file is no journal, or a damaged one. It was not touched.
+    #[error("{path} {why}")]
+    NotAJournal {
+        /// The file.
+        path: String,
+        /// What it is instead.
+        why: String,
+    },
+    /// The journal cannot be where it is wanted.
+    #[error("{path} {why}")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// Why not.
+        why: String,
     },
     /// The store failed.
     #[error("the journal failed: {message}")]
@@ -344,6 +372,17 @@ pub enum JournalError {
     },
 }
 
+impl JournalError {
+    /// The store failed, for a reason of its own.
+    pub fn store(message: impl Into<String>) -> Self {
+        Self::Store { message: message.into(), source: None }
+    }
+}
+
+fn owner_words(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(", pid {pid}"))
+}
+
 /// The engine itself could not go on. A failed step is not one of these: it is in the report.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -354,6 +393,14 @@ pub enum RunError {
     /// The runner was set up in a way that cannot work.
     #[error("{0}")]
     Configuration(String),
+    /// The tools are not those that the run was started with.
+    #[error("run `{run}` was started with other tools: {}", .differences.join("; "))]
+    Changed {
+        /// The run.
+        run: String,
+        /// What is different.
+        differences: Vec<String>,
+    },
     /// The runtime was shut down under the run.
     #[error("the run was dropped before it ended")]
     Shutdown,

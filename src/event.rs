@@ -155,6 +155,13 @@ pub struct StoredOutput {
     pub preview: String,
 }
 
+impl StoredOutput {
+    /// What is known of an output with this JSON, once it is kept under this name.
+    pub fn of(digest: String, json: &str) -> Self {
+        Self { digest, bytes: json.len() as u64, preview: json.chars().take(200).collect() }
+    }
+}
+
 /// Everything a run is started with, recorded in its first event. What a run may do is fixed here: a revision or an
 /// expansion can use only these tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,6 +178,9 @@ pub struct RunStart {
     /// The tool that does steps which name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_tool: Option<String>,
+    /// What the program that started the run wants to find again. Nothing of it is looked at here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Value>,
 }
 
 /// What the scheduler is told.

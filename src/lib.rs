@@ -47,6 +47,8 @@
 //! | `shell` | the tool that runs programs, on Unix |
 //! | `offline` | a planner and an answer that need no model |
 //! | `schema` | the JSON Schema of plans |
+//! | `sqlite` | a journal in an SQLite file: runs outlive the process |
+//! | `redact` | secrets taken out of what is written |
 
 mod dag;
 mod error;
@@ -59,6 +61,8 @@ mod plan;
 mod plan_file;
 mod planner;
 mod policy;
+#[cfg(feature = "redact")]
+mod redact;
 mod reference;
 pub mod report;
 mod runner;
@@ -80,6 +84,8 @@ pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
 pub use plan_file::{Place, PlanFile, PlanFileError, PlanFormat, PlanProblem, PlanProblems, PlanSource};
 pub use planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn};
 pub use policy::{Limits, Policy, ReplanWhen, Retry};
+#[cfg(feature = "redact")]
+pub use redact::Secrets;
 pub use report::{NoAnswer, NoOutput, RunReport};
 pub use runner::{DefaultTool, Events, LiveStep, RunHandle, RunView, Runner};
 pub use scheduler::{Phase, Scheduler, StepState, StepView};

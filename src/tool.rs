@@ -45,6 +45,10 @@ pub struct ToolSpec {
     pub name: String,
     /// What it does, in a sentence or two.
     pub description: String,
+    /// Which release of the tool it is, where that means something. A run that was started with another one is not
+    /// resumed unasked.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
     /// The JSON Schema of its arguments; null if it takes anything.
     pub arguments: Value,
     /// The shape of its output, in words or as an example.

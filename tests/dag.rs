@@ -16,6 +16,7 @@ fn start(tools: &[&str]) -> RunStart {
         policy: Policy::default(),
         tools: tools.iter().map(|tool| ToolSpec::new(*tool, "")).collect(),
         default_tool: None,
+        labels: Default::default(),
     }
 }
 

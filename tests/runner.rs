@@ -261,7 +261,7 @@ async fn dropping_the_future_of_a_run_ends_its_tools() {
     }
     sleep(Duration::from_millis(10)).await;
     assert_eq!(running.load(Ordering::Relaxed), 0);
-    let history = journal.history(&journal.runs()[0]).await.expect("a history");
+    let history = journal.history(&journal.runs().await.expect("a list")[0].run).await.expect("a history");
     let last = history.last().expect("events");
     assert_eq!(last.kind, RunEventKind::RunStopped { why: StopReason::Cancelled });
 
@@ -273,7 +273,7 @@ async fn dropping_the_future_of_a_run_ends_its_tools() {
     let report = RunReport::load(&journal, &id).await.expect("a report");
     assert!(report.succeeded());
     assert_eq!(running.load(Ordering::Relaxed), 0);
-    assert_eq!(journal.runs().len(), 3);
+    assert_eq!(journal.runs().await.expect("a list").len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -735,9 +735,29 @@ async fn a_planner_may_answer_after_a_review() {
 async fn a_journal_that_fails_ends_the_run() {
     struct Full(AtomicU32);
     impl plandag::journal::Journal for Full {
-        fn append<'a>(
+        fn create<'a>(
+            &'a self,
+            run: &'a plandag::journal::RunId,
+        ) -> futures::future::BoxFuture<'a, Result<plandag::journal::Claim, plandag::JournalError>> {
+            Box::pin(async { Ok(plandag::journal::Claim::new(run.clone(), 1, ())) })
+        }
+
+        fn claim<'a>(
             &'a self,
             _: &'a plandag::journal::RunId,
+        ) -> futures::future::BoxFuture<'a, Result<plandag::journal::Claim, plandag::JournalError>> {
+            Box::pin(async { Err(full()) })
+        }
+
+        fn runs<'a>(
+            &'a self,
+        ) -> futures::future::BoxFuture<'a, Result<Vec<plandag::journal::RunSummary>, plandag::JournalError>> {
+            Box::pin(async { Err(full()) })
+        }
+
+        fn append<'a>(
+            &'a self,
+            _: &'a plandag::journal::Claim,
             _: &'a [plandag::RunEvent],
             _: plandag::journal::Durability,
         ) -> futures::future::BoxFuture<'a, Result<(), plandag::JournalError>> {
@@ -754,7 +774,7 @@ async fn a_journal_that_fails_ends_the_run() {
 
         fn put_output<'a>(
             &'a self,
-            _: &'a plandag::journal::RunId,
+            _: &'a plandag::journal::Claim,
             _: Arc<Value>,
         ) -> futures::future::BoxFuture<'a, Result<plandag::StoredOutput, plandag::JournalError>> {
             Box::pin(async { Err(full()) })

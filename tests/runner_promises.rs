@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures::future::BoxFuture;
-use plandag::journal::{Durability, Journal, MemoryJournal, RunId};
+use plandag::journal::{Claim, Durability, Journal, MemoryJournal, RunId, RunSummary};
 use plandag::{
     Decision, JournalError, Output, Plan, RunEvent, RunEventKind, RunStart, Runner, Scheduler, StepContext, StepError,
     StepState, StoredOutput, Tool, ToolOutput, ToolSpec,
@@ -55,16 +55,28 @@ impl WitnessedJournal {
 }
 
 impl Journal for WitnessedJournal {
+    fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        self.journal.create(run)
+    }
+
+    fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        self.journal.claim(run)
+    }
+
+    fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
+        self.journal.runs()
+    }
+
     fn append<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         events: &'a [RunEvent],
         durability: Durability,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
             // A crash may hit before the write, and between the write and what follows from it.
             tokio::time::sleep(self.delay()).await;
-            self.journal.append(run, events, durability).await?;
+            self.journal.append(claim, events, durability).await?;
             self.witness.sees(Entry::Wrote(events.to_vec()));
             tokio::time::sleep(self.delay()).await;
             Ok(())
@@ -77,10 +89,10 @@ impl Journal for WitnessedJournal {
 
     fn put_output<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         output: Arc<Value>,
     ) -> BoxFuture<'a, Result<StoredOutput, JournalError>> {
-        self.journal.put_output(run, output)
+        self.journal.put_output(claim, output)
     }
 
     fn get_output<'a>(

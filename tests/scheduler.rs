@@ -31,6 +31,7 @@ impl Driver {
             policy,
             tools: vec![ToolSpec::new("read", ""), acts("pay"), ToolSpec::new("gpu", "")],
             default_tool: None,
+            labels: Default::default(),
         };
         Self {
             scheduler: Scheduler::new(Arc::new(start)),

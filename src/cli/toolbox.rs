@@ -77,6 +77,7 @@ impl Toolbox {
             policy,
             tools: self.specs(),
             default_tool: None,
+            labels: Default::default(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! A journal in memory: for tests, and for resuming within one process.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
-use super::{Durability, Journal, RunId};
+use super::{Claim, Durability, Journal, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
 
@@ -16,10 +17,40 @@ pub struct MemoryJournal {
     runs: Arc<DashMap<RunId, Record>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Record {
+    epoch: u64,
+    /// Shared with the claim, if there is one.
+    claimed: Arc<SystemTime>,
+    summary: RunSummary,
     events: Vec<RunEvent>,
     outputs: Vec<Arc<Value>>,
+}
+
+impl Record {
+    fn new(run: &RunId) -> Self {
+        let now = SystemTime::now();
+        Self {
+            epoch: 0,
+            claimed: Arc::new(now),
+            summary: RunSummary::new(run.clone(), now),
+            events: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        (Arc::strong_count(&self.claimed) > 1).then(|| Owner { pid: std::process::id(), since: *self.claimed })
+    }
+
+    fn claim(&mut self, run: &RunId) -> Result<Claim, JournalError> {
+        if let Some(owner) = self.owner() {
+            return Err(JournalError::Locked { run: run.to_string(), pid: Some(owner.pid) });
+        }
+        self.epoch += 1;
+        self.claimed = Arc::new(SystemTime::now());
+        Ok(Claim::new(run.clone(), self.epoch, Arc::clone(&self.claimed)))
+    }
 }
 
 impl MemoryJournal {
@@ -28,47 +59,71 @@ impl MemoryJournal {
         Self::default()
     }
 
-    /// The runs it knows, sorted by id.
-    pub fn runs(&self) -> Vec<RunId> {
-        let mut runs: Vec<RunId> = self.runs.iter().map(|entry| entry.key().clone()).collect();
-        runs.sort();
-        runs
+    /// Changes the record of a run that is claimed.
+    fn write<T>(&self, claim: &Claim, change: impl FnOnce(&mut Record) -> T) -> Result<T, JournalError> {
+        let run = claim.run();
+        let mut record = self.runs.get_mut(run).ok_or_else(|| unknown(run))?;
+        if record.epoch != claim.epoch() {
+            return Err(JournalError::Locked { run: run.to_string(), pid: record.owner().map(|owner| owner.pid) });
+        }
+        Ok(change(&mut record))
     }
 }
 
+fn unknown(run: &RunId) -> JournalError {
+    JournalError::UnknownRun { run: run.to_string() }
+}
+
 impl Journal for MemoryJournal {
+    fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        let claim = match self.runs.entry(run.clone()) {
+            Entry::Occupied(_) => Err(JournalError::store(format!("there is a run `{run}` already"))),
+            Entry::Vacant(vacant) => vacant.insert(Record::new(run)).claim(run),
+        };
+        Box::pin(ready(claim))
+    }
+
+    fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        let claim = match self.runs.get_mut(run) {
+            Some(mut record) => record.claim(run),
+            None => Err(unknown(run)),
+        };
+        Box::pin(ready(claim))
+    }
+
     fn append<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         events: &'a [RunEvent],
         _: Durability,
     ) -> BoxFuture<'a, Result<(), JournalError>> {
-        self.runs.entry(run.clone()).or_default().events.extend_from_slice(events);
-        Box::pin(ready(Ok(())))
+        let appended = self.write(claim, |record| {
+            let now = SystemTime::now();
+            events.iter().for_each(|event| record.summary.apply(event, now));
+            record.events.extend_from_slice(events);
+        });
+        Box::pin(ready(appended))
     }
 
     fn history<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<RunEvent>, JournalError>> {
         let history = match self.runs.get(run) {
-            Some(record) => Ok(record.events.clone()),
-            None => Err(JournalError::UnknownRun { run: run.to_string() }),
+            Some(record) if !record.events.is_empty() => Ok(record.events.clone()),
+            _ => Err(unknown(run)),
         };
         Box::pin(ready(history))
     }
 
     fn put_output<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         output: Arc<Value>,
     ) -> BoxFuture<'a, Result<StoredOutput, JournalError>> {
         let text = output.to_string();
-        let mut record = self.runs.entry(run.clone()).or_default();
-        let stored = StoredOutput {
-            digest: record.outputs.len().to_string(),
-            bytes: text.len() as u64,
-            preview: text.chars().take(200).collect(),
-        };
-        record.outputs.push(output);
-        Box::pin(ready(Ok(stored)))
+        let stored = self.write(claim, |record| {
+            record.outputs.push(output);
+            StoredOutput::of(record.outputs.len().to_string(), &text)
+        });
+        Box::pin(ready(stored))
     }
 
     fn get_output<'a>(
@@ -79,8 +134,16 @@ impl Journal for MemoryJournal {
         let output = self
             .runs
             .get(run)
-            .and_then(|record| record.outputs.get(stored.digest.parse::<usize>().ok()?).cloned())
-            .ok_or_else(|| JournalError::Store { message: format!("no output `{}`", stored.digest), source: None });
+            .and_then(|record| record.outputs.get(stored.digest.parse::<usize>().ok()?.checked_sub(1)?).cloned())
+            .ok_or_else(|| JournalError::store(format!("no output `{}`", stored.digest)));
         Box::pin(ready(output))
+    }
+
+    fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
+        let started = self.runs.iter().filter(|record| !record.events.is_empty());
+        let mut runs: Vec<RunSummary> =
+            started.map(|record| RunSummary { owner: record.owner(), ..record.summary.clone() }).collect();
+        runs.sort_by(|one, other| other.started.cmp(&one.started).then_with(|| one.run.cmp(&other.run)));
+        Box::pin(ready(Ok(runs)))
     }
 }

@@ -1,9 +1,14 @@
-//! Where the record of a run is kept: the trait, and a journal in memory.
+//! Where the record of a run is kept: the trait, a journal in memory, and one in an SQLite file.
 
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod summary;
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -13,6 +18,9 @@ use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
 
 pub use memory::MemoryJournal;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SCHEMA_VERSION, SqliteJournal};
+pub use summary::{RunStatus, RunSummary};
 
 /// The name of a run, unique in its journal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,7 +77,7 @@ impl fmt::Debug for RunId {
 }
 
 /// What a write must survive before the runner goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Durability {
     /// The process being killed.
     Process,
@@ -77,19 +85,77 @@ pub enum Durability {
     Power,
 }
 
+/// The process that owns a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// Its number in the operating system.
+    pub pid: u32,
+    /// When it took the run.
+    pub since: SystemTime,
+}
+
+/// The right to write to a run, which one process has at a time. It is given up by being dropped.
+///
+/// Each claim of a run has a higher epoch than the one before. A journal refuses what comes with an older one: a
+/// process that was stopped, and goes on after another took its run, can write nothing.
+pub struct Claim {
+    run: RunId,
+    epoch: u64,
+    _guard: Box<dyn Any + Send + Sync>,
+}
+
+impl Claim {
+    /// A claim that a journal gives out. `guard` is what is dropped with it.
+    pub fn new(run: RunId, epoch: u64, guard: impl Any + Send + Sync) -> Self {
+        Self { run, epoch, _guard: Box::new(guard) }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// How often the run was claimed, this time included.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claim").field("run", &self.run).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
 /// Keeps the record of runs.
 ///
 /// The runner writes all events of a transition in one call, before it tells anybody and before it carries out any
 /// command. Several transitions may come in one call; they are one write then.
 pub trait Journal: Send + Sync {
+    /// Begins the record of a new run, and claims it.
+    ///
+    /// # Errors
+    ///
+    /// If there is a run of this name already, or the journal cannot be written.
+    fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>>;
+
+    /// Claims a run that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Locked`] if another process has claimed it, [`JournalError::UnknownRun`] if there is none.
+    fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>>;
+
     /// Adds events to the end of a run's history, all or none.
     ///
     /// # Errors
     ///
-    /// The run ends with the error; nothing that was not written is reported as done.
+    /// [`JournalError::Locked`] if the run was claimed anew since. The run ends with any error; nothing that was not
+    /// written is reported as done.
     fn append<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         events: &'a [RunEvent],
         durability: Durability,
     ) -> BoxFuture<'a, Result<(), JournalError>>;
@@ -108,7 +174,7 @@ pub trait Journal: Send + Sync {
     /// As [`Journal::append`].
     fn put_output<'a>(
         &'a self,
-        run: &'a RunId,
+        claim: &'a Claim,
         output: Arc<Value>,
     ) -> BoxFuture<'a, Result<StoredOutput, JournalError>>;
 
@@ -122,4 +188,54 @@ pub trait Journal: Send + Sync {
         run: &'a RunId,
         stored: &'a StoredOutput,
     ) -> BoxFuture<'a, Result<Arc<Value>, JournalError>>;
+
+    /// All runs, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>>;
+}
+
+impl<J: Journal + ?Sized> Journal for Arc<J> {
+    fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        (**self).create(run)
+    }
+
+    fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        (**self).claim(run)
+    }
+
+    fn append<'a>(
+        &'a self,
+        claim: &'a Claim,
+        events: &'a [RunEvent],
+        durability: Durability,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        (**self).append(claim, events, durability)
+    }
+
+    fn history<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<RunEvent>, JournalError>> {
+        (**self).history(run)
+    }
+
+    fn put_output<'a>(
+        &'a self,
+        claim: &'a Claim,
+        output: Arc<Value>,
+    ) -> BoxFuture<'a, Result<StoredOutput, JournalError>> {
+        (**self).put_output(claim, output)
+    }
+
+    fn get_output<'a>(
+        &'a self,
+        run: &'a RunId,
+        stored: &'a StoredOutput,
+    ) -> BoxFuture<'a, Result<Arc<Value>, JournalError>> {
+        (**self).get_output(run, stored)
+    }
+
+    fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
+        (**self).runs()
+    }
 }

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Event, Launch, Output, Returned, RunStart, StepNumber, Usage};
-use crate::journal::{Journal, RunId};
+use crate::journal::{Claim, Journal, RunId};
 use crate::plan::Step;
 use crate::policy::Policy;
 use crate::reference;
@@ -24,6 +24,12 @@ use crate::tool::{Call, Caller, Inputs, StepContext, Tool, ToolOutput, ToolTimeo
 use super::desk::{Desk, Message};
 use super::output;
 
+/// Where the record of a run is kept, and the right to write there.
+pub(super) struct Kept {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) claim: Claim,
+}
+
 /// What all attempts of a run share.
 pub(super) struct RunContext {
     pub(super) id: RunId,
@@ -32,7 +38,7 @@ pub(super) struct RunContext {
     pub(super) tools: Vec<Arc<dyn Tool>>,
     /// What `${inputs}` stands for.
     pub(super) inputs: Arc<Value>,
-    pub(super) journal: Option<Arc<dyn Journal>>,
+    pub(super) journal: Option<Kept>,
     pub(super) timeout: Option<Duration>,
     pub(super) max_output_bytes: usize,
     pub(super) desk: Arc<Desk>,

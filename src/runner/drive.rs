@@ -20,7 +20,7 @@ use crate::report::{Record, RunReport};
 use crate::scheduler::{Phase, Scheduler};
 use crate::tool::Effect;
 
-use super::attempt::{Job, RunContext};
+use super::attempt::{Job, Kept, RunContext};
 use super::desk::{After, By, Desk, Keep, Message};
 use super::live::Publisher;
 use super::{hand, output, planning};
@@ -93,7 +93,7 @@ pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> 
         return Err(error);
     }
     let mut report = RunReport::new(run.id.clone(), scheduler, record);
-    if let Some(journal) = &run.journal {
+    if let Some(Kept { journal, .. }) = &run.journal {
         report.fetch_answer(&**journal).await?;
     }
     Ok(report)
@@ -248,7 +248,9 @@ impl Driver {
     async fn write_down(&self, run: &RunContext) -> Result<(), JournalError> {
         let events = &self.transition.events;
         match &run.journal {
-            Some(journal) if !events.is_empty() => journal.append(&run.id, events, self.durability(run)).await,
+            Some(Kept { journal, claim }) if !events.is_empty() => {
+                journal.append(claim, events, self.durability(run)).await
+            }
             _ => Ok(()),
         }
     }

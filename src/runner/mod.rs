@@ -10,6 +10,7 @@
 //! from its beginning to its end and makes all other turns.
 
 mod attempt;
+mod changes;
 mod desk;
 mod drive;
 mod hand;
@@ -18,6 +19,7 @@ mod live;
 mod output;
 mod planning;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,14 +30,14 @@ use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
-use crate::journal::{Durability, Journal, RunId};
+use crate::journal::{Claim, Durability, Journal, RunId};
 use crate::planner::Planner;
 use crate::policy::{Limits, Policy, ReplanWhen, Retry};
 use crate::report::{Record, RunReport};
 use crate::scheduler::Scheduler;
 use crate::tool::{Tool, ToolSpec};
 
-use attempt::RunContext;
+use attempt::{Kept, RunContext};
 use desk::Desk;
 use drive::{Driver, keep};
 use handle::RunTask;
@@ -74,8 +76,10 @@ pub struct Runner {
     planner: Arc<dyn Planner>,
     tools: IndexMap<String, Arc<dyn Tool>>,
     default_tool: Option<String>,
-    inputs: std::collections::BTreeMap<String, Value>,
+    inputs: BTreeMap<String, Value>,
+    labels: BTreeMap<String, Value>,
     journal: Option<Arc<dyn Journal>>,
+    accept_changes: bool,
     policy: Policy,
     max_output_bytes: usize,
 }
@@ -119,8 +123,10 @@ impl Runner {
             planner: Arc::new(planner),
             tools: IndexMap::new(),
             default_tool: None,
-            inputs: Default::default(),
+            inputs: BTreeMap::new(),
+            labels: BTreeMap::new(),
             journal: None,
+            accept_changes: false,
             policy: Policy::default(),
             max_output_bytes: 32 * 1024 * 1024,
         }
@@ -156,6 +162,21 @@ impl Runner {
     #[must_use]
     pub fn journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Some(Arc::new(journal));
+        self
+    }
+
+    /// Has the run remember something, in [`RunStart::labels`]: what a program needs to take it up again, say.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Lets a run be resumed although its tools are not what they were when it was started. It goes on with what it
+    /// has recorded about them.
+    #[must_use]
+    pub fn accept_changes(mut self, accept_changes: bool) -> Self {
+        self.accept_changes = accept_changes;
         self
     }
 
@@ -275,7 +296,8 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// As [`run`](Self::run); also if the journal does not know the run, or this runner lacks one of its tools.
+    /// As [`run`](Self::run); also if the journal does not know the run or another process drives it, and
+    /// [`RunError::Changed`] if its tools are not what they were (see [`accept_changes`](Self::accept_changes)).
     pub async fn resume(&self, run: impl Into<RunId>) -> Result<RunReport, RunError> {
         self.spawn(run.into(), Begin::Resume, None).await
     }
@@ -298,11 +320,12 @@ impl Runner {
     pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<(), RunError> {
         let run = run.into();
         let journal = self.journal_for(&run)?;
+        let claim = journal.claim(&run).await?;
         let history = journal.history(&run).await?;
         let mut scheduler = Scheduler::replay(&history)?;
         let now = history.last().map_or_else(Default::default, |last| last.at);
         let transition = scheduler.on_event(Event::Decided { step, decision }, now);
-        Ok(journal.append(&run, &transition.events, Durability::Power).await?)
+        Ok(journal.append(&claim, &transition.events, Durability::Power).await?)
     }
 
     fn spawn_live(&self, id: RunId, begin: Begin) -> RunHandle {
@@ -317,8 +340,8 @@ impl Runner {
         let span = tracing::info_span!("run", run = %id);
         let at = Arc::clone(&desk);
         let driven = async move {
-            let (first, scheduler, record) = runner.begin(&id, begin, publisher.as_ref()).await?;
-            let run = Arc::new(runner.context(id, &scheduler, at)?);
+            let Begun { first, scheduler, record, claim } = runner.begin(&id, begin, publisher.as_ref()).await?;
+            let run = Arc::new(runner.context(id, &scheduler, claim, at)?);
             keep(run, Driver::new(scheduler, record, runner.planner, publisher), first).await
         };
         // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
@@ -326,27 +349,28 @@ impl Runner {
         RunTask::new(tokio::spawn(driven.instrument(span)), desk)
     }
 
-    /// The state in which this process takes up the run, and what to tell the scheduler first.
-    async fn begin(
-        &self,
-        id: &RunId,
-        begin: Begin,
-        publisher: Option<&Publisher>,
-    ) -> Result<(Event, Scheduler, Record), RunError> {
+    /// Takes up the run.
+    async fn begin(&self, id: &RunId, begin: Begin, publisher: Option<&Publisher>) -> Result<Begun, RunError> {
         self.check()?;
         match begin {
             Begin::New(objective) => {
+                let claim = match &self.journal {
+                    Some(journal) => Some(journal.create(id).await?),
+                    None => None,
+                };
                 let scheduler = Scheduler::new(Arc::new(self.run_start(objective)));
-                Ok((Event::Begin, scheduler, Record::default()))
+                Ok(Begun { first: Event::Begin, scheduler, record: Record::default(), claim })
             }
             Begin::Resume => {
-                let history = self.journal_for(id)?.history(id).await?;
+                let journal = self.journal_for(id)?;
+                let claim = Some(journal.claim(id).await?);
+                let history = journal.history(id).await?;
                 let scheduler = Scheduler::replay(&history)?;
                 if let Some(publisher) = publisher {
                     publisher.resume(&history, &scheduler);
                 }
                 let policy = (*scheduler.policy() != self.policy).then(|| Box::new(self.policy.clone()));
-                Ok((Event::Resumed { policy }, scheduler, Record::of(&history)))
+                Ok(Begun { first: Event::Resumed { policy }, scheduler, record: Record::of(&history), claim })
             }
         }
     }
@@ -375,12 +399,25 @@ impl Runner {
             policy: self.policy.clone(),
             tools: self.tools.iter().map(spec).collect(),
             default_tool: self.default_tool.clone(),
+            labels: self.labels.clone(),
         }
     }
 
     /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
-    fn context(&self, id: RunId, scheduler: &Scheduler, desk: Arc<Desk>) -> Result<RunContext, RunError> {
+    fn context(
+        &self,
+        id: RunId,
+        scheduler: &Scheduler,
+        claim: Option<Claim>,
+        desk: Arc<Desk>,
+    ) -> Result<RunContext, RunError> {
         let start = scheduler.start();
+        if !self.accept_changes {
+            let differences = changes::of_tools(&start.tools, &self.run_start(String::new()).tools);
+            if !differences.is_empty() {
+                return Err(RunError::Changed { run: id.to_string(), differences });
+            }
+        }
         let tool = |spec: &ToolSpec| match self.tools.get(&spec.name) {
             Some(tool) => Ok(Arc::clone(tool)),
             None => {
@@ -392,7 +429,7 @@ impl Runner {
             tools: start.tools.iter().map(tool).collect::<Result<_, _>>()?,
             inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
             start: Arc::clone(start),
-            journal: self.journal.clone(),
+            journal: self.journal.clone().zip(claim).map(|(journal, claim)| Kept { journal, claim }),
             timeout: attempt::default_timeout(&self.policy),
             max_output_bytes: self.max_output_bytes,
             desk,
@@ -403,6 +440,14 @@ impl Runner {
     fn journal_for(&self, run: &RunId) -> Result<&dyn Journal, RunError> {
         self.journal.as_deref().ok_or_else(|| JournalError::UnknownRun { run: run.to_string() }.into())
     }
+}
+
+/// The state in which a process takes up a run, and what it tells the scheduler first.
+struct Begun {
+    first: Event,
+    scheduler: Scheduler,
+    record: Record,
+    claim: Option<Claim>,
 }
 
 /// How a process comes by a run.

@@ -11,7 +11,7 @@ use crate::plan::{Plan, Step};
 use crate::report::gather::{self, Parts};
 use crate::scheduler::Scheduler;
 
-use super::attempt::RunContext;
+use super::attempt::{Kept, RunContext};
 
 /// Deeper values are refused: much that handles JSON recurses, and so does dropping a value.
 const MAX_DEPTH: usize = 128;
@@ -92,8 +92,8 @@ pub(super) fn kept_inline(run: &RunContext, value: Value) -> Result<Result<Outpu
 
 /// Keeps a large value in the journal.
 pub(super) async fn store(run: &RunContext, value: Arc<Value>) -> Result<Output, StepError> {
-    let Some(journal) = &run.journal else { return Ok(Output::Inline(value)) };
-    match journal.put_output(&run.id, value).await {
+    let Some(Kept { journal, claim }) = &run.journal else { return Ok(Output::Inline(value)) };
+    match journal.put_output(claim, value).await {
         Ok(stored) => Ok(Output::Stored(Arc::new(stored))),
         Err(error) => Err(run.journal_failed(error)),
     }
@@ -145,7 +145,7 @@ pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<Parts
 
 /// Makes every input an inline value.
 pub(super) async fn make_inline(run: &RunContext, inputs: &mut [Input], mut parts: Parts) -> Result<(), StepError> {
-    if let Some(journal) = &run.journal {
+    if let Some(Kept { journal, .. }) = &run.journal {
         let fetched = async {
             parts.fetch(&**journal, &run.id).await?;
             for output in inputs.iter_mut().filter_map(|input| input.output.as_mut()) {

@@ -169,6 +169,7 @@ fn run_start(plan: &Plan) -> RunStart {
         policy: Policy { limits: Limits::NONE, ..Policy::default() },
         tools: names.into_iter().map(|name| ToolSpec::new(name, "")).collect(),
         default_tool,
+        labels: Default::default(),
     }
 }
 

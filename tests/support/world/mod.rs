@@ -102,6 +102,7 @@ impl World {
             policy,
             tools,
             default_tool,
+            labels: Default::default(),
         });
         Self {
             author: Author::new(&first_plan),

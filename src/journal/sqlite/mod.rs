@@ -1,0 +1,190 @@
+//! A journal in an SQLite file: runs outlive the process, and anyone can look at them with `sqlite3`.
+
+mod lock;
+mod place;
+mod reader;
+mod schema;
+mod writer;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use rusqlite::{Connection, Error, ErrorCode};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::JournalError;
+use crate::event::{RunEvent, StoredOutput};
+use crate::redact::Secrets;
+
+use super::{Claim, Durability, Journal, RunId, RunSummary};
+use reader::Reader;
+use writer::{Work, Writer};
+
+pub use schema::SCHEMA_VERSION;
+
+/// How long a connection waits for one of another process.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Keeps runs in an SQLite file, for as many processes as want to. Each run is written by one of them at a time.
+///
+/// A write that has to survive only the process is handed to the operating system and not waited for any longer
+/// (`synchronous=NORMAL` in write-ahead mode); one that has to survive the power going out waits for the disk
+/// (`synchronous=FULL`), and takes everything written before it along. Writes that come while another is under way are
+/// done together. Before anything is written, [`Secrets`] are taken out of it.
+///
+/// The file is readable by its owner alone. Beside it there are SQLite's own `-wal` and `-shm`, and a folder `.locks`
+/// with a file for each run that is being driven.
+pub struct SqliteJournal {
+    path: PathBuf,
+    secrets: Arc<Secrets>,
+    writer: Writer,
+    reader: Reader,
+}
+
+impl SqliteJournal {
+    /// Opens a journal, or makes a new one. The values of environment variables that look secret are kept out of it.
+    ///
+    /// # Errors
+    ///
+    /// If the file is something else, is damaged, was written by a newer release, or cannot be written where it is. It
+    /// is left as it was then.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, JournalError> {
+        Self::open_with(path, Secrets::from_env(), None)
+    }
+
+    /// Opens a journal that keeps `secrets` out, and makes every write as safe as `durability` says, if it says
+    /// anything, whatever is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        secrets: Secrets,
+        durability: Option<Durability>,
+    ) -> Result<Self, JournalError> {
+        let path = std::path::absolute(path.as_ref()).map_err(|error| schema::unusable(path.as_ref(), error))?;
+        schema::look(&path)?;
+        let locks = place::prepare(&path)?;
+        let connection = {
+            // One process at a time makes a journal of an empty file.
+            let _opening = lock::wait(&locks.join("opening")).map_err(|error| schema::unusable(&path, error))?;
+            schema::look(&path)?;
+            let mut connection = Connection::open(&path).map_err(failed)?;
+            connection.busy_timeout(BUSY).map_err(failed)?;
+            schema::prepare(&connection)?;
+            schema::create(&mut connection)?;
+            connection
+        };
+        let secrets = Arc::new(secrets);
+        let writer = Writer::start(connection, Arc::clone(&secrets), durability)?;
+        let reader = Reader::start(&path, locks)?;
+        Ok(Self { path, secrets, writer, reader })
+    }
+
+    /// Where journals are kept unless said otherwise: `plandag/runs.db` in the user's directory for state, which is
+    /// `~/.local/state` if `XDG_STATE_HOME` does not name another. None if the user has no home.
+    pub fn default_path() -> Option<PathBuf> {
+        place::default_path()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl fmt::Debug for SqliteJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteJournal").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Journal for SqliteJournal {
+    fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        Box::pin(async move {
+            let number = self.writer.write(Work::Create { run: run.clone() }).await?;
+            let lock = self.reader.lock(run, number).await?;
+            Ok(Claim::new(run.clone(), 1, lock))
+        })
+    }
+
+    fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
+        Box::pin(async move {
+            let number = self.reader.number(run).await?;
+            let lock = self.reader.lock(run, number).await?;
+            let epoch = self.writer.write(Work::Claim { number }).await?;
+            Ok(Claim::new(run.clone(), epoch, lock))
+        })
+    }
+
+    fn append<'a>(
+        &'a self,
+        claim: &'a Claim,
+        events: &'a [RunEvent],
+        durability: Durability,
+    ) -> BoxFuture<'a, Result<(), JournalError>> {
+        let (run, epoch) = (claim.run().clone(), claim.epoch());
+        let written = self.writer.write(Work::Append { run, epoch, events: events.to_vec(), durability });
+        Box::pin(async move { written.await.map(|_| ()) })
+    }
+
+    fn history<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Vec<RunEvent>, JournalError>> {
+        Box::pin(async move { self.reader.history(self.reader.number(run).await?).await })
+    }
+
+    fn put_output<'a>(
+        &'a self,
+        claim: &'a Claim,
+        output: Arc<Value>,
+    ) -> BoxFuture<'a, Result<StoredOutput, JournalError>> {
+        Box::pin(async move {
+            let body = self.secrets.redact_json(output.to_string());
+            drop(output);
+            let stored = StoredOutput::of(digest(&body), &body);
+            let (run, epoch) = (claim.run().clone(), claim.epoch());
+            self.writer.write(Work::Put { run, epoch, digest: stored.digest.clone(), body }).await?;
+            Ok(stored)
+        })
+    }
+
+    fn get_output<'a>(
+        &'a self,
+        _: &'a RunId,
+        stored: &'a StoredOutput,
+    ) -> BoxFuture<'a, Result<Arc<Value>, JournalError>> {
+        Box::pin(self.reader.output(stored.digest.clone()))
+    }
+
+    fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
+        Box::pin(self.reader.runs())
+    }
+}
+
+/// The name of an output: SHA-256 of its JSON.
+fn digest(body: &str) -> String {
+    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What SQLite has to say, with what it means.
+fn failed(error: Error) -> JournalError {
+    let message = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("another process keeps the file locked ({} s were waited)", BUSY.as_secs())
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => format!("the file is damaged: {error}"),
+        Some(ErrorCode::ReadOnly) => format!("the file cannot be written: {error}"),
+        _ => error.to_string(),
+    };
+    JournalError::Store { message, source: Some(Box::new(error)) }
+}
+
+/// The thread that should have answered is gone.
+fn gone<E>(_: E) -> JournalError {
+    JournalError::store("its thread has ended")
+}

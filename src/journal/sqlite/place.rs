@@ -1,0 +1,73 @@
+//! Where a journal is kept, and where it cannot be.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy as _;
+
+use crate::error::JournalError;
+
+use super::schema::{path_with, unusable};
+
+/// File systems on which neither locks nor shared memory reach the other machines.
+const NETWORK: [&str; 6] = ["nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"];
+
+pub(super) fn default_path() -> Option<PathBuf> {
+    let base = etcetera::choose_base_strategy().ok()?;
+    let state = base.state_dir().unwrap_or_else(|| base.data_dir());
+    Some(state.join("plandag").join("runs.db"))
+}
+
+/// Makes sure that there is a file that can be written, readable by its owner alone, and gives back the folder for its
+/// locks.
+pub(super) fn prepare(path: &Path) -> Result<PathBuf, JournalError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let (mut directory, mut file) = (fs::DirBuilder::new(), OpenOptions::new());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        directory.mode(0o700);
+        file.mode(0o600);
+    }
+    directory.recursive(true);
+    directory.create(folder).map_err(|error| unusable(path, format_args!("has no folder: {error}")))?;
+    if let Some(network) = network_file_system(folder) {
+        let why = format!("is on a network file system ({network}), where locks do not hold between machines");
+        return Err(unusable(path, why));
+    }
+    let locks = path_with(path, ".locks");
+    let writable = file.create(true).append(true).open(path).map(drop).and_then(|()| directory.create(&locks));
+    writable.map_err(|error| unusable(path, format_args!("cannot be written: {error}")))?;
+    Ok(locks)
+}
+
+/// The name of the network file system that a folder is on, if it is on one and the system says so.
+fn network_file_system(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    // Only Linux has this file.
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    on_network(&mounts, &folder)
+}
+
+/// Looks for the mount with the longest path that `folder` is under.
+fn on_network(mounts: &str, folder: &Path) -> Option<String> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?.replace("\\040", " "), fields.next()?))
+    });
+    let (_, kind) = mounts.filter(|(at, _)| folder.starts_with(at)).max_by_key(|(at, _)| at.len())?;
+    NETWORK.contains(&kind).then(|| kind.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_file_system_is_recognised() {
+        let mounts = "/dev/sda / ext4 rw 0 0\nhost:/home /home nfs4 rw 0 0\n/dev/sdb /home/my\\040disk ext4 rw 0 0\n";
+        assert_eq!(on_network(mounts, Path::new("/home/me")), Some("nfs4".into()));
+        assert_eq!(on_network(mounts, Path::new("/home/my disk/state")), None);
+        assert_eq!(on_network(mounts, Path::new("/homes")), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! The thread that reads. It has a connection of its own that cannot write, so that nothing read can delay a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::channel::oneshot;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+use serde_json::Value;
+
+use crate::error::JournalError;
+use crate::event::{RunEvent, RunEventKind, Timestamp};
+use crate::journal::{RunId, RunStatus, RunSummary};
+
+use super::lock::{self, Lock};
+use super::schema::{SEQ_BITS, unusable};
+use super::{BUSY, failed, gone};
+
+type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
+
+/// The sending end. The thread ends when this is dropped.
+pub(super) struct Reader {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Reader {
+    pub(super) fn start(path: &Path, locks: PathBuf) -> Result<Self, JournalError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        thread::Builder::new()
+            .name("plandag-journal-reader".to_owned())
+            .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
+            .map_err(|error| unusable(path, error))?;
+        Ok(Self { jobs })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection, &Path) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let (sender, answer) = oneshot::channel();
+        let job = move |connection: &Connection, locks: &Path| {
+            // Who asked may have gone away.
+            let _ = sender.send(read(connection, locks));
+        };
+        self.jobs.send(Box::new(job)).map_err(gone)?;
+        answer.await.map_err(gone)?
+    }
+
+    /// The number of a run that has begun.
+    pub(super) async fn number(&self, run: &RunId) -> Result<u64, JournalError> {
+        let run = run.clone();
+        self.read(move |connection, _| {
+            let sql = "SELECT run FROM owners JOIN summaries USING (run) WHERE id = ?1";
+            let number = connection
+                .prepare_cached(sql)
+                .and_then(|mut query| query.query_row([run.as_str()], |row| row.get(0)).optional());
+            number.map_err(failed)?.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
+        })
+        .await
+    }
+
+    /// Takes the lock of a run.
+    pub(super) async fn lock(&self, run: &RunId, number: u64) -> Result<Lock, JournalError> {
+        let run = run.clone();
+        self.read(move |_, locks| {
+            let path = locks.join(number.to_string());
+            lock::take(&path)
+                .map_err(|error| unusable(&path, error))?
+                .map_err(|owner| JournalError::Locked { run: run.to_string(), pid: owner.map(|owner| owner.pid) })
+        })
+        .await
+    }
+
+    pub(super) async fn history(&self, run: u64) -> Result<Vec<RunEvent>, JournalError> {
+        self.read(move |connection, _| history(connection, run)).await
+    }
+
+    pub(super) async fn output(&self, digest: String) -> Result<Arc<Value>, JournalError> {
+        self.read(move |connection, _| {
+            let sql = "SELECT body FROM outputs WHERE digest = ?1";
+            let found = connection.prepare_cached(sql).and_then(|mut query| {
+                query.query_row([&digest], |row| Ok(serde_json::from_str(row.get_ref(0)?.as_str()?))).optional()
+            });
+            match found.map_err(failed)? {
+                Some(Ok(value)) => Ok(Arc::new(value)),
+                Some(Err(error)) => Err(JournalError::store(format!("the output {digest} is damaged: {error}"))),
+                None => Err(JournalError::store(format!("the output {digest} is missing"))),
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        self.read(|connection, locks| {
+            let sql = "SELECT run, id, objective, status, started_ms, updated_ms, at_us, events
+                FROM summaries JOIN owners USING (run) ORDER BY started_ms DESC, run DESC";
+            let mut query = connection.prepare_cached(sql).map_err(failed)?;
+            let rows = query.query_map([], |row| summary(row, locks)).map_err(failed)?;
+            rows.collect::<Result<_, _>>().map_err(failed)
+        })
+        .await
+    }
+}
+
+/// The history of a run, from an open connection.
+pub(super) fn history(connection: &Connection, run: u64) -> Result<Vec<RunEvent>, JournalError> {
+    let (first, end) = (run << SEQ_BITS, (run + 1) << SEQ_BITS);
+    let sql = "SELECT key, at_us, body FROM events WHERE key >= ?1 AND key < ?2 ORDER BY key";
+    let mut query = connection.prepare_cached(sql).map_err(failed)?;
+    let rows = query.query_map([first, end], |row| {
+        let seq = row.get::<_, u64>(0)? - first;
+        let at = Timestamp::from_micros(row.get(1)?);
+        let kind: Result<RunEventKind, _> = serde_json::from_str(row.get_ref(2)?.as_str()?);
+        Ok(kind
+            .map(|kind| RunEvent { seq, at, kind })
+            .map_err(|error| JournalError::Corrupt { seq, message: format!("it cannot be read: {error}") }))
+    });
+    rows.map_err(failed)?.map(|row| row.map_err(failed).flatten()).collect()
+}
+
+fn summary(row: &Row<'_>, locks: &Path) -> Result<RunSummary, rusqlite::Error> {
+    let time = |millis: u64| UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(SystemTime::UNIX_EPOCH);
+    let number: u64 = row.get(0)?;
+    let mut summary = RunSummary::new(RunId::new(row.get::<_, String>(1)?), time(row.get(4)?));
+    summary.objective = row.get(2)?;
+    summary.status = RunStatus::from_word(row.get_ref(3)?.as_str()?);
+    summary.updated = time(row.get(5)?);
+    summary.duration = Timestamp::from_micros(row.get(6)?);
+    summary.events = row.get(7)?;
+    if summary.is_resumable() {
+        summary.owner = lock::owner(&locks.join(number.to_string()));
+    }
+    Ok(summary)
+}

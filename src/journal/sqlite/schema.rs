@@ -1,0 +1,239 @@
+//! The layout of the file: what is asserted about it, what is written into it.
+//!
+//! `events` is the truth. `summaries` follows from it and can be [rebuilt](super::SqliteJournal::check); the views are
+//! computed when they are asked, so that they cost a run nothing.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Error};
+
+use crate::error::JournalError;
+
+use super::failed;
+
+/// The number of the layout, as `PRAGMA user_version` of the file.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// `PRAGMA application_id` of every journal: "plnd".
+const APPLICATION: u32 = u32::from_be_bytes(*b"plnd");
+
+/// Older releases can lose commits when one connection writes while another moves the log into the file.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Where the number of an event ends and that of its run begins, in the key of an event: one key, so that the events
+/// of a run lie beside each other in the file.
+pub(super) const SEQ_BITS: u32 = 40;
+
+const TABLES: &str = "
+CREATE TABLE owners (
+    run INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    epoch INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE events (
+    key INTEGER PRIMARY KEY,
+    at_us INTEGER NOT NULL,
+    wall_ms INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    run INTEGER NOT NULL AS (key >> 40) VIRTUAL,
+    seq INTEGER NOT NULL AS (key & 1099511627775) VIRTUAL,
+    event TEXT AS (body ->> '$.event') VIRTUAL,
+    step INTEGER AS (body ->> '$.step') VIRTUAL,
+    attempt INTEGER AS (body ->> '$.attempt') VIRTUAL
+) STRICT;
+
+CREATE TABLE outputs (
+    digest TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE summaries (
+    run INTEGER PRIMARY KEY REFERENCES owners,
+    objective TEXT NOT NULL,
+    status TEXT NOT NULL,
+    started_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    at_us INTEGER NOT NULL,
+    events INTEGER NOT NULL
+) STRICT;
+";
+
+/// What people ask with `sqlite3`. What is joined is materialised, so that SQLite makes an index for it: events have
+/// none of their own but their key.
+const VIEWS: &str = "
+CREATE VIEW runs AS
+SELECT o.id AS run, s.status, s.objective,
+    datetime(s.started_ms / 1000, 'unixepoch') AS started,
+    datetime(s.updated_ms / 1000, 'unixepoch') AS updated,
+    s.at_us / 1e6 AS seconds, s.events
+FROM summaries s JOIN owners o USING (run);
+
+CREATE VIEW steps AS
+WITH known AS MATERIALIZED (
+    SELECT e.run, (e.body ->> '$.graft.first') + a.key AS step,
+        coalesce(a.value ->> '$.id', a.value ->> '$.step.id') AS id, a.value ->> '$.step.tool' AS tool, e.at_us
+    FROM events e, json_each(e.body, '$.graft.added') a
+    WHERE e.event IN ('plan_accepted', 'step_drafted', 'step_expanded')
+), settled AS MATERIALIZED (
+    SELECT run, step, max(seq), at_us, substr(event, 6) AS state,
+        body ->> '$.error.message' AS error, body ->> '$.output' AS output
+    FROM events
+    WHERE event IN ('step_succeeded', 'step_failed', 'step_skipped', 'step_unknown', 'step_expanded')
+    GROUP BY run, step
+)
+SELECT o.id AS run, k.step AS number, k.id AS step, k.tool, coalesce(s.state, 'unsettled') AS state,
+    s.error, s.output, k.at_us / 1e6 AS added_at, s.at_us / 1e6 AS settled_at
+FROM known k JOIN owners o USING (run) LEFT JOIN settled s USING (run, step);
+
+CREATE VIEW attempts AS
+WITH known AS MATERIALIZED (SELECT run, number, step, tool FROM steps
+), ended AS MATERIALIZED (
+    SELECT run, attempt, at_us, event, body ->> '$.error.kind' AS kind, body ->> '$.error.message' AS error,
+        coalesce(body ->> '$.usage.input_tokens', 0) AS input_tokens,
+        coalesce(body ->> '$.usage.output_tokens', 0) AS output_tokens,
+        coalesce(body ->> '$.usage.micro_usd', 0) AS micro_usd
+    FROM events WHERE attempt IS NOT NULL AND event <> 'attempt_started'
+)
+SELECT o.id AS run, k.number, k.step, k.tool, s.attempt,
+    CASE e.event
+        WHEN 'step_succeeded' THEN 'succeeded' WHEN 'step_expanded' THEN 'expanded'
+        WHEN 'attempt_failed' THEN 'failed' WHEN 'step_failed' THEN 'failed' WHEN 'step_unknown' THEN 'unknown'
+        WHEN 'step_skipped' THEN 'skipped' WHEN 'attempt_discarded' THEN 'discarded' ELSE 'open' END AS state,
+    e.kind, e.error, s.at_us / 1e6 AS started_at, e.at_us / 1e6 AS ended_at,
+    e.input_tokens, e.output_tokens, e.micro_usd / 1e6 AS usd
+FROM events s
+JOIN owners o USING (run)
+JOIN known k ON k.run = o.id AND k.number = s.step
+LEFT JOIN ended e ON e.run = s.run AND e.attempt = s.attempt
+WHERE s.event = 'attempt_started';
+
+CREATE VIEW timings AS
+SELECT run, step, tool, count(*) AS attempts, min(started_at) AS started_at, max(ended_at) AS ended_at,
+    sum(ended_at - started_at) AS seconds
+FROM attempts GROUP BY run, number;
+
+CREATE VIEW costs AS
+SELECT run, step, tool, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, sum(usd) AS usd
+FROM attempts GROUP BY run, number
+UNION ALL
+SELECT o.id, NULL, 'planner', sum(e.body ->> '$.usage.input_tokens'), sum(e.body ->> '$.usage.output_tokens'),
+    sum(e.body ->> '$.usage.micro_usd') / 1e6
+FROM events e JOIN owners o USING (run)
+WHERE e.event IN ('plan_accepted', 'plan_rejected')
+GROUP BY e.run;
+";
+
+/// Looks at the first bytes of the file, without a lock and without changing anything: whether it is a journal that
+/// this release can open. An empty file, or none, is about to become one.
+pub(super) fn look(path: &Path) -> Result<(), JournalError> {
+    let header = match read_header(path) {
+        Ok(header) if header.is_empty() => return Ok(()),
+        Ok(header) => header,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unusable(path, format!("cannot be read: {error}"))),
+    };
+    let not = |why: &str| Err(JournalError::NotAJournal { path: path.display().to_string(), why: why.to_owned() });
+    if !header.starts_with(b"SQLite format 3\0") {
+        return not("is no database, so it is no journal");
+    }
+    if header.len() < HEADER_BYTES {
+        return not("is cut off: it ends inside its first page");
+    }
+    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    if number(68) != APPLICATION {
+        return not("is the database of another program, not a journal");
+    }
+    let found = number(60);
+    if found > SCHEMA_VERSION {
+        return Err(JournalError::Newer { path: path.display().to_string(), found, known: SCHEMA_VERSION });
+    }
+    let page = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    let wanted = page * u64::from(number(28));
+    let is_logged = path_with(path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
+    match path.metadata() {
+        // With a log beside it, pages that are not in the file yet are in there.
+        Ok(file) if file.len() < wanted && !is_logged => {
+            not(&format!("is cut off: it has {} of {wanted} bytes", file.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+const HEADER_BYTES: usize = 100;
+
+fn read_header(path: &Path) -> io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    File::open(path)?.take(HEADER_BYTES as u64).read_to_end(&mut header)?;
+    Ok(header)
+}
+
+/// A path with something added to its last part.
+pub(super) fn path_with(path: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+pub(super) fn unusable(path: &Path, why: impl std::fmt::Display) -> JournalError {
+    JournalError::Unusable { path: path.display().to_string(), why: why.to_string() }
+}
+
+/// Sets a connection up for writing, and makes sure that it is as safe as it is said to be.
+pub(super) fn prepare(connection: &Connection) -> Result<(), JournalError> {
+    if rusqlite::version_number() < OLDEST_SQLITE {
+        return Err(JournalError::store(format!("SQLite {} is too old to be relied on", rusqlite::version())));
+    }
+    for (name, value, wanted) in [
+        ("journal_mode", "wal", "wal"),
+        ("synchronous", "full", "2"),
+        // Where fsync alone leaves the data in the cache of the drive.
+        ("fullfsync", "on", "1"),
+        ("checkpoint_fullfsync", "on", "1"),
+        ("foreign_keys", "on", "1"),
+        // A file from elsewhere must not be able to call functions by its views.
+        ("trusted_schema", "off", "0"),
+    ] {
+        connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(no_rows).map_err(failed)?;
+        let is = connection.pragma_query_value(None, name, |row| row.get::<_, Value>(0)).map_err(failed)?;
+        let is = match is {
+            Value::Text(text) => text,
+            Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        if is != wanted {
+            return Err(JournalError::store(format!("SQLite has set {name} to {is} where {wanted} was asked for")));
+        }
+    }
+    Ok(())
+}
+
+/// Most pragmas say nothing when they are set.
+fn no_rows(error: Error) -> Result<(), Error> {
+    if error == Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
+}
+
+/// Makes a journal of an empty file.
+pub(super) fn create(connection: &mut Connection) -> Result<(), JournalError> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    if version != 0 {
+        return Ok(());
+    }
+    let mut made = || {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(VIEWS)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()?;
+        // What `look` reads must be in the file itself, not in its log.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    };
+    made().map_err(failed)
+}

@@ -1,0 +1,124 @@
+//! A run in a list: what is known of it without reading its history.
+
+use std::time::SystemTime;
+
+use crate::event::{RunEvent, RunEventKind, RunOutcome, StopReason, Timestamp};
+
+use super::{Owner, RunId};
+
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// What it is for.
+    pub objective: String,
+    /// Where it is.
+    pub status: RunStatus,
+    /// When it was started.
+    pub started: SystemTime,
+    /// When its last event was written.
+    pub updated: SystemTime,
+    /// How long it has been driven, by its own clock.
+    pub duration: Timestamp,
+    /// How many events it has.
+    pub events: u64,
+    /// The process that drives it.
+    pub owner: Option<Owner>,
+}
+
+/// Where a run is, as far as its last events say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RunStatus {
+    /// Neither finished nor stopped: a process drives it, or did until it was killed.
+    Unfinished,
+    /// It stopped before its end.
+    Stopped(StopReason),
+    /// It has its answer.
+    Succeeded,
+    /// It is over without an answer.
+    Failed,
+}
+
+impl RunStatus {
+    /// The status after an event, if that changes it.
+    pub(super) fn after(event: &RunEvent) -> Option<Self> {
+        match &event.kind {
+            RunEventKind::RunStarted { .. } | RunEventKind::RunResumed { .. } => Some(Self::Unfinished),
+            RunEventKind::RunStopped { why } => Some(Self::Stopped(*why)),
+            RunEventKind::RunFinished { outcome: RunOutcome::Succeeded { .. }, .. } => Some(Self::Succeeded),
+            RunEventKind::RunFinished { outcome: RunOutcome::Failed { .. }, .. } => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl RunStatus {
+    /// The status in a word, as a journal keeps it.
+    pub(super) fn word(self) -> String {
+        match self {
+            Self::Unfinished => "unfinished".to_owned(),
+            Self::Succeeded => "succeeded".to_owned(),
+            Self::Failed => "failed".to_owned(),
+            Self::Stopped(why) => {
+                serde_json::to_value(why).ok().and_then(|why| why.as_str().map(str::to_owned)).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The status that a word stands for. A word of a later release is a reason to stop that is not known here.
+    pub(super) fn from_word(word: &str) -> Self {
+        match word {
+            "succeeded" => Self::Succeeded,
+            "failed" => Self::Failed,
+            word => serde_json::from_value(word.into()).map_or(Self::Unfinished, Self::Stopped),
+        }
+    }
+}
+
+impl RunSummary {
+    /// A run that begins `now`.
+    pub(super) fn new(run: RunId, now: SystemTime) -> Self {
+        Self {
+            run,
+            objective: String::new(),
+            status: RunStatus::Unfinished,
+            started: now,
+            updated: now,
+            duration: Timestamp::ZERO,
+            events: 0,
+            owner: None,
+        }
+    }
+
+    /// Takes up an event that is written `now`.
+    pub(super) fn apply(&mut self, event: &RunEvent, now: SystemTime) {
+        if let RunEventKind::RunStarted { start } = &event.kind {
+            self.objective = start.objective.clone();
+        }
+        self.status = RunStatus::after(event).unwrap_or(self.status);
+        self.updated = now;
+        self.duration = event.at;
+        self.events = event.seq + 1;
+    }
+
+    /// Whether it can be gone on with.
+    pub fn is_resumable(&self) -> bool {
+        matches!(self.status, RunStatus::Unfinished | RunStatus::Stopped(_))
+    }
+
+    /// Where it is, in a word: `running`, `interrupted`, `undecided`, `stopped`, `succeeded` or `failed`.
+    pub fn state(&self) -> &'static str {
+        match self.status {
+            RunStatus::Succeeded => "succeeded",
+            RunStatus::Failed => "failed",
+            _ if self.owner.is_some() => "running",
+            RunStatus::Unfinished => "interrupted",
+            RunStatus::Stopped(StopReason::Undecided) => "undecided",
+            RunStatus::Stopped(_) => "stopped",
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Secrets, taken out of text before it is written anywhere.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use serde_json::Value;
+
+/// What stands where a secret was.
+const REDACTED: &str = "[redacted]";
+/// Shorter values would take ordinary words out of a text.
+const MIN_BYTES: usize = 6;
+/// Shorter numbers are counts and sizes.
+const MIN_DIGITS: usize = 12;
+/// What the name of an environment variable contains if its value is to be kept secret.
+const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
+
+/// Values that must not be written down, with what they look like in base64, in a URL and in JSON.
+///
+/// ```
+/// use plandag::Secrets;
+///
+/// let secrets = Secrets::new(["correct horse"]);
+/// assert_eq!(secrets.redact("it is correct horse."), "it is [redacted].");
+/// assert_eq!(secrets.redact("https://host/?key=correct%20horse"), "https://host/?key=[redacted]");
+/// ```
+///
+/// They are found by their value, whatever is around them. Values of fewer than six bytes, and numbers of fewer than
+/// twelve digits, are left alone: they occur everywhere.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    values: BTreeSet<String>,
+    patterns: Option<Arc<AhoCorasick>>,
+}
+
+impl Secrets {
+    /// These values.
+    pub fn new(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::default().and(values)
+    }
+
+    /// The values of all environment variables whose names look as if they held one: those with `KEY`, `TOKEN`,
+    /// `SECRET`, `PASSWORD`, `PASSWD` or `CREDENTIAL` in them.
+    pub fn from_env() -> Self {
+        let named = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy().to_uppercase();
+            SECRET_NAMES.iter().any(|word| name.contains(word))
+        });
+        Self::new(named.filter_map(|(_, value)| value.into_string().ok()))
+    }
+
+    /// These values, too.
+    #[must_use]
+    pub fn and(mut self, values: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.values
+            .extend(values.into_iter().map(|value| value.into().trim().to_owned()).filter(|value| is_long(value)));
+        let forms: BTreeSet<String> = self.values.iter().flat_map(|value| forms(value)).collect();
+        let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms);
+        // It is not built only if there is more than gigabytes of it, which no environment holds.
+        self.patterns = built.ok().filter(|_| !forms.is_empty()).map(Arc::new);
+        self
+    }
+
+    /// The text without secrets.
+    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &self.patterns {
+            Some(patterns) if patterns.is_match(text) => {
+                Cow::Owned(patterns.replace_all(text, &vec![REDACTED; patterns.patterns_len()]))
+            }
+            _ => Cow::Borrowed(text),
+        }
+    }
+
+    /// JSON without secrets, and still JSON: only what is in strings is taken out.
+    pub fn redact_json(&self, json: String) -> String {
+        match &self.patterns {
+            Some(patterns) if patterns.is_match(&json) => match serde_json::from_str(&json) {
+                Ok(value) => self.redact_value(value).to_string(),
+                Err(_) => self.redact(&json).into_owned(),
+            },
+            _ => json,
+        }
+    }
+
+    /// As deep as the reader of JSON has let it be.
+    fn redact_value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.redact(&text).into_owned()),
+            Value::Array(items) => items.into_iter().map(|item| self.redact_value(item)).collect(),
+            Value::Object(fields) => fields
+                .into_iter()
+                .map(|(name, field)| (self.redact(&name).into_owned(), self.redact_value(field)))
+                .collect(),
+            other => other,
+        }
+    }
+}
+
+/// Shows how many there are, and none of them.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("count", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+fn is_long(value: &str) -> bool {
+    let is_number = value.parse::<f64>().is_ok();
+    value.len() >= if is_number { MIN_DIGITS } else { MIN_BYTES }
+}
+
+/// What a secret can look like.
+fn forms(secret: &str) -> Vec<String> {
+    let json = Value::from(secret).to_string();
+    let mut forms = vec![secret.to_owned(), json[1..json.len() - 1].to_owned()];
+    for (kept, space) in [("-_.~", "%20"), ("-_.~", "+"), ("-_.!~*'()", "%20"), ("", "%20")] {
+        let url = url_encoded(secret, kept, space);
+        forms.push(lower_case_escapes(&url));
+        forms.push(url);
+    }
+    for alphabet in [BASE64, BASE64_URL] {
+        forms.extend((0..3).map(|offset| base64_inside(secret.as_bytes(), offset, alphabet)));
+    }
+    forms
+}
+
+fn url_encoded(text: &str, kept: &str, space: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b' ' => space.to_owned(),
+        _ if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// `%2F` as `%2f`.
+fn lower_case_escapes(url: &str) -> String {
+    let mut parts = url.split('%');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (digits, rest) = part.split_at(part.len().min(2));
+        text + "%" + &digits.to_lowercase() + rest
+    })
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// The characters of base64 that only the secret decides, where it begins `offset` bytes (modulo 3) into what is
+/// encoded: a secret is often encoded together with something else, such as a name in front of it.
+fn base64_inside(secret: &[u8], offset: usize, alphabet: &[u8; 64]) -> String {
+    let mut bytes = vec![0; offset];
+    bytes.extend_from_slice(secret);
+    let sextets = bytes.len() * 8 / 6;
+    let bit = |index: usize| bytes[index / 8] >> (7 - index % 8) & 1;
+    let first = (offset * 8).div_ceil(6);
+    let sextet = |index: usize| (0..6).fold(0, |value, at| value << 1 | usize::from(bit(index * 6 + at)));
+    (first..sextets).map(|index| char::from(alphabet[sextet(index)])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "s3cr3t/canary+value é\"";
+
+    #[test]
+    fn every_form_of_a_secret_is_found() {
+        let secrets = Secrets::new([SECRET]);
+        let encoded = [
+            SECRET.to_owned(),
+            serde_json::to_string(SECRET).unwrap(),
+            "s3cr3t%2Fcanary%2Bvalue%20%C3%A9%22".to_owned(),
+            "s3cr3t%2fcanary%2bvalue+%c3%a9%22".to_owned(),
+            // base64 of the secret, of `user:` and the secret, of `me:` and the secret and ` end`, by another program.
+            "czNjcjN0L2NhbmFyeSt2YWx1ZSDDqSI=".to_owned(),
+            "dXNlcjpzM2NyM3QvY2FuYXJ5K3ZhbHVlIMOpIg==".to_owned(),
+            "bWU6czNjcjN0L2NhbmFyeSt2YWx1ZSDDqSIgZW5k".to_owned(),
+        ];
+        for text in encoded {
+            let redacted = secrets.redact(&text).into_owned();
+            assert!(redacted.contains(REDACTED), "{text}");
+            assert!(!redacted.contains("canary") && !redacted.contains("NhbmFy"), "{redacted}");
+        }
+        assert_eq!(secrets.redact("nothing to see"), "nothing to see");
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let secrets = Secrets::new(["123456789012", "true story", "x"]);
+        let json = r#"{"n":123456789012,"true story":["123456789012","x"]}"#.to_owned();
+        assert_eq!(secrets.redact_json(json), r#"{"[redacted]":["[redacted]","x"],"n":123456789012}"#);
+        assert_eq!(format!("{secrets:?}"), "Secrets { count: 2, .. }");
+    }
+}

@@ -83,11 +83,18 @@ const RULES: &[Rule] = &[
         never: PURE,
     },
     Rule {
-        parts: &["planner", "tool", "journal"],
+        parts: &["planner", "tool"],
         modules: &["plan", "error", "policy", "event", "planner", "tool", "journal"],
         crates: &["serde", "serde_json", "smallvec", "thiserror", "futures", "dashmap", "fastrand"],
         never: &["std::thread", "std::time::Instant"],
     },
+    Rule {
+        parts: &["journal"],
+        modules: &["plan", "error", "policy", "event", "redact"],
+        crates: &["serde", "serde_json", "futures", "dashmap", "fastrand", "rusqlite", "sha2", "etcetera"],
+        never: &["std::time::Instant", "std::net", "std::process::Command"],
+    },
+    Rule { parts: &["redact"], modules: &[], crates: &["serde_json", "aho_corasick"], never: &["std::fs", "std::net"] },
     Rule {
         parts: &["simulate"],
         modules: CORE,

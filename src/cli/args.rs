@@ -9,9 +9,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use plandag::tools::HostPort;
 
 use super::duration;
+use super::history::{KeepArgs, Verb};
 
 /// Examples come first: they are what most people look for.
-const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+pub(crate) const TEMPLATE: &str =
+    "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,7 +74,9 @@ pub(crate) enum When {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    #[command(flatten)]
+    History(Verb),
     Plan(PlanArgs),
     Check(CheckArgs),
     Graph(GraphArgs),
@@ -89,6 +93,7 @@ impl Command {
     pub(crate) fn wants_json(&self) -> bool {
         match self {
             Self::Run(args) => args.json,
+            Self::History(verb) => verb.wants_json(),
             Self::Plan(args) => args.json,
             Self::Check(args) => args.json,
             Self::Simulate(args) => args.json,
@@ -157,6 +162,8 @@ pub(crate) struct RunArgs {
     /// Longest time for the whole run
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) deadline: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
     /// Shows the plan and asks before anything runs
     #[arg(long)]
     pub(crate) confirm: bool,
@@ -341,7 +348,7 @@ fn pool(text: &str) -> Result<(String, NonZeroU32), String> {
     Ok((name.to_owned(), at_least_one(size)?))
 }
 
-fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
     text.parse().map_err(|_| format!("`{text}` is not a whole number of at least 1"))
 }
 

@@ -9,6 +9,7 @@ mod duration;
 mod explain;
 mod failure;
 mod help;
+mod history;
 mod ledger;
 mod live;
 mod logging;
@@ -90,6 +91,7 @@ fn start(cli: &Cli) -> ExitCode {
     let done = |()| ExitCode::Success;
     let result = match &cli.command {
         Command::Run(args) => run::run(args, &console),
+        Command::History(verb) => verb.run(&console),
         Command::Plan(args) => look::plan(args, &console).map(done),
         Command::Check(args) => look::check(args, &console).map(done),
         Command::Graph(args) => look::graph(args, &console).map(done),

@@ -1,44 +1,111 @@
 //! `plandag run`.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
+use plandag::journal::{RunId, SqliteJournal};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
-use plandag::{Dag, Plan, Planner, Policy};
+use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunHandle};
+use tokio::runtime::Runtime;
 
 use super::args::{RunArgs, Settings};
 use super::console::Console;
 use super::failure::Failure;
+use super::history::Recorded;
 use super::output::Output;
 use super::prediction::Prediction;
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
-use super::watch::watch;
+use super::watch::{Watched, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let mut policy = policy(args);
-    let mut toolbox = Toolbox::open(&args.settings)?;
-    if args.timeout.is_some() {
-        toolbox.limit_time();
-    }
+    let policy = policy(args);
+    let toolbox = toolbox(args)?;
     let job = Job::read(args, &toolbox, &policy, console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     if args.confirm {
         confirm(&job, &toolbox, &args.settings, &policy, console)?;
     }
-    // Neither a fixed plan nor a rule has a second way: asking for one would be for show.
-    policy.max_replans = 0;
     let is_objective = job.plan.is_none();
-    let runner = toolbox.runner(job.planner, &args.settings, policy);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let runner = toolbox.runner(job.planner, &args.settings, without_replans(policy));
+    let journal = args.keep.open()?;
+    let is_kept = journal.is_some();
+    let runner = match journal {
+        Some(journal) => {
+            let (name, value) = Recorded::label(job.plan.as_ref().map(|(plan, _)| plan));
+            runner.journal(journal).label(name, value)
+        }
+        None => runner,
+    };
+    let watched = watch_all(runtime()?, || runner.start(job.objective), &[], &toolbox, args.json, console)?;
+    Summary { watched, is_objective, is_kept, args }.finish(output, console)
+}
+
+/// A run that is gone on with.
+pub(crate) struct Going {
+    pub(crate) journal: Arc<SqliteJournal>,
+    pub(crate) run: RunId,
+    /// What has happened already.
+    pub(crate) past: Vec<RunEvent>,
+    pub(crate) accept_changes: bool,
+}
+
+/// Goes on with a run that was started with `args`, and with `plan` if it was given one.
+pub(crate) fn resume(
+    args: &RunArgs,
+    plan: Option<Plan>,
+    going: Going,
+    runtime: Runtime,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
+    let Going { journal, run, past, accept_changes } = going;
+    let toolbox = toolbox(args)?;
+    let output = Output::prepare(args.output.as_deref(), console)?;
+    let is_objective = plan.is_none();
+    let planner: Box<dyn Planner> = match plan {
+        Some(plan) => Box::new(plan),
+        None => Box::new(OfflinePlanner::new()),
+    };
+    let runner = toolbox.runner(planner, &args.settings, without_replans(policy(args)));
+    let runner = runner.journal(journal).accept_changes(accept_changes);
+    let watched = watch_all(runtime, || runner.start_resume(run), &past, &toolbox, args.json, console)?;
+    Summary { watched, is_objective, is_kept: true, args }.finish(output, console)
+}
+
+fn toolbox(args: &RunArgs) -> Result<Toolbox, Failure> {
+    let mut toolbox = Toolbox::open(&args.settings)?;
+    if args.timeout.is_some() {
+        toolbox.limit_time();
+    }
+    Ok(toolbox)
+}
+
+/// Neither a fixed plan nor a rule has a second way: asking for one would be for show.
+fn without_replans(policy: Policy) -> Policy {
+    Policy { max_replans: 0, ..policy }
+}
+
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
-    })?;
-    let watched = runtime.block_on(watch(&runner, job.objective, &toolbox, args.json, console));
+    })
+}
+
+fn watch_all(
+    runtime: Runtime,
+    start: impl FnOnce() -> RunHandle,
+    past: &[RunEvent],
+    toolbox: &Toolbox,
+    json: bool,
+    console: &Console,
+) -> Result<Watched, Failure> {
+    let watched = runtime.block_on(watch(start, past, toolbox, json, console));
     // A tool that still reads a file does not keep the answer back.
     runtime.shutdown_background();
-    Summary { watched: watched?, is_objective, args }.finish(output, console)
+    watched
 }
 
 /// How the run is carried out.

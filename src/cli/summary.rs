@@ -26,6 +26,8 @@ pub(crate) struct Summary<'a> {
     pub(crate) watched: Watched,
     /// Whether the plan was made from an objective.
     pub(crate) is_objective: bool,
+    /// Whether there is a record of it that it can be resumed from.
+    pub(crate) is_kept: bool,
     pub(crate) args: &'a RunArgs,
 }
 
@@ -68,6 +70,9 @@ impl Summary<'_> {
                 let what = format!("the run stalled with {} not finished", counted(steps.len(), "step"));
                 Failure::new("internal.stalled", exit, what)
                     .help("this is a bug in plandag: please report it, with the plan if you can share it")
+            }
+            Ending::Stopped(why) if self.is_kept => {
+                self.stopped(why, exit).help(format!("go on with it: plandag resume {}", self.watched.report.run()))
             }
             Ending::Stopped(why) => self.stopped(why, exit),
             _ => Failure::new("internal.panic", exit, "the run ended without an end"),

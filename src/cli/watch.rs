@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt as _, stream};
 use plandag::report::ExitCode;
 use plandag::{
-    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Runner, Step,
+    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Step,
 };
 use serde_json::json;
 use tokio::time;
@@ -13,6 +13,7 @@ use tokio::time;
 use super::console::{Console, ReaderGone};
 use super::duration::human;
 use super::failure::Failure;
+use super::history::journal_failure;
 use super::ledger::Ledger;
 use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
@@ -39,10 +40,10 @@ enum Happening {
     End,
 }
 
-/// Starts a run and tells what happens until it ends.
+/// Starts a run, or goes on with one that has a `past`, and tells what happens until it ends.
 pub(crate) async fn watch(
-    runner: &Runner,
-    objective: String,
+    start: impl FnOnce() -> RunHandle,
+    past: &[RunEvent],
     toolbox: &Toolbox,
     json: bool,
     console: &Console,
@@ -50,7 +51,7 @@ pub(crate) async fn watch(
     let signals = signals::listen().map_err(|error| {
         Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
     })?;
-    let handle = runner.start(objective);
+    let handle = start();
     let live = if json { None } else { Live::new(console) };
     let beside = match &live {
         Some(_) => Beside::Picture,
@@ -72,6 +73,7 @@ pub(crate) async fn watch(
         stopped_by: None,
         declined: false,
     };
+    watcher.remember(past);
     let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
     let others = stream::select(signals.map(Happening::Signal), stream::iter(frames).flatten());
     let mut happenings = stream::select(events, others);
@@ -110,6 +112,29 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
+    /// Takes up what happened before this process, and says where the run is.
+    fn remember(&mut self, past: &[RunEvent]) {
+        let Some(last) = past.last() else { return };
+        for event in past {
+            self.ledger.take(event);
+            // The line itself was shown by the process before; the columns go on as they were.
+            let _ = self.progress.line(event, &mut self.ledger);
+        }
+        if let Some(live) = &mut self.live {
+            live.at(last);
+        }
+        self.next = last.seq + 1;
+        if !self.json {
+            let is_done = |event: &&RunEvent| matches!(event.kind, RunEventKind::StepSucceeded { .. });
+            let done = counted(past.iter().filter(is_done).count(), "step");
+            let goes_on = match &last.kind {
+                RunEventKind::RunFinished { .. } => "had finished already".to_owned(),
+                _ => format!("goes on after {}; {done} done before", human(last.at.since_start())),
+            };
+            self.console.say(&format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id()));
+        }
+    }
+
     fn event(&mut self, event: &RunEvent) {
         let missed = event.seq.saturating_sub(self.next);
         self.next = event.seq + 1;
@@ -240,12 +265,17 @@ fn frames() -> impl Stream<Item = ()> + Unpin {
 fn engine_failure(error: RunError) -> Failure {
     let message = error.to_string();
     let failure = match error {
-        RunError::Journal(JournalError::Locked { .. }) => Failure::new("journal.locked", ExitCode::Journal, message),
-        RunError::Journal(JournalError::Corrupt { .. }) => Failure::new("journal.corrupt", ExitCode::Journal, message),
-        RunError::Journal(JournalError::UnknownRun { .. }) => {
-            Failure::new("journal.unknown_run", ExitCode::Journal, message)
+        // Whoever is locked out has not begun.
+        RunError::Journal(error @ JournalError::Locked { .. }) => return journal_failure(error),
+        RunError::Journal(error) => journal_failure(error),
+        RunError::Changed { run, differences } => {
+            let message = format!("the tools are not those that run {run} was started with");
+            let failure = Failure::new("journal.changed", ExitCode::Journal, message);
+            return differences
+                .into_iter()
+                .fold(failure, Failure::note)
+                .help("go on all the same, with what the run has recorded: --accept-changes");
         }
-        RunError::Journal(_) => Failure::new("journal.store", ExitCode::Journal, message),
         _ => Failure::new("internal.panic", ExitCode::Internal, panic::last().unwrap_or(message))
             .help("this is a bug in plandag: please report it, with the command and the lines above"),
     };

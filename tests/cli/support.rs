@@ -50,8 +50,9 @@ impl Place {
         for name in ["RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
-        // The index of documents is kept between runs; not in the home of whoever tests.
-        command.env("XDG_CACHE_HOME", self.path().join(".cache")).env("TERM", "xterm");
+        // The index of documents and the journal are kept between runs; not in the home of whoever tests.
+        command.env("XDG_CACHE_HOME", self.path().join(".cache")).env("XDG_STATE_HOME", self.path().join(".state"));
+        command.env("TERM", "xterm");
         command
     }
 

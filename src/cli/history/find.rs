@@ -1,0 +1,90 @@
+//! Which run is meant, and what to say where there is none.
+
+use plandag::JournalError;
+use plandag::journal::{Journal, RunId, RunSummary};
+use plandag::report::ExitCode;
+
+use super::super::failure::Failure;
+use super::super::text;
+
+/// Candidates that are named where an abbreviation fits several runs.
+const MOST_CANDIDATES: usize = 5;
+
+/// The run that `name` means: its id, or the beginning of only one id.
+pub(super) async fn run(journal: &dyn Journal, name: &str) -> Result<RunSummary, Failure> {
+    let mut fitting: Vec<RunSummary> = journal.runs().await.map_err(journal_failure)?;
+    if let Some(exact) = fitting.iter().position(|summary| summary.run.as_str() == name) {
+        return Ok(fitting.swap_remove(exact));
+    }
+    fitting.retain(|summary| !name.is_empty() && summary.run.as_str().starts_with(name));
+    match fitting.len() {
+        0 => Err(unknown(name)),
+        1 => Ok(fitting.swap_remove(0)),
+        count => Err(ambiguous(name, count, &fitting)),
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::usage("journal.unknown_run", format!("there is no run `{name}` in the journal"))
+        .help("plandag runs lists them")
+}
+
+fn ambiguous(name: &str, count: usize, fitting: &[RunSummary]) -> Failure {
+    let failure = Failure::usage("journal.ambiguous_run", format!("`{name}` could be {count} runs"));
+    let named = fitting.iter().take(MOST_CANDIDATES);
+    let failure = named.fold(failure, |failure, summary| {
+        failure.note(format!("{}  {}  {}", summary.run, summary.state(), text::cut(&summary.objective, 60)))
+    });
+    let failure = match count.saturating_sub(MOST_CANDIDATES) {
+        0 => failure,
+        more => failure.note(format!("... and {more} more")),
+    };
+    failure.help("write more of its name")
+}
+
+/// The newest run that can be gone on with and that nobody drives.
+pub(super) async fn latest_unfinished(journal: &dyn Journal) -> Result<RunSummary, Failure> {
+    let runs = journal.runs().await.map_err(journal_failure)?;
+    let (mut open, driven): (Vec<_>, Vec<_>) =
+        runs.into_iter().filter(RunSummary::is_resumable).partition(|summary| summary.owner.is_none());
+    match (open.is_empty(), driven.first()) {
+        (false, _) => Ok(open.swap_remove(0)),
+        (true, Some(running)) => Err(locked(&running.run, running.owner.map(|owner| owner.pid))),
+        (true, None) => Err(Failure::usage("journal.nothing_to_resume", "every run in the journal is finished")
+            .help("to run the failed part of one again: plandag retry RUN")
+            .help("plandag runs lists them")),
+    }
+}
+
+fn locked(run: &RunId, pid: Option<u32>) -> Failure {
+    let message = format!("run {run} is being run by another process");
+    let failure = Failure::new("journal.locked", ExitCode::Journal, message);
+    let failure = match pid {
+        Some(pid) => failure.note(format!("owner: pid {pid} on this host")),
+        None => failure,
+    };
+    failure.help(format!("look at it: plandag show {run}")).help(format!("stop it: plandag cancel {run}"))
+}
+
+/// The record of a run cannot be read or written.
+pub(crate) fn journal_failure(error: JournalError) -> Failure {
+    let message = error.to_string();
+    let failure = |code, exit| Failure::new(code, exit, message.clone());
+    match error {
+        JournalError::Locked { run, pid } => locked(&RunId::from(run), pid),
+        JournalError::UnknownRun { run } => unknown(&run),
+        JournalError::Newer { .. } => failure("journal.newer", ExitCode::Journal)
+            .note("it was not touched")
+            .help("use a newer plandag, or another file: --journal FILE"),
+        JournalError::NotAJournal { .. } => failure("journal.not_a_journal", ExitCode::Journal)
+            .note("it was not touched")
+            .help("name another file: --journal FILE"),
+        JournalError::Unusable { .. } => failure("journal.unusable", ExitCode::Journal)
+            .help("keep the journal elsewhere: --journal FILE")
+            .help("or keep none: --no-journal, and the run cannot be resumed"),
+        JournalError::Corrupt { .. } => {
+            failure("journal.corrupt", ExitCode::Journal).help("check the whole journal: plandag doctor --journal FILE")
+        }
+        _ => failure("journal.store", ExitCode::Journal),
+    }
+}

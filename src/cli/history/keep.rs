@@ -1,0 +1,94 @@
+//! Where the record of a run is kept.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use plandag::Secrets;
+use plandag::journal::{Durability, SqliteJournal};
+use plandag::report::ExitCode;
+
+use super::super::failure::Failure;
+use super::journal_failure;
+
+/// How the record of a run is kept.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct KeepArgs {
+    /// Keeps the record of the run in this file [default: plandag/runs.db in the XDG state directory]
+    #[arg(long, value_name = "FILE", help_heading = "Journal")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Keeps no record: the run can neither be resumed nor looked at later
+    #[arg(long, conflicts_with = "journal", help_heading = "Journal")]
+    no_journal: bool,
+    /// What a write must survive before the run goes on
+    #[arg(long, value_name = "WHAT", default_value = "auto", help_heading = "Journal")]
+    durability: Survives,
+}
+
+/// What a write must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Survives {
+    /// A power failure where it matters (before a step that acts, and before the answer), else the process being killed
+    Auto,
+    /// The process being killed
+    Process,
+    /// A power failure, always
+    Power,
+}
+
+impl Survives {
+    fn always(self) -> Option<Durability> {
+        match self {
+            Self::Auto => None,
+            Self::Process => Some(Durability::Process),
+            Self::Power => Some(Durability::Power),
+        }
+    }
+}
+
+impl KeepArgs {
+    /// The journal for a new run; none if none is wanted.
+    pub(crate) fn open(&self) -> Result<Option<Arc<SqliteJournal>>, Failure> {
+        if self.no_journal {
+            return Ok(None);
+        }
+        let path = path(self.journal.as_deref())?;
+        open(&path, self.durability).map(Some)
+    }
+}
+
+/// The journal of runs that are there.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JournalArgs {
+    /// The journal [default: plandag/runs.db in the XDG state directory]
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+}
+
+impl JournalArgs {
+    /// Opens the journal. One that is not there is not made.
+    pub(crate) fn open(&self, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
+        let path = path(self.journal.as_deref())?;
+        if !path.exists() {
+            let name = path.display();
+            return Err(match &self.journal {
+                Some(_) => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
+                None => Failure::usage("journal.empty", "no run was kept yet")
+                    .note(format!("the journal would be {name}"))
+                    .help("start one: plandag run plan.json"),
+            });
+        }
+        open(&path, durability)
+    }
+}
+
+fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    asked.map(Path::to_owned).or_else(SqliteJournal::default_path).ok_or_else(|| {
+        Failure::new("journal.unusable", ExitCode::Journal, "there is no home directory to keep the journal in")
+            .help("say where it is: --journal FILE")
+    })
+}
+
+fn open(path: &Path, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
+    SqliteJournal::open_with(path, Secrets::from_env(), durability.always()).map(Arc::new).map_err(journal_failure)
+}

@@ -1,0 +1,115 @@
+//! `plandag resume`.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use plandag::journal::Journal as _;
+use plandag::report::ExitCode;
+use plandag::{RunEvent, RunEventKind, RunStart};
+
+use super::super::args::{RunArgs, TEMPLATE, at_least_one};
+use super::super::console::Console;
+use super::super::duration;
+use super::super::failure::Failure;
+use super::super::run::{self, Going};
+use super::keep::{JournalArgs, Survives};
+use super::{Recorded, find, journal_failure};
+
+/// Goes on with a run that was stopped or interrupted. What is finished is not done again.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag resume                        the newest run that is not finished
+  plandag resume 7f3k                   the beginning of its name is enough
+  plandag resume 7f3k --deadline 2h     with more time than it had
+",
+    after_help = "Works from any folder: the run goes on in the one it was started in, with the arguments it was\n\
+                  started with. Steps that only read and were running are run again; for those that act, and do\n\
+                  not say what to do then, somebody has to decide: plandag resolve."
+)]
+pub(crate) struct ResumeArgs {
+    /// The run, or the beginning of its name [default: the newest that is not finished]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+    #[command(flatten)]
+    journal: JournalArgs,
+    /// What a write must survive before the run goes on
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    durability: Survives,
+    /// Goes on although the plan or the tools are not what they were
+    #[arg(long)]
+    accept_changes: bool,
+    /// Most steps at once, from now on
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_parallel: Option<NonZeroU32>,
+    /// Most revisions of the plan, in all
+    #[arg(long, value_name = "N")]
+    max_replans: Option<u32>,
+    /// Longest time for one attempt of a step, from now on
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    timeout: Option<Duration>,
+    /// Longest time for the whole run, what is behind it included
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    deadline: Option<Duration>,
+    /// Writes the answer to a file instead of where the run would have
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Events and errors as JSON lines on standard output; the answer is in the last one
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl ResumeArgs {
+    /// The run's own arguments, with those of this command on top.
+    fn over(&self, mut args: RunArgs) -> Result<RunArgs, Failure> {
+        args.json = self.json;
+        args.confirm = false;
+        args.settings.max_parallel = self.max_parallel.or(args.settings.max_parallel);
+        args.sequential &= self.max_parallel.is_none();
+        args.max_replans = self.max_replans.or(args.max_replans);
+        args.timeout = self.timeout.or(args.timeout);
+        args.deadline = self.deadline.or(args.deadline);
+        if let Some(output) = &self.output {
+            let absolute = std::path::absolute(output);
+            args.output = Some(absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?);
+        }
+        Ok(args)
+    }
+}
+
+pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let journal = args.journal.open(args.durability)?;
+    let runtime = run::runtime()?;
+    let summary = runtime.block_on(async {
+        match &args.run {
+            Some(name) => find::run(&*journal, name).await,
+            None => find::latest_unfinished(&*journal).await,
+        }
+    })?;
+    let past = runtime.block_on(journal.history(&summary.run)).map_err(journal_failure)?;
+    let recorded = Recorded::of(start(&past)?)?;
+    let run_args = args.over(recorded.args()?)?;
+    go_to(&recorded)?;
+    let going = Going { journal, run: summary.run, past, accept_changes: args.accept_changes };
+    run::resume(&run_args, recorded.into_plan(), going, runtime, console)
+}
+
+fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {
+    match past.first().map(|event| &event.kind) {
+        Some(RunEventKind::RunStarted { start }) => Ok(start),
+        _ => Err(Failure::new("journal.corrupt", ExitCode::Journal, "the record does not begin with the run's start")),
+    }
+}
+
+/// Where the paths in the run's arguments are meant from.
+fn go_to(recorded: &Recorded) -> Result<(), Failure> {
+    let directory = recorded.directory();
+    std::env::set_current_dir(directory).map_err(|error| {
+        let message = format!("the run was started in {}, which cannot be gone to: {error}", directory.display());
+        Failure::new("config.files", ExitCode::Configuration, message)
+    })
+}

@@ -1,0 +1,7 @@
+//! What a journal promises, with real processes: killed, stopped, locked out.
+
+#![cfg(all(unix, feature = "cli"))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod kills;
+mod support;

@@ -129,6 +129,7 @@ fn a_revision_is_a_difference() {
         policy: Default::default(),
         tools: vec![plandag::ToolSpec::new("x", ""), plandag::ToolSpec::new("y", "")],
         default_tool: None,
+        labels: Default::default(),
     };
     let planner = move |_: &_, _: &_| {
         Ok(first.take().map_or_else(

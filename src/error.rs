@@ -151,6 +151,14 @@ pub enum PlanError {
         /// What it said.
         message: String,
     },
+    /// The model that plans could not be asked, or did not answer.
+    #[error("{message}")]
+    Model {
+        /// What kind of trouble there is.
+        problem: ModelProblem,
+        /// What happened.
+        message: String,
+    },
     /// The planner will not revise its plan (a plan file cannot).
     #[error("the planner has no other plan")]
     Declined,
@@ -178,8 +186,102 @@ impl PlanError {
             Self::Undecided { .. } => "plan.undecided",
             Self::Truncated { .. } => "planner.truncated",
             Self::Planner { .. } => "planner.failed",
+            Self::Model { problem, .. } => problem.code(),
             Self::Declined => "planner.declined",
         }
+    }
+
+    /// Whether asking the planner again about the same would lead to the same.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Declined | Self::Model { .. })
+    }
+}
+
+/// Why a language model could not be asked, or did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ModelProblem {
+    /// There is no key for the provider.
+    MissingKey,
+    /// The provider does not accept the key.
+    WrongKey,
+    /// The provider does not have the model, or no provider is known for it.
+    UnknownModel,
+    /// Nothing answers at the address.
+    Unreachable,
+    /// What answers there is not the API of a model.
+    NotAnApi,
+    /// Too many calls, or tokens, at a time.
+    RateLimited,
+    /// The account has nothing left to spend.
+    NoQuota,
+    /// The server failed, or is overloaded.
+    Unavailable,
+    /// The server stopped sending, and kept the connection open.
+    Stalled,
+    /// The connection broke before the answer was complete.
+    CutOff,
+    /// The server does not accept the request.
+    Rejected,
+    /// The answer is not what the API promises.
+    BadAnswer,
+    /// The request is longer than the model can read.
+    ContextOverflow,
+    /// The model, or a filter in front of it, will not answer this.
+    Refused,
+}
+
+impl ModelProblem {
+    /// The trouble that a step failed of, if it was a model's.
+    pub fn of(error: &StepError) -> Option<Self> {
+        let code = error.code()?;
+        Self::ALL.into_iter().find(|problem| problem.code() == code)
+    }
+
+    const ALL: [Self; 14] = [
+        Self::MissingKey,
+        Self::WrongKey,
+        Self::UnknownModel,
+        Self::Unreachable,
+        Self::NotAnApi,
+        Self::RateLimited,
+        Self::NoQuota,
+        Self::Unavailable,
+        Self::Stalled,
+        Self::CutOff,
+        Self::Rejected,
+        Self::BadAnswer,
+        Self::ContextOverflow,
+        Self::Refused,
+    ];
+
+    /// The stable code, as `plandag explain CODE` knows it.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::MissingKey => "config.missing_key",
+            Self::WrongKey => "config.wrong_key",
+            Self::UnknownModel => "config.unknown_model",
+            Self::Unreachable => "provider.unreachable",
+            Self::NotAnApi => "provider.not_an_api",
+            Self::RateLimited => "provider.rate_limited",
+            Self::NoQuota => "provider.no_quota",
+            Self::Unavailable => "provider.unavailable",
+            Self::Stalled => "provider.stalled",
+            Self::CutOff => "provider.cut_off",
+            Self::Rejected => "provider.rejected",
+            Self::BadAnswer => "provider.bad_answer",
+            Self::ContextOverflow => "model.context_overflow",
+            Self::Refused => "model.refused",
+        }
+    }
+
+    /// Whether the same call may well work a little later.
+    pub const fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::RateLimited | Self::Unavailable | Self::Stalled | Self::CutOff | Self::BadAnswer
+        )
     }
 }
 
@@ -275,6 +377,12 @@ impl StepError {
     pub fn details(mut self, details: Value) -> Self {
         self.details = Some(details);
         self
+    }
+
+    /// The code of an error that did not come from the step's own work but from a provider it needed, such as
+    /// `provider.unreachable`; see [`ModelProblem::code`].
+    pub fn code(&self) -> Option<&str> {
+        self.details.as_ref()?.get("code")?.as_str()
     }
 
     /// Adds how long the server asked to be left alone, in milliseconds.

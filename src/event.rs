@@ -536,6 +536,9 @@ pub struct Rejection {
     pub left: Vec<StepNumber>,
     /// Whether the planner is not asked about this again.
     pub given_up: bool,
+    /// The answer itself, where it was no plan at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Arc<str>>,
 }
 
 /// Where the answer of a plan comes from.

@@ -46,6 +46,7 @@
 //! | `fetch` | the tool that reads pages of the internet |
 //! | `shell` | the tool that runs programs, on Unix |
 //! | `offline` | a planner and an answer that need no model |
+//! | `llm` | language models as planner, and as the one that does steps without a tool |
 //! | `schema` | the JSON Schema of plans |
 //! | `sqlite` | a journal in an SQLite file: runs outlive the process |
 //! | `redact` | secrets taken out of what is written |
@@ -54,6 +55,8 @@ mod dag;
 mod error;
 mod event;
 pub mod journal;
+#[cfg(feature = "llm")]
+pub mod llm;
 #[cfg(feature = "offline")]
 pub mod offline;
 mod plan;
@@ -77,7 +80,7 @@ mod tool;
 pub mod tools;
 
 pub use dag::Dag;
-pub use error::{JournalError, PlanError, RunError, StepError, StepErrorKind};
+pub use error::{JournalError, ModelProblem, PlanError, RunError, StepError, StepErrorKind};
 pub use event::*;
 pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
 #[cfg(feature = "plan-file")]

@@ -49,6 +49,8 @@ pub struct PlanRequest {
     pub finished: Vec<FinishedStep>,
     /// The failures this request is about.
     pub failed: Vec<FailedStep>,
+    /// The answer that was not usable, if this request is about one and it was kept.
+    pub rejected_answer: Option<Arc<str>>,
     /// Steps that are skipped because of a failure.
     pub skipped: Vec<StepId>,
     /// The most steps a plan may have.
@@ -71,6 +73,7 @@ impl PlanRequest {
             plan: Plan::new(),
             finished: Vec::new(),
             failed: Vec::new(),
+            rejected_answer: None,
             skipped: Vec::new(),
             max_steps: start.policy.limits.steps,
             must_answer: false,
@@ -111,6 +114,13 @@ pub enum Revision {
     Answer(Value),
     /// There is no other plan.
     Declined,
+    /// No plan: everything that is wrong with the answer, and the answer itself for whoever wants to look into it.
+    Unusable {
+        /// What is wrong with it.
+        offences: Vec<PlanError>,
+        /// The answer, as it came.
+        answer: Arc<str>,
+    },
 }
 
 /// What a planner answers, and what the answer cost.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::StepError;
+
 /// How often a step is tried, and how long it waits between tries.
 ///
 /// The wait before try `n + 1` is `min(base_ms * 2^(n-1), max_ms)` times a number drawn uniformly from 0 to 1
@@ -23,6 +25,18 @@ pub struct Retry {
 impl Retry {
     /// One try, no retry.
     pub const NEVER: Self = Self { max_attempts: 1, base_ms: 500, max_ms: 30_000 };
+
+    /// Tries in all where a server that is only busy has said when to come back: it is asked more patiently, unless
+    /// one try was to be all.
+    pub const BUSY_ATTEMPTS: u32 = 8;
+
+    /// How many tries there are in all, now that one ended with this error.
+    pub(crate) fn attempts_after(&self, error: &StepError) -> u32 {
+        match error.retry_after_ms {
+            Some(_) if self.max_attempts > 1 => self.max_attempts.max(Self::BUSY_ATTEMPTS),
+            _ => self.max_attempts,
+        }
+    }
 
     /// `max_attempts` tries with the usual back-off.
     pub const fn attempts(max_attempts: u32) -> Self {

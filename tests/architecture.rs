@@ -148,6 +148,24 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        parts: &["llm"],
+        modules: &["plan", "error", "policy", "event", "planner", "tool", "dag", "reference", "strict", "suggest"],
+        crates: &[
+            "serde",
+            "serde_json",
+            "thiserror",
+            "futures",
+            "tokio",
+            "tracing",
+            "fastrand",
+            "genai",
+            "httpdate",
+            "jiter",
+            "reqwest",
+        ],
+        never: &["std::process", "std::fs", "std::env"],
+    },
+    Rule {
         parts: &["offline"],
         modules: &["plan", "error", "event", "planner", "tool"],
         crates: &[

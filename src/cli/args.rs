@@ -10,6 +10,7 @@ use plandag::tools::HostPort;
 
 use super::duration;
 use super::history::{KeepArgs, Verb};
+use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
 
 /// Examples come first: they are what most people look for.
 pub(crate) const TEMPLATE: &str =
@@ -83,6 +84,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     Schema(SchemaArgs),
     Tools(ToolsArgs),
+    Prompts(PromptsArgs),
+    Doctor(DoctorArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Help(HelpArgs),
@@ -98,7 +101,13 @@ impl Command {
             Self::Check(args) => args.json,
             Self::Simulate(args) => args.json,
             Self::Tools(args) => args.json,
-            Self::Graph(_) | Self::Schema(_) | Self::Explain(_) | Self::Completions(_) | Self::Help(_) => false,
+            Self::Doctor(args) => args.json,
+            Self::Graph(_)
+            | Self::Schema(_)
+            | Self::Prompts(_)
+            | Self::Explain(_)
+            | Self::Completions(_)
+            | Self::Help(_) => false,
         }
     }
 }
@@ -136,6 +145,7 @@ pub(crate) struct Settings {
     before_help = "\
 Examples:
   plandag run \"Compare A, B and C on X and Y\" --files docs
+  plandag run \"Compare A, B and C on X and Y\" --model gpt-4o-mini --max-usd 0.50
   plandag run plan.json --input city=Paris
   plandag run build.yaml --allow shell --allow write_file --output-dir out
   plandag run plan.json --sequential            one step at a time, for comparison
@@ -150,6 +160,10 @@ pub(crate) struct RunArgs {
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) spending: SpendingArgs,
     /// One step at a time, the same plan
     #[arg(long, conflicts_with = "max_parallel")]
     pub(crate) sequential: bool,
@@ -191,6 +205,8 @@ pub(crate) struct PlanArgs {
     pub(crate) source: String,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// Writes the plan to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! The commands that look at a plan and run nothing: `plan`, `check`, `graph`, `schema`.
 
+use plandag::llm::LlmPlanner;
 use plandag::offline::OfflinePlanner;
 use plandag::report::{ExitCode, Graph};
 use plandag::{Dag, Plan, PlanError, PlanRequest, PlanSink, Planner as _, Revision, RunStart};
@@ -8,9 +9,11 @@ use serde_json::json;
 use super::args::{CheckArgs, GraphArgs, GraphFormat, PlanArgs};
 use super::console::{Console, json_text};
 use super::failure::Failure;
+use super::model::args::SpendingArgs;
+use super::model::{self, Models, detect};
 use super::output::Output;
 use super::prediction::{Prediction, counted};
-use super::run::{no_planner, settings_policy};
+use super::run::{needs_model, no_planner, settings_policy};
 use super::source::{self, Source};
 use super::style::{self, paint};
 use super::text;
@@ -21,9 +24,17 @@ const DEFAULT_COLUMNS: usize = 100;
 
 /// `plandag plan`.
 pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&args.settings)?;
+    let mut toolbox = Toolbox::open(&args.settings)?;
     let policy = settings_policy(&args.settings);
-    let (plan, dag, start) = match source::read(&args.source, console)? {
+    let source = source::read(&args.source, console)?;
+    let models = match needs_model(&source) {
+        true => Models::find(&args.model, &SpendingArgs::default(), console)?,
+        false => None,
+    };
+    if let Some(models) = &models {
+        toolbox.add_models(models)?;
+    }
+    let (plan, dag, start) = match source {
         Source::Plan(file) => {
             let objective = file.plan.objective.clone().unwrap_or_default();
             let start = toolbox.start(&objective, &args.settings, policy);
@@ -31,11 +42,12 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
             (file.plan, dag, start)
         }
         Source::Objective { text, could_be_file } => {
-            if args.settings.files.is_none() {
-                return Err(no_planner(&text, could_be_file));
-            }
             let start = toolbox.start(&text, &args.settings, policy);
-            let plan = planned(&start)?;
+            let plan = match &models {
+                Some(models) => planned_by_model(&models.planner(&toolbox.useless()), &start)?,
+                None if args.settings.files.is_none() => return Err(no_planner(&text, could_be_file)),
+                None => planned(&start)?,
+            };
             let dag = Dag::check(&plan, &start).map_err(|offences| unusable(&offences))?;
             (plan, dag, start)
         }
@@ -53,7 +65,13 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     output.write(&format!("{}\n", json_text(&json)))
 }
 
-/// Has the objective planned.
+/// Has the objective planned by a model.
+fn planned_by_model(planner: &LlmPlanner, start: &RunStart) -> Result<Plan, Failure> {
+    let planned = detect::block_on(planner.plan_alone(start))?;
+    planned.map(|(plan, _)| plan).map_err(|offences| unusable(&offences))
+}
+
+/// Has the objective planned by rule.
 fn planned(start: &RunStart) -> Result<Plan, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
         Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
@@ -70,9 +88,34 @@ fn planned(start: &RunStart) -> Result<Plan, Failure> {
 
 /// What the planner answered is no plan that can be run.
 pub(crate) fn unusable(offences: &[PlanError]) -> Failure {
-    let code = offences.first().map_or("planner.declined", PlanError::code);
-    let failure = Failure::new(code, ExitCode::NoPlan, "the planner gave no plan that can be run");
-    offences.iter().take(5).fold(failure, |failure, offence| failure.note(offence.to_string()))
+    let code = match offences.first() {
+        None => PlanError::Declined.code(),
+        // What is malformed did not come from a file but from a model.
+        Some(PlanError::Malformed { .. }) => "planner.invalid_json",
+        Some(offence) => offence.code(),
+    };
+    let exit = ExitCode::of_offences(offences);
+    let (message, notes) = match offences {
+        // The planner could not be asked: what it would have said does not matter.
+        [PlanError::Model { message, .. }] => (message.as_str(), &[][..]),
+        offences => ("the planner gave no plan that can be run", offences),
+    };
+    let failure = Failure::new(code, exit, message);
+    let failure = notes.iter().take(5).fold(failure, |failure, offence| failure.note(offence.to_string()));
+    advice(offences).iter().fold(failure, |failure, help| failure.help(*help))
+}
+
+/// What can be done about a planner that gave no plan.
+fn advice(offences: &[PlanError]) -> &'static [&'static str] {
+    match offences.first() {
+        Some(PlanError::Model { problem, .. }) => model::advice(*problem),
+        Some(PlanError::Truncated { .. }) => &["ask for less at once, or try another --model"],
+        Some(PlanError::Declined) | None => &[],
+        _ => &[
+            "try another --model, or another --plan-format",
+            "or write the plan yourself: plandag schema says what it may hold",
+        ],
+    }
 }
 
 /// `plandag check`.

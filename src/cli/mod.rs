@@ -14,6 +14,7 @@ mod ledger;
 mod live;
 mod logging;
 mod look;
+mod model;
 mod ndjson;
 mod output;
 mod panic;
@@ -98,6 +99,8 @@ fn start(cli: &Cli) -> ExitCode {
         Command::Simulate(args) => simulate::run(args, &console).map(done),
         Command::Schema(_) => look::schema(&console).map(done),
         Command::Tools(args) => tools::run(args, &console).map(done),
+        Command::Prompts(args) => model::prompts::run(args, &console).map(done),
+        Command::Doctor(args) => model::doctor::run(args, &console),
         Command::Explain(args) => explain::run(args, &console).map(done),
         Command::Completions(args) => help::completions(args, &console).map(done),
         Command::Help(args) => help::help(args, &console).map(done),

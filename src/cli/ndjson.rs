@@ -76,17 +76,20 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         RunEventKind::PlanAccepted { revision, graft, usage, .. } => {
             let mut fields = Fields::from([("revision", json!(revision))]);
             fields.extend(graft_fields(ledger, graft));
-            fields.insert("usd", usd(usage));
+            fields.extend(spent(usage));
             ("plan.accepted", fields)
         }
-        RunEventKind::PlanRejected { rejection, usage, .. } => (
-            "plan.rejected",
-            Fields::from([
+        RunEventKind::PlanRejected { rejection, usage, .. } => {
+            let mut fields = Fields::from([
                 ("errors", rejection.offences.iter().map(offence).collect()),
                 ("given_up", json!(rejection.given_up)),
-                ("usd", usd(usage)),
-            ]),
-        ),
+            ]);
+            if let Some(answer) = &rejection.answer {
+                fields.insert("answer", json!(answer));
+            }
+            fields.extend(spent(usage));
+            ("plan.rejected", fields)
+        }
         RunEventKind::StepDrafted { graft, .. } => ("step.drafted", graft_fields(ledger, graft)),
         RunEventKind::StepExpanded { step, attempt, graft, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "expanded", at, usage);
@@ -167,9 +170,15 @@ pub(crate) fn millis(duration: Duration) -> Value {
     json!(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What was spent, in dollars.
-pub(crate) fn usd(usage: &Usage) -> Value {
-    json!(usage.micro_usd as f64 / 1_000_000.0)
+/// What was spent: tokens, where there were any, and dollars.
+pub(crate) fn spent(usage: &Usage) -> Fields {
+    let mut fields = Fields::new();
+    if usage.input_tokens + usage.output_tokens > 0 {
+        fields.insert("tokens_in", json!(usage.input_tokens));
+        fields.insert("tokens_out", json!(usage.output_tokens));
+    }
+    fields.insert("usd", json!(usage.micro_usd as f64 / 1_000_000.0));
+    fields
 }
 
 fn graft_fields(ledger: &Ledger, graft: &Graft) -> Fields {
@@ -200,7 +209,7 @@ fn ended_fields(
     let took = attempt.and_then(|attempt| ledger.close(attempt, at));
     let mut fields = step_fields(ledger, step, state);
     fields.insert("ms", took.map_or(Value::Null, millis));
-    fields.insert("usd", usd(usage));
+    fields.extend(spent(usage));
     fields
 }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::journal::{RunId, SqliteJournal};
+use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
-use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunHandle};
+use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunEventKind, RunHandle};
 use tokio::runtime::Runtime;
 
 use super::args::{RunArgs, Settings};
 use super::console::Console;
 use super::failure::Failure;
 use super::history::Recorded;
+use super::model::Models;
 use super::output::Output;
 use super::prediction::Prediction;
 use super::source::{self, Source};
@@ -22,15 +24,18 @@ use super::toolbox::Toolbox;
 use super::watch::{Watched, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let policy = policy(args);
-    let toolbox = toolbox(args)?;
-    let job = Job::read(args, &toolbox, &policy, console)?;
+    let source = source::read(&args.source, console)?;
+    let Equipment { toolbox, models, mut policy } = Equipment::of(args, needs_model(&source), console)?;
+    let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     if args.confirm {
         confirm(&job, &toolbox, &args.settings, &policy, console)?;
     }
+    if !job.can_replan {
+        policy = without_replans(policy);
+    }
     let is_objective = job.plan.is_none();
-    let runner = toolbox.runner(job.planner, &args.settings, without_replans(policy));
+    let runner = toolbox.runner(job.planner, &args.settings, policy);
     let journal = args.keep.open()?;
     let is_kept = journal.is_some();
     let runner = match journal {
@@ -62,30 +67,57 @@ pub(crate) fn resume(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let Going { journal, run, past, accept_changes } = going;
-    let toolbox = toolbox(args)?;
+    let Equipment { toolbox, models, policy } = Equipment::of(args, had_model(&past), console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
-    let planner: Box<dyn Planner> = match plan {
-        Some(plan) => Box::new(plan),
-        None => Box::new(OfflinePlanner::new()),
+    let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
+        (Some(plan), _) => (Box::new(plan), without_replans(policy)),
+        (None, Some(models)) => (Box::new(models.planner(&toolbox.useless())), policy),
+        (None, None) => (Box::new(OfflinePlanner::new()), without_replans(policy)),
     };
-    let runner = toolbox.runner(planner, &args.settings, without_replans(policy(args)));
+    let runner = toolbox.runner(planner, &args.settings, policy);
     let runner = runner.journal(journal).accept_changes(accept_changes);
     let watched = watch_all(runtime, || runner.start_resume(run), &past, &toolbox, args.json, console)?;
     Summary { watched, is_objective, is_kept: true, args }.finish(output, console)
 }
 
-fn toolbox(args: &RunArgs) -> Result<Toolbox, Failure> {
-    let mut toolbox = Toolbox::open(&args.settings)?;
-    if args.timeout.is_some() {
-        toolbox.limit_time();
+/// What a run is carried out with.
+struct Equipment {
+    toolbox: Toolbox,
+    models: Option<Models>,
+    policy: Policy,
+}
+
+impl Equipment {
+    fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
+        let mut toolbox = Toolbox::open(&args.settings)?;
+        if args.timeout.is_some() {
+            toolbox.limit_time();
+        }
+        let mut policy = policy(args);
+        let models = match needs_model {
+            true => Models::find(&args.model, &args.spending, console)?,
+            false => None,
+        };
+        if let Some(models) = &models {
+            toolbox.add_models(models)?;
+            models.limit(&mut policy);
+        }
+        Ok(Self { toolbox, models, policy })
     }
-    Ok(toolbox)
+}
+
+/// Whether a model was part of a run.
+fn had_model(past: &[RunEvent]) -> bool {
+    past.iter().any(|event| match &event.kind {
+        RunEventKind::RunStarted { start } => start.default_tool.is_some(),
+        _ => false,
+    })
 }
 
 /// Neither a fixed plan nor a rule has a second way: asking for one would be for show.
 fn without_replans(policy: Policy) -> Policy {
-    Policy { max_replans: 0, ..policy }
+    Policy { max_replans: 0, review: false, ..policy }
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -143,28 +175,50 @@ fn millis(duration: Duration) -> u64 {
 struct Job {
     objective: String,
     planner: Box<dyn Planner>,
+    /// Whether the planner may have another plan after the first.
+    can_replan: bool,
     /// The plan, where it is known before the run, with its checked form.
     plan: Option<(Plan, Dag)>,
 }
 
 impl Job {
-    fn read(args: &RunArgs, toolbox: &Toolbox, policy: &Policy, console: &Console) -> Result<Self, Failure> {
-        match source::read(&args.source, console)? {
+    fn of(
+        source: Source,
+        args: &RunArgs,
+        toolbox: &Toolbox,
+        models: Option<&Models>,
+        policy: &Policy,
+    ) -> Result<Self, Failure> {
+        match source {
             Source::Plan(file) => {
                 let objective = file.plan.objective.clone().unwrap_or_else(|| file.source.name().to_owned());
                 let start = toolbox.start(&objective, &args.settings, policy.clone());
                 let dag = toolbox.check(&file, &start)?;
                 toolbox.check_needs(&file.plan)?;
                 let planner = Box::new(file.plan.clone());
-                Ok(Self { objective, planner, plan: Some((file.plan, dag)) })
+                Ok(Self { objective, planner, can_replan: false, plan: Some((file.plan, dag)) })
             }
             Source::Objective { text, could_be_file } => {
-                if args.settings.files.is_none() {
-                    return Err(no_planner(&text, could_be_file));
-                }
-                Ok(Self { objective: text, planner: Box::new(OfflinePlanner::new()), plan: None })
+                let planner: Box<dyn Planner> = match models {
+                    Some(models) => Box::new(models.planner(&toolbox.useless())),
+                    None if args.settings.files.is_none() => return Err(no_planner(&text, could_be_file)),
+                    None => Box::new(OfflinePlanner::new()),
+                };
+                Ok(Self { objective: text, planner, can_replan: models.is_some(), plan: None })
             }
         }
+    }
+}
+
+/// Whether a model is of use: to plan an objective, or to do the steps of a plan that name no tool.
+pub(crate) fn needs_model(source: &Source) -> bool {
+    match source {
+        Source::Objective { .. } => true,
+        Source::Plan(file) => file
+            .plan
+            .steps
+            .iter()
+            .any(|step| step.tool.as_deref().is_none_or(|tool| [StepModel::NAME, PlanTool::NAME].contains(&tool))),
     }
 }
 
@@ -181,6 +235,7 @@ pub(crate) fn no_planner(objective: &str, could_be_file: bool) -> Failure {
         failure
     };
     failure
+        .help("name a model: --model NAME (plandag doctor says what there is)")
         .help("answer it from documents of your own, without a model: add --files DIR")
         .help("or write the plan yourself: plandag run plan.json (plandag schema says what it may hold)")
 }
@@ -204,6 +259,7 @@ fn confirm(
             let start = toolbox.start(&job.objective, settings, policy.clone());
             console.complain(&Prediction::new(plan, dag, &start).render());
         }
+        None if job.can_replan => console.complain(" the objective is planned by a model; plandag plan shows a plan"),
         None => console.complain(" the objective is planned by rule; plandag plan shows the plan"),
     }
     console.complain(&toolbox.render());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
-use plandag::{FailureReason, OnFailure, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp};
+use plandag::{FailureReason, ModelProblem, OnFailure, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ use super::args::RunArgs;
 use super::console::{Console, json_text};
 use super::failure::Failure;
 use super::look::unusable;
-use super::ndjson::{Fields, Line, millis, usd};
+use super::model;
+use super::ndjson::{Fields, Line, millis, spent};
 use super::output::Output;
 use super::prediction::counted;
 use super::progress::{some_of, why_words};
@@ -86,7 +87,13 @@ impl Summary<'_> {
         let kind = failed.iter().find_map(|step| step.error).map_or(StepErrorKind::Permanent, |error| error.kind);
         let max_replans = report.start().policy.max_replans;
         let is_exhausted = !self.watched.declined && max_replans > 0 && report.replans() >= max_replans;
-        let code = if is_exhausted { "replan.exhausted" } else { step_code(kind) };
+        let first = failed.iter().find_map(|step| step.error);
+        let problem = first.filter(|_| exit != ExitCode::StepsFailed).and_then(ModelProblem::of);
+        let code = match problem {
+            Some(problem) => problem.code(),
+            None if is_exhausted => "replan.exhausted",
+            None => step_code(kind),
+        };
         let message = match failed.as_slice() {
             [] => "the run has no answer".to_owned(),
             [step] => format!("step `{}` failed", step.id),
@@ -102,13 +109,18 @@ impl Summary<'_> {
         }
         let skipped: Vec<String> = report
             .steps()
-            .filter(|step| matches!(step.outcome, StepOutcome::Skipped(SkipReason::Failed(_))))
+            .filter(|step| step.member && matches!(step.outcome, StepOutcome::Skipped(SkipReason::Failed(_))))
             .map(|step| step.id.to_string())
             .collect();
         if !skipped.is_empty() {
             failure = failure.note(format!("skipped because of it: {}", some_of(&skipped)));
         }
-        self.kept(failure).help(advice(kind)).help(format!("more about it: plandag explain {code}")).after_start()
+        let failure = self.kept(failure);
+        let failure = match problem {
+            Some(problem) => model::advice(problem).iter().fold(failure, |failure, help| failure.help(*help)),
+            None => failure.help(advice(kind)),
+        };
+        failure.help(format!("more about it: plandag explain {code}")).after_start()
     }
 
     fn stopped(&self, why: StopReason, exit: ExitCode) -> Failure {
@@ -329,7 +341,7 @@ impl Summary<'_> {
             _ => ("run.stopped", "stopped"),
         };
         let critical = timing.critical.iter().map(|(id, took)| json!({ "step": id, "ms": millis(*took) }));
-        let fields = Fields::from([
+        let mut fields = Fields::from([
             ("state", json!(state)),
             ("exit", json!(exit.code())),
             ("answer", json!(report.answer().ok())),
@@ -342,8 +354,8 @@ impl Summary<'_> {
             ("steps", json!(counts)),
             ("attempts", json!(report.attempt_count())),
             ("replans", json!(report.replans())),
-            ("usd", usd(&report.usage())),
         ]);
+        fields.extend(spent(&report.usage()));
         Line::new(report.run(), Timestamp::ZERO + timing.wall, name, fields)
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use plandag::llm::{PlanTool, StepModel};
 use plandag::report::ExitCode;
 use plandag::tools::{Fetch, Folder, FolderError, HostPort, WriteFile};
 use plandag::{
@@ -14,6 +15,8 @@ use plandag::{
 
 use super::args::Settings;
 use super::failure::Failure;
+use super::model::args::StepTools;
+use super::model::{ANSWER_TOOL, Models};
 use super::style::{self, paint};
 use super::text;
 
@@ -28,6 +31,8 @@ pub(crate) struct Toolbox {
     allowed_hosts: Vec<HostPort>,
     folder: Option<PathBuf>,
     output_folder: PathBuf,
+    /// Who is asked, if there are models.
+    models: Option<String>,
 }
 
 impl Toolbox {
@@ -50,7 +55,53 @@ impl Toolbox {
             allowed_hosts: settings.allow_hosts.clone(),
             folder: settings.files.clone(),
             output_folder: settings.output_dir.clone(),
+            models: None,
         })
+    }
+
+    /// Adds the tools that are done by language models.
+    pub(crate) fn add_models(&mut self, models: &Models) -> Result<(), Failure> {
+        let offered = self.offered(models.step_tools())?;
+        let useless = self.useless();
+        let tools = models.tools(&self.tools, &offered, &useless);
+        self.tools.extend(tools);
+        self.models = Some(models.describe());
+        Ok(())
+    }
+
+    /// The tools that a model may call while it does a step: only such as read, for a step that acts has to be seen in
+    /// the plan.
+    fn offered(&self, choice: &StepTools) -> Result<Vec<&'static str>, Failure> {
+        let readers = self.tools.iter().filter(|(_, tool)| tool.spec().effect == Effect::Reads);
+        let useful = readers.map(|(name, _)| *name).filter(|name| !self.useless().contains(name));
+        Ok(match choice {
+            StepTools::None => Vec::new(),
+            StepTools::Given => useful.filter(|name| tools::NEED_FOLDER.contains(name)).collect(),
+            StepTools::All => useful.collect(),
+            StepTools::Named(names) => {
+                let useful: Vec<&'static str> = useful.collect();
+                if let Some(unknown) = names.iter().find(|name| !useful.contains(&name.as_str())) {
+                    return Err(Failure::usage(
+                        "usage.unknown_tool",
+                        format!("there is no tool `{unknown}` that only reads, so no step can be offered it"),
+                    )
+                    .help(format!("there are {}", useful.join(", "))));
+                }
+                useful.into_iter().filter(|name| names.iter().any(|named| named == name)).collect()
+            }
+        })
+    }
+
+    /// Tools that a plan should not use: without a folder those that read one, and those that it has no leave to use.
+    pub(crate) fn useless(&self) -> Vec<&'static str> {
+        let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);
+        let useless = self.tools.iter().filter(|(name, tool)| no_folder(name) || !self.is_allowed(name, tool.as_ref()));
+        useless.map(|(name, _)| *name).collect()
+    }
+
+    /// The tool that does the steps which name none.
+    fn default_tool(&self) -> Option<&'static str> {
+        self.models.is_some().then_some(StepModel::NAME)
     }
 
     /// Whether the run may use a tool: those that only read need no leave.
@@ -76,7 +127,7 @@ impl Toolbox {
             inputs: settings.inputs.iter().cloned().collect(),
             policy,
             tools: self.specs(),
-            default_tool: None,
+            default_tool: self.default_tool().map(str::to_owned),
             labels: Default::default(),
         }
     }
@@ -93,7 +144,8 @@ impl Toolbox {
         let runner = Runner::new(planner).policy(policy);
         let runner = settings.inputs.iter().fold(runner, |runner, (name, value)| runner.input(name, value.clone()));
         let allowed = self.tools.iter().filter(|(name, tool)| self.is_allowed(name, tool.as_ref()));
-        allowed.fold(runner, |runner, (name, tool)| runner.tool(*name, Arc::clone(tool)))
+        let runner = allowed.fold(runner, |runner, (name, tool)| runner.tool(*name, Arc::clone(tool)));
+        self.default_tool().into_iter().fold(runner, Runner::default_tool)
     }
 
     /// Checks a plan against what a run may do.
@@ -181,11 +233,12 @@ impl Toolbox {
                     may.push(format!("run commands in {output_folder}, which can do all that you can"));
                 }
                 ("shell", false) => may_not.push("run commands"),
-                ("fetch", _) => {}
+                ("fetch" | StepModel::NAME | ANSWER_TOOL | PlanTool::NAME, _) => {}
                 (name, _) if tools::NEED_FOLDER.contains(&name) => {}
                 (name, _) => may.push(name.to_owned()),
             }
         }
+        may.extend(self.models.iter().map(|models| format!("ask {models}")));
         let heading = |words: &str| paint(style::FAINT, &text::pad(words, 10));
         let mut lines = format!(" {}{}", heading("may"), may.join(", "));
         if !runs_programs {

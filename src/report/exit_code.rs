@@ -1,7 +1,7 @@
 //! The exit codes of the command, for programs that start it and for programs that do what it does.
 
-use crate::error::PlanError;
-use crate::event::{FailureReason, StopReason};
+use crate::error::{ModelProblem, PlanError};
+use crate::event::{FailureReason, StepNumber, StopReason};
 
 use super::run::{Ending, RunReport};
 
@@ -67,11 +67,8 @@ impl ExitCode {
     pub fn of(report: &RunReport) -> Self {
         match report.ending() {
             Ending::Succeeded => Self::Success,
-            Ending::Failed(FailureReason::StepsFailed(_)) => Self::StepsFailed,
-            Ending::Failed(FailureReason::NoPlan(offences)) => {
-                let no_executor = |offence: &PlanError| matches!(offence, PlanError::NoExecutor { .. });
-                if offences.iter().any(no_executor) { Self::Configuration } else { Self::NoPlan }
-            }
+            Ending::Failed(FailureReason::StepsFailed(failed)) => steps_failed(report, failed),
+            Ending::Failed(FailureReason::NoPlan(offences)) => Self::of_offences(offences),
             Ending::Stopped(StopReason::Cancelled) => Self::Interrupted,
             Ending::Stopped(StopReason::Undecided) => Self::Undecided,
             Ending::Stopped(StopReason::Attempts | StopReason::Tokens | StopReason::Money | StopReason::Deadline) => {
@@ -79,6 +76,14 @@ impl ExitCode {
             }
             Ending::Failed(FailureReason::Stalled(_)) | Ending::Unfinished => Self::Internal,
         }
+    }
+
+    /// How a command ends whose planner gave no plan for these reasons.
+    pub fn of_offences(offences: &[PlanError]) -> Self {
+        if offences.iter().any(|offence| matches!(offence, PlanError::NoExecutor { .. })) {
+            return Self::Configuration;
+        }
+        offences.iter().find_map(|offence| elsewhere(offence.code())).unwrap_or(Self::NoPlan)
     }
 
     /// The number.
@@ -108,6 +113,40 @@ impl ExitCode {
     /// Whether a run that ended so can be taken up again from its journal.
     pub const fn is_resumable(self) -> bool {
         !matches!(self, Self::Success | Self::Usage | Self::PlanInvalid)
+    }
+}
+
+/// The exit code of an error that is not the run's own: of what it was configured with, or of a provider.
+fn elsewhere(code: &str) -> Option<ExitCode> {
+    match code.split('.').next() {
+        Some("config") => Some(ExitCode::Configuration),
+        Some("provider") => Some(ExitCode::Provider),
+        _ => None,
+    }
+}
+
+/// What is wrong with a provider as a whole, and not with one of its answers.
+const CLOSED: [ModelProblem; 7] = [
+    ModelProblem::MissingKey,
+    ModelProblem::WrongKey,
+    ModelProblem::UnknownModel,
+    ModelProblem::Unreachable,
+    ModelProblem::NotAnApi,
+    ModelProblem::RateLimited,
+    ModelProblem::NoQuota,
+];
+
+/// Steps that failed only because the provider of their model lets nobody in, or is not there, say nothing about the
+/// plan.
+fn steps_failed(report: &RunReport, failed: &[StepNumber]) -> ExitCode {
+    let code = |number: &StepNumber| {
+        let error = report.steps().find(|step| step.number == *number)?.error?;
+        error.code().filter(|code| CLOSED.iter().any(|problem| problem.code() == *code)).and_then(elsewhere)
+    };
+    let mut codes = failed.iter().map(code);
+    match codes.next() {
+        Some(Some(first)) if codes.all(|code| code == Some(first)) => first,
+        _ => ExitCode::StepsFailed,
     }
 }
 

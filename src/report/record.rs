@@ -24,6 +24,8 @@ pub(crate) struct Record {
     usage: BTreeMap<AttemptNumber, Usage>,
     /// The last change of the run's own plan.
     plan: Option<Arc<Graft>>,
+    /// The last answer of the planner, if it was not usable and was kept.
+    rejected: Option<Arc<str>>,
     end: Timestamp,
 }
 
@@ -53,6 +55,7 @@ impl Record {
             RunEventKind::PlanAccepted { graft, .. } => {
                 self.graft(graft, event.at);
                 self.plan = Some(Arc::clone(graft));
+                self.rejected = None;
             }
             RunEventKind::StepDrafted { graft, .. } => self.graft(graft, event.at),
             RunEventKind::StepExpanded { step, attempt, graft, usage } => {
@@ -88,8 +91,8 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::PlanRequested { .. }
-            | RunEventKind::ApprovalRequested { .. }
-            | RunEventKind::PlanRejected { .. } => {}
+            | RunEventKind::ApprovalRequested { .. } => {}
+            RunEventKind::PlanRejected { rejection, .. } => self.rejected.clone_from(&rejection.answer),
         }
     }
 
@@ -132,6 +135,11 @@ impl Record {
     /// The last change of the run's own plan.
     pub(crate) fn plan(&self) -> Option<&Graft> {
         self.plan.as_deref()
+    }
+
+    /// The answer of the planner that was not usable, if the last one was not and it was kept.
+    pub(crate) fn rejected_answer(&self) -> Option<Arc<str>> {
+        self.rejected.clone()
     }
 
     pub(super) fn attempts(&self) -> &[AttemptTimes] {

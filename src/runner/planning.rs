@@ -6,10 +6,11 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use crate::error::{PlanError, StepError};
-use crate::event::{AnswerFrom, Event, RequestPlan, SkipReason, Usage};
+use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason, Usage};
 use crate::plan::{OnFailure, Patch, Plan};
 use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision};
 use crate::report::Record;
+use crate::report::gather::Parts;
 use crate::scheduler::{Scheduler, StepState, StepView};
 
 use super::attempt::{RunContext, panic_text};
@@ -29,6 +30,10 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
         step: Arc::clone(step.definition),
         error: step.error.cloned().unwrap_or_else(|| Arc::new(StepError::permanent("failed"))),
     });
+    let rejected_answer = match asked.reason {
+        PlanReason::Rejected(_) => record.rejected_answer(),
+        _ => None,
+    };
     PlanRequest {
         request: asked.request,
         revision: asked.revision,
@@ -43,8 +48,9 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
             pools: record.plan().map(|plan| plan.pools.clone()).unwrap_or_default(),
             steps: members().map(|step| Arc::clone(step.definition)).collect(),
         },
-        finished: members().filter(is_finished).map(finished).collect(),
+        finished: members().filter(is_finished).map(|step| finished(step, scheduler)).collect(),
         failed: failed.collect(),
+        rejected_answer,
         skipped: members()
             .filter(|step| matches!(step.state, StepState::Skipped(SkipReason::Failed(_))))
             .map(|step| step.id.clone())
@@ -63,8 +69,22 @@ fn is_finished(step: &StepView<'_>) -> bool {
     }
 }
 
-fn finished(step: StepView<'_>) -> FinishedStep {
-    FinishedStep { id: step.id.clone(), step: Arc::clone(step.definition), output: step.output.cloned() }
+fn finished(step: StepView<'_>, scheduler: &Scheduler) -> FinishedStep {
+    FinishedStep {
+        id: step.id.clone(),
+        step: Arc::clone(step.definition),
+        output: step.output.map(|output| put_together(output, scheduler)),
+    }
+}
+
+/// An output whose parts are in other steps, as one value, if all of them are at hand.
+fn put_together(output: &Output, scheduler: &Scheduler) -> Output {
+    let mut parts = Parts::default();
+    parts.add(output, scheduler);
+    match output {
+        Output::Gathered(_) => parts.value(output).map_or_else(|| output.clone(), Output::Inline),
+        _ => output.clone(),
+    }
 }
 
 /// Asks the planner and hands its answer to the loop.
@@ -97,7 +117,7 @@ fn bounded(revision: Revision, max_output_bytes: usize) -> Result<Revision, Plan
             Ok(Revision::Patch(Patch { add, change, drop, answer }))
         }),
         Revision::Answer(answer) => output::bounded_answer(answer, max_output_bytes).map(Revision::Answer),
-        Revision::Declined => Ok(Revision::Declined),
+        Revision::Declined | Revision::Unusable { .. } => Ok(revision),
     };
     bounded.map_err(|error| PlanError::Malformed { message: error.message })
 }

@@ -68,7 +68,7 @@ impl Scheduler {
             Interrupted | Aborted if node.interruptions + 1 < self.policy.max_interruptions => {
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage }
             }
-            Transient | Timeout | InvalidPlan if node.tries < self.retry(step).max_attempts => {
+            Transient | Timeout | InvalidPlan if node.tries < self.retry(step).attempts_after(&error) => {
                 let retry_at = self.now.plus_millis(back_off(self.retry(step), node.tries, draw, error.retry_after_ms));
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage }
             }

@@ -56,12 +56,17 @@ impl Scheduler {
     ) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
         let must_answer = pending.must_answer;
+        let mut unusable = None;
         let listed = match reply {
             Ok(Revision::Answer(answer)) => {
                 let outcome = RunOutcome::Succeeded { answer: Output::inline(answer) };
                 return self.finish(outcome, usage, transition);
             }
             Ok(Revision::Declined) => Err(vec![PlanError::Declined]),
+            Ok(Revision::Unusable { offences, answer }) => {
+                unusable = Some(answer);
+                Err(offences)
+            }
             Ok(Revision::Plan(_) | Revision::Patch(_)) if must_answer => Err(vec![PlanError::Planner {
                 message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
             }]),
@@ -70,7 +75,7 @@ impl Scheduler {
             Err(error) => Err(vec![error]),
         };
         match listed.and_then(|listed| self.graft_plan(listed)) {
-            Err(offences) => self.reject(offences, usage, transition),
+            Err(offences) => self.reject(offences, unusable, usage, transition),
             Ok(graft) => {
                 let aborts = self.aborts(&graft.closed);
                 let first = graft.first;
@@ -84,7 +89,13 @@ impl Scheduler {
     }
 
     /// Sends the offences back, or gives up on the planner for this time.
-    fn reject(&mut self, offences: Vec<PlanError>, usage: Usage, transition: &mut Transition) {
+    fn reject(
+        &mut self,
+        offences: Vec<PlanError>,
+        answer: Option<Arc<str>>,
+        usage: Usage,
+        transition: &mut Transition,
+    ) {
         let Some(pending) = &self.pending else { return };
         let (request, reported) = (pending.request, pending.reported.clone());
         let declined = offences.contains(&PlanError::Declined);
@@ -93,11 +104,11 @@ impl Scheduler {
             PlanReason::Rejected(before) if declined => Some(Arc::clone(before)),
             _ => None,
         };
-        let given_up = declined || pending.rejections >= self.policy.max_corrections;
+        let given_up = offences.iter().any(PlanError::is_final) || pending.rejections >= self.policy.max_corrections;
         let (closed, left) = self.rejected_drafts(given_up);
         let aborts = self.aborts(&closed);
         let offences = Arc::new(offences);
-        let rejection = Rejection { offences: Arc::clone(&offences), closed, left, given_up };
+        let rejection = Rejection { offences: Arc::clone(&offences), closed, left, given_up, answer };
         let kind = RunEventKind::PlanRejected { request, rejection: Arc::new(rejection), usage };
         self.emit(kind, transition);
         transition.commands.extend(aborts);

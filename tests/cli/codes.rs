@@ -8,8 +8,10 @@ use plandag::report::ExitCode;
 
 use crate::support::Place;
 
-const GROUPS: [&str; 11] =
-    ["plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal", "internal"];
+const GROUPS: [&str; 13] = [
+    "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal", "internal",
+    "provider", "model",
+];
 
 #[test]
 fn every_code_in_the_sources_is_explained_and_nothing_else() {

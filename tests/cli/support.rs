@@ -50,6 +50,10 @@ impl Place {
         for name in ["RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
+        for name in ["PLANDAG_MODEL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OLLAMA_HOST", "ANTHROPIC_API_KEY"] {
+            command.env_remove(name);
+        }
+        command.env("XDG_CONFIG_HOME", self.path().join(".config"));
         // The index of documents and the journal are kept between runs; not in the home of whoever tests.
         command.env("XDG_CACHE_HOME", self.path().join(".cache")).env("XDG_STATE_HOME", self.path().join(".state"));
         command.env("TERM", "xterm");

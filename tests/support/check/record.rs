@@ -433,7 +433,11 @@ impl Checker {
         } else {
             let tries = self.books.step(step).tries + 1;
             self.books.step_mut(step).tries = tries;
-            self.must(tries < retry.max_attempts.max(1), "tries are capped", || format!("{tries} of step {step}"));
+            // A server that said when to come back is asked more patiently.
+            let patient = if error.retry_after_ms.is_some() && retry.max_attempts > 1 { 8 } else { 1 };
+            self.must(tries < retry.max_attempts.max(patient), "tries are capped", || {
+                format!("{tries} of step {step}")
+            });
             let most = retry.base_ms.saturating_mul(1 << (tries - 1).min(30)).min(retry.max_ms);
             let soonest = self.now.plus_millis(error.retry_after_ms.unwrap_or(0));
             let latest = soonest.plus_millis(most);

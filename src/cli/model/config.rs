@@ -1,0 +1,150 @@
+//! The configuration files: one of the project, one of the user. The project's wins, arguments and environment win
+//! over both.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcetera::BaseStrategy as _;
+use plandag::llm::{Price, RateLimits};
+use plandag::report::ExitCode;
+use serde::Deserialize;
+
+use super::args::{PlanFormat, StepTools};
+use crate::cli::failure::Failure;
+
+/// The project's file, in the folder in which the command is started.
+pub(crate) const PROJECT_FILE: &str = "plandag.toml";
+/// The user's file, in the folder for configuration.
+const USER_FILE: &str = "plandag/config.toml";
+
+/// What a file may say. `plandag doctor --example` prints one with every key.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) model: Option<String>,
+    pub(crate) planner_model: Option<String>,
+    pub(crate) step_model: Option<String>,
+    pub(crate) answer_model: Option<String>,
+    pub(crate) base_url: Option<String>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) plan_format: Option<PlanFormat>,
+    pub(crate) step_tools: Option<StepTools>,
+    pub(crate) max_tokens: Option<u64>,
+    pub(crate) max_usd: Option<f64>,
+    pub(crate) prompts: BTreeMap<String, PathBuf>,
+    pub(crate) providers: BTreeMap<String, ProviderConfig>,
+    pub(crate) prices: BTreeMap<String, Price>,
+}
+
+/// What a file may say about a provider.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ProviderConfig {
+    pub(crate) base_url: Option<String>,
+    /// The environment variable that has the key.
+    pub(crate) api_key_env: Option<String>,
+    /// The file that has the key.
+    pub(crate) api_key_file: Option<PathBuf>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) requests_per_minute: Option<u32>,
+    pub(crate) tokens_per_minute: Option<u64>,
+    pub(crate) stall_seconds: Option<u64>,
+}
+
+impl ProviderConfig {
+    pub(crate) fn limits(&self) -> RateLimits {
+        RateLimits {
+            concurrency: self.concurrency,
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+        }
+    }
+
+    pub(crate) fn stall_after(&self) -> Option<Duration> {
+        self.stall_seconds.map(Duration::from_secs)
+    }
+}
+
+/// Both files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) project: Option<(PathBuf, Config)>,
+    pub(crate) user: Option<(PathBuf, Config)>,
+}
+
+impl Files {
+    /// Reads what there is. A file that cannot be understood is an error: guessing what it meant costs money.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let user = user_file().map(|path| read(&path)).transpose()?.flatten();
+        let project = read(Path::new(PROJECT_FILE))?;
+        Ok(Self { project, user })
+    }
+
+    /// The first that says something, the project's before the user's.
+    pub(crate) fn find<T>(&self, key: impl Fn(&Config) -> Option<T>) -> Option<T> {
+        let said = |file: &Option<(PathBuf, Config)>| file.as_ref().and_then(|(_, config)| key(config));
+        said(&self.project).or_else(|| said(&self.user))
+    }
+
+    /// What the user's own file says. A project may come from somebody else, and must not decide where keys are sent.
+    pub(crate) fn of_user<T>(&self, key: impl Fn(&Config) -> Option<T>) -> Option<T> {
+        self.user.as_ref().and_then(|(_, config)| key(config))
+    }
+}
+
+/// Where the user's file would be.
+pub(crate) fn user_file() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.config_dir().join(USER_FILE))
+}
+
+fn read(path: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
+    let name = path.display();
+    let failure = |message: String| Failure::new("config.invalid", ExitCode::Configuration, message);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failure(format!("the configuration file `{name}` cannot be read: {error}"))),
+    };
+    let mut config: Config = toml::from_str(&text).map_err(|error| {
+        error.to_string().lines().fold(failure(format!("the configuration file `{name}` is not valid")), Failure::note)
+    })?;
+    // A path in a file is seen from that file.
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let files = config.providers.values_mut().filter_map(|provider| provider.api_key_file.as_mut());
+    for file in config.prompts.values_mut().chain(files) {
+        *file = folder.join(&*file);
+    }
+    Ok(Some((path.to_owned(), config)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_has_every_key_and_is_valid() {
+        let example = include_str!("example.toml");
+        let uncommented: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with('[')).unwrap_or(line)
+            })
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config: Config = toml::from_str(&uncommented).unwrap();
+        assert!(config.model.is_some() && config.answer_model.is_some() && config.max_usd.is_some());
+        assert!(!config.prompts.is_empty() && !config.providers.is_empty() && !config.prices.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plandag.toml");
+        std::fs::write(&path, "modle = \"x\"\n").unwrap();
+        let failure = read(&path).unwrap_err().render();
+        assert!(failure.contains("modle") && failure.contains("line 1"), "{failure}");
+    }
+}

@@ -1,0 +1,172 @@
+//! `plandag doctor`.
+
+use std::time::{Duration, Instant};
+
+use plandag::llm::{Message, ModelRequest, Server};
+use plandag::report::ExitCode;
+use serde_json::{Value, json};
+
+use super::args::{DoctorArgs, SpendingArgs};
+use super::config::{self, Files};
+use super::servers::variable;
+use super::{Models, advice, detect};
+use crate::cli::console::Console;
+use crate::cli::duration::human;
+use crate::cli::failure::Failure;
+use crate::cli::style::{self, paint};
+use crate::cli::text;
+
+/// The longest that the one call may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More models of a server are not listed.
+const MOST_MODELS: usize = 8;
+/// The providers whose keys are looked for; any other is found out by naming its model.
+const PROVIDERS: [&str; 8] = ["openai", "anthropic", "gemini", "groq", "mistral", "deepseek", "xai", "open_router"];
+
+/// `plandag doctor`.
+pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Failure> {
+    if args.example {
+        console.data(include_str!("example.toml"))?;
+        return Ok(ExitCode::Success);
+    }
+    let findings = Findings::gather()?;
+    if !args.json {
+        console.styled(&findings.render())?;
+    }
+    let models = Models::find(&args.model, &SpendingArgs::default(), console)?;
+    let call = match &models {
+        Some(models) => try_call(models)?,
+        None => {
+            return Err(Failure::new("config.no_planner", ExitCode::Configuration, "there is no model")
+                .help("start a local server, or name a model: --model gpt-4o-mini, with OPENAI_API_KEY set")
+                .help("without a model, objectives are answered from documents: plandag run \"...\" --files DIR"));
+        }
+    };
+    if args.json {
+        // Who does not read the findings does not miss them.
+        let _ = console.json(&findings.to_json(&call));
+        return Ok(ExitCode::Success);
+    }
+    console.styled(&call.render())?;
+    Ok(ExitCode::Success)
+}
+
+/// What there is.
+struct Findings {
+    /// Configuration files, and whether they are there.
+    files: Vec<(String, bool)>,
+    /// Environment variables for keys, and whether they are set.
+    keys: Vec<(&'static str, bool)>,
+    servers: Vec<detect::Found>,
+}
+
+impl Findings {
+    fn gather() -> Result<Self, Failure> {
+        let read = Files::read()?;
+        let user = config::user_file().map(|path| (path.to_string_lossy().into_owned(), read.user.is_some()));
+        let project = (config::PROJECT_FILE.to_owned(), read.project.is_some());
+        let variables = PROVIDERS.iter().filter_map(|name| Server::named(name)?.key_variable());
+        Ok(Self {
+            files: [project].into_iter().chain(user).collect(),
+            keys: variables.map(|name| (name, variable(name).is_some())).collect(),
+            servers: detect::local()?,
+        })
+    }
+
+    fn render(&self) -> String {
+        let mut lines = String::new();
+        let mut line = |heading: &str, good: bool, what: String| {
+            let (style, sign) = if good { (style::GOOD, "✓") } else { (style::FAINT, "○") };
+            let heading = paint(style::FAINT, &text::pad(heading, 9));
+            lines.push_str(&format!(" {heading}{} {}\n", paint(style, sign), text::line(&what)));
+        };
+        for (path, is_there) in &self.files {
+            line("config", *is_there, if *is_there { path.clone() } else { format!("{path}: not there") });
+        }
+        for (name, is_set) in &self.keys {
+            line("key", *is_set, format!("{name} is {}", if *is_set { "set" } else { "not set" }));
+        }
+        for (name, url) in detect::USUAL {
+            match self.servers.iter().find(|found| found.url == url) {
+                Some(found) => line("server", true, format!("{name} at {url}: {}", shown(&found.models))),
+                None => line("server", false, format!("{name} at {url}: no model server answers")),
+            }
+        }
+        lines
+    }
+
+    fn to_json(&self, call: &Call) -> Value {
+        let files = self.files.iter().map(|(path, is_there)| json!({ "path": path, "found": is_there }));
+        let keys = self.keys.iter().map(|(name, is_set)| json!({ "variable": name, "set": is_set }));
+        let servers =
+            self.servers.iter().map(|found| json!({ "name": found.name, "url": found.url, "models": found.models }));
+        json!({
+            "v": 1,
+            "config": files.collect::<Vec<_>>(),
+            "keys": keys.collect::<Vec<_>>(),
+            "servers": servers.collect::<Vec<_>>(),
+            "call": {
+                "model": call.model, "place": call.place, "ms": call.took.as_millis() as u64,
+                "tokens_in": call.tokens_in, "tokens_out": call.tokens_out,
+            },
+        })
+    }
+}
+
+/// The first few of some names.
+fn shown(names: &[String]) -> String {
+    let first = names.iter().take(MOST_MODELS).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MOST_MODELS) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// A call that was answered.
+struct Call {
+    model: String,
+    place: String,
+    took: Duration,
+    tokens_in: u64,
+    tokens_out: u64,
+}
+
+impl Call {
+    fn render(&self) -> String {
+        let Self { model, place, took, tokens_in, tokens_out } = self;
+        let what = format!("`{model}` ({place}) answers: {}, {tokens_in} in / {tokens_out} out tokens", human(*took));
+        let heading = paint(style::FAINT, &text::pad("call", 9));
+        format!(" {heading}{} {}\n", paint(style::GOOD, "✓"), text::line(&what))
+    }
+}
+
+/// Asks the model that plans for a word.
+fn try_call(models: &Models) -> Result<Call, Failure> {
+    let (model, name, place) = models.planner_model();
+    let request = ModelRequest {
+        messages: vec![Message::User("Reply with the word ready.".to_owned())],
+        ..ModelRequest::default()
+    };
+    let began = Instant::now();
+    let answered = detect::block_on(async { tokio::time::timeout(PATIENCE, model.complete(request)).await })?;
+    let failure = |code, exit, message: String| Failure::new(code, exit, message);
+    let reply = match answered {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => {
+            let exit = ExitCode::of_offences(&[error.clone().into()]);
+            let failure = failure(error.problem.code(), exit, error.message);
+            return Err(advice(error.problem).iter().fold(failure, |failure, help| failure.help(*help)));
+        }
+        Err(_) => {
+            let message = format!("model `{name}` did not answer within {}", human(PATIENCE));
+            return Err(failure("provider.stalled", ExitCode::Provider, message));
+        }
+    };
+    Ok(Call {
+        model: name.to_owned(),
+        place: place.to_owned(),
+        took: began.elapsed(),
+        tokens_in: reply.usage.input_tokens,
+        tokens_out: reply.usage.output_tokens,
+    })
+}

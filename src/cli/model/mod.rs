@@ -1,0 +1,244 @@
+//! Which language models a command has: from arguments, environment and configuration files, or found on this machine.
+
+pub(crate) mod args;
+pub(crate) mod config;
+pub(crate) mod detect;
+pub(crate) mod doctor;
+pub(crate) mod prompts;
+mod servers;
+
+use std::sync::Arc;
+
+use plandag::llm::{LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, StepModel};
+use plandag::report::ExitCode;
+use plandag::{ModelProblem, Policy, Tool, ToolSpec};
+
+use super::console::Console;
+use super::failure::Failure;
+use super::text;
+use args::{ModelArgs, SpendingArgs, StepTools};
+use config::Files;
+use servers::Servers;
+
+/// The tool that does the last step, where that has a model of its own.
+pub(crate) const ANSWER_TOOL: &str = "answer";
+/// Tools that are of no use to a model that plans.
+const NOT_FOR_PLANNERS: [&str; 2] = ["quote", "sleep"];
+
+/// The models of a command, one for each role.
+pub(crate) struct Models {
+    planner: Role,
+    steps: Role,
+    answer: Option<Role>,
+    prompts: Arc<Prompts>,
+    args: ModelArgs,
+    step_tools: StepTools,
+    spending: Spending,
+    /// Calls at once, where the step model's provider has a limit.
+    concurrency: Option<u32>,
+}
+
+/// A model with what is known about it.
+#[derive(Clone)]
+struct Role {
+    name: String,
+    model: Arc<dyn Model>,
+    place: String,
+    price: Option<Price>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Spending {
+    max_tokens: Option<u64>,
+    max_usd: Option<f64>,
+    review: bool,
+}
+
+impl Models {
+    /// The models that were named, or else one that was found. None: there is no model.
+    pub(crate) fn find(args: &ModelArgs, spending: &SpendingArgs, console: &Console) -> Result<Option<Self>, Failure> {
+        if args.offline {
+            return Ok(None);
+        }
+        let files = Files::read()?;
+        let mut servers = Servers::new(args, &files, console);
+        let own = |argument: &Option<String>, key: fn(&config::Config) -> Option<String>| {
+            argument.clone().or_else(|| files.find(key))
+        };
+        let all = own(&args.model, |config| config.model.clone());
+        let planner = own(&args.planner_model, |config| config.planner_model.clone());
+        let steps = own(&args.step_model, |config| config.step_model.clone());
+        let answer = own(&args.answer_model, |config| config.answer_model.clone());
+        let named = all.or_else(|| planner.clone()).or_else(|| steps.clone());
+        let Some(all) = named.map_or_else(|| servers.any_model(), |name| Ok(Some(name)))? else { return Ok(None) };
+
+        let options = Options {
+            temperature: args.temperature.or_else(|| files.find(|config| config.temperature)),
+            prices: PriceList::built_in(),
+            files: &files,
+        };
+        let mut role = |name: Option<String>| -> Result<Role, Failure> {
+            let name = name.unwrap_or_else(|| all.clone());
+            let provider = servers.provider(&name)?;
+            let price = options.price(&name);
+            let model =
+                provider.model(&name, ModelOptions { temperature: options.temperature, price, ..Default::default() });
+            Ok(Role { place: servers.place(&name), name, model, price })
+        };
+        let planner = role(planner)?;
+        let steps = role(steps)?;
+        let answer = answer.map(|name| role(Some(name))).transpose()?;
+        let spending = Spending {
+            max_tokens: spending.max_tokens.or_else(|| files.find(|config| config.max_tokens)),
+            max_usd: spending.max_usd.or_else(|| files.find(|config| config.max_usd)),
+            review: spending.review,
+        };
+        let models = Self {
+            concurrency: servers.concurrency(&steps.name),
+            prompts: Arc::new(prompts::read(args, &files)?),
+            step_tools: args
+                .step_tools
+                .clone()
+                .or_else(|| files.find(|config| config.step_tools.clone()))
+                .unwrap_or_default(),
+            args: ModelArgs {
+                plan_format: args.plan_format.or_else(|| files.find(|config| config.plan_format)),
+                ..args.clone()
+            },
+            planner,
+            steps,
+            answer,
+            spending,
+        };
+        models.check_prices()?;
+        Ok(Some(models))
+    }
+
+    /// A limit on money means nothing where the price is not known.
+    fn check_prices(&self) -> Result<(), Failure> {
+        let unknown = self.roles().find(|role| role.price.is_none());
+        match (self.spending.max_usd, unknown) {
+            (Some(_), Some(role)) => Err(Failure::new(
+                "config.no_price",
+                ExitCode::Configuration,
+                format!("--max-usd needs the price of model `{}`, which is not known", role.name),
+            )
+            .help(format!(
+                "state it in {}: [prices.\"{}\"] with input and output, in dollars for a million tokens",
+                config::PROJECT_FILE,
+                role.name
+            ))
+            .help("or limit the tokens instead: --max-tokens N")),
+            _ => Ok(()),
+        }
+    }
+
+    fn roles(&self) -> impl Iterator<Item = &Role> {
+        [&self.planner, &self.steps].into_iter().chain(&self.answer)
+    }
+
+    /// What a run with these models has to keep to.
+    pub(crate) fn limit(&self, policy: &mut Policy) {
+        policy.review = self.spending.review;
+        policy.limits.tokens = self.spending.max_tokens;
+        policy.limits.micro_usd = self.spending.max_usd.map(|usd| (usd * 1_000_000.0) as u64);
+        if let Some(concurrency) = self.concurrency {
+            // Steps that the provider would make wait do not start, so they hold nothing that others could use.
+            policy.pools.entry(StepModel::NAME.to_owned()).or_insert(concurrency);
+        }
+    }
+
+    /// The planner, which is not told of tools that are of no use to it.
+    pub(crate) fn planner(&self, useless: &[&str]) -> LlmPlanner {
+        let mut planner = LlmPlanner::new(Arc::clone(&self.planner.model))
+            .prompts(Arc::clone(&self.prompts))
+            .hide(NOT_FOR_PLANNERS.iter().chain(useless).copied());
+        if let Some(format) = self.args.plan_format {
+            planner = planner.format(format.into());
+        }
+        match &self.answer {
+            Some(_) => planner.hide([ANSWER_TOOL]).answer_tool(ANSWER_TOOL),
+            None => planner,
+        }
+    }
+
+    /// The tools that are done by models, for a run that has these others.
+    pub(crate) fn tools(
+        &self,
+        others: &[(&str, Arc<dyn Tool>)],
+        offered: &[&str],
+        useless: &[&str],
+    ) -> Vec<(&'static str, Arc<dyn Tool>)> {
+        let step_model = |role: &Role, name: &str| {
+            let tool = StepModel::new(Arc::clone(&role.model)).named(name).prompts(Arc::clone(&self.prompts));
+            let offers = others.iter().filter(|(name, _)| offered.contains(name));
+            offers.fold(tool, |tool, (name, other)| tool.offer(name, Arc::clone(other)))
+        };
+        let mut tools: Vec<(&'static str, Arc<dyn Tool>)> =
+            vec![(StepModel::NAME, Arc::new(step_model(&self.steps, StepModel::NAME)))];
+        if let Some(answer) = &self.answer {
+            tools.push((ANSWER_TOOL, Arc::new(step_model(answer, ANSWER_TOOL))));
+        }
+        let spec = |(name, tool): &(&str, Arc<dyn Tool>)| ToolSpec { name: (*name).to_owned(), ..tool.spec() };
+        let mut specs: Vec<ToolSpec> = others.iter().map(spec).collect();
+        specs.extend(tools.iter().map(|(name, tool)| spec(&(*name, Arc::clone(tool)))));
+        let plan = PlanTool::new(self.planner(useless), specs, StepModel::NAME);
+        tools.push((PlanTool::NAME, Arc::new(plan)));
+        tools
+    }
+
+    /// The tools that a model may call while it does a step.
+    pub(crate) fn step_tools(&self) -> &StepTools {
+        &self.step_tools
+    }
+
+    /// The model that plans, its name, and where it is.
+    pub(crate) fn planner_model(&self) -> (&Arc<dyn Model>, &str, &str) {
+        (&self.planner.model, &self.planner.name, &self.planner.place)
+    }
+
+    /// Who is asked, for people.
+    pub(crate) fn describe(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for role in self.roles() {
+            let name = format!("{} ({})", text::line(&role.name), text::line(&role.place));
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+}
+
+struct Options<'a> {
+    temperature: Option<f64>,
+    prices: PriceList,
+    files: &'a Files,
+}
+
+impl Options<'_> {
+    fn price(&self, model: &str) -> Option<Price> {
+        self.files.find(|config| config.prices.get(model).copied()).or_else(|| self.prices.find(model))
+    }
+}
+
+/// What can be done about a model that could not be asked, or did not answer.
+pub(crate) fn advice(problem: ModelProblem) -> &'static [&'static str] {
+    match problem {
+        ModelProblem::MissingKey | ModelProblem::WrongKey => {
+            &["set the key in the provider's environment variable, or name a file: --api-key-file FILE"]
+        }
+        ModelProblem::UnknownModel => &["name a model that the server has: plandag doctor lists them"],
+        ModelProblem::Unreachable | ModelProblem::NotAnApi => {
+            &["say where the server is: --base-url http://HOST:PORT/v1", "plandag doctor says what answers"]
+        }
+        ModelProblem::RateLimited => &["try again later, or ask less at once: --max-parallel N"],
+        ModelProblem::NoQuota => &["the provider's account pages say what is left"],
+        ModelProblem::Unavailable | ModelProblem::Stalled | ModelProblem::CutOff => {
+            &["try again later, or try another --model"]
+        }
+        ModelProblem::ContextOverflow => &["ask for less at once, or try a --model that reads more"],
+        ModelProblem::Refused => &["put the objective another way, or try another --model"],
+        _ => &["try another --model"],
+    }
+}

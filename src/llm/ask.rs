@@ -1,0 +1,196 @@
+//! What a planner model is asked: the request of a run in words.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::plan_text::PlanTextFormat;
+use super::prompts::Prompts;
+use super::{Message, ModelRequest, json_format, text};
+use crate::error::PlanError;
+use crate::event::{Output, PlanReason};
+use crate::plan::{Step, StepId};
+use crate::planner::PlanRequest;
+use crate::tool::ToolSpec;
+
+/// All results together take up no more than this of a request.
+const RESULTS_BYTES: usize = 48 * 1024;
+/// One result takes up at least this much, however many there are, and at most that much.
+const RESULT_BYTES: (usize, usize) = (200, 4 * 1024);
+/// A longer answer is not shown to the one who has to correct it.
+const ANSWER_BYTES: usize = 32 * 1024;
+
+/// How a request is put.
+pub(super) struct Ask<'a> {
+    pub(super) prompts: &'a Prompts,
+    pub(super) format: PlanTextFormat,
+    /// Tools that are not spoken of.
+    pub(super) hidden: &'a BTreeSet<String>,
+}
+
+impl Ask<'_> {
+    /// The whole request.
+    pub(super) fn request(&self, request: &PlanRequest) -> ModelRequest {
+        let mut messages = vec![Message::User(self.situation(request))];
+        if let PlanReason::Rejected(offences) = &request.reason {
+            if let Some(answer) = &request.rejected_answer {
+                let lines: Vec<String> = text::within(answer, ANSWER_BYTES).lines().map(text::quoted).collect();
+                messages.push(Message::Assistant { text: lines.join("\n"), calls: Vec::new() });
+            }
+            messages.push(Message::User(self.correction(offences)));
+        }
+        ModelRequest {
+            system: self.system(request),
+            messages,
+            schema: match self.format {
+                PlanTextFormat::Lines => None,
+                PlanTextFormat::Json => Some((json_format::SCHEMA_NAME.to_owned(), json_format::schema())),
+            },
+            wait: true,
+            ..ModelRequest::default()
+        }
+    }
+
+    fn system(&self, request: &PlanRequest) -> String {
+        let is_told =
+            |tool: &&ToolSpec| Some(&tool.name) != request.default_tool.as_ref() && !self.hidden.contains(&tool.name);
+        let tools: Vec<&ToolSpec> = request.tools.iter().filter(is_told).collect();
+        let tools = match tools.is_empty() {
+            true => String::new(),
+            false => self.tools(&tools),
+        };
+        let name = match self.format {
+            PlanTextFormat::Lines => "planner",
+            PlanTextFormat::Json => "planner_json",
+        };
+        let max_steps = request.max_steps.to_string();
+        self.prompts.filled(name, &[("max_steps", max_steps.into()), ("tools", tools.into())])
+    }
+
+    fn tools(&self, tools: &[&ToolSpec]) -> String {
+        let mut list = String::new();
+        for tool in tools {
+            let description = text::within(&tool.description, RESULT_BYTES.1);
+            let _ = writeln!(list, "  @{}{} {}", tool.name, signature(&tool.arguments), text::quoted(&description));
+        }
+        let call = match self.format {
+            PlanTextFormat::Lines => "4. @tool {\"argument\": \"value\"} <- 1",
+            PlanTextFormat::Json => "\"tool\" and \"args\"",
+        };
+        self.prompts.filled("tools", &[("call", call.into()), ("list", list.trim_end().into())])
+    }
+
+    /// Where the run stands.
+    fn situation(&self, request: &PlanRequest) -> String {
+        let mut said = format!("Objective: {}\n", request.objective.trim());
+        if !request.inputs.is_empty() {
+            said.push_str("\nGiven:\n");
+            for (name, value) in &request.inputs {
+                text::block(name, &text::within(&text::of_value(value), RESULT_BYTES.1), &mut said);
+            }
+        }
+        if request.revision == 1 {
+            return said;
+        }
+        said.push_str("\nThe plan so far:\n");
+        self.steps(request, &mut said);
+        let next = next_number(request).to_string();
+        let words = [("next", Cow::Owned(next))];
+        said.push('\n');
+        said.push_str(&match request.reason {
+            _ if request.must_answer => self.prompts.filled("answer", &words),
+            PlanReason::Review => self.prompts.filled("review", &words),
+            _ if request.failed.is_empty() => self.prompts.filled("review", &words),
+            _ => self.prompts.filled("revision", &words),
+        });
+        said
+    }
+
+    fn steps(&self, request: &PlanRequest, said: &mut String) {
+        let (least, most) = RESULT_BYTES;
+        let budget = (RESULTS_BYTES / request.finished.len().max(1)).clamp(least, most);
+        for step in &request.plan.steps {
+            said.push_str(&self.written(step));
+            said.push('\n');
+            let finished = request.finished.iter().find(|finished| finished.id == step.id);
+            let failed = request.failed.iter().find(|failed| failed.id == step.id);
+            if let Some(failed) = failed {
+                let _ = writeln!(said, "  failed: {}", text::quoted(&text::within(&failed.error.message, most)));
+            } else if let Some(finished) = finished {
+                match &finished.output {
+                    Some(output) => result(&step.id, output, budget, said),
+                    None => said.push_str("  done, without a result\n"),
+                }
+            } else if request.skipped.contains(&step.id) {
+                said.push_str("  waits for a step that failed\n");
+            } else {
+                said.push_str("  under way\n");
+            }
+        }
+    }
+
+    /// A step in the form in which the planner writes it.
+    fn written(&self, step: &Step) -> String {
+        let task = text::quoted(&step.description);
+        if self.format == PlanTextFormat::Json {
+            let item = serde_json::json!({
+                "id": step.id, "task": task, "tool": step.tool, "args": step.args, "depends_on": step.depends_on,
+            });
+            return item.to_string();
+        }
+        let mut line = format!("{}.", step.id);
+        if let Some(tool) = &step.tool {
+            let _ = write!(line, " @{tool}");
+            if !step.args.is_null() {
+                let _ = write!(line, " {}", text::quoted(&step.args.to_string()));
+            }
+        }
+        if !task.is_empty() {
+            let _ = write!(line, " {task}");
+        }
+        if !step.depends_on.is_empty() {
+            let ids: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
+            let _ = write!(line, " <- {}", ids.join(","));
+        }
+        line
+    }
+
+    fn correction(&self, offences: &[PlanError]) -> String {
+        let mut list = String::new();
+        for offence in offences {
+            let _ = writeln!(list, "- {}", text::quoted(&offence.to_string()));
+        }
+        self.prompts.filled("correction", &[("offences", list.trim_end().into())])
+    }
+}
+
+fn result(id: &StepId, output: &Output, budget: usize, said: &mut String) {
+    let value = match output {
+        Output::Inline(value) => text::of_value(value),
+        Output::Stored(stored) => Cow::Borrowed(stored.preview.as_str()),
+        Output::Gathered(parts) => Cow::Owned(format!("the results of {} steps", parts.len())),
+    };
+    text::block(id.as_str(), &text::quoted(&text::within(&value, budget)), said);
+}
+
+/// The first number that no step of the plan has.
+fn next_number(request: &PlanRequest) -> u64 {
+    let numbers = request.plan.steps.iter().filter_map(|step| step.id.as_str().parse::<u64>().ok());
+    numbers.max().map_or(1, |highest| highest.saturating_add(1))
+}
+
+/// The names of a tool's arguments with their types, the optional ones marked.
+fn signature(schema: &Value) -> String {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return String::new() };
+    let required = |name: &str| {
+        schema.get("required").and_then(Value::as_array).is_some_and(|names| names.iter().any(|known| known == name))
+    };
+    let argument = |(name, schema): (&String, &Value)| {
+        let kind = schema.get("type").and_then(Value::as_str).unwrap_or("any");
+        format!("\"{name}\"{}: {kind}", if required(name) { "" } else { "?" })
+    };
+    let arguments: Vec<String> = properties.iter().map(argument).collect();
+    format!(" {{{}}}", arguments.join(", "))
+}

@@ -1,0 +1,270 @@
+//! A language model as the tool that does steps.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::{BoxFuture, join_all};
+use serde_json::{Value, json};
+
+use super::prompts::Prompts;
+use super::{Message, Model, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
+use crate::error::{ModelProblem, StepError, StepErrorKind};
+use crate::reference;
+use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
+
+/// What a model begins with that found its inputs to contradict its task.
+const UNEXPECTED: &str = "UNEXPECTED:";
+/// The longest name of a tool that every provider takes.
+const MAX_NAME: usize = 64;
+
+/// The tool that has a model do a step from its description.
+///
+/// The model sees the description, the results of the steps that it depends on, each in a data block of its own and
+/// cut to a budget, and nothing else. It may call the tools it is offered, several at once, for a bounded number of
+/// rounds. Its answer is the step's output, as text.
+#[derive(Clone)]
+pub struct StepModel {
+    name: String,
+    model: Arc<dyn Model>,
+    prompts: Arc<Prompts>,
+    /// By the name under which it is offered.
+    tools: BTreeMap<String, (Arc<dyn Tool>, OfferedTool)>,
+    rounds: u32,
+    input_bytes: usize,
+}
+
+impl StepModel {
+    /// The name under which a runner adds it, unless told otherwise.
+    pub const NAME: &'static str = "model";
+
+    /// Has this model do steps, without tools.
+    pub fn new(model: impl Into<Arc<dyn Model>>) -> Self {
+        Self {
+            name: Self::NAME.to_owned(),
+            model: model.into(),
+            prompts: Arc::default(),
+            tools: BTreeMap::new(),
+            rounds: 8,
+            input_bytes: 32 * 1024,
+        }
+    }
+
+    /// Sets the name that the tool gives itself.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets what the model is told.
+    #[must_use]
+    pub fn prompts(mut self, prompts: impl Into<Arc<Prompts>>) -> Self {
+        self.prompts = prompts.into();
+        self
+    }
+
+    /// Offers the model a tool. One that acts makes every step of this model one that acts: a run cannot know before
+    /// whether it will be called.
+    #[must_use]
+    pub fn offer(mut self, name: &str, tool: impl Tool + 'static) -> Self {
+        let spec = tool.spec();
+        let offered = self.free_name(name);
+        let arguments = match spec.arguments {
+            Value::Object(_) => spec.arguments,
+            _ => json!({ "type": "object" }),
+        };
+        let offer = OfferedTool { name: offered.clone(), description: spec.description, arguments };
+        self.tools.insert(offered, (Arc::new(tool), offer));
+        self
+    }
+
+    /// Sets how often the model may call tools before it has to answer; 8 at first.
+    #[must_use]
+    pub fn rounds(mut self, rounds: u32) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
+    /// Sets how many bytes of each input, and of each result of a tool, the model sees; 32 KiB at first.
+    #[must_use]
+    pub fn input_bytes(mut self, input_bytes: usize) -> Self {
+        self.input_bytes = input_bytes;
+        self
+    }
+
+    /// A name that every provider takes and that no other tool has.
+    fn free_name(&self, name: &str) -> String {
+        let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+        let plain: String = name.chars().map(fits).take(MAX_NAME).collect();
+        let numbered = |number: u32| format!("{}_{number}", &plain[..plain.len().min(MAX_NAME - 4)]);
+        match self.tools.contains_key(&plain) {
+            false => plain,
+            true => (2..1_000).map(numbered).find(|name| !self.tools.contains_key(name)).unwrap_or(plain),
+        }
+    }
+
+    async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
+        let inputs = self.inputs(&cx)?;
+        let mut request = ModelRequest {
+            system: self.system(&inputs),
+            messages: vec![Message::User(inputs + &*cx.step.description)],
+            tools: self.tools.values().map(|(_, offer)| offer.clone()).collect(),
+            ..ModelRequest::default()
+        };
+        for round in 0..=self.rounds {
+            if round == self.rounds {
+                // Without tools, an answer is all that is left.
+                request.tools.clear();
+            }
+            let reply = self.model.complete(request.clone()).await.inspect_err(|error| cx.add_usage(error.usage))?;
+            cx.add_usage(reply.usage);
+            if reply.calls.is_empty() || round == self.rounds {
+                return self.outcome(reply);
+            }
+            let results = join_all(reply.calls.iter().map(|call| self.call(&cx, call))).await;
+            request.messages.push(Message::Assistant { text: reply.text, calls: reply.calls });
+            request.messages.extend(results);
+            // What is done so far would be lost with the attempt, so from here on the step waits its turn.
+            request.wait = true;
+        }
+        Err(StepError::permanent("the model came to no answer"))
+    }
+
+    fn system(&self, inputs: &str) -> String {
+        let mut system = self.prompts.get("step").to_owned();
+        let mut add = |name: &str| {
+            system.push(' ');
+            system.push_str(self.prompts.get(name));
+        };
+        if !inputs.is_empty() {
+            add("step_inputs");
+        }
+        if !self.tools.is_empty() {
+            add("step_tools");
+        }
+        system
+    }
+
+    /// The arguments of the step, and the results of the steps it depends on that are not among them already.
+    fn inputs(&self, cx: &StepContext) -> Result<String, StepError> {
+        let mut blocks = String::new();
+        let mut add = |name: &str, value: &Value| {
+            text::block(name, &text::within(&text::of_value(value), self.input_bytes), &mut blocks);
+        };
+        match &cx.args {
+            Value::Null => {}
+            Value::Object(args) => args.iter().for_each(|(name, value)| add(name, value)),
+            args => add("args", args),
+        }
+        let referred = reference::scan(&cx.step).map_err(StepError::bad_input)?.steps;
+        for (id, value) in cx.inputs.iter().filter(|(id, _)| !referred.contains(&id.as_str())) {
+            match cx.inputs.error(id.as_str()) {
+                Some(error) => add(id.as_str(), &Value::String(format!("(it failed: {})", error.message))),
+                None => add(id.as_str(), value),
+            }
+        }
+        Ok(blocks)
+    }
+
+    /// Calls a tool for the model. What goes wrong is for the model to read: it may know another way.
+    async fn call(&self, cx: &StepContext, call: &ToolCall) -> Message {
+        let result = match self.tools.get(&call.name) {
+            None => Err(self.unknown(&call.name)),
+            Some(_) if !matches!(call.arguments, Value::Object(_) | Value::Null) => {
+                Err("the arguments are not a JSON object".to_owned())
+            }
+            Some((tool, _)) => {
+                let cx = StepContext {
+                    args: call.arguments.clone(),
+                    id: cx.id.clone(),
+                    step: Arc::clone(&cx.step),
+                    attempt: cx.attempt,
+                    tries: cx.tries,
+                    inputs: Inputs::default(),
+                    last_error: None,
+                    caller: cx.caller.clone(),
+                };
+                match tool.call(cx).await {
+                    Ok(ToolOutput::Value(value)) => Ok(value),
+                    Ok(ToolOutput::Plan(_)) => {
+                        Err("this tool returns a plan, and can only be a step of its own".to_owned())
+                    }
+                    Err(error) => Err(error.message),
+                }
+            }
+        };
+        let mut content = String::new();
+        match result {
+            Ok(value) => text::block("result", &text::within(&text::of_value(&value), self.input_bytes), &mut content),
+            Err(message) => text::block("error", &text::within(&message, self.input_bytes), &mut content),
+        }
+        Message::ToolResult { id: call.id.clone(), name: call.name.clone(), content }
+    }
+
+    fn unknown(&self, name: &str) -> String {
+        let names: Vec<&str> = self.tools.keys().map(String::as_str).collect();
+        let name: String = name.chars().take(MAX_NAME).collect();
+        match names.is_empty() {
+            true => format!("there is no tool `{name}`: answer without tools"),
+            false => format!("there is no tool `{name}`; there are: {}", names.join(", ")),
+        }
+    }
+
+    fn outcome(&self, reply: ModelReply) -> Result<ToolOutput, StepError> {
+        let answer = reply.text.trim();
+        match reply.end {
+            ReplyEnd::Refused => {
+                let message = format!("model `{}` refuses to do this", self.model.name());
+                return Err(model_error(StepErrorKind::Permanent, ModelProblem::Refused, message));
+            }
+            ReplyEnd::Length => {
+                let message = format!("the answer of model `{}` was cut off at its longest length", self.model.name());
+                return Err(StepError::permanent(message));
+            }
+            ReplyEnd::Complete | ReplyEnd::Other => {}
+        }
+        if let Some(why) = answer.strip_prefix(UNEXPECTED) {
+            return Err(StepError::unexpected(why.trim()));
+        }
+        if answer.is_empty() {
+            let message = match reply.calls.first() {
+                Some(call) => format!("model `{}` calls `{}` instead of answering", self.model.name(), call.name),
+                None => format!("model `{}` answered nothing", self.model.name()),
+            };
+            return Err(model_error(StepErrorKind::Transient, ModelProblem::BadAnswer, message));
+        }
+        Ok(Value::from(answer).into())
+    }
+}
+
+fn model_error(kind: StepErrorKind, problem: ModelProblem, message: String) -> StepError {
+    StepError::new(kind, message).details(json!({ "code": problem.code() }))
+}
+
+impl Tool for StepModel {
+    fn spec(&self) -> ToolSpec {
+        let acts = self.tools.values().any(|(tool, _)| tool.spec().effect == Effect::Acts);
+        ToolSpec {
+            output: "text".into(),
+            effect: if acts { Effect::Acts } else { Effect::Reads },
+            timeout: ToolTimeout::Millis(5 * 60 * 1_000),
+            ..ToolSpec::new(
+                self.name.as_str(),
+                format!("Has the model `{}` do a step from its description.", self.model.name()),
+            )
+        }
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        Box::pin(self.run(cx))
+    }
+}
+
+impl std::fmt::Debug for StepModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StepModel")
+            .field("model", &self.model.name())
+            .field("tools", &self.tools.keys())
+            .finish_non_exhaustive()
+    }
+}

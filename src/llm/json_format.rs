@@ -1,0 +1,248 @@
+//! The JSON format: an object with a list of steps, each read as soon as it is complete.
+
+use jiter::{Jiter, JiterErrorType, JsonErrorType, JsonValue, Peek};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::plan_text::{Content, End, MAX_BYTES, Written, cut};
+use crate::error::PlanError;
+use crate::strict;
+
+/// The name of the schema, for providers that want one.
+pub(super) const SCHEMA_NAME: &str = "plan";
+
+/// The schema of an answer.
+pub(super) fn schema() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "properties": {
+            "steps": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": text,
+                        "task": text,
+                        "tool": { "type": "string", "description": "only to call a tool; its arguments are in `args`" },
+                        "args": { "type": "string", "description": "the arguments of the tool, as JSON in a string" },
+                        "depends_on": { "type": "array", "items": text },
+                        "drop": { "type": "boolean", "description": "the step is not needed any more" }
+                    },
+                    "required": ["id", "task", "depends_on"],
+                    "additionalProperties": false
+                }
+            },
+            "answer": { "type": "string", "description": "instead of steps, if nothing is missing" }
+        },
+        "required": ["steps"],
+        "additionalProperties": false
+    })
+}
+
+/// A step as the schema has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    id: Id,
+    #[serde(default, alias = "description")]
+    task: String,
+    #[serde(default)]
+    tool: Option<String>,
+    #[serde(default, deserialize_with = "strict::value")]
+    args: Value,
+    #[serde(default)]
+    depends_on: Vec<Id>,
+    #[serde(default)]
+    drop: bool,
+}
+
+/// An id, which models like to write as a number.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(u64),
+}
+
+impl Id {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+/// What the text as a whole has to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    #[serde(default)]
+    steps: Vec<serde::de::IgnoredAny>,
+    #[serde(default)]
+    answer: Option<String>,
+}
+
+/// Reads objects as they come.
+pub(super) struct JsonReader {
+    text: String,
+    /// Where the next item of the list of steps begins, once the list has.
+    next: Option<usize>,
+    /// How many items were read.
+    items: usize,
+    /// Whether the list is over, or cannot be read on.
+    closed: bool,
+}
+
+type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
+
+impl JsonReader {
+    pub(super) fn new() -> Self {
+        Self { text: String::new(), next: None, items: 0, closed: false }
+    }
+
+    pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
+        if self.text.len() + piece.len() > MAX_BYTES {
+            if !self.closed {
+                let (count, limit) = ((self.text.len() + piece.len()) as u64, MAX_BYTES as u64);
+                take(Err(PlanError::TooLarge { what: "bytes".into(), count, limit }));
+            }
+            self.closed = true;
+            return;
+        }
+        self.text.push_str(piece);
+        // Nothing is complete before something is closed.
+        if piece.contains(['}', '[', ']']) {
+            self.read_on(take);
+        }
+    }
+
+    pub(super) fn finish(mut self, take: Take<'_>) -> End {
+        self.read_on(take);
+        let text = unfenced(&self.text);
+        match serde_json::from_str::<Whole>(text) {
+            Ok(Whole { steps, answer: Some(answer) }) if steps.is_empty() => End::Answer(answer),
+            Ok(Whole { steps, .. }) if steps.len() == self.items => End::Whole,
+            // Where the list was not found while it was being written, it is read now, and a bad item is met again.
+            Ok(Whole { steps, .. }) => {
+                if !self.closed {
+                    let message = format!("{} of {} steps cannot be read", steps.len() - self.items, steps.len());
+                    take(Err(PlanError::Malformed { message }));
+                }
+                End::Whole
+            }
+            Err(error) if error.is_eof() => End::CutOff,
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let there = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+                let message = match self.text.contains('{') {
+                    true => format!("not JSON: {error}: `{}`", cut(there.trim())),
+                    false => format!("not JSON, but text (line {line}, column {column}): `{}`", cut(there.trim())),
+                };
+                take(Err(PlanError::Malformed { message }));
+                End::Whole
+            }
+        }
+    }
+
+    /// Reads the items that are complete.
+    fn read_on(&mut self, take: Take<'_>) {
+        if self.closed {
+            return;
+        }
+        let Some(mut next) = self.next.or_else(|| steps_begin(&self.text)) else { return };
+        loop {
+            let rest = &self.text[next..];
+            let start = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n', ',']).len();
+            if rest[start..].starts_with(']') {
+                self.closed = true;
+                break;
+            }
+            let item = &rest[start..];
+            let mut jiter = Jiter::new(item.as_bytes());
+            match jiter.next_skip() {
+                Ok(()) => {
+                    let end = jiter.current_index();
+                    self.items += 1;
+                    take(self::item(&item[..end], self.items));
+                    next += start + end;
+                }
+                Err(error) if is_incomplete(&error.error_type) => break,
+                // The whole text says better what is wrong with it.
+                Err(_) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        self.next = Some(next);
+    }
+}
+
+/// Where the first item of the list of steps would begin. None: the list has not begun.
+fn steps_begin(text: &str) -> Option<usize> {
+    let open = text.len() - unfenced(text).len() - trailing(text);
+    let mut jiter = Jiter::new(&text.as_bytes()[open..]);
+    let mut key = jiter.next_object().ok()??.to_owned();
+    loop {
+        if key == "steps" {
+            return (jiter.peek().ok()? == Peek::Array).then(|| open + jiter.current_index() + 1);
+        }
+        jiter.next_skip().ok()?;
+        key = jiter.next_key().ok()??.to_owned();
+    }
+}
+
+/// The text without a code fence around it.
+fn unfenced(text: &str) -> &str {
+    let text = text.trim();
+    let Some(inside) = text.strip_prefix("```") else { return text };
+    let inside = inside.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+    inside.trim_end_matches('`').trim()
+}
+
+/// How much [`unfenced`] takes away at the end.
+fn trailing(text: &str) -> usize {
+    let whole = unfenced(text);
+    let end = whole.as_ptr() as usize - text.as_ptr() as usize + whole.len();
+    text.len() - end
+}
+
+fn is_incomplete(error: &JiterErrorType) -> bool {
+    let JiterErrorType::JsonError(error) = error else { return false };
+    matches!(
+        error,
+        JsonErrorType::EofWhileParsingList
+            | JsonErrorType::EofWhileParsingObject
+            | JsonErrorType::EofWhileParsingString
+            | JsonErrorType::EofWhileParsingValue
+    )
+}
+
+/// Reads one step.
+fn item(text: &str, place: usize) -> Result<Written, PlanError> {
+    let malformed = |what: String| PlanError::Malformed { message: format!("step {place} of the list: {what}") };
+    let item: Item = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    let id = item.id.into_text();
+    let depends_on: Vec<String> = item.depends_on.into_iter().map(Id::into_text).collect();
+    let content = match item.tool.filter(|tool| !tool.is_empty()) {
+        _ if item.drop => Content::Drop,
+        Some(tool) => {
+            let args = match item.args {
+                Value::String(text) if !text.trim().is_empty() => {
+                    // Read first by the reader that knows how deep is too deep.
+                    JsonValue::parse(text.as_bytes(), false)
+                        .map_err(|error| malformed(format!("its args: {error}")))?;
+                    serde_json::from_str(&text).map_err(|error| malformed(format!("its args are not JSON: {error}")))?
+                }
+                Value::String(_) => Value::Null,
+                value => value,
+            };
+            Content::Call { tool, args, description: item.task }
+        }
+        None if item.task.trim().is_empty() => return Err(malformed(format!("step `{}` says nothing", cut(&id)))),
+        None => Content::Task(item.task.trim().to_owned()),
+    };
+    Ok(Written { id, content, depends_on })
+}

@@ -1,0 +1,319 @@
+//! The line format: `9. task <- 1-8`, one step a line, and `END`.
+//!
+//! Made for being streamed: a step is known when its line is. Ids are whole numbers, dependencies are numbers and ranges
+//! of steps before it. Nothing is guessed: what is not a line of a plan is an offence.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::plan_text::{Content, End, MAX_BYTES, Written, cut};
+use crate::error::PlanError;
+use crate::strict;
+
+/// A model that thinks aloud does so between these, before it answers.
+const THINKING: (&str, &str) = ("<think>", "</think>");
+
+/// Reads lines as they come.
+pub(super) struct LineReader {
+    /// The beginning of a line whose end has not come.
+    open: String,
+    line: usize,
+    bytes: usize,
+    state: State,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    /// Nothing but space so far.
+    Before,
+    /// Inside of what the model thinks aloud.
+    Thinking,
+    /// Among the steps.
+    Steps,
+    /// Past the end mark.
+    Ended,
+    /// Nothing is missing, says the model.
+    Done,
+    /// Inside an answer.
+    Answer(String),
+    /// Longer than a plan can be.
+    Overlong,
+}
+
+type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
+
+impl LineReader {
+    pub(super) fn new() -> Self {
+        Self { open: String::new(), line: 0, bytes: 0, state: State::Before }
+    }
+
+    pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
+        self.bytes += piece.len();
+        if self.bytes > MAX_BYTES {
+            if self.state != State::Overlong {
+                self.state = State::Overlong;
+                let (count, limit) = (self.bytes as u64, MAX_BYTES as u64);
+                take(Err(PlanError::TooLarge { what: "bytes".into(), count, limit }));
+            }
+            return;
+        }
+        let mut rest = piece;
+        while let Some((end, after)) = rest.split_once('\n') {
+            self.open.push_str(end);
+            let line = std::mem::take(&mut self.open);
+            self.take_line(&line, take);
+            rest = after;
+        }
+        self.open.push_str(rest);
+    }
+
+    pub(super) fn finish(mut self, take: Take<'_>) -> End {
+        let last = std::mem::take(&mut self.open);
+        // A line that is still open may be half a line, unless it is one of the words that stand at the end.
+        let is_mark = matches!(last.trim(), "END" | "DONE" | "```");
+        if is_mark || matches!(self.state, State::Ended | State::Done | State::Answer(_)) {
+            self.take_line(&last, take);
+        }
+        match self.state {
+            State::Ended => End::Whole,
+            State::Done => End::Done,
+            State::Answer(text) => End::Answer(text.trim().to_owned()),
+            State::Before | State::Thinking | State::Steps | State::Overlong => End::CutOff,
+        }
+    }
+
+    fn take_line(&mut self, line: &str, take: Take<'_>) {
+        self.line += 1;
+        if let State::Answer(text) = &mut self.state {
+            text.push_str(line);
+            text.push('\n');
+            return;
+        }
+        let line = line.trim();
+        if self.state == State::Thinking {
+            if let Some((_, after)) = line.split_once(THINKING.1) {
+                self.state = State::Before;
+                self.line -= 1;
+                self.take_line(after, take);
+            }
+            return;
+        }
+        // A fence around a plan says nothing about the plan.
+        if line.is_empty() || line.starts_with("```") {
+            return;
+        }
+        match (&self.state, line) {
+            (State::Before, _) if line.starts_with(THINKING.0) => {
+                self.state = State::Thinking;
+                self.line -= 1;
+                self.take_line(line, take);
+            }
+            (State::Before | State::Steps, "END") => self.state = State::Ended,
+            (State::Before, "DONE") => self.state = State::Done,
+            (State::Before, _) if line.starts_with("ANSWER") => {
+                let answer = line.trim_start_matches("ANSWER").trim_start_matches(':').trim_start();
+                self.state = State::Answer(format!("{answer}\n"));
+            }
+            (State::Before | State::Steps, _) => {
+                self.state = State::Steps;
+                let number = self.line;
+                take(step(line).map_err(|message| malformed(number, &message)));
+            }
+            (State::Ended | State::Done, _) => {
+                take(Err(malformed(self.line, &format!("text after the end: `{}`", cut(line)))));
+            }
+            (State::Thinking | State::Answer(_) | State::Overlong, _) => {}
+        }
+    }
+}
+
+fn malformed(line: usize, message: &str) -> PlanError {
+    PlanError::Malformed { message: format!("line {line}: {message}") }
+}
+
+/// Reads the line of a step.
+fn step(line: &str) -> Result<Written, String> {
+    let not_a_step = || format!("not a step, which would be a number, a point and a task: `{}`", cut(line));
+    let digits = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(line.len());
+    let (number, rest) = line.split_at(digits);
+    let id = self::number(number).ok_or_else(not_a_step)?;
+    let rest = rest.strip_prefix('.').ok_or_else(not_a_step)?.trim();
+    if let Some(call) = rest.strip_prefix('@') {
+        return self::call(id, call);
+    }
+    let (task, depends_on) = match rest.rsplit_once("<-") {
+        Some((task, list)) => (task.trim(), dependencies(id, list)?),
+        None => (rest, Vec::new()),
+    };
+    let content = match task {
+        "" => return Err(format!("step {id} says nothing")),
+        "DROP" if depends_on.is_empty() => Content::Drop,
+        task => Content::Task(task.to_owned()),
+    };
+    Ok(Written { id: id.to_string(), content, depends_on })
+}
+
+/// Reads `tool {"argument": 1} <- 2`, of which only the name has to be there.
+fn call(id: u32, text: &str) -> Result<Written, String> {
+    #[derive(Deserialize)]
+    struct Arguments(#[serde(deserialize_with = "strict::value")] Value);
+
+    let end = text.find(|c: char| c.is_whitespace() || c == '{').unwrap_or(text.len());
+    let (tool, rest) = text.split_at(end);
+    if tool.is_empty() {
+        return Err(format!("step {id} has no tool after the @"));
+    }
+    let mut rest = rest.trim_start();
+    let mut args = Value::Null;
+    if rest.starts_with('{') {
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Arguments>();
+        match values.next() {
+            Some(Ok(Arguments(value))) => args = value,
+            Some(Err(error)) => return Err(format!("the arguments of step {id} are not JSON: {error}")),
+            None => {}
+        }
+        rest = rest[values.byte_offset()..].trim_start();
+    }
+    let (description, depends_on) = match rest.rsplit_once("<-") {
+        Some((description, list)) => (description.trim(), dependencies(id, list)?),
+        None => (rest.trim(), Vec::new()),
+    };
+    let content = Content::Call { tool: tool.to_owned(), args, description: description.to_owned() };
+    Ok(Written { id: id.to_string(), content, depends_on })
+}
+
+/// Reads `1-8, 10`: whatever stands after the arrow has to be numbers, or a dependency could get lost.
+fn dependencies(id: u32, list: &str) -> Result<Vec<String>, String> {
+    let bad = |part: &str| format!("step {id} depends on `{}`, which is no number and no range such as 1-8", cut(part));
+    let mut numbers = Vec::new();
+    for part in list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first.trim()), number(last.trim())),
+            None => (number(part), number(part)),
+        };
+        let (Some(first), Some(last)) = (first, last) else { return Err(bad(part)) };
+        if first > last {
+            return Err(format!("step {id} depends on `{part}`, a range that runs backwards"));
+        }
+        // Steps are few, so a range that leads far past this step is a slip: only its first number is looked at.
+        let last = if last > id { first.max(id) } else { last };
+        numbers.extend((first..=last).map(|number| number.to_string()));
+    }
+    if numbers.is_empty() {
+        return Err(format!("step {id} has an arrow and nothing after it"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    numbers.retain(|number| seen.insert(number.clone()));
+    Ok(numbers)
+}
+
+/// A whole number without a sign, at most nine digits long.
+fn number(text: &str) -> Option<u32> {
+    const DIGITS: usize = 9;
+    let is_number = (1..=DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is read if the text comes in pieces of `size` bytes.
+    fn read(text: &str, size: usize) -> (Vec<Result<Written, PlanError>>, End) {
+        let mut reader = LineReader::new();
+        let mut found = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.ceil_char_boundary(size.min(rest.len())));
+            reader.push(piece, &mut |written| found.push(written));
+            rest = after;
+        }
+        let end = reader.finish(&mut |written| found.push(written));
+        (found, end)
+    }
+
+    fn task(id: &str, task: &str, depends_on: &[&str]) -> Result<Written, PlanError> {
+        let depends_on = depends_on.iter().map(|id| (*id).to_owned()).collect();
+        Ok(Written { id: id.into(), content: Content::Task(task.into()), depends_on })
+    }
+
+    fn offences(text: &str) -> Vec<String> {
+        read(text, usize::MAX).0.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn steps_are_the_same_however_the_text_comes() {
+        let text = "1. look up ä\n2. look up b\n3. compare <- 1-2\nEND\n";
+        let expected =
+            vec![task("1", "look up ä", &[]), task("2", "look up b", &[]), task("3", "compare", &["1", "2"])];
+        for size in [1, 2, 3, 7, 1_000] {
+            assert_eq!(read(text, size), (expected.clone(), End::Whole));
+        }
+        assert_eq!(read(text.trim_end(), 4), (expected.clone(), End::Whole));
+        assert_eq!(read(&format!("<think>1. hm\n2. so\n</think>\n```\n{text}```"), 5), (expected, End::Whole));
+    }
+
+    #[test]
+    fn a_step_is_known_when_its_line_is() {
+        let mut reader = LineReader::new();
+        let mut count = 0;
+        reader.push("1. a\n2. b", &mut |_| count += 1);
+        assert_eq!(count, 1);
+        reader.push("\n", &mut |_| count += 1);
+        assert_eq!(count, 2);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_no_step() {
+        let (found, end) = read("1. a\n2. compare the pri", 100);
+        assert_eq!((found.len(), end), (1, End::CutOff));
+        assert_eq!(read("", 1), (vec![], End::CutOff));
+    }
+
+    #[test]
+    fn tools_are_called_with_arguments_that_may_hold_anything() {
+        let (found, _) = read("4. @search_files {\"query\": \"a <- 3 \\\" }\"} <- 1, 3\n5. @now\nEND", 100);
+        let call = |id: &str, tool: &str, args, depends_on: &[&str]| {
+            let content = Content::Call { tool: tool.into(), args, description: String::new() };
+            let depends_on = depends_on.iter().map(|id| (*id).to_owned()).collect();
+            Ok(Written { id: id.into(), content, depends_on })
+        };
+        let search = call("4", "search_files", json!({ "query": "a <- 3 \" }" }), &["1", "3"]);
+        assert_eq!(found, [search, call("5", "now", Value::Null, &[])]);
+    }
+
+    #[test]
+    fn what_is_no_line_of_a_plan_is_an_offence_with_its_line() {
+        for (text, offence) in [
+            ("Sure! Here is the plan:\n1. a\nEND", "line 1: not a step"),
+            ("1. a\n\n- b\nEND", "line 3: not a step"),
+            ("1. a\n2. b <- one\nEND", "line 2: step 2 depends on `one`"),
+            ("1. a\n2. b <- 1 and 2\nEND", "line 2: step 2 depends on `and`"),
+            ("1. a\n3. b <- 2-1\nEND", "line 2: step 3 depends on `2-1`, a range that runs backwards"),
+            ("1. a <-\nEND", "line 1: step 1 has an arrow and nothing after it"),
+            ("1. <- 2\nEND", "line 1: step 1 says nothing"),
+            ("1.\nEND", "line 1: step 1 says nothing"),
+            ("1. @ {}\nEND", "line 1: step 1 has no tool after the @"),
+            ("1. @a {\"b\": 1, \"b\": 2}\nEND", "line 1: the arguments of step 1 are not JSON"),
+            ("1. a\nEND\nI hope this helps!", "line 3: text after the end"),
+            ("99999999999. a\nEND", "line 1: not a step"),
+        ] {
+            let found = offences(text);
+            assert!(found.len() == 1 && found[0].starts_with(offence), "{text:?}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_leads_far_ahead_costs_nothing() {
+        let (found, _) = read("1. a <- 1-999999999\nEND", 100);
+        assert_eq!(found, [task("1", "a", &["1"])]);
+    }
+
+    #[test]
+    fn an_answer_or_nothing_more_can_stand_for_a_plan() {
+        assert_eq!(read("DONE", 3), (vec![], End::Done));
+        assert_eq!(read("ANSWER\nIt is\n1. Paris.\n", 3), (vec![], End::Answer("It is\n1. Paris.".into())));
+    }
+}

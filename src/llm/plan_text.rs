@@ -1,0 +1,260 @@
+//! A plan as a model writes it: checked line by line, or object by object, while it is being written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::json_format::JsonReader;
+use super::line_format::LineReader;
+use crate::error::PlanError;
+use crate::plan::{Patch, Plan, Step, StepId};
+use crate::planner::PlanRequest;
+use crate::suggest;
+
+/// More offences than this are not collected: a planner that made so many starts anew.
+const MAX_OFFENCES: usize = 20;
+/// A longer plan is not read to its end.
+pub(super) const MAX_BYTES: usize = 1024 * 1024;
+
+/// The form in which a model writes a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlanTextFormat {
+    /// A line for each step, such as `9. compare them <- 1-8`, and `END`: the shortest, so the soonest started.
+    #[default]
+    Lines,
+    /// An object with a list of steps, for providers that hold a model to a schema better than it holds to a format.
+    Json,
+}
+
+/// A step as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Written {
+    pub(super) id: String,
+    pub(super) content: Content,
+    pub(super) depends_on: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Content {
+    /// For a model, in words.
+    Task(String),
+    /// A call of a tool.
+    Call { tool: String, args: Value, description: String },
+    /// The step is not needed any more.
+    Drop,
+}
+
+/// How a text ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum End {
+    /// With its end mark.
+    Whole,
+    /// With the words for "nothing is missing".
+    Done,
+    /// With an answer instead of steps.
+    Answer(String),
+    /// Before its end.
+    CutOff,
+}
+
+/// Reads one answer of a planner as it comes.
+pub(super) struct PlanReader<'a> {
+    reader: Reader,
+    draft: Draft<'a>,
+}
+
+enum Reader {
+    Lines(LineReader),
+    Json(JsonReader),
+}
+
+impl<'a> PlanReader<'a> {
+    pub(super) fn new(format: PlanTextFormat, request: &'a PlanRequest) -> Self {
+        let reader = match format {
+            PlanTextFormat::Lines => Reader::Lines(LineReader::new()),
+            PlanTextFormat::Json => Reader::Json(JsonReader::new()),
+        };
+        let backward_only = format == PlanTextFormat::Lines;
+        Self { reader, draft: Draft::new(request, backward_only) }
+    }
+
+    /// Takes up more of the text; `ready` is given every step that can be started before the text is whole.
+    pub(super) fn push(&mut self, piece: &str, mut ready: impl FnMut(&Arc<Step>)) {
+        let draft = &mut self.draft;
+        let mut take = |written: Result<Written, PlanError>| {
+            if let Some(step) = draft.take(written) {
+                ready(step);
+            }
+        };
+        match &mut self.reader {
+            Reader::Lines(reader) => reader.push(piece, &mut take),
+            Reader::Json(reader) => reader.push(piece, &mut take),
+        }
+    }
+
+    /// The text is over: how it ended, and what it came to.
+    pub(super) fn finish(mut self, mut ready: impl FnMut(&Arc<Step>)) -> (End, Draft<'a>) {
+        let draft = &mut self.draft;
+        let mut take = |written: Result<Written, PlanError>| {
+            if let Some(step) = draft.take(written) {
+                ready(step);
+            }
+        };
+        let end = match self.reader {
+            Reader::Lines(reader) => reader.finish(&mut take),
+            Reader::Json(reader) => reader.finish(&mut take),
+        };
+        (end, self.draft)
+    }
+}
+
+/// What was written so far.
+pub(super) struct Draft<'a> {
+    request: &'a PlanRequest,
+    /// Whether a step can only depend on what stands before it.
+    backward_only: bool,
+    /// Ids of the plan that is being revised; none for a first plan.
+    existing: BTreeSet<&'a str>,
+    written: BTreeSet<StepId>,
+    /// Steps, in the order in which they were written.
+    pub(super) steps: Vec<Arc<Step>>,
+    dropped: Vec<StepId>,
+    pub(super) offences: Vec<PlanError>,
+}
+
+impl<'a> Draft<'a> {
+    fn new(request: &'a PlanRequest, backward_only: bool) -> Self {
+        let existing = match request.revision {
+            1 => BTreeSet::new(),
+            _ => request.plan.steps.iter().map(|step| step.id.as_str()).collect(),
+        };
+        Self {
+            request,
+            backward_only,
+            existing,
+            written: BTreeSet::new(),
+            steps: Vec::new(),
+            dropped: Vec::new(),
+            offences: Vec::new(),
+        }
+    }
+
+    /// Takes up a step. Gives it back if it is new and nothing is wrong so far.
+    fn take(&mut self, written: Result<Written, PlanError>) -> Option<&Arc<Step>> {
+        if self.offences.len() >= MAX_OFFENCES {
+            return None;
+        }
+        let before = self.offences.len();
+        match written {
+            Err(offence) => self.offences.push(offence),
+            Ok(Written { id, content: Content::Drop, .. }) => self.drop(id),
+            Ok(written) => self.add(written),
+        }
+        if self.offences.len() > before || before > 0 {
+            return None;
+        }
+        self.steps.last().filter(|step| !self.existing.contains(step.id.as_str()))
+    }
+
+    fn drop(&mut self, id: String) {
+        if !self.existing.contains(id.as_str()) {
+            let message = format!("it drops step `{}`, which is not in the plan", cut(&id));
+            self.offences.push(PlanError::Malformed { message });
+        } else if !self.written.insert(StepId::from(id.as_str())) {
+            self.offences.push(PlanError::DuplicateId { id: id.into() });
+        } else {
+            self.dropped.push(id.into());
+        }
+    }
+
+    fn add(&mut self, written: Written) {
+        let id = StepId::from(written.id);
+        if !id.is_valid() {
+            return self.offences.push(PlanError::InvalidId { id: cut(id.as_str()) });
+        }
+        if self.steps.len() as u64 >= u64::from(self.request.max_steps) {
+            let (count, limit) = (self.steps.len() as u64 + 1, self.request.max_steps.into());
+            return self.offences.push(PlanError::TooLarge { what: "steps".into(), count, limit });
+        }
+        if self.backward_only {
+            self.check_backward(&id, &written.depends_on);
+        }
+        if !self.written.insert(id.clone()) {
+            return self.offences.push(PlanError::DuplicateId { id });
+        }
+        let step = match written.content {
+            Content::Task(task) => Step::described(id, task),
+            Content::Call { tool, args, description } => {
+                self.check_tool(&id, &tool);
+                Step::new(id, tool).args(args).description(description)
+            }
+            Content::Drop => return,
+        };
+        self.steps.push(Arc::new(step.depends_on(written.depends_on)));
+    }
+
+    fn check_backward(&mut self, id: &StepId, depends_on: &[String]) {
+        for dependency in depends_on {
+            if *id == dependency.as_str() {
+                self.offences.push(PlanError::Cycle { path: vec![id.clone()] });
+            } else if !self.written.contains(dependency.as_str()) && !self.existing.contains(dependency.as_str()) {
+                let (step, dependency) = (id.clone(), StepId::from(dependency.as_str()));
+                self.offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
+            }
+        }
+    }
+
+    fn check_tool(&mut self, id: &StepId, tool: &str) {
+        let names = || self.request.tools.iter().map(|tool| tool.name.as_str());
+        if !names().any(|name| name == tool) {
+            let suggestion = suggest::closest(tool, names()).map(str::to_owned);
+            self.offences.push(PlanError::UnknownTool { step: id.clone(), tool: cut(tool), suggestion });
+        }
+    }
+
+    /// The first plan.
+    pub(super) fn into_plan(self) -> Plan {
+        Plan { answer: self.answer(), steps: self.steps, ..Plan::default() }
+    }
+
+    /// The step that was written last is the answer, if it puts others together.
+    fn answer(&self) -> Option<StepId> {
+        let last = self.steps.last()?;
+        let is_used = |step: &Arc<Step>| step.depends_on.contains(&last.id);
+        (!last.depends_on.is_empty() && !self.steps.iter().any(is_used)).then(|| last.id.clone())
+    }
+
+    /// The change to the plan: lines that say what is there already change nothing, unless the step has failed.
+    pub(super) fn into_patch(self) -> Patch {
+        let failed = |id: &StepId| self.request.failed.iter().any(|failed| failed.id == *id);
+        let current = |step: &Arc<Step>| self.request.plan.steps.iter().find(|current| current.id == step.id);
+        let mut patch = Patch { drop: self.dropped.clone(), ..Patch::default() };
+        for step in &self.steps {
+            match current(step) {
+                None => patch.add.push(Arc::clone(step)),
+                Some(current) if is_same(current, step) && !failed(&step.id) => {}
+                Some(_) => patch.change.push(Arc::clone(step)),
+            }
+        }
+        patch
+    }
+}
+
+/// Whether two definitions say the same, in whatever order they name their dependencies.
+fn is_same(one: &Step, other: &Step) -> bool {
+    let needs = |step: &Step| step.depends_on.iter().cloned().collect::<BTreeSet<_>>();
+    one.tool == other.tool
+        && one.description == other.description
+        && one.args == other.args
+        && needs(one) == needs(other)
+}
+
+/// What a planner wrote, short enough to be repeated in an error.
+pub(super) fn cut(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,81 @@
+//! A step that is an objective of its own: planned when it runs, with what the steps before it found out.
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::planner::LlmPlanner;
+use crate::error::{PlanError, StepError, StepErrorKind};
+use crate::event::RunStart;
+use crate::policy::Policy;
+use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
+
+/// The tool that has its step planned by a model and carried out in its place.
+///
+/// Its argument is the `objective`. The planner sees the results of the steps that this one depends on; the steps of its
+/// plan run in the same run, under the same caps.
+#[derive(Clone, Debug)]
+pub struct PlanTool {
+    planner: LlmPlanner,
+    tools: Vec<ToolSpec>,
+    default_tool: String,
+}
+
+impl PlanTool {
+    /// The name under which it is usually added.
+    pub const NAME: &'static str = "plan";
+
+    /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
+    pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
+        Self { planner, tools, default_tool: default_tool.into() }
+    }
+
+    async fn plan(&self, cx: &StepContext) -> Result<ToolOutput, StepError> {
+        let objective = match cx.args.get("objective") {
+            Some(Value::String(objective)) if !objective.trim().is_empty() => objective.clone(),
+            _ => return Err(StepError::bad_input("`objective` has to say what the step is for")),
+        };
+        let start = RunStart {
+            objective,
+            inputs: cx.inputs.iter().map(|(id, value)| (id.to_string(), value.clone())).collect(),
+            policy: Policy::default(),
+            tools: self.tools.clone(),
+            default_tool: Some(self.default_tool.clone()),
+            labels: Default::default(),
+        };
+        let (plan, usage) = self.planner.plan_alone(&start).await.map_err(failed)?;
+        cx.add_usage(usage);
+        Ok(plan.into())
+    }
+}
+
+fn failed(offences: Vec<PlanError>) -> StepError {
+    let said: Vec<String> = offences.iter().map(ToString::to_string).collect();
+    let said = said.join("; ");
+    match offences.first() {
+        Some(PlanError::Model { problem, .. }) => {
+            let kind = if problem.may_pass() { StepErrorKind::Transient } else { StepErrorKind::Permanent };
+            StepError::new(kind, said).details(json!({ "code": problem.code() }))
+        }
+        _ => StepError::permanent(format!("no usable plan for it: {said}")),
+    }
+}
+
+impl Tool for PlanTool {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec {
+            arguments: json!({
+                "type": "object",
+                "properties": { "objective": { "type": "string", "description": "what the step is for" } },
+                "required": ["objective"],
+                "additionalProperties": false
+            }),
+            output: "the answer of its plan".into(),
+            timeout: ToolTimeout::Millis(5 * 60 * 1_000),
+            ..ToolSpec::new(Self::NAME, "Plans what is too large for one step, and carries that plan out.")
+        }
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        Box::pin(async move { self.plan(&cx).await })
+    }
+}

@@ -1,0 +1,248 @@
+//! Errors of providers in our words: what kind of trouble it is, and a message without keys and without the request.
+
+use std::time::{Duration, SystemTime};
+
+use genai::webc::{self, StreamTimeout};
+use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use super::error::ModelError;
+use super::server::Server;
+use super::text;
+use super::{Message, ModelRequest};
+use crate::error::ModelProblem;
+
+/// As much of a server's own words is repeated.
+const MAX_WORDS: usize = 240;
+/// So many characters of the request in a row do not occur in an error by chance.
+const TELLING: usize = 48;
+/// A pause that is longer than this is not believed.
+const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// What was said in a request, to recognise it in an error, and how much it was.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    samples: Vec<String>,
+    bytes: usize,
+}
+
+impl Told {
+    pub(super) fn of(request: &ModelRequest) -> Self {
+        let texts = request.messages.iter().map(|message| match message {
+            Message::User(text) | Message::Assistant { text, .. } => text,
+            Message::ToolResult { content, .. } => content,
+        });
+        let mut told = Self { samples: Vec::new(), bytes: 0 };
+        for text in texts.chain([&request.system]) {
+            told.bytes += text.len();
+            // A server that repeats a request repeats its beginning.
+            let sample: String = text.trim_start().chars().take(TELLING).collect();
+            if sample.chars().count() == TELLING {
+                told.samples.push(sample);
+            }
+        }
+        told
+    }
+
+    /// Roughly how many tokens it is: a token is about four characters of English.
+    pub(super) fn tokens(&self) -> u64 {
+        (self.bytes as u64).div_ceil(4)
+    }
+
+    fn is_repeated_in(&self, text: &str) -> bool {
+        self.samples.iter().any(|sample| text.contains(sample.as_str()))
+    }
+}
+
+/// What went wrong.
+pub(super) fn trouble(error: genai::Error, server: &Server, model: &str, told: &Told) -> ModelError {
+    use genai::Error;
+    let context = Context { server, model, told };
+    match error {
+        Error::HttpError { status, body, headers, .. } => context.status(status, &body, &headers),
+        Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => context.web(webc_error),
+        Error::WebStream { error, .. } => context.boxed(error),
+        Error::ChatResponse { body, .. } => {
+            let words = context.words(&body.to_string());
+            ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
+        }
+        // These print the whole request.
+        Error::ChatResponseGeneration { cause, .. } => context.unreadable(&cause),
+        Error::StreamParse { serde_error, .. } => context.unreadable(&serde_error.to_string()),
+        Error::RequiresApiKey { .. }
+        | Error::NoAuthResolver { .. }
+        | Error::NoAuthData { .. }
+        | Error::Resolver { .. } => ModelError::new(ModelProblem::MissingKey, "there is no API key"),
+        other => ModelError::new(ModelProblem::Rejected, context.words(&other.to_string())),
+    }
+}
+
+struct Context<'a> {
+    server: &'a Server,
+    model: &'a str,
+    told: &'a Told,
+}
+
+impl Context<'_> {
+    fn boxed(&self, error: genai::BoxError) -> ModelError {
+        let error = match error.downcast::<genai::Error>() {
+            Ok(error) => return trouble(*error, self.server, self.model, self.told),
+            Err(error) => error,
+        };
+        if error.is::<StreamTimeout>() {
+            let seconds = self.server.stall_after.as_secs_f64();
+            return ModelError::new(
+                ModelProblem::Stalled,
+                format!("no word for {seconds}s, so the answer was given up"),
+            );
+        }
+        match error.downcast::<reqwest::Error>() {
+            Ok(error) => self.transport(&error),
+            Err(error) => ModelError::new(ModelProblem::CutOff, self.words(&error.to_string())),
+        }
+    }
+
+    fn web(&self, error: webc::Error) -> ModelError {
+        match error {
+            webc::Error::ResponseFailedStatus { status, body, headers } => self.status(status, &body, &headers),
+            webc::Error::ResponseFailedNotJson { content_type, .. } => {
+                let kind = if content_type.is_empty() { "nothing that is named" } else { content_type.as_str() };
+                let message = format!(
+                    "the server answers with {kind}, not with JSON: is the base URL right? It usually ends in /v1"
+                );
+                ModelError::new(ModelProblem::NotAnApi, self.words(&message))
+            }
+            webc::Error::ResponseFailedInvalidJson { cause, .. } => self.unreadable(&cause),
+            webc::Error::Reqwest(error) => self.transport(&error),
+            webc::Error::JsonValueExt(error) => self.unreadable(&error.to_string()),
+        }
+    }
+
+    fn unreadable(&self, cause: &str) -> ModelError {
+        let message = format!("the answer cannot be read: {}", self.words(cause));
+        ModelError::new(ModelProblem::BadAnswer, message)
+    }
+
+    fn transport(&self, error: &reqwest::Error) -> ModelError {
+        if error.is_connect() || error.is_timeout() {
+            // The innermost cause says it best: "connection refused".
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            let message = format!("the server cannot be reached: {}", self.words(&cause.to_string()));
+            return ModelError::new(ModelProblem::Unreachable, message);
+        }
+        if error.is_builder() {
+            return ModelError::new(
+                ModelProblem::Rejected,
+                "the request cannot be sent: is the address or the key damaged?",
+            );
+        }
+        ModelError::new(ModelProblem::CutOff, "the connection broke before the answer was complete")
+    }
+
+    fn status(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> ModelError {
+        let code = status.as_u16();
+        let lower: String = body.chars().take(4_096).collect::<String>().to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        let no_such_model =
+            lower.contains("model") && says(&["not found", "not exist", "unknown model", "no such", "not_found"]);
+        let problem = match code {
+            401 | 403 => ModelProblem::WrongKey,
+            402 => ModelProblem::NoQuota,
+            429 if says(&["insufficient_quota", "billing"]) => ModelProblem::NoQuota,
+            429 => ModelProblem::RateLimited,
+            404 if no_such_model => ModelProblem::UnknownModel,
+            300..=399 | 404 | 405 => ModelProblem::NotAnApi,
+            400 | 413 | 422
+                if says(&[
+                    "context length",
+                    "context_length",
+                    "context size",
+                    "context_size",
+                    "maximum context",
+                    "too many tokens",
+                    "prompt is too long",
+                ]) =>
+            {
+                ModelProblem::ContextOverflow
+            }
+            400 | 422 if no_such_model => ModelProblem::UnknownModel,
+            400 | 422 if says(&["content_filter", "content_policy", "content management policy"]) => {
+                ModelProblem::Refused
+            }
+            408 | 425 | 500..=599 => ModelProblem::Unavailable,
+            _ => ModelProblem::Rejected,
+        };
+        let what = match problem {
+            ModelProblem::WrongKey if self.server.key.is_none() => {
+                "the server wants a key, and there is none".to_owned()
+            }
+            ModelProblem::WrongKey => "the server does not accept the key".to_owned(),
+            ModelProblem::NoQuota => "the account has nothing left to spend".to_owned(),
+            ModelProblem::RateLimited => "too many calls at a time".to_owned(),
+            ModelProblem::UnknownModel => format!("the server has no model `{}`", self.server.model_name(self.model)),
+            ModelProblem::NotAnApi => {
+                "there is no such address: is the base URL right? It usually ends in /v1".to_owned()
+            }
+            ModelProblem::ContextOverflow => "the request is longer than the model can read".to_owned(),
+            ModelProblem::Refused => "the provider's filter refused the request".to_owned(),
+            ModelProblem::Unavailable => "the server failed".to_owned(),
+            _ => "the server does not accept the request".to_owned(),
+        };
+        let words = message_in(body).map(|words| self.words(&words)).filter(|words| !words.is_empty());
+        let said = words.map(|words| format!(": {words}")).unwrap_or_default();
+        ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
+            .retry_after_ms(pause(headers).filter(|_| matches!(code, 408 | 429 | 500..=599)))
+    }
+
+    /// Somebody else's words, fit to be shown: one line, not long, without the key and without the request.
+    fn words(&self, words: &str) -> String {
+        if self.told.is_repeated_in(words) {
+            return "(the server's words repeat the request, and are left out)".to_owned();
+        }
+        let mut words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if let Some(key) = self.server.key.as_deref().filter(|key| key.len() >= 4) {
+            words = words.replace(key, "[key]");
+        }
+        if words.len() > MAX_WORDS {
+            words.truncate(text::start(&words, MAX_WORDS).len());
+            words.push_str("...");
+        }
+        words
+    }
+}
+
+/// An address without what may be secret in it: name, password and query.
+pub fn shown_address(address: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(address) else { return "an address that is none".to_owned() };
+    // These fail only for addresses that cannot have either.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.set_query(None);
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// What the body of an error says to people, in the forms that servers use.
+fn message_in(body: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(body).ok()?;
+    let error = value.get("error").unwrap_or(&value);
+    let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error).as_str()?;
+    Some(text.to_owned())
+}
+
+/// How long the server wants to be left alone.
+fn pause(headers: &HeaderMap) -> Option<u64> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let seconds = |text: &str| text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0 && seconds.is_finite());
+    if let Some(millis) = text("retry-after-ms").and_then(seconds) {
+        return Some((millis.min(MAX_PAUSE.as_secs_f64() * 1_000.0)).ceil() as u64);
+    }
+    let after = text("retry-after")?;
+    let pause = match seconds(after) {
+        Some(seconds) => Duration::from_secs_f64(seconds.min(MAX_PAUSE.as_secs_f64())),
+        None => httpdate::parse_http_date(after).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+    };
+    u64::try_from(pause.min(MAX_PAUSE).as_micros().div_ceil(1_000)).ok()
+}

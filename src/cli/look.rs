@@ -28,7 +28,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let policy = settings_policy(&args.settings);
     let source = source::read(&args.source, console)?;
     let models = match needs_model(&source) {
-        true => Models::find(&args.model, &SpendingArgs::default(), console)?,
+        true => Models::find(&args.model, &SpendingArgs::default(), None, console)?,
         false => None,
     };
     if let Some(models) = &models {
@@ -110,11 +110,11 @@ fn advice(offences: &[PlanError]) -> &'static [&'static str] {
     match offences.first() {
         Some(PlanError::Model { problem, .. }) => model::advice(*problem),
         Some(PlanError::Truncated { .. }) => &["ask for less at once, or try another --model"],
-        Some(PlanError::Declined) | None => &[],
-        _ => &[
+        Some(PlanError::Malformed { .. }) => &[
             "try another --model, or another --plan-format",
             "or write the plan yourself: plandag schema says what it may hold",
         ],
+        _ => &[],
     }
 }
 

@@ -91,17 +91,17 @@ struct Equipment {
 impl Equipment {
     fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
         let mut toolbox = Toolbox::open(&args.settings)?;
-        if args.timeout.is_some() {
-            toolbox.limit_time();
-        }
         let mut policy = policy(args);
         let models = match needs_model {
-            true => Models::find(&args.model, &args.spending, console)?,
+            true => Models::find(&args.model, &args.spending, args.timeout, console)?,
             false => None,
         };
         if let Some(models) = &models {
             toolbox.add_models(models)?;
             models.limit(&mut policy);
+        }
+        if args.timeout.is_some() {
+            toolbox.limit_time();
         }
         Ok(Self { toolbox, models, policy })
     }

@@ -225,11 +225,23 @@ impl<'a> Draft<'a> {
         (!last.depends_on.is_empty() && !self.steps.iter().any(is_used)).then(|| last.id.clone())
     }
 
+    /// Has the step that answers done by this tool, unless it names one.
+    pub(super) fn answer_with(&mut self, tool: &Arc<str>) {
+        let is_new = |id: &StepId| !self.existing.contains(id.as_str());
+        let before = self.request.plan.answer.as_ref().filter(|_| self.request.revision > 1);
+        let Some(answer) = self.answer().filter(is_new).or_else(|| before.cloned()) else { return };
+        if let Some(step) = self.steps.iter_mut().find(|step| step.id == answer && step.tool.is_none()) {
+            Arc::make_mut(step).tool = Some(Arc::clone(tool));
+        }
+    }
+
     /// The change to the plan: lines that say what is there already change nothing, unless the step has failed.
     pub(super) fn into_patch(self) -> Patch {
         let failed = |id: &StepId| self.request.failed.iter().any(|failed| failed.id == *id);
         let current = |step: &Arc<Step>| self.request.plan.steps.iter().find(|current| current.id == step.id);
-        let mut patch = Patch { drop: self.dropped.clone(), ..Patch::default() };
+        // A new step that puts others together is the answer from now on.
+        let answer = self.answer().filter(|id| !self.existing.contains(id.as_str()));
+        let mut patch = Patch { drop: self.dropped.clone(), answer, ..Patch::default() };
         for step in &self.steps {
             match current(step) {
                 None => patch.add.push(Arc::clone(step)),

@@ -149,13 +149,16 @@ impl LlmPlanner {
             let message = format!("model `{}` refuses to plan this", self.model.name());
             return Err(PlanError::Model { problem: ModelProblem::Refused, message });
         }
-        let (end, draft, answer) = writing.finish();
+        let (end, mut draft, answer) = writing.finish();
         let unusable = |offences| PlanReply { revision: Revision::Unusable { offences, answer: answer.into() }, usage };
         if let Some(message) = cut_off(&end, reply.end, draft.steps.len()) {
             return Ok(unusable(vec![PlanError::Truncated { message }]));
         }
         if !draft.offences.is_empty() {
             return Ok(unusable(draft.offences));
+        }
+        if let Some(tool) = &self.answer_tool {
+            draft.answer_with(tool);
         }
         Ok(match self.revision(request, end, draft) {
             Ok(revision) => PlanReply { revision, usage },
@@ -176,21 +179,11 @@ impl LlmPlanner {
             End::Done => Err(malformed("it says that nothing is missing, but steps have failed")),
             End::Whole | End::CutOff if request.revision > 1 => Ok(Revision::Patch(draft.into_patch())),
             End::Whole | End::CutOff => {
-                let plan = self.with_answer_tool(draft.into_plan());
+                let plan = draft.into_plan();
                 check(request, &plan)?;
                 Ok(Revision::Plan(plan))
             }
         }
-    }
-
-    fn with_answer_tool(&self, mut plan: Plan) -> Plan {
-        if let (Some(tool), Some(answer), Some(last)) = (&self.answer_tool, &plan.answer, plan.steps.last_mut())
-            && last.id == *answer
-            && last.tool.is_none()
-        {
-            Arc::make_mut(last).tool = Some(Arc::clone(tool));
-        }
-        plan
     }
 }
 

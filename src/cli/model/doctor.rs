@@ -33,7 +33,7 @@ pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Fail
     if !args.json {
         console.styled(&findings.render())?;
     }
-    let models = Models::find(&args.model, &SpendingArgs::default(), console)?;
+    let models = Models::find(&args.model, &SpendingArgs::default(), None, console)?;
     let call = match &models {
         Some(models) => try_call(models)?,
         None => {

@@ -8,6 +8,7 @@ pub(crate) mod prompts;
 mod servers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use plandag::llm::{LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, StepModel};
 use plandag::report::ExitCode;
@@ -56,12 +57,18 @@ struct Spending {
 
 impl Models {
     /// The models that were named, or else one that was found. None: there is no model.
-    pub(crate) fn find(args: &ModelArgs, spending: &SpendingArgs, console: &Console) -> Result<Option<Self>, Failure> {
+    /// With a `timeout`, no model is silent for longer.
+    pub(crate) fn find(
+        args: &ModelArgs,
+        spending: &SpendingArgs,
+        timeout: Option<Duration>,
+        console: &Console,
+    ) -> Result<Option<Self>, Failure> {
         if args.offline {
             return Ok(None);
         }
         let files = Files::read()?;
-        let mut servers = Servers::new(args, &files, console);
+        let mut servers = Servers::new(args, &files, timeout, console);
         let own = |argument: &Option<String>, key: fn(&config::Config) -> Option<String>| {
             argument.clone().or_else(|| files.find(key))
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use plandag::ModelProblem;
 use plandag::llm::{Provider, Server};
@@ -28,6 +29,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 pub(crate) struct Servers<'a> {
     args: &'a ModelArgs,
     files: &'a Files,
+    timeout: Option<Duration>,
     console: &'a Console,
     found: Option<Vec<Found>>,
     /// By name and address.
@@ -44,8 +46,8 @@ struct Address {
 }
 
 impl<'a> Servers<'a> {
-    pub(crate) fn new(args: &'a ModelArgs, files: &'a Files, console: &'a Console) -> Self {
-        Self { args, files, console, found: None, open: BTreeMap::new(), places: BTreeMap::new() }
+    pub(crate) fn new(args: &'a ModelArgs, files: &'a Files, timeout: Option<Duration>, console: &'a Console) -> Self {
+        Self { args, files, timeout, console, found: None, open: BTreeMap::new(), places: BTreeMap::new() }
     }
 
     /// The connection to where a model is.
@@ -59,6 +61,10 @@ impl<'a> Servers<'a> {
         if let Some(provider) = self.open.get(&place) {
             return Ok(provider.clone());
         }
+        let server = match self.timeout {
+            Some(timeout) => server.stall_after(timeout),
+            None => server,
+        };
         let provider = connect(server, &looked)?;
         self.open.insert(place, provider.clone());
         Ok(provider)

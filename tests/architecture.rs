@@ -104,7 +104,18 @@ const RULES: &[Rule] = &[
     Rule {
         parts: &["runner", "report"],
         modules: LIBRARY,
-        crates: &["serde", "serde_json", "thiserror", "futures", "dashmap", "fastrand", "tokio", "tracing", "indexmap"],
+        crates: &[
+            "serde",
+            "serde_json",
+            "thiserror",
+            "futures",
+            "dashmap",
+            "fastrand",
+            "foldhash",
+            "tokio",
+            "tracing",
+            "indexmap",
+        ],
         never: &[],
     },
     Rule {

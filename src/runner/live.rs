@@ -56,7 +56,7 @@ pub struct LiveStep {
 
 /// The side of a run that its handle looks at.
 pub(super) struct Live {
-    steps: DashMap<StepNumber, LiveStep>,
+    steps: DashMap<StepNumber, LiveStep, foldhash::fast::RandomState>,
     head: Mutex<Head>,
     log: Mutex<Log>,
 }
@@ -86,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Live {
     pub(super) fn new() -> Self {
         let head = Head { phase: Phase::New, at: Timestamp::ZERO, revision: 0, usage: Usage::default() };
-        Self { steps: DashMap::new(), head: Mutex::new(head), log: Mutex::default() }
+        Self { steps: DashMap::default(), head: Mutex::new(head), log: Mutex::default() }
     }
 
     fn append(&self, batch: Arc<[RunEvent]>) {

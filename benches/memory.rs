@@ -49,9 +49,8 @@ fn main() {
 }
 
 async fn run(plan: Plan) -> RunReport {
-    let next = tool_fn(|cx| async move {
-        Ok(cx.inputs.iter().next().and_then(|(_, value)| value.as_i64()).unwrap_or(0) + 1)
-    });
+    let next =
+        tool_fn(|cx| async move { Ok(cx.inputs.iter().next().and_then(|(_, value)| value.as_i64()).unwrap_or(0) + 1) });
     let policy = Policy { limits: Limits::NONE, ..Policy::default() };
     Runner::new(plan).tool("next", next).policy(policy).run("nothing").await.expect("a report")
 }

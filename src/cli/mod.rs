@@ -8,6 +8,7 @@ mod difference;
 mod duration;
 mod explain;
 mod failure;
+mod faster;
 mod help;
 mod history;
 mod ledger;

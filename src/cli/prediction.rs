@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use plandag::simulate::Simulation;
+use plandag::simulate::{Simulation, WhatIf};
 use plandag::{Dag, Plan, Policy, RunStart};
 
 use super::duration::human;
+use super::faster;
 use super::progress::some_of;
 use super::style::{self, paint};
 use super::text;
@@ -21,12 +22,16 @@ pub(crate) struct Prediction {
     work: Duration,
     slots: u32,
     unknown: usize,
+    /// To look for what would make it faster, where that is wanted.
+    plan: Plan,
+    policy: Policy,
 }
 
 impl Prediction {
     /// Runs the plan in virtual time.
     pub(crate) fn new(plan: &Plan, dag: &Dag, start: &RunStart) -> Self {
-        let simulated = simulation(plan.clone(), &start.policy).tools(start.tools.clone()).without_history().run();
+        let simulation = simulation(plan.clone(), &start.policy).tools(start.tools.clone());
+        let simulated = simulation.inputs(start.inputs.clone()).without_history().run();
         let id = |number: u32| simulated.scheduler.step(number).map_or_else(String::new, |step| step.id.to_string());
         Self {
             steps: dag.steps().len(),
@@ -37,6 +42,8 @@ impl Prediction {
             work: simulated.work,
             slots: start.policy.max_parallel,
             unknown: dag.steps().iter().filter(|step| step.estimate_ms.is_none()).count(),
+            plan: plan.clone(),
+            policy: start.policy.clone(),
         }
     }
 
@@ -90,6 +97,9 @@ impl Prediction {
             }
         }
         lines.push(format!(" {}{}", heading("critical"), text::line(&path(&self.critical))));
+        lines.extend(
+            faster::lines(&WhatIf::of_plan(&self.plan, &self.policy)).into_iter().map(|line| format!(" {line}")),
+        );
         lines.join("\n")
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
 use plandag::report::ExitCode;
-use plandag::simulate::{Ended, workload};
+use plandag::simulate::{Ended, WhatIf, workload};
 use plandag::{Dag, FailureReason, Plan, PlanFile, Policy, RunOutcome};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use super::args::SimulateArgs;
 use super::console::{Console, ReaderGone};
 use super::duration::human;
 use super::failure::Failure;
+use super::faster;
 use super::prediction::{counted, simulation};
 use super::source;
 use super::style::{self, paint};
@@ -30,8 +31,18 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
         Input::Plan(file) => {
             Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
             let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let what_if = WhatIf::of_plan(&file.plan, &simulator.policy);
             match simulator.simulate(&id, file.plan) {
-                Ok(line) => simulator.tell(&line).or(Ok(())),
+                Ok(line) if args.json => {
+                    let line = Line { faster: Some(faster::fields(&what_if)), ..line };
+                    simulator.tell(&line).or(Ok(()))
+                }
+                Ok(line) => {
+                    let told = simulator.tell(&line);
+                    let lines =
+                        faster::lines(&what_if).into_iter().map(|line| format!("  {line}\n")).collect::<String>();
+                    told.map_or(Ok(()), |()| console.styled(&lines))
+                }
                 Err(reason) => Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, reason)),
             }
         }
@@ -90,6 +101,9 @@ struct Line {
     work_ms: u64,
     steps: u32,
     max_parallel: u32,
+    /// What would make it faster, where there is only one plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faster: Option<Value>,
 }
 
 impl Simulator<'_> {
@@ -143,6 +157,7 @@ impl Simulator<'_> {
             bound_ms: millis(run.bound()),
             critical_ms: millis(run.critical_path),
             work_ms: millis(run.work),
+            faster: None,
         })
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::RunArgs;
 use super::console::{Console, json_text};
 use super::failure::Failure;
+use super::faster;
 use super::look::unusable;
 use super::model;
 use super::ndjson::{Fields, Line, millis, spent};
@@ -262,6 +263,7 @@ impl Summary<'_> {
         }
         if report.succeeded() && timing.work > Duration::ZERO {
             lines.push(format!("   {}{}", heading("bound"), timing.bound_line()));
+            lines.extend(faster::lines(&report.what_if()).into_iter().map(|line| format!("   {line}")));
         }
         lines.push(format!("   {}{}", heading("used"), self.used()));
         for step in
@@ -351,6 +353,7 @@ impl Summary<'_> {
             ("critical_ms", millis(timing.critical_length)),
             ("critical_path", critical.collect()),
             ("bound_ms", millis(timing.bound)),
+            ("faster", if report.succeeded() { faster::fields(&report.what_if()) } else { Value::Null }),
             ("steps", json!(counts)),
             ("attempts", json!(report.attempt_count())),
             ("replans", json!(report.replans())),

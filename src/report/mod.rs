@@ -8,6 +8,7 @@ mod graph;
 mod record;
 mod run;
 mod step;
+mod what_if;
 
 pub use critical::CriticalPath;
 pub use exit_code::ExitCode;

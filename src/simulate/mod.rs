@@ -19,6 +19,7 @@
 
 mod chain;
 mod drive;
+pub(crate) mod what_if;
 pub mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ use crate::planner::Revision;
 use crate::policy::{Limits, Policy};
 use crate::scheduler::Scheduler;
 use crate::tool::ToolSpec;
+
+pub use what_if::{Change, Saving, WhatIf};
 
 /// The tool of steps that name none, in a run that nobody said more about.
 const DEFAULT_TOOL: &str = "step";

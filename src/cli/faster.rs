@@ -1,0 +1,67 @@
+//! What would make a run faster, for people and for programs.
+
+use std::time::Duration;
+
+use plandag::simulate::{Change, Saving, WhatIf};
+use serde_json::{Value, json};
+
+use super::duration::human;
+use super::ndjson::millis;
+use super::style::{self, paint};
+use super::text;
+
+/// Savings that are told.
+const MOST_SAVINGS: usize = 3;
+/// Savings below this share of the run are not worth a word.
+const NOTEWORTHY: f64 = 0.01;
+
+/// The lines about it, each with its heading.
+pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
+    let is_noteworthy = |saving: &&Saving| saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY);
+    let is_dependency = |saving: &&Saving| matches!(saving.change, Change::Independent { .. });
+    // Whether more slots would help is worth knowing also where they would not.
+    let is_slots = |saving: &&Saving| matches!(saving.change, Change::Slots { .. });
+    let told =
+        what_if.savings.iter().filter(is_noteworthy).filter(|saving| !is_dependency(saving) && !is_slots(saving));
+    let told = told.take(MOST_SAVINGS).chain(what_if.savings.iter().filter(is_slots));
+    let told: Vec<String> = told.map(|saving| format!("{}: -{}", words(&saving.change), human(saving.saves))).collect();
+    let mut lines = Vec::new();
+    if !told.is_empty() {
+        lines.push(format!("{}  {}", paint(style::FAINT, "to go faster"), told.join("   ")));
+    }
+    for saving in what_if.savings.iter().filter(is_dependency).filter(is_noteworthy).take(MOST_SAVINGS) {
+        let heading = paint(style::FAINT, "unnecessary?");
+        lines.push(format!("{heading}  {}, costs {}", words(&saving.change), human(saving.saves)));
+    }
+    lines
+}
+
+fn words(change: &Change) -> String {
+    let words = match change {
+        Change::Halve { step } => format!("halve {step}"),
+        Change::Slots { to, .. } => format!("cap {to}"),
+        Change::Pool { pool, to, .. } => format!("pool {pool}={to}"),
+        Change::Independent { step, dependency } => format!("{step} waits for {dependency} and never uses it"),
+        _ => "another change".to_owned(),
+    };
+    text::line(&words).into_owned()
+}
+
+/// All that was tried.
+pub(crate) fn fields(what_if: &WhatIf) -> Value {
+    let saves = |saves: Duration| millis(saves);
+    let field = |saving: &Saving| match &saving.change {
+        Change::Halve { step } => json!({ "change": "halve", "step": step, "saves_ms": saves(saving.saves) }),
+        Change::Slots { from, to } => {
+            json!({ "change": "slots", "from": from, "to": to, "saves_ms": saves(saving.saves) })
+        }
+        Change::Pool { pool, from, to } => {
+            json!({ "change": "pool", "pool": pool, "from": from, "to": to, "saves_ms": saves(saving.saves) })
+        }
+        Change::Independent { step, dependency } => {
+            json!({ "change": "independent", "step": step, "dependency": dependency, "saves_ms": saves(saving.saves) })
+        }
+        _ => Value::Null,
+    };
+    what_if.savings.iter().map(field).collect()
+}

@@ -1,0 +1,289 @@
+//! What would make a run faster: the same run again in virtual time, with one thing changed.
+//!
+//! The time that a step spends on the critical path says little about what is won by making it faster: when one path
+//! shrinks, the next one takes over. So each change is simulated, with the same scheduler, and what is left of the run
+//! is compared.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::StepNumber;
+use crate::plan::{Plan, Step, StepId};
+use crate::policy::{Limits, Policy, Retry};
+use crate::reference::each_reference;
+
+use super::{SimulatedRun, Simulation};
+
+/// How many steps are simulated in all, over all changes of a run: a few dozen milliseconds.
+const MOST_STEPS: usize = 50_000;
+/// The most changes of one kind that are tried.
+const MOST_CHANGES: usize = 32;
+
+/// A change that somebody could make to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The step takes half as long.
+    Halve {
+        /// The step.
+        step: StepId,
+    },
+    /// More steps may run at once.
+    Slots {
+        /// How many there were.
+        from: u32,
+        /// How many there would be.
+        to: u32,
+    },
+    /// A pool is larger.
+    Pool {
+        /// The pool.
+        pool: String,
+        /// Its size.
+        from: u32,
+        /// Its size then.
+        to: u32,
+    },
+    /// The step does not wait for a step that it declares and never refers to.
+    Independent {
+        /// The step.
+        step: StepId,
+        /// What it would not wait for.
+        dependency: StepId,
+    },
+}
+
+/// What a change would save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saving {
+    /// The change.
+    pub change: Change,
+    /// By how much the run would be shorter.
+    pub saves: Duration,
+}
+
+/// A run, and what it would be with one thing changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhatIf {
+    /// How long the run takes in virtual time as it is: without the scheduler's own time, back-offs and planning.
+    pub makespan: Duration,
+    /// What was tried, the greatest saving first. Changes that save nothing are among them.
+    pub savings: Vec<Saving>,
+}
+
+impl WhatIf {
+    /// Tries changes of a plan whose steps take their `estimate_ms`, as [`Simulation`] has it. A plan that cannot be
+    /// run has none.
+    pub fn of_plan(plan: &Plan, policy: &Policy) -> Self {
+        let indexes: HashMap<&StepId, u32> = plan.steps.iter().map(|step| &step.id).zip(0..).collect();
+        let tasks = plan.steps.iter().map(|step| {
+            let mut after: Vec<u32> = step.depends_on.iter().filter_map(|id| indexes.get(id).copied()).collect();
+            each_reference(step, |reference| {
+                after.extend(reference.ok().and_then(|reference| indexes.get(&StepId::from(reference.id)).copied()));
+            });
+            Task {
+                name: step.id.clone(),
+                duration: step.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
+                unused: unused(step).into_iter().filter_map(|id| indexes.get(id).copied()).collect(),
+                after,
+                step: Arc::clone(step),
+            }
+        });
+        let mut policy = policy.clone();
+        for (pool, size) in &plan.pools {
+            policy.pools.entry(pool.clone()).or_insert(*size);
+        }
+        Work { tasks: tasks.collect(), policy }.what_if()
+    }
+}
+
+/// The dependencies that a step declares and never refers to, where that means something: a step without a tool is
+/// given all its inputs.
+pub(crate) fn unused(step: &Step) -> Vec<&StepId> {
+    if step.tool.is_none() || step.depends_on.is_empty() {
+        return Vec::new();
+    }
+    let mut used = HashSet::new();
+    each_reference(step, |reference| used.extend(reference.map(|reference| reference.id.to_owned())));
+    step.depends_on.iter().filter(|id| !used.contains(id.as_str())).collect()
+}
+
+/// One step of a run that is simulated again.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) name: StepId,
+    pub(crate) duration: Duration,
+    /// The indexes of the tasks it waits for.
+    pub(crate) after: Vec<u32>,
+    /// Those among them that it does not need.
+    pub(crate) unused: Vec<u32>,
+    /// Its definition, for its tool and its settings.
+    pub(crate) step: Arc<Step>,
+}
+
+/// Everything about a run that decides how long it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) policy: Policy,
+}
+
+/// One thing that is changed.
+#[derive(Clone, Copy)]
+enum Trial<'a> {
+    Nothing,
+    Halve(u32),
+    Slots(u32),
+    Pool(&'a str, u32),
+    Independent(u32, u32),
+}
+
+impl Work {
+    /// Tries the changes that can be expected to save most.
+    pub(crate) fn what_if(&self) -> WhatIf {
+        let now = self.simulate(Trial::Nothing);
+        let makespan = now.makespan;
+        let budget = MOST_STEPS / self.tasks.len().max(1);
+        let saving = |change, trial| Saving { change, saves: makespan.saturating_sub(self.simulate(trial).makespan) };
+        let name = |task: u32| self.tasks[task as usize].name.clone();
+        let mut savings = Vec::new();
+        if budget > 0 && makespan > Duration::ZERO {
+            let slots = self.policy.max_parallel;
+            let more = slots.saturating_add(1);
+            savings.push(saving(Change::Slots { from: slots, to: more }, Trial::Slots(more)));
+            for (pool, &size) in self.policy.pools.iter().take(MOST_CHANGES.min(budget)) {
+                let more = size.saturating_add(1);
+                let change = Change::Pool { pool: pool.clone(), from: size, to: more };
+                savings.push(saving(change, Trial::Pool(pool, more)));
+            }
+            for task in self.worth_halving(&now).into_iter().take(MOST_CHANGES.min(budget)) {
+                savings.push(saving(Change::Halve { step: name(task) }, Trial::Halve(task)));
+            }
+            for (task, before) in self.worth_freeing().into_iter().take(MOST_CHANGES.min(budget)) {
+                let change = Change::Independent { step: name(task), dependency: name(before) };
+                savings.push(saving(change, Trial::Independent(task, before)));
+            }
+        }
+        savings.sort_by_key(|saving| Reverse(saving.saves));
+        WhatIf { makespan, savings }
+    }
+
+    /// The tasks in the order in which a shorter one promises most: those of the critical path, the longest first.
+    fn worth_halving(&self, now: &SimulatedRun) -> Vec<u32> {
+        let critical: HashSet<u32> =
+            now.critical_steps.iter().filter_map(|&number| index(now.scheduler.step(number)?.id)).collect();
+        let mut tasks: Vec<u32> =
+            (0..).zip(&self.tasks).filter(|(_, task)| !task.duration.is_zero()).map(|(index, _)| index).collect();
+        tasks.sort_by_key(|task| Reverse((critical.contains(task), self.tasks[*task as usize].duration)));
+        tasks
+    }
+
+    /// Dependencies that are not needed, those on long tasks first.
+    fn worth_freeing(&self) -> Vec<(u32, u32)> {
+        let unused = |(index, task): (u32, &Task)| task.unused.iter().map(move |&before| (index, before)).collect();
+        let mut pairs: Vec<(u32, u32)> = (0..).zip(&self.tasks).flat_map::<Vec<_>, _>(unused).collect();
+        pairs.sort_by_key(|(_, before)| Reverse(self.tasks[*before as usize].duration));
+        pairs
+    }
+
+    fn simulate(&self, trial: Trial<'_>) -> SimulatedRun {
+        let mut policy = Policy { limits: Limits::NONE, retry: Retry::NEVER, ..self.policy.clone() };
+        match trial {
+            Trial::Slots(slots) => policy.max_parallel = slots,
+            Trial::Pool(pool, size) => drop(policy.pools.insert(pool.to_owned(), size)),
+            Trial::Nothing | Trial::Halve(_) | Trial::Independent(..) => {}
+        }
+        let duration = |task: u32| {
+            let duration = self.tasks.get(task as usize).map_or(Duration::ZERO, |task| task.duration);
+            if matches!(trial, Trial::Halve(halved) if halved == task) { duration / 2 } else { duration }
+        };
+        let pools = policy.pools.clone();
+        let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools)).collect();
+        Simulation::new(plan)
+            .policy(policy)
+            .durations(move |launch| index(&launch.id).map_or(Duration::ZERO, duration))
+            .without_history()
+            .run()
+    }
+
+    /// A task as a step of a flat plan, whatever expansions it was part of.
+    fn step(&self, number: u32, task: &Task, trial: Trial<'_>, pools: &BTreeMap<String, u32>) -> Step {
+        let is_free = |before: u32| matches!(trial, Trial::Independent(task, free) if task == number && free == before);
+        let after = task.after.iter().filter(|&&before| !is_free(before)).map(|before| id(*before));
+        // A step may weigh more than a pool has by now: then it takes all of it.
+        let fits = |(pool, weight): (&String, &u32)| {
+            (pool.clone(), pools.get(pool).map_or(*weight, |size| (*weight).min(*size)))
+        };
+        Step {
+            tool: Some(task.step.tool.clone().unwrap_or_else(|| super::DEFAULT_TOOL.into())),
+            uses: task.step.uses.iter().map(fits).collect(),
+            estimate_ms: task.step.estimate_ms,
+            depends_on: after.collect(),
+            ..Step::described(id(number), "")
+        }
+    }
+}
+
+fn id(task: StepNumber) -> StepId {
+    StepId::from(format!("t{task}"))
+}
+
+fn index(id: &StepId) -> Option<u32> {
+    id.as_str().strip_prefix('t')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn saves(what_if: &WhatIf, change: &Change) -> Duration {
+        what_if.savings.iter().find(|saving| saving.change == *change).expect("it was tried").saves
+    }
+
+    #[test]
+    fn when_one_path_shrinks_the_next_one_takes_over() {
+        let plan = Plan::from_iter([
+            Step::new("long", "t").estimate_ms(1_000),
+            Step::new("short", "t").estimate_ms(800),
+            Step::new("join", "t").estimate_ms(100).args(json!(["${long}", "${short}"])),
+        ]);
+        let what_if = WhatIf::of_plan(&plan, &Policy::default());
+        assert_eq!(what_if.makespan, Duration::from_millis(1_100));
+        assert_eq!(saves(&what_if, &Change::Halve { step: "long".into() }), Duration::from_millis(200));
+        assert_eq!(saves(&what_if, &Change::Halve { step: "short".into() }), Duration::ZERO);
+        assert_eq!(saves(&what_if, &Change::Slots { from: 64, to: 65 }), Duration::ZERO);
+        assert_eq!(what_if.savings[0].change, Change::Halve { step: "long".into() }, "the greatest comes first");
+    }
+
+    #[test]
+    fn a_slot_or_a_wider_pool_saves_what_waited_for_it() {
+        let steps = || (0..3).map(|n| Step::new(format!("s{n}"), "t").estimate_ms(300));
+        let two = Policy { max_parallel: 2, ..Policy::default() };
+        let what_if = WhatIf::of_plan(&steps().collect(), &two);
+        assert_eq!(saves(&what_if, &Change::Slots { from: 2, to: 3 }), Duration::from_millis(300));
+        let mut plan: Plan = steps().map(|step| step.uses("gpu", 1)).collect();
+        plan.pools.insert("gpu".into(), 2);
+        let what_if = WhatIf::of_plan(&plan, &Policy::default());
+        let wider = Change::Pool { pool: "gpu".into(), from: 2, to: 3 };
+        assert_eq!(saves(&what_if, &wider), Duration::from_millis(300));
+    }
+
+    #[test]
+    fn a_dependency_that_is_never_used_costs_what_it_delays() {
+        let plan = Plan::from_iter([
+            Step::new("first", "t").estimate_ms(400),
+            Step::new("second", "t").estimate_ms(300).depends_on(["first"]),
+            Step::new("third", "t").estimate_ms(100).args(json!("${second}")).depends_on(["second"]),
+            Step::described("model", "Sums up").estimate_ms(10).depends_on(["third"]),
+        ]);
+        let what_if = WhatIf::of_plan(&plan, &Policy::default());
+        let independent: Vec<_> =
+            what_if.savings.iter().filter(|saving| matches!(saving.change, Change::Independent { .. })).collect();
+        let change = Change::Independent { step: "second".into(), dependency: "first".into() };
+        assert_eq!(independent, [&Saving { change, saves: Duration::from_millis(400) }]);
+    }
+}

@@ -38,10 +38,10 @@ impl StepModel {
     pub const NAME: &'static str = "model";
 
     /// Has this model do steps, without tools.
-    pub fn new(model: impl Into<Arc<dyn Model>>) -> Self {
+    pub fn new(model: impl Model + 'static) -> Self {
         Self {
             name: Self::NAME.to_owned(),
-            model: model.into(),
+            model: Arc::new(model),
             prompts: Arc::default(),
             tools: BTreeMap::new(),
             rounds: 8,

@@ -13,6 +13,9 @@ use crate::strict;
 /// A model that thinks aloud does so between these, before it answers.
 const THINKING: (&str, &str) = ("<think>", "</think>");
 
+/// What an answer begins with that stands in the place of a plan.
+const ANSWER: &str = "ANSWER";
+
 /// Reads lines as they come.
 pub(super) struct LineReader {
     /// The beginning of a line whose end has not come.
@@ -70,7 +73,7 @@ impl LineReader {
     pub(super) fn finish(mut self, take: Take<'_>) -> End {
         let last = std::mem::take(&mut self.open);
         // A line that is still open may be half a line, unless it is one of the words that stand at the end.
-        let is_mark = matches!(last.trim(), "END" | "DONE" | "```");
+        let is_mark = matches!(last.trim(), "END" | "DONE" | "```") || last.trim_start().starts_with(ANSWER);
         if is_mark || matches!(self.state, State::Ended | State::Done | State::Answer(_)) {
             self.take_line(&last, take);
         }
@@ -110,8 +113,8 @@ impl LineReader {
             }
             (State::Before | State::Steps, "END") => self.state = State::Ended,
             (State::Before, "DONE") => self.state = State::Done,
-            (State::Before, _) if line.starts_with("ANSWER") => {
-                let answer = line.trim_start_matches("ANSWER").trim_start_matches(':').trim_start();
+            (State::Before, _) if line.starts_with(ANSWER) => {
+                let answer = line[ANSWER.len()..].trim_start_matches(':').trim_start();
                 self.state = State::Answer(format!("{answer}\n"));
             }
             (State::Before | State::Steps, _) => {

@@ -117,6 +117,8 @@ pub(super) struct Draft<'a> {
     /// Ids of the plan that is being revised; none for a first plan.
     existing: BTreeSet<&'a str>,
     written: BTreeSet<StepId>,
+    /// The highest number of a new step.
+    highest: u64,
     /// Steps, in the order in which they were written.
     pub(super) steps: Vec<Arc<Step>>,
     dropped: Vec<StepId>,
@@ -134,6 +136,7 @@ impl<'a> Draft<'a> {
             backward_only,
             existing,
             written: BTreeSet::new(),
+            highest: 0,
             steps: Vec::new(),
             dropped: Vec::new(),
             offences: Vec::new(),
@@ -178,6 +181,7 @@ impl<'a> Draft<'a> {
             return self.offences.push(PlanError::TooLarge { what: "steps".into(), count, limit });
         }
         if self.backward_only {
+            self.check_upward(&id);
             self.check_backward(&id, &written.depends_on);
         }
         if !self.written.insert(id.clone()) {
@@ -192,6 +196,18 @@ impl<'a> Draft<'a> {
             Content::Drop => return,
         };
         self.steps.push(Arc::new(step.depends_on(written.depends_on)));
+    }
+
+    /// In lines, new steps are numbered upwards.
+    fn check_upward(&mut self, id: &StepId) {
+        let Some(number) = id.as_str().parse::<u64>().ok().filter(|_| !self.existing.contains(id.as_str())) else {
+            return;
+        };
+        if number < self.highest {
+            let message = format!("step {id} comes after step {}: number them upwards", self.highest);
+            self.offences.push(PlanError::Malformed { message });
+        }
+        self.highest = self.highest.max(number);
     }
 
     fn check_backward(&mut self, id: &StepId, depends_on: &[String]) {

@@ -57,9 +57,9 @@ pub struct LlmPlanner {
 
 impl LlmPlanner {
     /// A planner that asks this model.
-    pub fn new(model: impl Into<Arc<dyn Model>>) -> Self {
+    pub fn new(model: impl Model + 'static) -> Self {
         Self {
-            model: model.into(),
+            model: Arc::new(model),
             prompts: Arc::default(),
             format: PlanTextFormat::default(),
             answer_tool: None,

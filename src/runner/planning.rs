@@ -24,7 +24,8 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
         AnswerFrom::Step(number) => scheduler.step(number),
         AnswerFrom::Open | AnswerFrom::Sinks(_) => None,
     });
-    let members = || scheduler.members();
+    // Drafts are of an answer that was not accepted: no part of the plan yet.
+    let members = || scheduler.members().filter(|step| !step.draft);
     let failed = asked.failures.iter().filter_map(|number| scheduler.step(*number)).map(|step| FailedStep {
         id: step.id.clone(),
         step: Arc::clone(step.definition),

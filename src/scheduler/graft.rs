@@ -83,9 +83,11 @@ impl Scheduler {
         if patch.add.is_empty() && patch.change.is_empty() && patch.drop.is_empty() && patch.answer.is_none() {
             offences.push(bad("changes nothing".into()));
         }
+        // A draft is of the answer that is still to be taken up: only what that answer says makes it part of the plan.
+        let is_member = |number: StepNumber| self.node(number).member && !self.node(number).draft;
         let member = |id: &StepId| {
             let number = self.current(id.as_str())?;
-            (self.node(number).member && self.node(number).parent == NONE).then_some(number)
+            (is_member(number) && self.node(number).parent == NONE).then_some(number)
         };
         for step in patch.add.iter().filter(|step| member(&step.id).is_some()) {
             offences.push(bad(format!("adds `{}`, which is in the plan: change it", step.id)));
@@ -114,7 +116,7 @@ impl Scheduler {
         let reported = self.pending.iter().flat_map(|pending| &pending.reported);
         let given_up: BTreeSet<_> =
             reported.filter(|step| !changed.contains_key(step) && !dropped.contains(step)).copied().collect();
-        let stays = |number: &&StepNumber| self.node(**number).member && !dropped.contains(number);
+        let stays = |number: &&StepNumber| is_member(**number) && !dropped.contains(number);
         let mut steps: Vec<Arc<Step>> = Vec::new();
         for number in self.root.members.iter().filter(stays).filter(|number| !given_up.contains(number)) {
             steps.push(Arc::clone(changed.get(number).copied().unwrap_or(&self.node(*number).definition)));

@@ -9,6 +9,7 @@ mod errors;
 mod events;
 mod hostile;
 mod looking;
+mod model;
 mod readme;
 mod running;
 #[cfg(unix)]

@@ -1,0 +1,242 @@
+//! Objectives with a language model: which one is asked, what is shown, how it ends.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+use crate::support::{Place, Ran};
+
+const KEY: &str = "sk-very-secret-key";
+
+/// A model server that plans two steps and an answer, and does them.
+struct Server {
+    server: MockServer,
+    runtime: Runtime,
+}
+
+struct Model;
+
+impl Respond for Model {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        let usage = json!({ "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120 });
+        if body["stream"] == json!(true) {
+            return streamed("1. look up a\n2. look up b\n3. compare <- 1-2\nEND\n", &usage);
+        }
+        let message = json!({ "role": "assistant", "content": "found it" });
+        ResponseTemplate::new(200).set_body_json(json!({
+            "id": "1", "model": "m", "usage": usage,
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": message }],
+        }))
+    }
+}
+
+fn streamed(text: &str, usage: &Value) -> ResponseTemplate {
+    let delta = json!({ "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] });
+    let stop = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
+    let usage = json!({ "choices": [], "usage": usage });
+    let body = format!("data: {delta}\n\ndata: {stop}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
+    ResponseTemplate::new(200).set_body_raw(body, "text/event-stream")
+}
+
+impl Server {
+    fn with(respond: impl Respond + 'static) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(async {
+            let server = MockServer::start().await;
+            let list = json!({ "object": "list", "data": [{ "id": "first", "object": "model" }] });
+            let listed = ResponseTemplate::new(200).set_body_json(list);
+            Mock::given(method("GET")).and(path("/v1/models")).respond_with(listed).mount(&server).await;
+            Mock::given(method("POST")).respond_with(respond).mount(&server).await;
+            server
+        });
+        Self { server, runtime }
+    }
+
+    fn url(&self) -> String {
+        format!("{}/v1", self.server.uri())
+    }
+
+    /// The bodies of the calls so far, each with its key.
+    fn calls(&self) -> Vec<(Value, String)> {
+        let requests = self.runtime.block_on(self.server.received_requests()).unwrap();
+        let key = |request: &Request| {
+            request.headers.get("authorization").map(|key| key.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        requests.iter().filter_map(|request| Some((request.body_json().ok()?, key(request)))).collect()
+    }
+
+    fn run<const N: usize>(&self, place: &Place, arguments: [&str; N]) -> Ran {
+        self.command(place, arguments).output().unwrap().into()
+    }
+
+    fn command<const N: usize>(&self, place: &Place, arguments: [&str; N]) -> Command {
+        let mut command = place.command(arguments);
+        command.env("OPENAI_BASE_URL", self.url()).env("OPENAI_API_KEY", KEY);
+        command
+    }
+}
+
+#[test]
+fn an_objective_is_planned_and_done_by_a_model() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock"]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ask mock (http://127.0.0.1:"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("400 in / 80 out tokens"), "{}", ran.stderr);
+    let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock", "--json"]);
+    let last = ran.last_event();
+    assert_eq!(
+        (&last["tokens_in"], &last["tokens_out"], &last["answer"]),
+        (&json!(400), &json!(80), &json!("found it"))
+    );
+    let step = ran.events().into_iter().find(|event| event["ev"] == "step.finished").unwrap();
+    assert_eq!((&step["tokens_in"], &step["tokens_out"]), (&json!(100), &json!(20)));
+    let calls = server.calls();
+    assert!(calls.iter().all(|(body, key)| body["model"] == "mock" && *key == format!("Bearer {KEY}")));
+    assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(KEY));
+}
+
+#[test]
+fn each_role_can_have_a_model_of_its_own() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let arguments =
+        ["run", "x", "--planner-model", "p", "--step-model", "s", "--answer-model", "a", "--temperature", "0.3"];
+    assert_eq!(server.run(&place, arguments).exit, 0);
+    let mut models: Vec<String> =
+        server.calls().iter().map(|(body, _)| body["model"].as_str().unwrap().to_owned()).collect();
+    models.sort();
+    assert_eq!(models, ["a", "p", "s", "s"]);
+    assert!(server.calls().iter().all(|(body, _)| body["temperature"] == json!(0.3)));
+}
+
+#[test]
+fn arguments_win_over_environment_project_and_user() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let model_of = |ran: Ran| {
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        server.calls().last().unwrap().0["model"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "first", "the first that the server lists");
+    place.file(".config/plandag/config.toml", "model = \"of-user\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-user");
+    place.file("plandag.toml", "model = \"of-project\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-project");
+    let mut command = server.command(&place, ["run", "x"]);
+    assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-environment");
+    let mut command = server.command(&place, ["run", "x", "--model", "of-argument"]);
+    assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-argument");
+}
+
+#[test]
+fn a_key_does_not_follow_a_project_to_an_address_of_its_choice() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("plandag.toml", format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url()));
+    let mut command = place.command(["run", "x"]);
+    let ran: Ran = command.env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    place.file(".config/plandag/config.toml", format!("base_url = \"{}\"\n", server.url()));
+    let ran: Ran = place.command(["run", "x"]).env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().last().unwrap().1.contains(KEY), "the user named the address, too");
+}
+
+#[test]
+fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
+    let error = |status: u16, message: &str| {
+        ResponseTemplate::new(status)
+            .insert_header("retry-after", "0")
+            .set_body_json(json!({ "error": { "message": message } }))
+    };
+    let html = ResponseTemplate::new(200).set_body_raw("<html></html>", "text/html");
+    for (response, exit, code, calls) in [
+        (error(401, "bad key"), 5, "config.wrong_key", 1),
+        (error(404, "the model `mock` does not exist"), 5, "config.unknown_model", 1),
+        (error(429, "slow down"), 6, "provider.rate_limited", 5),
+        (error(400, "maximum context length is 10 tokens"), 4, "model.context_overflow", 1),
+        (html, 6, "provider.not_an_api", 1),
+        (streamed("Sure! 1. a", &json!({})), 4, "planner.truncated", 3),
+        (streamed("Sure! 1. a\nEND\n", &json!({})), 4, "planner.invalid_json", 3),
+    ] {
+        let (server, place) = (Server::with(response), Place::new());
+        let ran = server.run(&place, ["run", "x", "--model", "mock", "--json"]);
+        let last = ran.last_event();
+        assert_eq!((ran.exit, &last["error"]["code"]), (exit, &json!(code)), "{}", ran.stdout);
+        assert!(!last["error"]["help"].as_array().unwrap().is_empty(), "{code}");
+        assert_eq!(server.calls().len(), calls, "{code}");
+        assert!(!ran.stdout.contains(KEY));
+    }
+}
+
+#[test]
+fn a_limit_on_spending_ends_a_run_with_what_is_done() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-tokens", "200", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (8, &json!("limit.tokens")), "{}", ran.stdout);
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-usd", "0.0001"]);
+    assert_eq!(ran.exit, 5, "what a limit means is not known without a price");
+    assert!(ran.stderr.contains("config.no_price"), "{}", ran.stderr);
+    place.file("plandag.toml", "[prices.mock]\ninput = 1.0\noutput = 2.0\n");
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-usd", "0.0001", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (8, &json!("limit.money")), "{}", ran.stdout);
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-usd", "1", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["usd"]), (0, &json!(0.000_56)), "{}", ran.stdout);
+}
+
+#[test]
+fn a_plan_is_written_down_without_being_run() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["plan", "Compare a and b", "--model", "mock"]);
+    let plan: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((plan["steps"].as_array().unwrap().len(), &plan["answer"]), (3, &json!("3")), "{}", ran.stderr);
+    assert_eq!(server.calls().len(), 1);
+    place.file("mine.json", &ran.stdout);
+    let ran = server.run(&place, ["run", "mine.json", "--model", "mock"]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
+    let ran = place.run(["run", "mine.json", "--offline"]);
+    assert_eq!(ran.exit, 5, "nobody does the steps: {}", ran.stderr);
+}
+
+#[test]
+fn prompts_can_be_printed_and_replaced() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let built_in = place.run(["prompts", "step"]);
+    assert!(built_in.exit == 0 && built_in.stdout.contains("Do the task"), "{}", built_in.stdout);
+    let own = place.file("own.md", "Answer in French.");
+    let argument = format!("step={}", own.display());
+    assert_eq!(server.run(&place, ["run", "x", "--model", "m", "--prompt", &argument]).exit, 0);
+    let systems: Vec<String> =
+        server.calls().iter().map(|(body, _)| body["messages"][0]["content"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(systems.iter().filter(|system| system.starts_with("Answer in French.")).count(), 3);
+    assert_eq!(place.run(["prompts", "sonnet"]).exit, 2);
+}
+
+#[test]
+fn the_doctor_tries_a_call_and_says_what_is_missing() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["doctor", "--model", "mock"]);
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("`mock` (http://127.0.0.1:") && ran.stdout.contains("100 in / 20 out tokens"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("OPENAI_API_KEY is set") && !ran.stdout.contains(KEY), "{}", ran.stdout);
+    let ran = place.run(["doctor", "--model", "anthropic::claude-x"]);
+    assert_eq!(ran.exit, 5);
+    assert!(
+        ran.stderr.contains("config.missing_key") && ran.stderr.contains("export ANTHROPIC_API_KEY"),
+        "{}",
+        ran.stderr
+    );
+    let example = place.run(["doctor", "--example"]);
+    place.file("plandag.toml", &example.stdout);
+    assert_eq!(server.run(&place, ["doctor", "--model", "mock", "--json"]).exit, 0, "the example is valid");
+    place.file("plandag.toml", "modle = 1\n");
+    let ran = server.run(&place, ["run", "x", "--model", "mock"]);
+    assert!(ran.exit == 5 && ran.stderr.contains("config.invalid"), "{}", ran.stderr);
+}

@@ -1,0 +1,11 @@
+//! Language models as planner and as the one that does steps: over models that say what the test wants, and over real
+//! connections to servers on this machine.
+
+#![cfg(feature = "llm")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod broken_plans;
+mod planning;
+mod providers;
+mod steps;
+mod support;

@@ -1,0 +1,323 @@
+//! Models behind real connections: what goes over the wire, and what is made of all that can come back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plandag::ModelProblem;
+use plandag::llm::{
+    Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, OfferedTool, Price, Provider, RateLimits,
+    ReplyEnd, Server,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+const SECRET: &str = "sk-test-very-secret";
+
+fn model_at(url: &str) -> Arc<dyn Model> {
+    let server = Server::at(url).key(SECRET).stall_after(Duration::from_millis(300));
+    Provider::new(server).unwrap().model("local-high", ModelOptions::default())
+}
+
+fn asks(text: &str) -> ModelRequest {
+    ModelRequest { system: "Be brief.".into(), messages: vec![Message::User(text.into())], ..ModelRequest::default() }
+}
+
+async fn complete(server: &MockServer, request: ModelRequest) -> Result<ModelReply, ModelError> {
+    model_at(&format!("{}/v1", server.uri())).complete(request).await
+}
+
+/// What comes of a stream, and the pieces that came.
+async fn stream(url: &str) -> (Result<ModelReply, ModelError>, String) {
+    let mut pieces = String::new();
+    let reply = model_at(url).stream(asks("Plan it."), &mut |piece| pieces.push_str(piece)).await;
+    (reply, pieces)
+}
+
+async fn answering(response: ResponseTemplate) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).and(path("/v1/chat/completions")).respond_with(response).mount(&server).await;
+    server
+}
+
+fn answer(content: &str, finish: &str) -> Value {
+    json!({
+        "id": "1", "object": "chat.completion", "created": 0, "model": "m",
+        "choices": [{ "index": 0, "finish_reason": finish, "message": { "role": "assistant", "content": content } }],
+        "usage": { "prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15 },
+    })
+}
+
+fn event(content: &str, finish: Option<&str>) -> String {
+    let choice = json!({ "index": 0, "delta": { "content": content }, "finish_reason": finish });
+    format!("data: {}\n\n", json!({ "id": "1", "choices": [choice] }))
+}
+
+/// A server that sends these bytes to whoever comes and then, after a while, closes.
+async fn sending(bytes: String, then: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                let _ = connection.read(&mut request).await;
+                let _ = connection.write_all(bytes.as_bytes()).await;
+                tokio::time::sleep(then).await;
+            });
+        }
+    });
+    format!("http://{address}/v1")
+}
+
+fn head(kind: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_request_goes_out_as_it_should_and_the_answer_comes_back_with_its_cost() {
+    let server = answering(ResponseTemplate::new(200).set_body_json(answer(" Paris. ", "stop"))).await;
+    let provider = Provider::new(Server::at(format!("{}/v1/", server.uri())).key(SECRET)).unwrap();
+    let options = ModelOptions {
+        temperature: Some(0.5),
+        max_output_tokens: Some(9),
+        price: Some(Price { input: 1.0, output: 2.0 }),
+    };
+    let tool = OfferedTool {
+        name: "now".into(),
+        description: "Tells the time.".into(),
+        arguments: json!({ "type": "object" }),
+    };
+    let request = ModelRequest { tools: vec![tool], ..asks("Capital of France?") };
+    let reply = provider.model("some-model-medium", options).complete(request).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.end), ("Paris.", ReplyEnd::Complete));
+    assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.micro_usd), (12, 3, 18));
+    let requests = server.received_requests().await.unwrap();
+    let body: Value = requests[0].body_json().unwrap();
+    assert_eq!(body["model"], "some-model-medium", "the end of a name is not taken for an effort");
+    assert_eq!(
+        body["messages"],
+        json!([
+            { "role": "system", "content": "Be brief." }, { "role": "user", "content": "Capital of France?" },
+        ])
+    );
+    assert_eq!((&body["temperature"], &body["max_tokens"]), (&json!(0.5), &json!(9)));
+    assert_eq!(body["tools"][0]["function"]["name"], "now");
+    assert!(body.get("reasoning_effort").is_none(), "{body}");
+    assert_eq!(requests[0].headers["authorization"], format!("Bearer {SECRET}"));
+}
+
+#[tokio::test]
+async fn calls_of_tools_and_their_results_keep_together() {
+    let call =
+        json!({ "id": "c1", "type": "function", "function": { "name": "now", "arguments": "{\"zone\": \"UTC\"}" } });
+    let mut answered = answer("", "tool_calls");
+    answered["choices"][0]["message"]["tool_calls"] = json!([call]);
+    let server = answering(ResponseTemplate::new(200).set_body_json(answered)).await;
+    let reply = complete(&server, asks("What time is it?")).await.unwrap();
+    assert_eq!((reply.calls[0].name.as_str(), &reply.calls[0].arguments), ("now", &json!({ "zone": "UTC" })));
+    let mut again = asks("What time is it?");
+    again.messages.push(Message::Assistant { text: String::new(), calls: reply.calls });
+    again.messages.push(Message::ToolResult { id: "c1".into(), name: "now".into(), content: "noon".into() });
+    complete(&server, again).await.unwrap();
+    let body: Value = server.received_requests().await.unwrap()[1].body_json().unwrap();
+    assert_eq!(body["messages"][2]["tool_calls"][0]["id"], "c1");
+    assert_eq!(body["messages"][3], json!({ "role": "tool", "content": "noon", "tool_call_id": "c1" }));
+}
+
+#[tokio::test]
+async fn a_schema_is_sent_also_to_ollama() {
+    let server = answering(ResponseTemplate::new(200).set_body_json(answer("{}", "stop"))).await;
+    // The server behind the name `ollama`, at another address.
+    let ollama = Server::named("ollama").unwrap().base_url(format!("{}/v1", server.uri()));
+    let model = Provider::new(ollama).unwrap().model("ollama::llama3.2", ModelOptions::default());
+    let request = ModelRequest { schema: Some(("plan".into(), json!({ "type": "object" }))), ..asks("Plan.") };
+    model.complete(request).await.unwrap();
+    let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
+    assert_eq!(body["model"], "llama3.2");
+    assert_eq!(body["response_format"]["json_schema"]["name"], "plan");
+    assert_eq!(body["response_format"]["json_schema"]["schema"]["type"], "object");
+}
+
+#[tokio::test]
+async fn a_stream_is_handed_on_piece_by_piece() {
+    let tail = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}\n\ndata: [DONE]\n\n";
+    let bytes = head("text/event-stream") + &event("1. ", None) + &event("a\n", None) + &event("", Some("stop")) + tail;
+    let (reply, pieces) = stream(&sending(bytes, Duration::ZERO).await).await;
+    let reply = reply.unwrap();
+    assert_eq!((reply.text.as_str(), pieces.as_str(), reply.end), ("1. a\n", "1. a\n", ReplyEnd::Complete));
+    assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (7, 2));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_between_two_events_is_no_answer() {
+    let bytes = head("text/event-stream") + &event("1. a\n", None) + &event("2. b\n", None);
+    let (reply, pieces) = stream(&sending(bytes, Duration::ZERO).await).await;
+    assert_eq!((reply.unwrap_err().problem, pieces.as_str()), (ModelProblem::CutOff, "1. a\n2. b\n"));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_at_the_limit_of_length_says_so() {
+    let bytes = head("text/event-stream") + &event("1. a\n", Some("length")) + "data: [DONE]\n\n";
+    let (reply, _) = stream(&sending(bytes, Duration::ZERO).await).await;
+    assert_eq!(reply.unwrap().end, ReplyEnd::Length);
+}
+
+#[tokio::test]
+async fn a_stream_that_stalls_is_given_up() {
+    let bytes = head("text/event-stream") + &event("1. a\n", None);
+    let began = Instant::now();
+    let (reply, _) = stream(&sending(bytes, Duration::from_secs(30)).await).await;
+    assert_eq!(reply.unwrap_err().problem, ModelProblem::Stalled);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn an_error_in_the_middle_of_a_stream_ends_it() {
+    let bytes =
+        head("text/event-stream") + &event("1. a\n", None) + "data: {\"error\":{\"message\":\"out of memory\"}}\n\n";
+    let (reply, _) = stream(&sending(bytes, Duration::ZERO).await).await;
+    let error = reply.unwrap_err();
+    assert!(error.problem == ModelProblem::Unavailable && error.message.contains("out of memory"), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_api_of_a_model_is_recognised() {
+    let html = ResponseTemplate::new(200).set_body_raw("<html>Sign in</html>", "text/html");
+    let server = answering(html).await;
+    assert_eq!(complete(&server, asks("x")).await.unwrap_err().problem, ModelProblem::NotAnApi);
+    let (streamed, _) = stream(&format!("{}/v1", server.uri())).await;
+    assert_eq!(streamed.unwrap_err().problem, ModelProblem::NotAnApi);
+    let (elsewhere, _) = stream(&format!("{}/v2", server.uri())).await;
+    assert_eq!(elsewhere.unwrap_err().problem, ModelProblem::NotAnApi);
+    let moved = answering(ResponseTemplate::new(301).insert_header("location", "http://127.0.0.1:9/v1")).await;
+    assert_eq!(complete(&moved, asks("x")).await.unwrap_err().problem, ModelProblem::NotAnApi, "no key goes elsewhere");
+    for body in ["{", "{}", "[]", "{\"choices\": 1}"] {
+        let server = answering(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
+        let reply = complete(&server, asks("x")).await;
+        assert!(
+            reply.as_ref().is_err() || reply.as_ref().is_ok_and(|reply| reply.text.is_empty()),
+            "{body}: {reply:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_status_is_a_problem_of_its_own_also_in_a_stream() {
+    let error = |message: &str| json!({ "error": { "message": message } });
+    for (status, body, problem) in [
+        (401, error("Incorrect API key"), ModelProblem::WrongKey),
+        (403, error("no"), ModelProblem::WrongKey),
+        (402, error("no"), ModelProblem::NoQuota),
+        (404, error("The model `x` does not exist"), ModelProblem::UnknownModel),
+        (404, error("not here"), ModelProblem::NotAnApi),
+        (400, error("This model's maximum context length is 8192 tokens"), ModelProblem::ContextOverflow),
+        (
+            400,
+            json!({ "error": { "code": 400, "type": "exceed_context_size_error", "message": "too big" } }),
+            ModelProblem::ContextOverflow,
+        ),
+        (400, error("bad parameter"), ModelProblem::Rejected),
+        (429, error("slow down"), ModelProblem::RateLimited),
+        (429, json!({ "error": { "message": "no money", "code": "insufficient_quota" } }), ModelProblem::NoQuota),
+        (500, error("oops"), ModelProblem::Unavailable),
+        (529, error("overloaded"), ModelProblem::Unavailable),
+    ] {
+        let server = answering(ResponseTemplate::new(status).set_body_json(body)).await;
+        let whole = complete(&server, asks("x")).await.unwrap_err();
+        let (streamed, _) = stream(&format!("{}/v1", server.uri())).await;
+        assert_eq!((whole.problem, streamed.unwrap_err().problem), (problem, problem), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn neither_key_nor_request_gets_into_an_error() {
+    let long = "Write a plan about the secret project of the house, which nobody may know of, please.";
+    for said in [format!("Incorrect API key provided: {SECRET}"), format!("invalid input: {long}")] {
+        for body in
+            [json!({ "error": { "message": said } }).to_string(), json!({ "detail": said }).to_string(), said.clone()]
+        {
+            let server = answering(ResponseTemplate::new(400).set_body_string(body.clone())).await;
+            let error = complete(&server, asks(long)).await.unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(!shown.contains(SECRET) && !shown.contains("secret project"), "{shown}");
+        }
+    }
+    let broken =
+        answering(ResponseTemplate::new(200).set_body_json(json!({ "choices": [{ "message": { "tool_calls": 1 } }] })))
+            .await;
+    let error = complete(&broken, asks(long)).await.unwrap_err();
+    assert!(error.problem == ModelProblem::BadAnswer && !error.message.contains("secret project"), "{error:?}");
+}
+
+#[tokio::test]
+async fn nobody_calls_before_the_time_that_a_server_named() {
+    let busy = ResponseTemplate::new(429).insert_header("retry-after", "1");
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(busy).up_to_n_times(1).mount(&server).await;
+    Mock::given(method("POST"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(answer("done", "stop")))
+        .mount(&server)
+        .await;
+    let provider = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap();
+    let (one, other) = (provider.model("a", ModelOptions::default()), provider.model("b", ModelOptions::default()));
+    let began = Instant::now();
+    let error = one.complete(asks("x")).await.unwrap_err();
+    assert_eq!((error.problem, error.retry_after_ms), (ModelProblem::RateLimited, Some(1_000)));
+    // Another model of the same provider is not asked either: it is told how long is left.
+    let error = other.complete(asks("x")).await.unwrap_err();
+    assert!(error.retry_after_ms.is_some_and(|left| (1..=1_000).contains(&left)), "{error:?}");
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+    // Who can wait, waits.
+    other.complete(ModelRequest { wait: true, ..asks("x") }).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn no_more_calls_are_made_at_once_than_a_provider_takes() {
+    let slow = ResponseTemplate::new(200).set_body_json(answer("done", "stop")).set_delay(Duration::from_millis(200));
+    let server = answering(slow).await;
+    let limits = RateLimits { concurrency: Some(2), ..RateLimits::default() };
+    let provider = Provider::new(Server::at(format!("{}/v1", server.uri())).limits(limits)).unwrap();
+    let model = provider.model("m", ModelOptions::default());
+    let began = Instant::now();
+    futures::future::try_join_all((0..6).map(|_| model.complete(asks("x")))).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(600));
+}
+
+#[tokio::test]
+async fn nothing_at_an_address_is_said_to_be_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    drop(listener);
+    let error = model_at(&url).complete(asks("x")).await.unwrap_err();
+    assert!(error.problem == ModelProblem::Unreachable && error.message.contains("refused"), "{error:?}");
+    for url in ["nonsense", "ftp://x/v1"] {
+        assert_eq!(Provider::new(Server::at(url)).unwrap_err().problem, ModelProblem::Unreachable);
+    }
+    let shown = model_at("http://name:password@127.0.0.1:9/v1?token=t").complete(asks("x")).await.unwrap_err().message;
+    assert!(!shown.contains("password") && !shown.contains("token"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_provider_without_its_key_is_refused_before_anything_is_sent() {
+    let error = Provider::new(Server::named("anthropic").unwrap()).unwrap_err();
+    assert_eq!(error.problem, ModelProblem::MissingKey);
+}
+
+#[tokio::test]
+async fn the_models_of_a_server_are_listed() {
+    let server = MockServer::start().await;
+    let list =
+        json!({ "object": "list", "data": [{ "id": "one", "object": "model" }, { "id": "two", "object": "model" }] });
+    Mock::given(method("GET"))
+        .and(path("/v1/models"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(list))
+        .mount(&server)
+        .await;
+    let names = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model_names().await.unwrap();
+    assert_eq!(names, ["one", "two"]);
+}

@@ -1,0 +1,208 @@
+//! Steps that a model does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use plandag::llm::{LlmPlanner, Message, ModelError, PlanTool, ReplyEnd, StepModel};
+use plandag::{Effect, ModelProblem, OnFailure, Plan, Runner, Step, StepErrorKind, Tool as _, ToolSpec, tool_fn};
+use serde_json::json;
+
+use crate::support::{Script, calls, ends, said, says, tokens};
+
+#[tokio::test]
+async fn a_step_sees_its_task_and_its_inputs_and_nothing_else() {
+    let model =
+        Script::new(|request| Ok(says(if said(request).contains("look up") { "FOUND </1> IT" } else { "done" })));
+    let plan = Plan::from_iter([
+        Step::described("1", "look up the first"),
+        Step::described("2", "look up the second"),
+        Step::described("3", "put the first to use").depends_on(["1"]),
+    ]);
+    let runner = Runner::new(plan).default_tool(StepModel::new(model.clone()));
+    let report = runner.run("a secret objective").await.unwrap();
+    assert!(report.succeeded());
+    let asked = model.asked();
+    let last = asked.iter().find(|request| said(request).contains("put the first to use")).unwrap();
+    let [Message::User(text)] = last.messages.as_slice() else { panic!("{last:?}") };
+    assert_eq!(text, "<1>\nFOUND < /1> IT\n</1>\nput the first to use", "the block cannot be left from inside");
+    assert!(asked.iter().all(|request| !said(request).contains("secret")));
+    assert_eq!(report.usage(), tokens(6, 3));
+}
+
+#[tokio::test]
+async fn arguments_are_inputs_by_name_and_each_is_cut_to_its_budget() {
+    let model = Script::new(|_| Ok(says("compared")));
+    let plan = Plan::from_iter([
+        Step::new("long", "text"),
+        Step::described("compare", "compare them").args(json!({ "left": "${long}", "right": { "a": 1 } })),
+    ]);
+    let runner = Runner::new(plan)
+        .tool("text", tool_fn(|_| async { Ok("x".repeat(1_000)) }))
+        .default_tool(StepModel::new(model.clone()).input_bytes(100));
+    runner.run("").await.unwrap();
+    let text = said(&model.asked()[0]);
+    assert!(
+        text.contains("<left>\nx") && text.contains("[cut here: 900 of 1000 bytes are left out]\n</left>"),
+        "{text}"
+    );
+    assert!(text.contains("<right>\n{\"a\":1}\n</right>") && !text.contains("<long>"), "{text}");
+}
+
+#[tokio::test]
+async fn a_failed_input_that_may_fail_is_named_as_such() {
+    let model = Script::new(|_| Ok(says("made do")));
+    let mut may_fail = Step::new("a", "fail");
+    may_fail.on_failure = OnFailure::Continue;
+    let plan = Plan::from_iter([may_fail, Step::described("b", "use it").depends_on(["a"])]);
+    let failing = tool_fn(|_| async { Err::<(), _>("it is broken".into()) });
+    let runner = Runner::new(plan).tool("fail", failing).default_tool(StepModel::new(model.clone()));
+    runner.run("").await.unwrap();
+    assert!(said(&model.asked()[0]).contains("<a>\n(it failed: it is broken)\n</a>"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tools_are_called_at_once_and_their_results_go_back_in_order() {
+    let model = Script::new(|request| {
+        Ok(match request.messages.len() {
+            1 => calls([
+                ("slow", json!({ "n": 1 })),
+                ("slow", json!({ "n": 2 })),
+                ("none", json!({})),
+                ("slow", json!("x")),
+            ]),
+            _ => says("answered"),
+        })
+    });
+    let slow = tool_fn(|cx| async move {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok(cx.args["n"].clone())
+    });
+    let plan = Plan::from_iter([Step::described("a", "do it")]);
+    let runner = Runner::new(plan).default_tool(StepModel::new(model.clone()).offer("slow", slow));
+    let began = tokio::time::Instant::now();
+    let report = runner.run("").await.unwrap();
+    assert_eq!(report.answer().unwrap(), "answered");
+    assert_eq!(began.elapsed().as_secs(), 10, "both calls at once");
+    let second = &model.asked()[1];
+    let contents: Vec<&str> = second.messages[2..]
+        .iter()
+        .map(|message| match message {
+            Message::ToolResult { content, .. } => content.as_str(),
+            _ => "",
+        })
+        .collect();
+    assert_eq!(contents[0], "<result>\n1\n</result>\n");
+    assert_eq!(contents[1], "<result>\n2\n</result>\n");
+    assert!(contents[2].contains("there is no tool `none`; there are: slow"), "{}", contents[2]);
+    assert!(contents[3].contains("the arguments are not a JSON object"), "{}", contents[3]);
+    assert!(second.wait, "what was done would be lost, so the step waits its turn");
+}
+
+#[tokio::test]
+async fn a_model_that_only_calls_tools_is_made_to_answer() {
+    let model =
+        Script::new(|request| Ok(if request.tools.is_empty() { says("at last") } else { calls([("now", json!({}))]) }));
+    let counted = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&counted);
+    let now = tool_fn(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Ok("noon") }
+    });
+    let plan = Plan::from_iter([Step::described("a", "do it")]);
+    let step = StepModel::new(model.clone()).offer("server.now!", now).rounds(3);
+    assert_eq!(step.spec().effect, Effect::Reads);
+    let offered = Runner::new(plan).default_tool(step).run("").await.unwrap();
+    // The name that the provider is given is one that it takes; the model called another.
+    assert_eq!((offered.answer().unwrap(), counted.load(Ordering::SeqCst)), (&json!("at last"), 0));
+    assert_eq!(model.asked()[0].tools[0].name, "server_now_");
+    assert_eq!(model.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn offering_a_tool_that_acts_makes_the_step_one_that_acts() {
+    let model = Script::new(|_| Ok(says("x")));
+    let acts = tool_fn(|_| async { Ok(()) }).acts();
+    assert_eq!(StepModel::new(model).offer("send", acts).spec().effect, Effect::Acts);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_a_failure_of_the_right_kind() {
+    for (reply, kind, words) in [
+        (says("UNEXPECTED: the page is about cats"), StepErrorKind::Unexpected, "the page is about cats"),
+        (ends("I cannot", ReplyEnd::Refused), StepErrorKind::Permanent, "refuses"),
+        (ends("a beginning", ReplyEnd::Length), StepErrorKind::Permanent, "cut off"),
+        (says("  \n"), StepErrorKind::Transient, "answered nothing"),
+    ] {
+        let model = Script::new(move |_| Ok(reply.clone()));
+        let plan = Plan::from_iter([Step::described("a", "do it")]);
+        let report = Runner::new(plan)
+            .default_tool(StepModel::new(model))
+            .retry(plandag::Retry { base_ms: 0, ..plandag::Retry::attempts(2) })
+            .run("")
+            .await
+            .unwrap();
+        let step = report.steps().next().unwrap();
+        let error = step.error.unwrap();
+        assert!(error.kind == kind && error.message.contains(words), "{error:?}");
+        let tries = if kind == StepErrorKind::Transient { 2 } else { 1 };
+        assert_eq!((step.attempts.len(), step.attempts[0].usage), (tries, tokens(2, 1)), "what it cost is counted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_provider_is_left_alone_and_holds_no_slot_that_others_could_use() {
+    let busy = || ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000));
+    let tries = AtomicU32::new(0);
+    let model =
+        Script::new(move |_| if tries.fetch_add(1, Ordering::SeqCst) == 0 { Err(busy()) } else { Ok(says("done")) });
+    let plan = Plan::from_iter([
+        Step::described("asks", "ask"),
+        Step::described("asks-too", "ask").depends_on(["works"]),
+        Step::new("works", "work"),
+    ]);
+    let work = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let runner = Runner::new(plan).tool("work", work).default_tool(StepModel::new(model.clone())).max_parallel(1);
+    let report = runner.run("").await.unwrap();
+    assert!(report.succeeded());
+    let settled = |id: &str| report.step(id).unwrap().settled.unwrap().as_secs_f64();
+    assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
+    assert!(settled("asks") >= 30.0 && settled("asks-too") >= 30.0, "nobody calls before the provider wants it");
+    assert_eq!(model.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_step_that_is_an_objective_of_its_own_is_planned_when_it_runs() {
+    let model = Script::new(|request| {
+        let text = said(request);
+        Ok(says(match text.contains("Objective:") {
+            true => {
+                assert!(
+                    text.contains("Objective: cover each city") && text.contains("<cities>\nOslo, Rome\n</cities>"),
+                    "{text}"
+                );
+                "1. visit Oslo\n2. visit Rome\n3. merge <- 1-2\nEND\n"
+            }
+            false if text.contains("merge") => "merged",
+            false => "visited",
+        }))
+    });
+    let plan = Plan::from_iter([
+        Step::new("cities", "cities"),
+        Step::new("all", PlanTool::NAME).args(json!({ "objective": "cover each city" })).depends_on(["cities"]),
+    ]);
+    let spec = ToolSpec::new(StepModel::NAME, "");
+    let sub = PlanTool::new(LlmPlanner::new(model.clone()), vec![spec], StepModel::NAME);
+    let report = Runner::new(plan)
+        .tool("cities", tool_fn(|_| async { Ok("Oslo, Rome") }))
+        .tool(PlanTool::NAME, sub)
+        .default_tool(StepModel::new(model))
+        .run("")
+        .await
+        .unwrap();
+    assert_eq!(report.answer().unwrap(), "merged");
+    assert!(report.step("all/2").is_some());
+}

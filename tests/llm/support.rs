@@ -1,0 +1,113 @@
+//! A model that says what the test wants.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use plandag::Usage;
+use plandag::llm::{Message, Model, ModelError, ModelReply, ModelRequest, ReplyEnd, ToolCall};
+use serde_json::Value;
+
+/// What to answer to a request.
+type Answers = dyn Fn(&ModelRequest) -> Result<ModelReply, ModelError> + Send + Sync;
+
+/// Answers as it is told, and keeps what it was asked.
+pub(crate) struct Script {
+    answers: Box<Answers>,
+    asked: Mutex<Vec<ModelRequest>>,
+    /// How many bytes a piece of a stream has.
+    piece: usize,
+}
+
+impl Script {
+    /// Answers every request with what `answers` makes of it.
+    pub(crate) fn new(
+        answers: impl Fn(&ModelRequest) -> Result<ModelReply, ModelError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { answers: Box::new(answers), asked: Mutex::default(), piece: 7 })
+    }
+
+    /// Answers with these texts, one after the other.
+    pub(crate) fn of<I: IntoIterator<Item = T>, T: Into<ModelReply>>(replies: I) -> Arc<Self> {
+        let replies: Mutex<VecDeque<ModelReply>> = Mutex::new(replies.into_iter().map(Into::into).collect());
+        Self::new(move |_| Ok(replies.lock().unwrap().pop_front().expect("asked more often than there are answers")))
+    }
+
+    /// What was asked so far.
+    pub(crate) fn asked(&self) -> Vec<ModelRequest> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    fn answer(&self, request: ModelRequest) -> Result<ModelReply, ModelError> {
+        let answer = (self.answers)(&request);
+        self.asked.lock().unwrap().push(request);
+        answer
+    }
+}
+
+impl Model for Script {
+    fn name(&self) -> &str {
+        "script"
+    }
+
+    fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        Box::pin(async { self.answer(request) })
+    }
+
+    fn stream<'a>(
+        &'a self,
+        request: ModelRequest,
+        piece: &'a mut (dyn FnMut(&str) + Send),
+    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
+        Box::pin(async move {
+            let reply = self.answer(request)?;
+            let mut rest = reply.text.as_str();
+            while !rest.is_empty() {
+                let end = (self.piece..=rest.len()).find(|end| rest.is_char_boundary(*end)).unwrap_or(rest.len());
+                let (now, later) = rest.split_at(end);
+                piece(now);
+                tokio::task::yield_now().await;
+                rest = later;
+            }
+            Ok(reply)
+        })
+    }
+}
+
+/// A whole answer that cost two tokens in and one out.
+pub(crate) fn says(text: &str) -> ModelReply {
+    ModelReply { text: text.to_owned(), usage: tokens(2, 1), ..ModelReply::default() }
+}
+
+/// An answer that ends otherwise.
+pub(crate) fn ends(text: &str, end: ReplyEnd) -> ModelReply {
+    ModelReply { end, ..says(text) }
+}
+
+/// An answer that calls tools.
+pub(crate) fn calls<const N: usize>(calls: [(&str, Value); N]) -> ModelReply {
+    let call = |(number, (name, arguments)): (usize, (&str, Value))| ToolCall {
+        id: format!("call-{number}"),
+        name: name.to_owned(),
+        arguments,
+        signatures: None,
+    };
+    ModelReply { calls: calls.into_iter().enumerate().map(call).collect(), ..says("") }
+}
+
+pub(crate) fn tokens(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens, micro_usd: 0 }
+}
+
+/// Everything that a request says, as one text.
+pub(crate) fn said(request: &ModelRequest) -> String {
+    let mut said = request.system.clone();
+    for message in &request.messages {
+        said.push_str("\n---\n");
+        said.push_str(match message {
+            Message::User(text) | Message::Assistant { text, .. } => text,
+            Message::ToolResult { content, .. } => content,
+        });
+    }
+    said
+}

@@ -124,6 +124,8 @@ impl Driver {
             if fields.contains_key("start") {
                 fields.insert("start".into(), json!("..."));
             }
+            // The order of fields is that of the map behind them, which another crate of the build may choose.
+            value.sort_all_objects();
             let _ = writeln!(story, "{} {} {}", event.at, name.as_str().unwrap_or_default(), value);
         }
         story

@@ -88,12 +88,7 @@ fn planned(start: &RunStart) -> Result<Plan, Failure> {
 
 /// What the planner answered is no plan that can be run.
 pub(crate) fn unusable(offences: &[PlanError]) -> Failure {
-    let code = match offences.first() {
-        None => PlanError::Declined.code(),
-        // What is malformed did not come from a file but from a model.
-        Some(PlanError::Malformed { .. }) => "planner.invalid_json",
-        Some(offence) => offence.code(),
-    };
+    let code = unusable_code(offences);
     let exit = ExitCode::of_offences(offences);
     let (message, notes) = match offences {
         // The planner could not be asked: what it would have said does not matter.
@@ -103,6 +98,31 @@ pub(crate) fn unusable(offences: &[PlanError]) -> Failure {
     let failure = Failure::new(code, exit, message);
     let failure = notes.iter().take(5).fold(failure, |failure, offence| failure.note(offence.to_string()));
     advice(offences).iter().fold(failure, |failure, help| failure.help(*help))
+}
+
+fn unusable_code(offences: &[PlanError]) -> &'static str {
+    match offences.first() {
+        None => PlanError::Declined.code(),
+        // What is malformed did not come from a file but from a model.
+        Some(PlanError::Malformed { .. }) => "planner.invalid_json",
+        Some(offence) => offence.code(),
+    }
+}
+
+/// As [`unusable`], where the planner was asked several times.
+pub(crate) fn unusable_answers(answers: &[&[PlanError]]) -> Failure {
+    let last = answers.last().copied().unwrap_or_default();
+    let message = format!("the planner gave no plan that can be run in {} attempts", answers.len());
+    let failure = Failure::new(unusable_code(last), ExitCode::of_offences(last), message);
+    let failure = (1..).zip(answers).fold(failure, |failure, (number, offences)| {
+        let first = offences.first().map(ToString::to_string).unwrap_or_else(|| "interrupted".to_owned());
+        let more = match offences.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        failure.note(format!("attempt {number}: {first}{more}"))
+    });
+    advice(last).iter().fold(failure, |failure, help| failure.help(*help))
 }
 
 /// What can be done about a planner that gave no plan.

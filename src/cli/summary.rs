@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
-use plandag::{FailureReason, ModelProblem, OnFailure, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp};
+use plandag::{
+    FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use super::args::RunArgs;
 use super::console::{Console, json_text};
 use super::failure::Failure;
 use super::faster;
-use super::look::unusable;
+use super::look::{unusable, unusable_answers};
 use super::model;
 use super::ndjson::{Fields, Line, millis, spent};
 use super::output::Output;
@@ -67,7 +69,10 @@ impl Summary<'_> {
         let failure = match self.watched.report.ending() {
             Ending::Succeeded => return None,
             Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
-            Ending::Failed(FailureReason::NoPlan(offences)) => return Some(unusable(offences)),
+            Ending::Failed(FailureReason::NoPlan(offences)) => {
+                let answers: Vec<&[PlanError]> = self.watched.rejections.iter().map(|it| &**it.offences).collect();
+                return Some(if answers.len() > 1 { unusable_answers(&answers) } else { unusable(offences) });
+            }
             Ending::Failed(FailureReason::Stalled(steps)) => {
                 let what = format!("the run stalled with {} not finished", counted(steps.len(), "step"));
                 Failure::new("internal.stalled", exit, what)
@@ -87,7 +92,7 @@ impl Summary<'_> {
         let failed: Vec<StepReport<'_>> = report.steps().filter(is_fatal).collect();
         let kind = failed.iter().find_map(|step| step.error).map_or(StepErrorKind::Permanent, |error| error.kind);
         let max_replans = report.start().policy.max_replans;
-        let is_exhausted = !self.watched.declined && max_replans > 0 && report.replans() >= max_replans;
+        let is_exhausted = !self.watched.declined() && max_replans > 0 && report.replans() >= max_replans;
         let first = failed.iter().find_map(|step| step.error);
         let problem = first.filter(|_| exit != ExitCode::StepsFailed).and_then(ModelProblem::of);
         let code = match problem {

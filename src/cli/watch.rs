@@ -1,11 +1,12 @@
 //! A run as it goes on: its events told, signals obeyed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
 use plandag::report::ExitCode;
 use plandag::{
-    Dag, Graft, JournalError, Plan, PlanError, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Step,
+    Dag, Graft, JournalError, Plan, PlanError, Rejection, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Step,
 };
 use serde_json::json;
 use tokio::time;
@@ -28,8 +29,15 @@ use super::toolbox::Toolbox;
 pub(crate) struct Watched {
     pub(crate) report: RunReport,
     pub(crate) stopped_by: Option<Signal>,
+    /// The answers of the planner that were not usable.
+    pub(crate) rejections: Vec<Arc<Rejection>>,
+}
+
+impl Watched {
     /// Whether the planner was asked for another plan and had none.
-    pub(crate) declined: bool,
+    pub(crate) fn declined(&self) -> bool {
+        self.rejections.iter().any(|rejection| rejection.offences.contains(&PlanError::Declined))
+    }
 }
 
 enum Happening {
@@ -71,7 +79,7 @@ pub(crate) async fn watch(
         progress: Progress::new(beside),
         live,
         stopped_by: None,
-        declined: false,
+        rejections: Vec::new(),
     };
     watcher.remember(past);
     let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
@@ -88,9 +96,9 @@ pub(crate) async fn watch(
     if let Some(live) = &mut watcher.live {
         live.close();
     }
-    let (stopped_by, declined) = (watcher.stopped_by, watcher.declined);
+    let (stopped_by, rejections) = (watcher.stopped_by, watcher.rejections);
     let report = handle.await.map_err(engine_failure)?;
-    Ok(Watched { report, stopped_by, declined })
+    Ok(Watched { report, stopped_by, rejections })
 }
 
 struct Watcher<'a> {
@@ -108,7 +116,7 @@ struct Watcher<'a> {
     live: Option<Live<'a>>,
     stopped_by: Option<Signal>,
     pressed_twice: bool,
-    declined: bool,
+    rejections: Vec<Arc<Rejection>>,
 }
 
 impl Watcher<'_> {
@@ -145,7 +153,7 @@ impl Watcher<'_> {
         match &event.kind {
             RunEventKind::PlanAccepted { revision: 1, graft, .. } => self.head(graft),
             RunEventKind::PlanRejected { rejection, .. } => {
-                self.declined |= rejection.offences.contains(&PlanError::Declined);
+                self.rejections.push(Arc::clone(rejection));
             }
             _ => {}
         }

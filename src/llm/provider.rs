@@ -183,6 +183,7 @@ impl Model for ProviderModel {
                 self.connection.client.exec_chat(self.iden.clone(), converse::request(request), Some(&options)).await;
             let reply = answered.map_err(|error| self.trouble(error, &told)).and_then(|answer| self.whole(answer))?;
             pass.took(reply.usage.input_tokens + reply.usage.output_tokens);
+            self.tell(&reply.usage);
             Ok(reply)
         })
     }
@@ -227,6 +228,7 @@ impl Model for ProviderModel {
             };
             let usage = self.charged(end.captured_usage.unwrap_or_default());
             pass.took(usage.input_tokens + usage.output_tokens);
+            self.tell(&usage);
             Ok(ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage })
         })
     }
@@ -260,6 +262,12 @@ impl ProviderModel {
             return Err(ModelError { usage, ..too_long() });
         }
         Ok(ModelReply { text, calls, end, usage })
+    }
+
+    /// What one call cost, for those who listen.
+    fn tell(&self, usage: &Usage) {
+        let Usage { input_tokens, output_tokens, micro_usd } = usage;
+        tracing::info!(model = self.name, input_tokens, output_tokens, micro_usd, "model called");
     }
 
     /// What the provider counted, and what that costs.

@@ -10,7 +10,7 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plandag::llm::{LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, StepModel};
+use plandag::llm::{LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, RateLimits, StepModel};
 use plandag::report::ExitCode;
 use plandag::{ModelProblem, Policy, Tool, ToolSpec};
 
@@ -35,8 +35,8 @@ pub(crate) struct Models {
     args: ModelArgs,
     step_tools: StepTools,
     spending: Spending,
-    /// Calls at once, where the step model's provider has a limit.
-    concurrency: Option<u32>,
+    /// What the step model's provider takes.
+    limits: RateLimits,
 }
 
 /// A model with what is known about it.
@@ -101,7 +101,7 @@ impl Models {
             review: spending.review,
         };
         let models = Self {
-            concurrency: servers.concurrency(&steps.name),
+            limits: servers.limits(&steps.name),
             prompts: Arc::new(prompts::read(args, &files)?),
             step_tools: args
                 .step_tools
@@ -149,9 +149,15 @@ impl Models {
         policy.review = self.spending.review;
         policy.limits.tokens = self.spending.max_tokens;
         policy.limits.micro_usd = self.spending.max_usd.map(|usd| (usd * 1_000_000.0) as u64);
-        if let Some(concurrency) = self.concurrency {
-            // Steps that the provider would make wait do not start, so they hold nothing that others could use.
-            policy.pools.entry(StepModel::NAME.to_owned()).or_insert(concurrency);
+        // Steps that the provider would make wait do not start, so they hold nothing that others could use. How many a
+        // rate lets through is not known before: half of the slots are left to others.
+        let most = match (self.limits.concurrency, self.limits.requests_per_minute, self.limits.tokens_per_minute) {
+            (Some(concurrency), ..) => Some(concurrency),
+            (None, None, None) => None,
+            _ => Some(policy.max_parallel.div_ceil(2)),
+        };
+        if let Some(most) = most {
+            policy.pools.entry(StepModel::NAME.to_owned()).or_insert(most);
         }
     }
 

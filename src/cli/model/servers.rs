@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plandag::ModelProblem;
-use plandag::llm::{Provider, Server};
+use plandag::llm::{Provider, RateLimits, Server};
 use plandag::report::ExitCode;
 
 use super::args::ModelArgs;
@@ -78,10 +78,9 @@ impl<'a> Servers<'a> {
         }
     }
 
-    /// How many calls at once the provider of a model takes.
-    pub(crate) fn concurrency(&self, model: &str) -> Option<u32> {
-        let server = self.places.get(model)?;
-        self.settings(server.name()).concurrency
+    /// How much the provider of a model takes at a time.
+    pub(crate) fn limits(&self, model: &str) -> RateLimits {
+        self.places.get(model).map(|server| self.settings(server.name()).limits()).unwrap_or_default()
     }
 
     /// A model where none was named: one of the server that was, or one that is found on this machine.

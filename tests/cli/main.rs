@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod acting;
+#[cfg(target_os = "linux")]
+mod cancelled;
 mod codes;
 mod errors;
 mod events;

@@ -27,9 +27,10 @@ use crate::tool::Hold;
 
 /// How long a group has to end by itself once it was asked to, or once its leader has ended.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often, and how many times, it is looked whether the last process of a killed group is gone.
+/// How often, and how many times, it is looked whether the last process of a killed group is gone. Not for long: where
+/// nobody waits for orphans, as in many containers, a dead one stays in its group for ever.
 const GONE_EVERY: Duration = Duration::from_millis(10);
-const GONE_CHECKS: u32 = 100;
+const GONE_CHECKS: u32 = 25;
 
 /// What became of a program.
 #[derive(Debug)]

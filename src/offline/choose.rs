@@ -7,14 +7,21 @@
 use std::collections::{HashMap, HashSet};
 
 use super::sentences::{LENGTHS, Sentence, leans, quality, sentences};
-use super::words::{Stems, words};
+use super::words::{Stems, is_faint, telling_words, words};
 
 /// Sentences below this are not quoted: better none than one beside the point.
 const LEAST: f64 = 0.34;
 /// Sentences below this part of the best one are not quoted.
 const LEAST_OF_BEST: f64 = 0.7;
+/// The same where a whole sentence is looked for: many others share some of its words.
+const LEAST_OF_BEST_FOR_A_QUESTION: f64 = 0.8;
+/// From how many words on it is a question rather than a name.
+const WORDS_OF_A_QUESTION: usize = 3;
 /// Sentences that share more than this part of the words of the shorter one say the same.
 const SAME: f64 = 0.75;
+
+/// What a word counts that belongs to the question more than to its subject.
+const FAINT: f64 = 0.3;
 
 /// Where nothing in particular is asked, a sentence that says what something is counts so much more.
 const DEFINED: f64 = 1.3;
@@ -63,17 +70,16 @@ struct Terms(Vec<(String, f64)>);
 
 impl Terms {
     fn new(stems: &Stems, text: &str, rarity: &Rarity) -> Self {
-        let words = stems.telling(text);
-        let total: f64 = words.iter().map(|word| rarity.of(word)).sum();
-        Self(
-            words
-                .into_iter()
-                .map(|word| {
-                    let weight = rarity.of(&word) / total;
-                    (word, weight)
-                })
-                .collect(),
-        )
+        let mut weights: Vec<(String, f64)> = Vec::new();
+        for word in telling_words(text) {
+            let stem = stems.stem(&word);
+            let weight = rarity.of(&stem) * if is_faint(&word) { FAINT } else { 1.0 };
+            if !weights.iter().any(|(other, _)| *other == stem) {
+                weights.push((stem, weight));
+            }
+        }
+        let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+        Self(weights.into_iter().map(|(word, weight)| (word, weight / total)).collect())
     }
 
     /// How much of the words is named.
@@ -146,7 +152,9 @@ pub(super) fn choose(stems: &Stems, wanted: &Wanted<'_>, hits: &[Hit], rarity: &
     let mut candidates: Vec<Quote> = hits.iter().flat_map(|hit| score_passage(stems, &looked_for, hit)).collect();
     // A stable sort: between equals, the passage that was found first goes first.
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let least = candidates.first().map_or(LEAST, |best| LEAST.max(best.score * LEAST_OF_BEST));
+    let is_question = looked_for.subject.is_empty() && looked_for.aspect.0.len() >= WORDS_OF_A_QUESTION;
+    let of_best = if is_question { LEAST_OF_BEST_FOR_A_QUESTION } else { LEAST_OF_BEST };
+    let least = candidates.first().map_or(LEAST, |best| LEAST.max(best.score * of_best));
     let mut chosen: Vec<Quote> = Vec::new();
     for candidate in candidates.into_iter().take_while(|candidate| candidate.score >= least) {
         if chosen.len() == wanted.limit {

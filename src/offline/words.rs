@@ -15,6 +15,15 @@ const STOP_WORDS: &str = "\
     thing things this those through to too under until up us use used uses using very via vs was way ways we were \
     what work works when where whether which while who whom whose why will with within without would you your";
 
+/// Verbs and nouns that say more about how something is asked than about what.
+const FAINT_WORDS: &str = "answer answers come comes decide decides go goes keep keeps know return \
+     returns say says show shows stay take takes";
+
+/// Whether a word that carries meaning carries less of it than others.
+pub(super) fn is_faint(word: &str) -> bool {
+    FAINT_WORDS.split(' ').any(|faint| faint == word)
+}
+
 /// The words of a text in lower case, with all that is neither letter nor digit between them.
 pub(super) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
@@ -69,7 +78,11 @@ impl Stems {
 
     /// The stem of a word in lower case, the same for both spellings of English.
     pub(super) fn stem(&self, word: &str) -> String {
-        self.0.stem(&american(word)).into_owned()
+        match word {
+            // What is performed says nothing of how fast.
+            "performance" | "performant" => "performance".to_owned(),
+            _ => self.0.stem(&american(word)).into_owned(),
+        }
     }
 
     /// The stems of all words of a text.
@@ -88,17 +101,5 @@ impl Stems {
         let parts =
             chunks.flat_map(|chunk| chunk.split(|character: char| !character.is_alphanumeric() && character != '-'));
         parts.map(|part| words(part).map(|word| self.stem(&word)).collect()).collect()
-    }
-
-    /// The stems of the words of a text that carry meaning, in order.
-    pub(super) fn telling(&self, text: &str) -> Vec<String> {
-        let mut stems = Vec::new();
-        for word in telling_words(text) {
-            let stem = self.stem(&word);
-            if !stems.contains(&stem) {
-                stems.push(stem);
-            }
-        }
-        stems
     }
 }

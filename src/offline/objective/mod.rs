@@ -119,6 +119,19 @@ const ASKING: &[&str] = &[
     "could", "should", "would", "will", "was", "were", "has", "have",
 ];
 
+/// Between a subject and what it does something about.
+const DEALING: &[&str] = &[
+    " do about ",
+    " do with ",
+    " say about ",
+    " say on ",
+    " deal with ",
+    " dealing with ",
+    " handle ",
+    " support ",
+    " treat ",
+];
+
 /// Between what is compared and the aspects; the second kind also stands inside of names and phrases.
 const ON: &[&str] = &[
     " in terms of ",
@@ -176,7 +189,10 @@ fn read_list(first: &str, rest: &[&str]) -> Objective {
 
 fn read_line(line: &str) -> Objective {
     let text = without_politeness(line.trim());
-    comparison(text).or_else(|| question(line.trim(), text)).unwrap_or_else(|| topics(text))
+    comparison(text)
+        .or_else(|| several_aspects(text))
+        .or_else(|| question(line.trim(), text))
+        .unwrap_or_else(|| topics(text))
 }
 
 fn comparison(text: &str) -> Option<Objective> {
@@ -189,6 +205,19 @@ fn comparison(text: &str) -> Option<Objective> {
     };
     let form = if subjects.len() > 1 { Form::Comparison } else { Form::Topics };
     Some(Objective { form, subjects, aspects })
+}
+
+/// `what does A do about X, Y and Z`, `how does A handle X and Y`.
+fn several_aspects(text: &str) -> Option<Objective> {
+    let text = text.trim_end_matches(['?', '.', '!']).trim();
+    let rest = after_any(text, &["what does", "what do", "how does", "how do"])?;
+    let (subject, aspects) = DEALING.iter().find_map(|verb| split_once_ignoring_case(rest, verb))?;
+    let aspects = list(aspects);
+    (has_word(subject) && aspects.len() > 1).then(|| Objective {
+        form: Form::Topics,
+        subjects: vec![tidy(subject)],
+        aspects,
+    })
 }
 
 /// Subjects and aspects of `A, B and C on X and Y`, `3 servers: A, B, C`, `the X of A and B`.
@@ -225,9 +254,15 @@ fn how_differ(text: &str) -> Option<(Vec<String>, Vec<String>)> {
         && let Some((names, after)) =
             ["differ", "compare"].iter().find_map(|verb| split_once_ignoring_case(rest, &format!(" {verb}")))
     {
-        let after = format!(" {}", after.trim());
-        let aspects = split_on(&after, |_| true).map_or("", |(_, aspects)| aspects);
-        let names = subjects(names);
+        let after = format!(" {}", after.trim_start_matches(|letter: char| letter.is_alphabetic()).trim());
+        let (other, aspects) = split_on(&after, |_| true).unwrap_or((&after, ""));
+        let mut names = subjects(names);
+        // `how does A differ from B` names the second one here.
+        if let Some((_, other)) =
+            [" from ", " to ", " with "].iter().find_map(|word| split_once_ignoring_case(other, word))
+        {
+            names.extend(subjects(other));
+        }
         return (names.len() > 1).then(|| (names, list(aspects)));
     }
     if lower.starts_with("which is ") || lower.starts_with("what is better") {
@@ -254,7 +289,8 @@ fn topics(text: &str) -> Objective {
         let aspects = list(aspects);
         return match aspects.is_empty() {
             true => whole(subject),
-            false => Objective { form: Form::Topics, subjects: vec![tidy(subject)], aspects },
+            // `locks and barriers: cost, fairness` has two subjects, each with both aspects.
+            false => Objective { form: Form::Topics, subjects: list(subject), aspects },
         };
     }
     for of in [" in ", " of ", " for ", " with "] {
@@ -434,127 +470,4 @@ fn split_ignoring_case(text: &str, separator: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(objective: &str, form: Form, subjects: &[&str], aspects: &[&str]) {
-        let read = read(objective).unwrap();
-        assert_eq!((read.form, read.subjects, read.aspects), (form, owned(subjects), owned(aspects)), "{objective}");
-    }
-
-    fn owned(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn comparisons() {
-        use Form::Comparison;
-        let servers = ["Apache", "nginx", "HAProxy"];
-        check(
-            "Compare Apache, nginx and HAProxy on TLS, caching and load balancing",
-            Comparison,
-            &servers,
-            &["TLS", "caching", "load balancing"],
-        );
-        check("compare Apache, nginx, and HAProxy", Comparison, &servers, &[]);
-        check("Please compare 3 web servers: Apache, nginx and HAProxy on TLS.", Comparison, &servers, &["TLS"]);
-        check("Compare three web servers: Apache, nginx and HAProxy", Comparison, &servers, &[]);
-        check("SQLite vs LMDB", Comparison, &["SQLite", "LMDB"], &[]);
-        check(
-            "SQLite vs. LMDB vs RocksDB on durability & speed?",
-            Comparison,
-            &["SQLite", "LMDB", "RocksDB"],
-            &["durability", "speed"],
-        );
-        check("Compare SQLite with LMDB in terms of durability", Comparison, &["SQLite", "LMDB"], &["durability"]);
-        check("What is the difference between a mutex and a semaphore?", Comparison, &["mutex", "semaphore"], &[]);
-        check("Ruby on Rails vs Django on speed", Comparison, &["Ruby on Rails", "Django"], &["speed"]);
-        check("Compare the speed and safety of Rust and C++", Comparison, &["Rust", "C++"], &["speed", "safety"]);
-        check("How do ext4 and XFS differ in journaling?", Comparison, &["ext4", "XFS"], &["journaling"]);
-        check("Which is faster, grep or awk?", Comparison, &["grep", "awk"], &["faster"]);
-        check("COMPARE A AND B ON X", Comparison, &["A", "B"], &["X"]);
-        check(
-            "Compare these on TLS and caching:\n- nginx\n- HAProxy",
-            Comparison,
-            &["nginx", "HAProxy"],
-            &["TLS", "caching"],
-        );
-        check("Compare A, a, B, and B on X", Comparison, &["A", "B"], &["X"]);
-    }
-
-    #[test]
-    fn unnamed_subjects_are_one() {
-        check(
-            "Compare 8 vector databases: price, latency, licence",
-            Form::Topics,
-            &["vector databases"],
-            &["price", "latency", "licence"],
-        );
-    }
-
-    #[test]
-    fn questions() {
-        check("How does SQLite make commits durable?", Form::Question, &["How does SQLite make commits durable?"], &[]);
-        check("what is a write-ahead log", Form::Question, &["what is a write-ahead log"], &[]);
-        check("Compaction?", Form::Question, &["Compaction?"], &[]);
-    }
-
-    #[test]
-    fn topics() {
-        check("research memory ordering", Form::Topics, &["memory ordering"], &[]);
-        check("Write a short report on B-trees", Form::Topics, &["B-trees"], &[]);
-        check("Could you please summarise crash recovery", Form::Topics, &["crash recovery"], &[]);
-        check(
-            "Research PostgreSQL: vacuum, replication, indexes",
-            Form::Topics,
-            &["PostgreSQL"],
-            &["vacuum", "replication", "indexes"],
-        );
-        check(
-            "Research TLS, caching and load balancing in HAProxy",
-            Form::Topics,
-            &["HAProxy"],
-            &["TLS", "caching", "load balancing"],
-        );
-        check("research the history of the borrow checker", Form::Topics, &["history of the borrow checker"], &[]);
-        check("research vacuum, wal and replication slots", Form::Topics, &["vacuum", "wal", "replication slots"], &[]);
-        check("- vacuum\n- 2 phase commit\n\n3. indexes", Form::Topics, &["vacuum", "2 phase commit", "indexes"], &[]);
-        check("Research the following:\nvacuum\nindexes", Form::Topics, &["vacuum", "indexes"], &[]);
-        check("PostgreSQL:\nvacuum\nindexes", Form::Topics, &["PostgreSQL"], &["vacuum", "indexes"]);
-        check("explain how fsync works", Form::Topics, &["fsync works"], &[]);
-        check("durability", Form::Topics, &["durability"], &[]);
-    }
-
-    #[test]
-    fn nothing_is_nothing() {
-        for nothing in ["", "  \n\t", "?!", "---\n***"] {
-            assert_eq!(read(nothing), None);
-        }
-    }
-
-    #[test]
-    fn odd_objectives_do_not_panic() {
-        let odd = [
-            "compare",
-            "vs",
-            " vs ",
-            "compare and",
-            "a vs",
-            "research",
-            "compare : :",
-            "İ vs ẞ on ß",
-            "write a",
-            "on on on",
-            "compare é,ü and ö on ñ",
-            ",,,a",
-            "which is , or",
-            "how do differ",
-        ];
-        for objective in odd {
-            let _ = read(objective);
-            let _ = read(&format!("{objective} ").repeat(300));
-            let _ = read(&format!("{objective}\n").repeat(3));
-        }
-    }
-}
+mod tests;

@@ -68,6 +68,7 @@ fn three_of_four_quotes_were_to_the_point() {
 
 /// Asks again, where the documents are: `PLANDAG_CORPORA` names the folder that `tests/external/judged.sh` makes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figure is what it is run for")]
 async fn three_of_four_quotes_are_to_the_point_now() {
     let Some(corpora) = std::env::var_os("PLANDAG_CORPORA") else {
         println!("PLANDAG_CORPORA is not set: the documents are not asked again");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StepError;
+use crate::strict;
 
 /// How often a step is tried, and how long it waits between tries.
 ///
@@ -15,6 +16,8 @@ use crate::error::StepError;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Retry {
     /// Tries in all, the first included; at least 1.
+    #[serde(deserialize_with = "strict::at_least_one")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_attempts: u32,
     /// The first back-off, in milliseconds.
     pub base_ms: u64,

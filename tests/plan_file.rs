@@ -31,7 +31,7 @@ fn start() -> RunStart {
 /// Reads and checks a plan, as the command does before anything is run.
 fn check(name: &str, bytes: Vec<u8>) -> Result<PlanFile, PlanProblems> {
     let file = match PlanFile::parse_bytes(name, bytes, PlanFormat::of_path(Path::new(name)), PlanFile::MAX_BYTES) {
-        Err(PlanFileError::Invalid(problems)) => return Err(problems),
+        Err(PlanFileError::Invalid(problems)) => return Err(problems.in_run(&start())),
         file => file.unwrap(),
     };
     match Dag::check(&file.plan, &start()) {

@@ -1,7 +1,7 @@
 //! Why the command could not do what was asked: what is shown to people and to programs.
 
 use plandag::report::ExitCode;
-use plandag::{Place, PlanProblem, PlanProblems};
+use plandag::{Place, PlanProblem, PlanProblems, RunStart};
 use serde_json::{Value, json};
 
 use super::console::Console;
@@ -47,6 +47,14 @@ impl Failure {
             several => format!("the plan has {} problems", several.len()),
         };
         Self { problems: Some(Box::new(problems)), ..Self::new(code, exit, message) }
+    }
+
+    /// If this is about a plan: with everything that is wrong with it for a run that starts like this.
+    pub(crate) fn in_run(mut self, start: &RunStart) -> Self {
+        match self.problems.take() {
+            Some(problems) => Self::plan(problems.in_run(start), self.exit),
+            None => self,
+        }
     }
 
     /// The arguments make no sense.

@@ -26,7 +26,8 @@ const DEFAULT_COLUMNS: usize = 100;
 pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let mut toolbox = Toolbox::open(&args.settings)?;
     let policy = settings_policy(&args.settings);
-    let source = source::read(&args.source, console)?;
+    let start = || toolbox.start("", &args.settings, policy.clone());
+    let source = source::read(&args.source, console).map_err(|failure| failure.in_run(&start()))?;
     let models = match needs_model(&source) {
         true => Models::find(&args.model, &SpendingArgs::default(), None, console)?,
         false => None,
@@ -141,9 +142,8 @@ fn advice(offences: &[PlanError]) -> &'static [&'static str] {
 /// `plandag check`.
 pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> {
     let toolbox = Toolbox::open(&args.settings)?;
-    let file = source::read_plan(&args.plan, console)?;
-    let objective = file.plan.objective.clone().unwrap_or_default();
-    let start = toolbox.start(&objective, &args.settings, settings_policy(&args.settings));
+    let start = toolbox.start("", &args.settings, settings_policy(&args.settings));
+    let file = source::read_plan(&args.plan, console).map_err(|failure| failure.in_run(&start))?;
     let dag = toolbox.check(&file, &start)?;
     let needs = toolbox.needs(&file.plan);
     let levels: Vec<usize> = dag.levels().iter().map(Vec::len).collect();

@@ -24,7 +24,11 @@ use super::toolbox::Toolbox;
 use super::watch::{Watched, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let source = source::read(&args.source, console)?;
+    let source = source::read(&args.source, console).map_err(|failure| match Toolbox::open(&args.settings) {
+        Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
+        // That is told once the plan has the right shape.
+        Err(_) => failure,
+    })?;
     let Equipment { toolbox, models, mut policy } = Equipment::of(args, needs_model(&source), console)?;
     let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
     let output = Output::prepare(args.output.as_deref(), console)?;

@@ -1,7 +1,8 @@
 //! Plans from files: JSON, and YAML with the feature `yaml`.
 //!
 //! A plan file is read strictly. An unknown field, a key that comes twice or a value of another type is an error, and
-//! all such errors are reported at once, with places and suggestions. What is wrong with a plan beyond its shape is
+//! all such errors are reported at once, with places and suggestions, and together with what else is wrong with the
+//! rest of the plan, where that can be read ([`PlanProblems::in_run`]). What is wrong with a plan beyond its shape is
 //! found by [`Dag::check`](crate::Dag::check); [`PlanFile::locate`] says where in the file it is.
 //!
 //! ```
@@ -24,6 +25,7 @@
 mod json;
 mod locate;
 mod node;
+mod salvage;
 mod shape;
 mod source;
 #[cfg(feature = "yaml")]
@@ -41,6 +43,7 @@ use crate::plan::Plan;
 use crate::strict::Object;
 
 use node::Node;
+use salvage::salvage;
 use shape::Finding;
 pub use source::{Place, PlanProblem, PlanProblems, PlanSource};
 
@@ -166,7 +169,10 @@ impl PlanFile {
         let source = Arc::new(PlanSource::new(name, text, format));
         match plan_of(&source) {
             Ok(plan) => Ok(Self { plan, source }),
-            Err(findings) => Err(PlanProblems::malformed(source, findings).into()),
+            Err(findings) => {
+                let rest = tree_of(&source).ok().as_ref().and_then(salvage);
+                Err(PlanProblems::malformed(source, findings).with_rest(rest).into())
+            }
         }
     }
 
@@ -174,7 +180,7 @@ impl PlanFile {
     pub fn locate(&self, problems: Vec<PlanError>) -> PlanProblems {
         let tree = tree_of(&self.source).ok();
         let located = locate::locate(&self.plan, tree.as_ref(), &self.source, problems);
-        PlanProblems { source: Arc::clone(&self.source), problems: located }
+        PlanProblems { source: Arc::clone(&self.source), problems: located, salvaged: None }
     }
 }
 
@@ -216,7 +222,7 @@ fn too_large(name: &str, size: u64, limit: u64) -> PlanFileError {
     let source = PlanSource::new(name, String::new(), PlanFormat::Json);
     let error = PlanError::TooLarge { what: "bytes of plan".to_owned(), count: size, limit };
     let problem = PlanProblem { error, places: Vec::new(), help: None };
-    PlanProblems { source: Arc::new(source), problems: vec![problem] }.into()
+    PlanProblems { source: Arc::new(source), problems: vec![problem], salvaged: None }.into()
 }
 
 fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> PlanFileError {

@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use serde_json::Number;
-#[cfg(feature = "yaml")]
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// A place in a text, in bytes.
 pub(super) type Span = Range<usize>;
@@ -74,6 +72,18 @@ impl Node {
             Data::Text(_) => "text",
             Data::List(_) => "a list",
             Data::Map(_) => "an object",
+        }
+    }
+
+    /// A copy of the value without its places. Of keys that come twice the last one is kept.
+    pub(super) fn to_value(&self) -> Value {
+        match &self.data {
+            Data::Null => Value::Null,
+            Data::Bool(value) => Value::Bool(*value),
+            Data::Number(number) => Value::Number(number.clone()),
+            Data::Text(text) => Value::String(text.clone()),
+            Data::List(items) => items.iter().map(Self::to_value).collect(),
+            Data::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.value.to_value())).collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! The readers of [`Plan`](crate::Plan) stop at the first such mistake. This finds all of them, with places.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use super::node::{Data, Entry, Node, Span};
 use crate::reference::MAX_DEPTH;
@@ -46,6 +47,8 @@ enum Shape {
     Texts,
     /// A whole number from 0 to this.
     Whole(u64),
+    /// A whole number from 1 to this.
+    Positive(u64),
     /// An object of whole numbers.
     Weights,
     OneOf(&'static [&'static str]),
@@ -73,7 +76,6 @@ const fn required(name: &'static str, shape: Shape) -> Field {
     Field { required: true, ..field(name, shape) }
 }
 
-const U32: Shape = Shape::Whole(u32::MAX as u64);
 const U64: Shape = Shape::Whole(u64::MAX);
 
 const PLAN: &[Field] = &[
@@ -98,7 +100,8 @@ const STEP: &[Field] = &[
     optional("estimate_ms", U64),
 ];
 
-const RETRY: &[Field] = &[field("max_attempts", U32), field("base_ms", U64), field("max_ms", U64)];
+const RETRY: &[Field] =
+    &[field("max_attempts", Shape::Positive(u32::MAX as u64)), field("base_ms", U64), field("max_ms", U64)];
 
 /// What other plan formats call our fields.
 const SYNONYMS: &[(&str, &str)] = &[
@@ -207,12 +210,11 @@ impl Checker {
                     self.expect_text(item, &format!("an entry of {name}"));
                 }
             }
-            (Shape::Whole(max), Data::Number(number)) if number.as_u64().is_some_and(|number| number <= *max) => {}
             (Shape::Weights, Data::Map(entries)) => {
                 self.doubles(entries);
                 for entry in entries {
                     let name = format!("`{}` in {name}", shortened(&entry.key));
-                    self.expect_whole(&entry.value, u32::MAX.into(), &name);
+                    self.expect_whole(&entry.value, 0..=u32::MAX.into(), &name);
                 }
             }
             (Shape::OneOf(words), Data::Text(text)) if words.contains(&text.as_str()) => {}
@@ -228,7 +230,8 @@ impl Checker {
             }
 
             (Shape::Text, _) => self.expect_text(node, &name),
-            (Shape::Whole(max), _) => self.expect_whole(node, *max, &name),
+            (Shape::Whole(max), _) => self.expect_whole(node, 0..=*max, &name),
+            (Shape::Positive(max), _) => self.expect_whole(node, 1..=*max, &name),
             (Shape::OneOf(words), Data::Text(text)) => {
                 let words = words.join("` or `");
                 let text = shortened(text);
@@ -254,11 +257,12 @@ impl Checker {
         }
     }
 
-    fn expect_whole(&mut self, node: &Node, max: u64, name: &str) {
+    fn expect_whole(&mut self, node: &Node, range: RangeInclusive<u64>, name: &str) {
         match &node.data {
-            Data::Number(number) if number.as_u64().is_some_and(|number| number <= max) => {}
+            Data::Number(number) if number.as_u64().is_some_and(|number| range.contains(&number)) => {}
             Data::Number(number) => {
-                let message = format!("{name} should be a whole number from 0 to {max}, but is {number}");
+                let (least, most) = range.into_inner();
+                let message = format!("{name} should be a whole number from {least} to {most}, but is {number}");
                 self.add(Finding::new(message, node.span.clone()));
             }
             _ => self.wrong(node, name, "a whole number"),

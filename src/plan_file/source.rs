@@ -4,9 +4,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use super::PlanFormat;
+use super::locate::locate;
 use super::shape::Finding;
+use super::{PlanFormat, tree_of};
+use crate::dag::Dag;
 use crate::error::PlanError;
+use crate::event::RunStart;
+use crate::plan::Plan;
 
 /// The text of a plan and what it is called.
 #[derive(Debug)]
@@ -98,6 +102,16 @@ pub struct PlanProblems {
     pub source: Arc<PlanSource>,
     /// The problems.
     pub problems: Vec<PlanProblem>,
+    /// What can be read of a plan whose shape is wrong.
+    pub(super) salvaged: Option<Box<Salvaged>>,
+}
+
+/// A plan that was read in spite of the first few of its problems.
+#[derive(Clone, Debug)]
+pub(super) struct Salvaged {
+    pub(super) plan: Plan,
+    /// How many problems are about its shape.
+    pub(super) misshapen: usize,
 }
 
 impl PlanProblems {
@@ -119,7 +133,34 @@ impl PlanProblems {
             let error = PlanError::Malformed { message: format!("and {more} more problems") };
             problems.push(PlanProblem { error, places: Vec::new(), help: None });
         }
-        Self { source, problems }
+        Self { source, problems, salvaged: None }
+    }
+
+    /// Adds what is wrong with the rest of a plan whose shape is wrong, as far as that can be read.
+    pub(super) fn with_rest(mut self, plan: Option<Plan>) -> Self {
+        let misshapen = self.problems.len();
+        self.salvaged = plan.map(|plan| Box::new(Salvaged { plan, misshapen }));
+        self.look_further(|plan| Dag::of(plan).err())
+    }
+
+    /// The same problems, and what else is wrong with the plan for a run that starts like this: unknown tools and
+    /// inputs, for example. Makes a difference only if the shape of the plan is wrong, which does not keep its other
+    /// problems from being told.
+    #[must_use]
+    pub fn in_run(self, start: &RunStart) -> Self {
+        self.look_further(|plan| Dag::check(plan, start).err())
+    }
+
+    fn look_further(mut self, check: impl FnOnce(&Plan) -> Option<Vec<PlanError>>) -> Self {
+        if let Some(Salvaged { plan, misshapen }) = self.salvaged.as_deref()
+            && *misshapen <= Self::LISTED
+        {
+            let further = check(plan).unwrap_or_default();
+            self.problems.truncate(*misshapen);
+            self.problems.extend(locate(plan, tree_of(&self.source).ok().as_ref(), &self.source, further));
+            self.problems.truncate(Self::LISTED + 1);
+        }
+        self
     }
 }
 

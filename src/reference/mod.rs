@@ -180,6 +180,10 @@ impl<'a> Pieces<'a> {
             let text = shown(self.rest);
             return Err(format!("`{text}` is not closed by a `}}`; write `$${{` for a literal `${{`"));
         };
+        if let Some(next @ 1..) = self.rest[2..closing].find("${") {
+            let text = shown(&self.rest[..2 + next]);
+            return Err(format!("`{text}` is not closed by a `}}` before the next `${{`"));
+        }
         let reference = self.take(closing + 1);
         Reference::parse(&reference[2..closing]).map(Piece::Reference)
     }

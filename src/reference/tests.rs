@@ -94,6 +94,7 @@ fn references_are_found_once_each_in_order() {
 fn what_cannot_be_read_is_said() {
     for (text, problem) in [
         ("${", "`${` is not closed by a `}`; write `$${` for a literal `${`"),
+        ("${a. + ${b}", "`${a. + ` is not closed by a `}` before the next `${`"),
         ("${a", "`${a` is not closed by a `}`; write `$${` for a literal `${`"),
         ("${}", "`${}` does not begin with a step id; write `$${` for a literal `${`"),
         ("${HOME:-x}", "`${HOME:-x}` does not begin with a step id; write `$${` for a literal `${`"),

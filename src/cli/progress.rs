@@ -264,7 +264,7 @@ mod tests {
     fn previews_say_what_there_is() {
         assert_eq!(value_words(&json!({ "query": "x", "hits": [1, 2] })), "2 hits");
         assert_eq!(value_words(&json!({ "hits": [1] })), "1 hit");
-        assert_eq!(value_words(&json!({ "result": 0.25, "exact": true })), "exact true, result 0.25");
+        assert_eq!(value_words(&json!({ "exact": true, "result": 0.25 })), "exact true, result 0.25");
         assert_eq!(value_words(&json!([])), "0 items");
         assert_eq!(value_words(&json!(4.5)), "4.5");
         assert_eq!(value_words(&json!("\nfirst\nsecond")), "first");

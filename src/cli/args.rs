@@ -171,10 +171,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_replans: Option<u32>,
     /// Longest time for one attempt of a step, such as 30s or 1m30s [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) timeout: Option<Duration>,
     /// Longest time for the whole run
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) deadline: Option<Duration>,
     #[command(flatten)]
     pub(crate) keep: KeepArgs,

@@ -34,14 +34,18 @@ mod tools;
 mod watch;
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use plandag::report::ExitCode;
 
 use args::{Cli, Command};
 use console::Console;
 use failure::Failure;
+
+/// More letters than these are no typing mistake.
+const MOST_TYPOS: usize = 2;
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
@@ -72,18 +76,38 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     } else {
         // If nobody can be told, nobody can be told that either.
         let _ = error.print();
-        if let Some(source) = forgotten_run(error) {
-            anstream::eprintln!("\nTo run a plan or an objective: plandag run {}", text::quoted(&source));
+        if let Some(hint) = hint(error, arguments) {
+            anstream::eprintln!("\n{hint}");
         }
     }
     if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }
 }
 
-/// A plan or an objective where a command should be.
-fn forgotten_run(error: &clap::Error) -> Option<String> {
-    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return None };
-    let is_source = word.contains(char::is_whitespace) || std::path::Path::new(word).extension().is_some();
-    is_source.then(|| word.clone())
+/// What was probably meant, where the message does not say.
+fn hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) {
+        let is_source = word.contains(char::is_whitespace) || Path::new(word).extension().is_some();
+        if is_source {
+            return Some(format!("To run a plan or an objective: plandag run {}", text::quoted(word)));
+        }
+        let command = Cli::command();
+        let names = command.get_subcommands().map(clap::Command::get_name);
+        let (distance, meant) = names.map(|name| (strsim::osa_distance(word, name), name)).min()?;
+        let says_nothing_yet = error.get(ContextKind::SuggestedSubcommand).is_none();
+        return (says_nothing_yet && distance <= MOST_TYPOS).then(|| format!("Did you mean: plandag {meant}"));
+    }
+    // `run compare A and B`: the words after the command that are no options.
+    let is_second_word = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(argument)) if !argument.starts_with('-'));
+    let command = arguments.get(1)?.to_str().filter(|command| ["run", "plan"].contains(command))?;
+    let words: Vec<&str> =
+        arguments.iter().skip(2).map_while(|word| word.to_str().filter(|word| !word.starts_with('-'))).collect();
+    (error.kind() == ErrorKind::UnknownArgument && is_second_word && words.len() > 1).then(|| {
+        if Path::new(words[0]).exists() {
+            format!("One plan at a time: plandag {command} {}", text::quoted(words[0]))
+        } else {
+            format!("An objective of several words needs quotes: plandag {command} {}", text::quoted(&words.join(" ")))
+        }
+    })
 }
 
 fn start(cli: &Cli) -> ExitCode {

@@ -86,6 +86,10 @@ fn objective(text: &str, could_be_file: bool) -> Result<Source, Failure> {
         return Err(Failure::usage("usage.empty_objective", "the objective is empty")
             .help("say what the run is for: plandag run \"Compare A and B on X\" --files docs"));
     }
+    if text.starts_with('{') || text.starts_with("steps:") {
+        return Err(Failure::usage("usage.arguments", "this is a plan, and was given in the place of its file")
+            .help("write it to a file, or give it on standard input: plandag run -"));
+    }
     if text.len() as u64 > PlanFile::MAX_BYTES {
         return Err(Failure::usage(
             "usage.arguments",

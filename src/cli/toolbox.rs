@@ -38,6 +38,17 @@ pub(crate) struct Toolbox {
 impl Toolbox {
     /// The tools for these settings.
     pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
+        let mut names = BTreeSet::new();
+        if let Some((twice, _)) = settings.inputs.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(Failure::usage("usage.arguments", format!("the input `{twice}` is given twice")));
+        }
+        let output = &settings.output_dir;
+        if !settings.allow.is_empty() && output.exists() && !output.is_dir() {
+            let message = format!("`{}` is not a folder to write to", output.display());
+            return Err(
+                Failure::usage("usage.output", message).help("name a folder, which need not exist: --output-dir DIR")
+            );
+        }
         let folder = settings.files.as_deref().map(open_folder).transpose()?;
         let mut tools = tools::all(folder);
         let fetch = settings.allow_hosts.iter().fold(Fetch::new(), |fetch, host| fetch.allow_host(host.clone()));

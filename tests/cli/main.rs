@@ -6,6 +6,7 @@
 mod acting;
 #[cfg(target_os = "linux")]
 mod cancelled;
+mod clumsy;
 mod codes;
 mod errors;
 mod events;

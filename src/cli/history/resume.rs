@@ -50,10 +50,10 @@ pub(crate) struct ResumeArgs {
     #[arg(long, value_name = "N")]
     max_replans: Option<u32>,
     /// Longest time for one attempt of a step, from now on
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     timeout: Option<Duration>,
     /// Longest time for the whole run, what is behind it included
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     deadline: Option<Duration>,
     /// Writes the answer to a file instead of where the run would have
     #[arg(short, long, value_name = "FILE")]

@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-#[cfg(all(feature = "shell", unix))]
-use serde_json::Map;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::StepError;
 use crate::suggest::closest;

@@ -415,6 +415,42 @@ pub enum RunEventKind {
     StepSkipped { step: StepNumber, because: SkipReason, attempt: Option<AttemptNumber> },
 }
 
+impl RunEventKind {
+    /// The step that it is about, if it is about one. [`AttemptDiscarded`](Self::AttemptDiscarded) names only its
+    /// attempt.
+    pub fn step(&self) -> Option<StepNumber> {
+        match self {
+            Self::StepExpanded { step, .. }
+            | Self::StepReady { step }
+            | Self::ApprovalRequested { step, .. }
+            | Self::StepApproved { step }
+            | Self::AttemptStarted { step, .. }
+            | Self::StepUnknown { step, .. }
+            | Self::AttemptFailed { step, .. }
+            | Self::StepSucceeded { step, .. }
+            | Self::StepFailed { step, .. }
+            | Self::StepSkipped { step, .. } => Some(*step),
+            _ => None,
+        }
+    }
+
+    /// What was used, where something was.
+    pub(crate) fn usage_mut(&mut self) -> Option<&mut Usage> {
+        match self {
+            Self::RunFinished { usage, .. }
+            | Self::PlanAccepted { usage, .. }
+            | Self::PlanRejected { usage, .. }
+            | Self::StepExpanded { usage, .. }
+            | Self::StepUnknown { usage, .. }
+            | Self::AttemptFailed { usage, .. }
+            | Self::AttemptDiscarded { usage, .. }
+            | Self::StepSucceeded { usage, .. }
+            | Self::StepFailed { usage, .. } => Some(usage),
+            _ => None,
+        }
+    }
+}
+
 /// Why a step was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

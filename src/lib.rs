@@ -54,6 +54,7 @@
 mod dag;
 mod error;
 mod event;
+pub mod history;
 pub mod journal;
 #[cfg(feature = "llm")]
 pub mod llm;

@@ -123,6 +123,13 @@ pub trait Tool: Send + Sync {
     ///
     /// The [kind](crate::StepErrorKind) of the error decides whether the step is tried again.
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>>;
+
+    /// Ends what an earlier process has left running that was killed while it drove `run`. Called before the run goes
+    /// on, so that no attempt is made beside one that still goes on.
+    fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+        let _ = run;
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl<T: Tool + ?Sized> Tool for Arc<T> {
@@ -132,6 +139,10 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
         (**self).call(cx)
+    }
+
+    fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+        (**self).reap(run)
     }
 }
 

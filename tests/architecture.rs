@@ -41,6 +41,7 @@ const LIBRARY: &[&str] = &[
     "suggest",
     "scheduler",
     "journal",
+    "history",
     "simulate",
     "runner",
     "report",
@@ -102,7 +103,7 @@ const RULES: &[Rule] = &[
         never: PURE,
     },
     Rule {
-        parts: &["runner", "report"],
+        parts: &["runner", "report", "history"],
         modules: LIBRARY,
         crates: &[
             "serde",

@@ -346,7 +346,7 @@ pub(crate) struct HelpArgs {
 }
 
 /// `KEY=VALUE`, the value read as JSON where it is JSON.
-fn key_value(text: &str) -> Result<(String, serde_json::Value), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example city=Paris")?;
     if key.is_empty() {
         return Err("there is no key before the =".to_owned());

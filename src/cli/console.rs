@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::ColorChoice;
+use plandag::Secrets;
 use plandag::report::ExitCode;
 use serde::Serialize;
 
@@ -24,6 +25,8 @@ pub(crate) struct Console {
     interactive: bool,
     ascii: bool,
     can_redraw: bool,
+    /// What is not shown to anybody.
+    secrets: Secrets,
 }
 
 impl Console {
@@ -37,7 +40,7 @@ impl Console {
         let interactive = io::stderr().is_terminal();
         // Lines of a log would end up inside of a picture.
         let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && has_cursor();
-        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw }
+        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw, secrets: Secrets::from_env() }
     }
 
     /// Whether a picture on standard error can be drawn in place.
@@ -67,7 +70,7 @@ impl Console {
     /// Writes a picture at once, its control sequences included.
     pub(crate) fn redraw(&self, picture: &str) {
         // If nobody can be shown, nobody can be told that either.
-        let _ = io::stderr().lock().write_all(picture.as_bytes());
+        let _ = io::stderr().lock().write_all(self.secrets.redact(picture).as_bytes());
     }
 
     /// Whether standard error is a terminal. Where it is not, lines carry a time stamp.
@@ -92,7 +95,7 @@ impl Console {
     /// Tells a person something they must know.
     pub(crate) fn complain(&self, text: &str) {
         // If nobody can be told, nobody can be told that either.
-        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(text));
+        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(&self.secrets.redact(text)));
     }
 
     /// Gives out what was asked for.
@@ -102,7 +105,7 @@ impl Console {
     /// If it cannot be written. A reader that has gone away is none: it has what it wanted.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(self.secrets.redact(text).as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
             _ => Ok(()),
         }
@@ -128,6 +131,7 @@ impl Console {
     /// If nobody reads it.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
         let line = serde_json::to_string(value).expect("lines have text for keys");
+        let line = self.secrets.redact_json(line);
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
     }

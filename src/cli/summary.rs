@@ -78,9 +78,7 @@ impl Summary<'_> {
                 Failure::new("internal.stalled", exit, what)
                     .help("this is a bug in plandag: please report it, with the plan if you can share it")
             }
-            Ending::Stopped(why) if self.is_kept => {
-                self.stopped(why, exit).help(format!("go on with it: plandag resume {}", self.watched.report.run()))
-            }
+            Ending::Stopped(why) if self.is_kept => self.way_on(self.stopped(why, exit)),
             Ending::Stopped(why) => self.stopped(why, exit),
             _ => Failure::new("internal.panic", exit, "the run ended without an end"),
         };
@@ -152,6 +150,20 @@ impl Summary<'_> {
                 })
             }
         }
+    }
+
+    /// How a run that is kept goes on.
+    fn way_on(&self, failure: Failure) -> Failure {
+        let report = &self.watched.report;
+        let run = report.run();
+        let decided = report.steps().fold(failure, |failure, StepReport { id, outcome, .. }| match outcome {
+            StepOutcome::Unknown => failure.help(format!(
+                "say what became of it: plandag resolve {run} {id} --succeeded JSON, --failed or --retry"
+            )),
+            StepOutcome::Unapproved => failure.help(format!("let it act: plandag approve {run} {id}")),
+            _ => failure,
+        });
+        decided.help(format!("go on with it: plandag resume {run}"))
     }
 
     fn kept(&self, failure: Failure) -> Failure {
@@ -271,9 +283,11 @@ impl Summary<'_> {
             lines.extend(faster::lines(&report.what_if()).into_iter().map(|line| format!("   {line}")));
         }
         lines.push(format!("   {}{}", heading("used"), self.used()));
-        for step in
-            report.steps().filter(|step| step.outcome == StepOutcome::Failed && !is_fatal(step)).take(MOST_STEPS)
-        {
+        let is_spared = |step: &StepReport<'_>| step.outcome == StepOutcome::Failed && !is_fatal(step);
+        // One that was run again under its own name did not go missing.
+        let is_last =
+            |step: &StepReport<'_>| report.step(step.id.as_str()).is_some_and(|last| last.number == step.number);
+        for step in report.steps().filter(|step| is_spared(step) && is_last(step)).take(MOST_STEPS) {
             lines.push(format!("   {}{}; the plan went on without it", heading("failed"), text::line(&cause(&step))));
         }
         let conditions: Vec<String> = report

@@ -289,6 +289,10 @@ impl Tool for TimeLimited {
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
         self.0.call(cx)
     }
+
+    fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+        self.0.reap(run)
+    }
 }
 
 fn open_folder(path: &Path) -> Result<Arc<Folder>, Failure> {

@@ -15,6 +15,8 @@ use crate::event::{RunEvent, StoredOutput};
 #[derive(Clone, Debug, Default)]
 pub struct MemoryJournal {
     runs: Arc<DashMap<RunId, Record>>,
+    /// By name; runs that come from each other share them.
+    outputs: Arc<DashMap<String, Arc<Value>>>,
 }
 
 #[derive(Debug)]
@@ -24,7 +26,7 @@ struct Record {
     claimed: Arc<SystemTime>,
     summary: RunSummary,
     events: Vec<RunEvent>,
-    outputs: Vec<Arc<Value>>,
+    outputs: u64,
 }
 
 impl Record {
@@ -35,7 +37,7 @@ impl Record {
             claimed: Arc::new(now),
             summary: RunSummary::new(run.clone(), now),
             events: Vec::new(),
-            outputs: Vec::new(),
+            outputs: 0,
         }
     }
 
@@ -120,22 +122,22 @@ impl Journal for MemoryJournal {
     ) -> BoxFuture<'a, Result<StoredOutput, JournalError>> {
         let text = output.to_string();
         let stored = self.write(claim, |record| {
-            record.outputs.push(output);
-            StoredOutput::of(record.outputs.len().to_string(), &text)
+            record.outputs += 1;
+            StoredOutput::of(format!("{}/{}", claim.run(), record.outputs), &text)
         });
+        if let Ok(stored) = &stored {
+            self.outputs.insert(stored.digest.clone(), output);
+        }
         Box::pin(ready(stored))
     }
 
     fn get_output<'a>(
         &'a self,
-        run: &'a RunId,
+        _: &'a RunId,
         stored: &'a StoredOutput,
     ) -> BoxFuture<'a, Result<Arc<Value>, JournalError>> {
-        let output = self
-            .runs
-            .get(run)
-            .and_then(|record| record.outputs.get(stored.digest.parse::<usize>().ok()?.checked_sub(1)?).cloned())
-            .ok_or_else(|| JournalError::store(format!("no output `{}`", stored.digest)));
+        let output = self.outputs.get(&stored.digest).map(|output| Arc::clone(&output));
+        let output = output.ok_or_else(|| JournalError::store(format!("no output `{}`", stored.digest)));
         Box::pin(ready(output))
     }
 

@@ -19,7 +19,7 @@ use crate::event::{RunEvent, StoredOutput};
 
 pub use memory::MemoryJournal;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SCHEMA_VERSION, SqliteJournal};
+pub use sqlite::{Check, SCHEMA_VERSION, SqliteJournal};
 pub use summary::{RunStatus, RunSummary};
 
 /// The name of a run, unique in its journal.

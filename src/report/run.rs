@@ -194,6 +194,11 @@ impl RunReport {
         &self.run
     }
 
+    /// The state that the events have led to.
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
     /// What the run was started with.
     pub fn start(&self) -> &RunStart {
         self.scheduler.start()

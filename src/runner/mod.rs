@@ -30,7 +30,8 @@ use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
-use crate::journal::{Claim, Durability, Journal, RunId};
+use crate::history;
+use crate::journal::{Claim, Journal, RunId};
 use crate::planner::Planner;
 use crate::policy::{Limits, Policy, ReplanWhen, Retry};
 use crate::report::{Record, RunReport};
@@ -319,13 +320,8 @@ impl Runner {
     /// If there is no journal, or it does not know the run, or fails.
     pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<(), RunError> {
         let run = run.into();
-        let journal = self.journal_for(&run)?;
-        let claim = journal.claim(&run).await?;
-        let history = journal.history(&run).await?;
-        let mut scheduler = Scheduler::replay(&history)?;
-        let now = history.last().map_or_else(Default::default, |last| last.at);
-        let transition = scheduler.on_event(Event::Decided { step, decision }, now);
-        Ok(journal.append(&claim, &transition.events, Durability::Power).await?)
+        history::decide(self.journal_for(&run)?, &run, step, decision).await?;
+        Ok(())
     }
 
     fn spawn_live(&self, id: RunId, begin: Begin) -> RunHandle {
@@ -366,6 +362,9 @@ impl Runner {
                 let claim = Some(journal.claim(id).await?);
                 let history = journal.history(id).await?;
                 let scheduler = Scheduler::replay(&history)?;
+                for tool in self.tools.values() {
+                    tool.reap(id.as_str()).await;
+                }
                 if let Some(publisher) = publisher {
                     publisher.resume(&history, &scheduler);
                 }

@@ -355,6 +355,11 @@ impl Scheduler {
         self.attempts.len() as u32
     }
 
+    /// The step of an attempt.
+    pub fn step_of(&self, attempt: AttemptNumber) -> Option<StepNumber> {
+        self.attempts.get(attempt as usize).copied()
+    }
+
     /// What the run has used so far.
     pub fn usage(&self) -> Usage {
         self.usage

@@ -3,5 +3,10 @@
 #![cfg(all(unix, feature = "cli"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod damage;
+mod history;
 mod kills;
+#[cfg(target_os = "linux")]
+mod memory;
+mod owner;
 mod support;

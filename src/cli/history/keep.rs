@@ -68,18 +68,23 @@ pub(crate) struct JournalArgs {
 impl JournalArgs {
     /// Opens the journal. One that is not there is not made.
     pub(crate) fn open(&self, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
-        let path = path(self.journal.as_deref())?;
-        if !path.exists() {
-            let name = path.display();
-            return Err(match &self.journal {
-                Some(_) => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
-                None => Failure::usage("journal.empty", "no run was kept yet")
-                    .note(format!("the journal would be {name}"))
-                    .help("start one: plandag run plan.json"),
-            });
-        }
-        open(&path, durability)
+        open_existing(self.journal.as_deref(), durability)
     }
+}
+
+/// Opens a journal that is there: the default one if none is named.
+pub(super) fn open_existing(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
+    let path = path(asked)?;
+    if !path.exists() {
+        let name = path.display();
+        return Err(match asked {
+            Some(_) => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
+            None => Failure::usage("journal.empty", "no run was kept yet")
+                .note(format!("the journal would be {name}"))
+                .help("start one: plandag run plan.json"),
+        });
+    }
+    open(&path, durability)
 }
 
 fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {

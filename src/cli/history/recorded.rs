@@ -1,15 +1,18 @@
 //! The command that a run was started with, kept with the run, so that it can be gone on with from anywhere.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
+use plandag::journal::RunId;
 use plandag::report::ExitCode;
-use plandag::{Plan, RunStart};
+use plandag::{Plan, PlanFile, RunStart};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::failure::Failure;
+use super::super::text;
 
 /// The name of the label.
 const LABEL: &str = "command";
@@ -58,6 +61,23 @@ impl Recorded {
         &self.directory
     }
 
+    /// Refuses to go on if the plan has changed since the run was started, as far as its file can still be read.
+    pub(super) fn check_plan(&self, source: &str, run: &RunId) -> Result<(), Failure> {
+        let Some(then) = &self.plan else { return Ok(()) };
+        let Ok(file) = PlanFile::read(Path::new(source), PlanFile::MAX_BYTES) else { return Ok(()) };
+        let differences = differences(then, &file.plan);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let message = format!("{source} is not what it was when run {run} was started");
+        let failure = Failure::new("journal.changed", ExitCode::Journal, message);
+        Err(differences
+            .into_iter()
+            .fold(failure, Failure::note)
+            .help(format!("go on with the plan as it was: plandag resume {run} --accept-changes"))
+            .help(format!("or run the new plan: plandag run {}", text::quoted(source))))
+    }
+
     pub(super) fn into_plan(self) -> Option<Plan> {
         self.plan
     }
@@ -68,4 +88,38 @@ fn not_understood(why: &str) -> Failure {
     Failure::new("journal.foreign_run", ExitCode::Usage, message)
         .note(why.lines().next().unwrap_or_default())
         .help("resume it with the release that started it")
+}
+
+/// How a plan differs from what it was.
+fn differences(then: &Plan, now: &Plan) -> Vec<String> {
+    let mut differences = Vec::new();
+    for before in &then.steps {
+        match now.steps.iter().find(|step| step.id == before.id) {
+            None => differences.push(format!("- {}", before.id)),
+            Some(after) if after != before => {
+                let (before, after) = (fields(&**before), fields(&**after));
+                let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+                let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+                let changed: Vec<&str> = changed.map(String::as_str).collect();
+                differences.push(format!("~ {}: {}", before["id"].as_str().unwrap_or_default(), changed.join(", ")));
+            }
+            Some(_) => {}
+        }
+    }
+    let is_new = |step: &&std::sync::Arc<plandag::Step>| !then.steps.iter().any(|before| before.id == step.id);
+    differences.extend(now.steps.iter().filter(is_new).map(|step| format!("+ {}", step.id)));
+    let (mut before, mut after) = (fields(then), fields(now));
+    before.remove("steps");
+    after.remove("steps");
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    differences
+        .extend(names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(|name| format!("~ {name}")));
+    differences
+}
+
+fn fields(value: &impl Serialize) -> serde_json::Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    }
 }

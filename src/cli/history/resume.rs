@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use plandag::journal::Journal as _;
+use plandag::journal::{Journal as _, RunId, SqliteJournal};
 use plandag::report::ExitCode;
 use plandag::{RunEvent, RunEventKind, RunStart};
+use tokio::runtime::Runtime;
 
 use super::super::args::{RunArgs, TEMPLATE, at_least_one};
 use super::super::console::Console;
@@ -90,12 +92,36 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
             None => find::latest_unfinished(&*journal).await,
         }
     })?;
-    let past = runtime.block_on(journal.history(&summary.run)).map_err(journal_failure)?;
-    let recorded = Recorded::of(start(&past)?)?;
-    let run_args = args.over(recorded.args()?)?;
+    let going = Going { journal, run: summary.run, past: Vec::new(), accept_changes: args.accept_changes };
+    take_up(going, |run_args| args.over(run_args), runtime, console)
+}
+
+/// Goes on with a run that this process has just written down.
+pub(super) fn go_on(
+    journal: Arc<SqliteJournal>,
+    run: RunId,
+    runtime: Runtime,
+    json: bool,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
+    let going = Going { journal, run, past: Vec::new(), accept_changes: false };
+    take_up(going, |args| Ok(RunArgs { json, confirm: false, ..args }), runtime, console)
+}
+
+fn take_up(
+    mut going: Going,
+    over: impl FnOnce(RunArgs) -> Result<RunArgs, Failure>,
+    runtime: Runtime,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
+    going.past = runtime.block_on(going.journal.history(&going.run)).map_err(journal_failure)?;
+    let recorded = Recorded::of(start(&going.past)?)?;
+    let args = over(recorded.args()?)?;
     go_to(&recorded)?;
-    let going = Going { journal, run: summary.run, past, accept_changes: args.accept_changes };
-    run::resume(&run_args, recorded.into_plan(), going, runtime, console)
+    if !going.accept_changes {
+        recorded.check_plan(&args.source, &going.run)?;
+    }
+    run::resume(&args, recorded.into_plan(), going, runtime, console)
 }
 
 fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {

@@ -73,6 +73,7 @@ Examples:
   plandag doctor
   plandag doctor --model gpt-4o-mini
   plandag doctor --example > plandag.toml       a configuration file with every key
+  plandag doctor --journal                      is every run there as it was written?
 "
 )]
 pub(crate) struct DoctorArgs {
@@ -81,6 +82,9 @@ pub(crate) struct DoctorArgs {
     /// Prints a configuration file with every key, and looks at nothing
     #[arg(long)]
     pub(crate) example: bool,
+    /// Checks this journal, or the default one, from end to end; looks at nothing else
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub(crate) journal: Option<Option<PathBuf>>,
     /// The findings as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -13,6 +13,7 @@ use super::{Models, advice, detect};
 use crate::cli::console::Console;
 use crate::cli::duration::human;
 use crate::cli::failure::Failure;
+use crate::cli::history::check_journal;
 use crate::cli::style::{self, paint};
 use crate::cli::text;
 
@@ -28,6 +29,9 @@ pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Fail
     if args.example {
         console.data(include_str!("example.toml"))?;
         return Ok(ExitCode::Success);
+    }
+    if let Some(journal) = &args.journal {
+        return check_journal(journal.as_deref(), console);
     }
     let findings = Findings::gather()?;
     if !args.json {

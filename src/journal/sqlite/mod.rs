@@ -74,10 +74,10 @@ impl SqliteJournal {
             // One process at a time makes a journal of an empty file.
             let _opening = lock::wait(&locks.join("opening")).map_err(|error| schema::unusable(&path, error))?;
             schema::look(&path)?;
-            let mut connection = Connection::open(&path).map_err(failed)?;
+            schema::create(&path)?;
+            let connection = Connection::open(&path).map_err(failed)?;
             connection.busy_timeout(BUSY).map_err(failed)?;
             schema::prepare(&connection)?;
-            schema::create(&mut connection)?;
             connection
         };
         let secrets = Arc::new(secrets);
@@ -95,6 +95,33 @@ impl SqliteJournal {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// What a look at a whole journal has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// How many outputs are kept beside the events.
+    pub outputs: u64,
+    /// How many lines of the list of runs did not agree with the events, and were made anew.
+    pub rebuilt: u64,
+    /// What is damaged.
+    pub problems: Vec<String>,
+}
+
+impl SqliteJournal {
+    /// Looks at the whole file: whether SQLite finds it sound, and every output is what was written. The list of runs
+    /// is made anew from the events. Whether the events of a run make sense,
+    /// [`History::load`](crate::history::History::load) finds out.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or written.
+    pub async fn check(&self) -> Result<Check, JournalError> {
+        let (problems, outputs) = self.reader.check().await?;
+        let rebuilt = if problems.is_empty() { self.writer.write(Work::Rebuild).await? } else { 0 };
+        Ok(Check { outputs, rebuilt, problems })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a journal is kept, and where it cannot be.
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
@@ -18,17 +19,12 @@ pub(super) fn default_path() -> Option<PathBuf> {
     Some(state.join("plandag").join("runs.db"))
 }
 
-/// Makes sure that there is a file that can be written, readable by its owner alone, and gives back the folder for its
-/// locks.
+/// Makes sure that the file can be written, if it is there, and gives back the folder for its locks.
 pub(super) fn prepare(path: &Path) -> Result<PathBuf, JournalError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
-    let (mut directory, mut file) = (fs::DirBuilder::new(), OpenOptions::new());
+    let mut directory = fs::DirBuilder::new();
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-        directory.mode(0o700);
-        file.mode(0o600);
-    }
+    std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
     directory.recursive(true);
     directory.create(folder).map_err(|error| unusable(path, format_args!("has no folder: {error}")))?;
     if let Some(network) = network_file_system(folder) {
@@ -36,9 +32,19 @@ pub(super) fn prepare(path: &Path) -> Result<PathBuf, JournalError> {
         return Err(unusable(path, why));
     }
     let locks = path_with(path, ".locks");
-    let writable = file.create(true).append(true).open(path).map(drop).and_then(|()| directory.create(&locks));
+    // One that is not there yet appears when it is complete.
+    let writable = if path.exists() { create_private(path) } else { Ok(()) };
+    let writable = writable.and_then(|()| directory.create(&locks));
     writable.map_err(|error| unusable(path, format_args!("cannot be written: {error}")))?;
     Ok(locks)
+}
+
+/// Makes sure that there is a file that can be written; a new one is readable by its owner alone.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    file.create(true).append(true).open(path).map(drop)
 }
 
 /// The name of the network file system that a folder is on, if it is on one and the system says so.

@@ -15,7 +15,7 @@ use crate::journal::{RunId, RunStatus, RunSummary};
 
 use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
-use super::{BUSY, failed, gone};
+use super::{BUSY, digest, failed, gone};
 
 type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
@@ -101,6 +101,30 @@ impl Reader {
             let mut query = connection.prepare_cached(sql).map_err(failed)?;
             let rows = query.query_map([], |row| summary(row, locks)).map_err(failed)?;
             rows.collect::<Result<_, _>>().map_err(failed)
+        })
+        .await
+    }
+}
+
+impl Reader {
+    /// What is wrong with the file itself, and with the outputs in it. Also how many outputs there are.
+    pub(super) async fn check(&self) -> Result<(Vec<String>, u64), JournalError> {
+        self.read(|connection, _| {
+            let mut query = connection.prepare("PRAGMA integrity_check").map_err(failed)?;
+            let said: Result<Vec<String>, _> = query.query_map([], |row| row.get(0)).map_err(failed)?.collect();
+            let mut problems = said.map_err(failed)?;
+            problems.retain(|line| line != "ok");
+            let mut query = connection.prepare("SELECT digest, body FROM outputs").map_err(failed)?;
+            let mut rows = query.query([]).map_err(failed)?;
+            let mut outputs = 0;
+            while let Some(row) = rows.next().map_err(failed)? {
+                let (name, body): (String, String) = row.try_into().map_err(failed)?;
+                outputs += 1;
+                if digest(&body) != name {
+                    problems.push(format!("the output {name} is not what was written"));
+                }
+            }
+            Ok((problems, outputs))
         })
         .await
     }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Error};
 
 use crate::error::JournalError;
 
-use super::failed;
+use super::{failed, place};
 
 /// The number of the layout, as `PRAGMA user_version` of the file.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -219,21 +219,30 @@ fn no_rows(error: Error) -> Result<(), Error> {
     if error == Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
 }
 
-/// Makes a journal of an empty file.
-pub(super) fn create(connection: &mut Connection) -> Result<(), JournalError> {
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    if version != 0 {
+/// Makes a journal, if the file is empty. It is made beside it and takes its place when it is complete: a process that
+/// is killed meanwhile leaves no half of one behind.
+pub(super) fn create(path: &Path) -> Result<(), JournalError> {
+    if path.metadata().is_ok_and(|file| file.len() > 0) {
         return Ok(());
     }
-    let mut made = || {
+    let draft = path_with(path, ".new");
+    for leftover in ["", "-wal", "-shm"] {
+        // What is not there need not be removed.
+        let _ = std::fs::remove_file(path_with(&draft, leftover));
+    }
+    place::create_private(&draft).map_err(|error| unusable(path, format_args!("cannot be written: {error}")))?;
+    let mut connection = Connection::open(&draft).map_err(failed)?;
+    prepare(&connection)?;
+    let made = |connection: &mut Connection| {
         let transaction = connection.transaction()?;
         transaction.execute_batch(TABLES)?;
         transaction.execute_batch(VIEWS)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        transaction.commit()?;
-        // What `look` reads must be in the file itself, not in its log.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        transaction.commit()
     };
-    made().map_err(failed)
+    made(&mut connection).map_err(failed)?;
+    // Closing it moves everything from its log into the file.
+    connection.close().map_err(|(_, error)| failed(error))?;
+    std::fs::rename(&draft, path).map_err(|error| unusable(path, error))
 }

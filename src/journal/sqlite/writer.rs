@@ -12,6 +12,7 @@ use crate::event::{RunEvent, RunEventKind};
 use crate::journal::{Durability, RunId, RunStatus};
 use crate::redact::Secrets;
 
+use super::reader::history;
 use super::schema::SEQ_BITS;
 use super::{failed, gone};
 
@@ -29,6 +30,8 @@ pub(super) enum Work {
     Append { run: RunId, epoch: u64, events: Vec<RunEvent>, durability: Durability },
     /// Comes to the run's number.
     Put { run: RunId, epoch: u64, digest: String, body: String },
+    /// Makes the summaries anew from the events. Comes to how many were not right.
+    Rebuild,
 }
 
 struct Job {
@@ -180,6 +183,7 @@ impl Work {
                 let inserted = transaction.prepare_cached(sql).and_then(|mut query| query.execute([digest, body]));
                 inserted.map(|_| number).map_err(failed)
             }
+            Self::Rebuild => rebuild(transaction),
         }
     }
 }
@@ -236,6 +240,31 @@ fn summarise(
     let mut update = transaction.prepare_cached(sql)?;
     update.execute(params![run, status, now, last.at.as_micros(), last.seq + 1])?;
     Ok(())
+}
+
+fn rebuild(transaction: &Transaction<'_>) -> Result<u64, JournalError> {
+    let mut wrong = 0;
+    let sql = "SELECT DISTINCT run FROM owners WHERE EXISTS (SELECT 1 FROM events WHERE key = owners.run << 40)";
+    let mut query = transaction.prepare(sql).map_err(failed)?;
+    let runs: Result<Vec<u64>, _> = query.query_map([], |row| row.get(0)).map_err(failed)?.collect();
+    for run in runs.map_err(failed)? {
+        let events = history(transaction, run)?;
+        let Some((first, last)) = events.first().zip(events.last()) else { continue };
+        let RunEventKind::RunStarted { start } = &first.kind else { continue };
+        let status = events.iter().rev().find_map(RunStatus::after).map(RunStatus::word);
+        let sql = "INSERT INTO summaries (run, objective, status, started_ms, updated_ms, at_us, events)
+            SELECT ?1, ?2, ?3, min(wall_ms), max(wall_ms), ?4, ?5 FROM events WHERE key BETWEEN ?1 << 40 AND ?6
+            ON CONFLICT DO UPDATE SET objective = excluded.objective, status = excluded.status,
+                started_ms = excluded.started_ms, updated_ms = excluded.updated_ms, at_us = excluded.at_us,
+                events = excluded.events
+            WHERE (objective, status, started_ms, updated_ms, at_us, events) IS NOT
+                (excluded.objective, excluded.status, excluded.started_ms, excluded.updated_ms, excluded.at_us,
+                excluded.events)";
+        let end = run << SEQ_BITS | last.seq;
+        let values = params![run, start.objective, status, last.at.as_micros(), last.seq + 1, end];
+        wrong += transaction.execute(sql, values).map_err(failed)? as u64;
+    }
+    Ok(wrong)
 }
 
 fn millis(time: SystemTime) -> u64 {

@@ -5,9 +5,11 @@
 //! arguments is its own affair, so two things are refused that would let a result become more than data: a result as
 //! (a part of) the program or the code it runs, and one that a program would take for an option. See [`request`].
 //!
-//! Programs start with a clean environment, and their process group ends with the attempt. See [`process`].
+//! Programs start with a clean environment, and their process group ends with the attempt. See [`process`]. What a killed
+//! process has left running is ended before its run goes on. See [`orphans`].
 
 mod capture;
+mod orphans;
 mod process;
 mod request;
 
@@ -99,11 +101,20 @@ impl Tool for Shell {
         Box::pin(async move {
             let request = Request::read(&cx)?;
             let folder = self.working_directory(request.cwd.as_deref())?;
-            let finished = process::run(command(&request, &folder), request.stdin, cx.hold())
+            let mut command = command(&request, &folder);
+            let key = cx.idempotency_key();
+            if !key.is_empty() {
+                command.env(orphans::KEY, key);
+            }
+            let finished = process::run(command, request.stdin, cx.hold())
                 .await
                 .map_err(|error| not_started(&request.program, &error))?;
             finished.into_output(&request.program)
         })
+    }
+
+    fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(orphans::end(run))
     }
 }
 

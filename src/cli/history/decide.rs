@@ -1,0 +1,179 @@
+//! `plandag approve`, `plandag resolve` and `plandag cancel`: what a person says to a run.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use plandag::history;
+use plandag::journal::Journal as _;
+use plandag::report::{ExitCode, StepOutcome};
+use plandag::{Decision, Output, StepNumber};
+use serde_json::Value;
+
+use super::super::args::TEMPLATE;
+use super::super::console::Console;
+use super::super::failure::Failure;
+use super::journal_failure;
+use super::keep::JournalArgs;
+use super::look::{self, Found, unknown_step};
+
+/// Lets a step act that waits for approval.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag approve 7f3k send\n  plandag approve 7f3k send --deny\n")]
+pub(crate) struct ApproveArgs {
+    /// The run, or the beginning of its name
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The step
+    #[arg(value_name = "STEP")]
+    step: String,
+    /// Does not let it: the step fails
+    #[arg(long)]
+    deny: bool,
+    #[command(flatten)]
+    journal: JournalArgs,
+}
+
+/// Says what became of a step that was interrupted while it acted.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag resolve 7f3k pay --succeeded '{\"receipt\": 17}'     it took effect, and this is its output
+  plandag resolve 7f3k pay --failed                          it did not, and shall not
+  plandag resolve 7f3k pay --retry                           it is done again, with the same idempotency key
+"
+)]
+#[group(id = "outcome", required = true, multiple = false, args = ["succeeded", "failed", "retry"])]
+pub(crate) struct ResolveArgs {
+    /// The run, or the beginning of its name
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// The step
+    #[arg(value_name = "STEP")]
+    step: String,
+    /// It took effect; its output is this JSON
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    succeeded: Option<Value>,
+    /// It did not take effect, and shall not
+    #[arg(long)]
+    failed: bool,
+    /// It is done again
+    #[arg(long)]
+    retry: bool,
+    #[command(flatten)]
+    journal: JournalArgs,
+}
+
+/// Stops a run, wherever it is driven. It can be resumed.
+#[derive(Args, Debug)]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag cancel 7f3k\n  plandag cancel 7f3k --now\n")]
+pub(crate) struct CancelArgs {
+    /// The run, or the beginning of its name
+    #[arg(value_name = "RUN")]
+    run: String,
+    /// Ends what is running instead of giving it time to finish
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    journal: JournalArgs,
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("{error}; text is written '\"like this\"'"))
+}
+
+pub(super) fn approve(args: &ApproveArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let found = look::find(&args.journal, Some(&args.run))?;
+    let step = waiting(&found, &args.step, StepOutcome::Unapproved, "waits for approval")?;
+    decide(&found, step, if args.deny { Decision::Deny } else { Decision::Approve }, console)
+}
+
+pub(super) fn resolve(args: &ResolveArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let found = look::find(&args.journal, Some(&args.run))?;
+    let step = waiting(&found, &args.step, StepOutcome::Unknown, "has an unknown outcome")?;
+    let decision = match &args.succeeded {
+        Some(output) => Decision::Succeeded(Output::inline(output.clone())),
+        None if args.failed => Decision::Failed("a person said that it did not take effect".to_owned()),
+        None => Decision::Retry,
+    };
+    decide(&found, step, decision, console)
+}
+
+/// The number of a step about which a person has to decide.
+fn waiting(found: &Found, step: &str, outcome: StepOutcome, what: &str) -> Result<StepNumber, Failure> {
+    let report = found.history.report().step(step).ok_or_else(|| unknown_step(found, step))?;
+    if report.outcome == outcome {
+        return Ok(report.number);
+    }
+    let run = &found.summary.run;
+    let failure =
+        Failure::usage("journal.nothing_to_decide", format!("step `{step}` of run {run} is not one that {what}"));
+    Err(match found.summary.state() {
+        // What was running is found out about when somebody goes on with the run.
+        "interrupted" => failure.help(format!("the run was interrupted: plandag resume {run} first")),
+        _ => failure.help(format!("what it is: plandag why {step} --run {run}")),
+    })
+}
+
+fn decide(found: &Found, step: StepNumber, decision: Decision, console: &Console) -> Result<ExitCode, Failure> {
+    let run = &found.summary.run;
+    found.runtime.block_on(history::decide(&*found.journal, run, step, decision)).map_err(journal_failure)?;
+    console.say(&format!(" recorded; to go on: plandag resume {run}"));
+    Ok(ExitCode::Success)
+}
+
+/// How long the process that drives a run may take to stop before this command says so.
+const PATIENCE: Duration = Duration::from_secs(8);
+const GLANCE: Duration = Duration::from_millis(50);
+
+pub(super) fn cancel(args: &CancelArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let found = look::find(&args.journal, Some(&args.run))?;
+    let run = &found.summary.run;
+    if !found.summary.is_resumable() {
+        console.say(&format!(" run {run} is {} already", found.summary.state()));
+        return Ok(ExitCode::Success);
+    }
+    let Some(owner) = found.summary.owner else {
+        found.runtime.block_on(history::cancel(&*found.journal, run)).map_err(journal_failure)?;
+        console.say(&format!(" run {run} is stopped; to go on after all: plandag resume {run}"));
+        return Ok(ExitCode::Success);
+    };
+    interrupt(owner.pid)?;
+    if args.now {
+        interrupt(owner.pid)?;
+    }
+    console.say(&format!(" asked pid {} to stop", owner.pid));
+    let asked = Instant::now();
+    while asked.elapsed() < PATIENCE {
+        let runs = found.runtime.block_on(found.journal.runs()).map_err(journal_failure)?;
+        if runs.iter().all(|summary| summary.run != *run || summary.owner.is_none()) {
+            console.say(&format!(" run {run} has stopped; to go on after all: plandag resume {run}"));
+            return Ok(ExitCode::Success);
+        }
+        std::thread::sleep(GLANCE);
+    }
+    console.complain(&format!(" run {run} is still stopping; to end what is running: plandag cancel {run} --now"));
+    Ok(ExitCode::Success)
+}
+
+/// What Ctrl-C would do there.
+#[cfg(unix)]
+fn interrupt(pid: u32) -> Result<(), Failure> {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match pid.map(|pid| kill_process(pid, Signal::INT)) {
+        // One that has just ended has stopped, too.
+        Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
+        Some(Err(error)) => {
+            Err(Failure::new("journal.locked", ExitCode::Journal, format!("the owner cannot be told: {error}")))
+        }
+        None => Err(Failure::new("journal.locked", ExitCode::Journal, "the owner is not known")),
+    }
+}
+
+#[cfg(not(unix))]
+fn interrupt(pid: u32) -> Result<(), Failure> {
+    Err(Failure::new("journal.locked", ExitCode::Journal, format!("press Ctrl-C in the terminal of process {pid}")))
+}

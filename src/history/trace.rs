@@ -1,0 +1,62 @@
+//! A run as a trace: what Perfetto and Chrome's `about:tracing` show.
+
+use serde_json::{Value, json};
+
+use crate::event::Timestamp;
+use crate::report::StepReport;
+
+use super::History;
+
+impl History {
+    /// The run in the Trace Event Format. Every call of a tool is a slice; calls at the same time are on different
+    /// tracks, as few as will do. Plans are marks.
+    ///
+    /// The format is described in "Trace Event Format" by the Chromium project.
+    pub fn to_trace(&self) -> Value {
+        let mut calls: Vec<_> = self
+            .report
+            .steps()
+            .flat_map(|step| {
+                step.attempts.clone().into_iter().zip(1..).map(move |(call, try_)| (step.clone(), call, try_))
+            })
+            .collect();
+        calls.sort_by_key(|(_, call, _)| (call.started, call.number));
+        let mut tracks: Vec<Timestamp> = Vec::new();
+        let mut events = vec![json!({
+            "ph": "M", "pid": 1, "name": "process_name",
+            "args": { "name": format!("run {}: {}", self.report.run(), self.report.start().objective) },
+        })];
+        for (step, call, try_) in &calls {
+            let track = tracks.iter().position(|free| *free <= call.started).unwrap_or(tracks.len());
+            if track == tracks.len() {
+                tracks.push(call.ended);
+            } else {
+                tracks[track] = call.ended;
+            }
+            events.push(json!({
+                "ph": "X", "pid": 1, "tid": track + 1, "cat": step.tool, "name": step.id,
+                "ts": call.started.as_micros(),
+                "dur": u64::try_from(call.duration().as_micros()).unwrap_or(u64::MAX),
+                "args": {
+                    "attempt": try_,
+                    "queued_us": u64::try_from(call.queued.as_micros()).unwrap_or(u64::MAX),
+                    "after": self.names_before(step),
+                    "error": call.error.map(|error| error.message.as_str()),
+                },
+            }));
+        }
+        events.extend(self.revisions().into_iter().map(|change| {
+            json!({
+                "ph": "i", "s": "p", "pid": 1, "tid": 1, "ts": change.at.as_micros(),
+                "name": format!("plan {}", change.revision), "cat": "plan",
+                "args": { "because": change.because.to_string() },
+            })
+        }));
+        json!({ "displayTimeUnit": "ms", "traceEvents": events })
+    }
+
+    fn names_before(&self, step: &StepReport<'_>) -> Vec<String> {
+        let dependencies = self.report.scheduler().dependencies(step.number).iter();
+        dependencies.map(|number| self.id(*number).to_string()).collect()
+    }
+}

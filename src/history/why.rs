@@ -1,0 +1,248 @@
+//! Why a step ran, waited, was skipped, was run again.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::event::{RunEventKind, SkipReason, StepNumber, Timestamp};
+use crate::plan::StepId;
+use crate::report::{StepOutcome, StepReport};
+use crate::scheduler::{Phase, StepState};
+
+use super::{Because, History};
+
+/// A wait for a slot that is shorter is not worth a word.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// One thing that decided about a step, in the order in which they happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is in the plan.
+    Planned {
+        /// Which plan brought it in.
+        revision: u32,
+        /// Why there was such a plan.
+        because: Because,
+    },
+    /// It is part of what another step became.
+    PartOf(StepId),
+    /// Of all that it depends on, this step was the last to be done.
+    WaitedFor(StepId),
+    /// It was ready, and all slots were taken.
+    Queued(Duration),
+    /// Its tool was called.
+    Started {
+        /// Which call of its tool.
+        attempt: usize,
+        /// When.
+        at: Timestamp,
+    },
+    /// A call failed.
+    Failed {
+        /// Which call of its tool.
+        attempt: usize,
+        /// Why.
+        message: String,
+    },
+    /// It was done.
+    Done {
+        /// When.
+        at: Timestamp,
+    },
+    /// It is over without an output.
+    GaveUp {
+        /// Why.
+        message: String,
+    },
+    /// A step that it needs failed.
+    SkippedBecause {
+        /// The step that failed.
+        failed: StepId,
+        /// Why.
+        message: String,
+        /// The way from that step to this one, both ends included.
+        way: Vec<StepId>,
+    },
+    /// Its own condition is false.
+    ConditionFalse(String),
+    /// A later plan, or the end of the run, made it superfluous.
+    Superseded,
+    /// A later plan has another step of this id, which is run instead.
+    Replaced,
+    /// Nobody knows whether it took effect.
+    Unknown,
+    /// It would act on text from outside.
+    Unapproved(StepId),
+    /// It still waits for these.
+    WaitsFor(Vec<StepId>),
+    /// It could run, and the run does not go on.
+    Stopped,
+    /// It is running.
+    Running,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |steps: &[StepId], between: &str| {
+            steps.iter().map(|step| format!("`{step}`")).collect::<Vec<_>>().join(between)
+        };
+        match self {
+            Self::Planned { revision, because } => write!(f, "plan {revision} has it: {because}"),
+            Self::PartOf(parent) => write!(f, "it is part of what `{parent}` became"),
+            Self::WaitedFor(step) => write!(f, "it waited for `{step}`"),
+            Self::Queued(time) => write!(f, "it was ready and waited {:.3}s for a free slot", time.as_secs_f64()),
+            Self::Started { attempt, at } => write!(f, "attempt {attempt} started at {at}"),
+            Self::Failed { attempt, message } => write!(f, "attempt {attempt} failed: {message}"),
+            Self::Done { at } => write!(f, "it was done at {at}"),
+            Self::GaveUp { message } => write!(f, "it failed for good: {message}"),
+            Self::SkippedBecause { failed, message, way } => {
+                write!(f, "it was skipped because `{failed}` failed: {message} ({})", names(way, " > "))
+            }
+            Self::ConditionFalse(when) => write!(f, "it was skipped because its condition is false: {when}"),
+            Self::Superseded => f.write_str("it was no longer needed"),
+            Self::Replaced => f.write_str("a later plan replaced it"),
+            Self::Unknown => {
+                f.write_str("it was interrupted while it acted, and nobody knows whether that took effect")
+            }
+            Self::Unapproved(from) => {
+                write!(f, "it acts, text from outside reaches it (from `{from}`): it waits for approval")
+            }
+            Self::WaitsFor(steps) => write!(f, "it waits for {}", names(steps, ", ")),
+            Self::Stopped => f.write_str("it did not run before the run stopped"),
+            Self::Running => f.write_str("it is running, as far as the record says"),
+        }
+    }
+}
+
+impl History {
+    /// What decided about a step, in the order in which it happened, earlier definitions of the same id included. None
+    /// if no plan of the run had such a step.
+    pub fn why(&self, step: &str) -> Option<Vec<Reason>> {
+        let numbers = self.numbers(step);
+        let last = *numbers.last()?;
+        let mut reasons = Vec::new();
+        for number in numbers {
+            let Some(report) = self.report.step_by_number(number) else { continue };
+            self.beginning(&report, &mut reasons);
+            self.course(&report, &mut reasons);
+            if number == last {
+                self.end(&report, &mut reasons);
+            } else {
+                reasons.push(Reason::Replaced);
+            }
+        }
+        Some(reasons)
+    }
+
+    fn beginning(&self, step: &StepReport<'_>, reasons: &mut Vec<Reason>) {
+        reasons.push(match step.parent {
+            Some(parent) => Reason::PartOf(self.id(parent)),
+            None => {
+                let has = |graft: &crate::event::Graft| {
+                    (graft.first..).take(graft.added.len()).any(|number| number == step.number)
+                        || graft.joined.contains(&step.number)
+                };
+                let revision = self.events.iter().find_map(|event| match &event.kind {
+                    RunEventKind::PlanAccepted { revision, graft, .. } if has(graft) => Some(*revision),
+                    _ => None,
+                });
+                let revision = revision.unwrap_or_default();
+                let changes = self.revisions();
+                let change = changes.into_iter().find(|change| change.revision == revision);
+                Reason::Planned { revision, because: change.map_or(Because::First, |change| change.because) }
+            }
+        });
+    }
+
+    fn course(&self, step: &StepReport<'_>, reasons: &mut Vec<Reason>) {
+        let dependencies = self.report.scheduler().dependencies(step.number).iter();
+        let settled = |number: &StepNumber| {
+            let dependency = self.report.step_by_number(*number)?;
+            Some((dependency.settled?, dependency.id.clone()))
+        };
+        if let Some((_, last)) = dependencies.filter_map(settled).max_by_key(|(at, _)| *at)
+            && !step.attempts.is_empty()
+        {
+            reasons.push(Reason::WaitedFor(last));
+        }
+        for (attempt, call) in (1..).zip(&step.attempts) {
+            if call.queued >= SHORT {
+                reasons.push(Reason::Queued(call.queued));
+            }
+            reasons.push(Reason::Started { attempt, at: call.started });
+            if let Some(error) = call.error {
+                reasons.push(Reason::Failed { attempt, message: error.message.clone() });
+            }
+        }
+    }
+
+    fn end(&self, step: &StepReport<'_>, reasons: &mut Vec<Reason>) {
+        let message = || step.error.map_or_else(String::new, |error| error.message.clone());
+        reasons.push(match step.outcome {
+            StepOutcome::Succeeded => Reason::Done { at: step.settled.unwrap_or_default() },
+            StepOutcome::Failed => Reason::GaveUp { message: message() },
+            StepOutcome::Skipped(SkipReason::Condition) => {
+                Reason::ConditionFalse(step.definition.when.clone().map_or_else(String::new, |when| when.to_string()))
+            }
+            StepOutcome::Skipped(SkipReason::Failed(cause)) => Reason::SkippedBecause {
+                failed: self.id(cause),
+                message: self
+                    .report
+                    .step_by_number(cause)
+                    .and_then(|cause| Some(cause.error?.message.clone()))
+                    .unwrap_or_default(),
+                way: self.way(cause, step.number),
+            },
+            StepOutcome::Superseded => Reason::Superseded,
+            StepOutcome::Unknown => Reason::Unknown,
+            StepOutcome::Unapproved => {
+                let from = self.events.iter().rev().find_map(|event| match event.kind {
+                    RunEventKind::ApprovalRequested { step: asked, from } if asked == step.number => Some(from),
+                    _ => None,
+                });
+                Reason::Unapproved(from.map_or_else(|| StepId::from("?"), |from| self.id(from)))
+            }
+            StepOutcome::Cancelled => self.open(step.number),
+        });
+    }
+
+    /// A step that is not settled.
+    fn open(&self, number: StepNumber) -> Reason {
+        let scheduler = self.report.scheduler();
+        match scheduler.step(number).map(|step| step.state) {
+            Some(StepState::Running(_)) => Reason::Running,
+            Some(StepState::Waiting) => {
+                let waits = |dependency: &&StepNumber| {
+                    self.report.step_by_number(**dependency).is_some_and(|step| step.settled.is_none())
+                };
+                Reason::WaitsFor(
+                    scheduler.dependencies(number).iter().filter(waits).map(|step| self.id(*step)).collect(),
+                )
+            }
+            _ if scheduler.phase() == Phase::Running => Reason::Queued(Duration::ZERO),
+            _ => Reason::Stopped,
+        }
+    }
+
+    /// How a failure reached a step: the numbers of a way only fall, so this ends.
+    fn way(&self, cause: StepNumber, step: StepNumber) -> Vec<StepId> {
+        let scheduler = self.report.scheduler();
+        let mut way = vec![self.id(step)];
+        let mut at = step;
+        while at != cause {
+            let leads = |dependency: &&StepNumber| {
+                **dependency == cause
+                    || scheduler
+                        .step(**dependency)
+                        .is_some_and(|step| step.state == StepState::Skipped(SkipReason::Failed(cause)))
+            };
+            match scheduler.dependencies(at).iter().find(leads) {
+                Some(dependency) => at = *dependency,
+                None => break,
+            }
+            way.push(self.id(at));
+        }
+        way.reverse();
+        way
+    }
+}

@@ -1,0 +1,180 @@
+//! Journals that are none, are damaged, or cannot be written.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use plandag::journal::{Journal as _, SCHEMA_VERSION, SqliteJournal};
+use plandag::{Plan, Runner, Step, tool_fn};
+use rusqlite::Connection;
+use serde_json::json;
+
+use crate::support::{Place, query};
+
+/// A place with one finished run in it, and all of the journal in one file.
+fn kept() -> Place {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 1 } }]));
+    assert_eq!(place.run("run plan.json -q").exit, Some(0));
+    place
+}
+
+#[test]
+fn what_is_no_journal_is_refused_and_left_alone() {
+    let place = kept();
+    let good = fs::read(place.journal()).unwrap();
+    let newer = {
+        let copy = place.path("newer.db");
+        fs::write(&copy, &good).unwrap();
+        let connection = Connection::open(&copy).unwrap();
+        connection.pragma_update(None, "journal_mode", "delete").unwrap();
+        connection.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+        drop(connection);
+        fs::read(&copy).unwrap()
+    };
+    let other = {
+        let file = place.path("other.db");
+        Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        fs::read(&file).unwrap()
+    };
+    let cases: [(&str, Vec<u8>, &str); 5] = [
+        ("text", b"not a database at all, but long enough to be read as one. ".repeat(20), "is no database"),
+        ("short", good[..50].to_vec(), "is cut off"),
+        ("truncated", good[..good.len() / 2].to_vec(), "is cut off"),
+        ("newer", newer, "newer release"),
+        ("other", other, "another program"),
+    ];
+    for (name, bytes, message) in cases {
+        let file = place.path(&format!("{name}.db"));
+        fs::write(&file, &bytes).unwrap();
+        for line in ["run plan.json", "resume", "runs", "show x", "doctor"] {
+            let ran = place.run(&format!("{line} --journal {name}.db"));
+            assert_eq!(ran.exit, Some(7), "{name}: {line}: {ran:?}");
+            assert!(ran.stderr.contains(message), "{name}: {line}: {}", ran.stderr);
+            assert!(fs::read(&file).unwrap() == bytes, "{name} was changed by {line}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_there_is_said_so() {
+    let place = kept();
+    let ran = place.run("run plan.json --journal plan.json/runs.db");
+    assert_eq!(ran.exit, Some(7));
+    assert!(ran.stderr.contains("--no-journal"), "{}", ran.stderr);
+    let ran = place.run("runs --journal nothing.db");
+    assert_eq!(ran.exit, Some(2));
+    assert!(!place.path("nothing.db").exists());
+    assert_eq!(place.run("run plan.json -q --no-journal").exit, Some(0));
+    assert_eq!(place.query("SELECT run FROM runs").len(), 1);
+}
+
+#[test]
+fn nobody_else_can_read_it() {
+    let place = kept();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&place.journal()), 0o600);
+    assert_eq!(mode(place.journal().parent().unwrap()), 0o700);
+    assert_eq!(query(&place.journal(), "PRAGMA journal_mode"), ["wal"]);
+}
+
+#[test]
+fn secrets_are_not_in_it() {
+    const CANARY: &str = "hush-4711-canary/+";
+    let place = Place::new();
+    let script = "echo $0; printf %s \"$0\" | base64; exit 3";
+    place.plan(json!([
+        { "id": "says", "tool": "shell", "args": { "argv": ["sh", "-c", script, CANARY] } },
+        { "id": "large", "tool": "shell", "args": { "argv": ["sh", "-c", "yes hush-4711-canary/+ | head -c 200000"] } },
+    ]));
+    let ran = place.command("run plan.json --allow shell --json").env("MY_API_KEY", CANARY).output().unwrap();
+    let mut places = vec![("stdout".to_owned(), ran.stdout), ("stderr".to_owned(), ran.stderr)];
+    for entry in fs::read_dir(place.path(".state/plandag")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            places.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+    assert!(places.iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("[redacted]")));
+    for form in [CANARY, "aHVzaC00NzExLWNhbmFye", "hush-4711-canary%2F"] {
+        for (name, bytes) in &places {
+            assert!(!String::from_utf8_lossy(bytes).contains(form), "{form} is in {name}");
+        }
+    }
+}
+
+/// 100 offsets, or as many as `PLANDAG_CUTS` says.
+#[test]
+fn a_log_that_was_cut_off_anywhere_is_a_prefix_of_history() {
+    let cuts: u64 = std::env::var("PLANDAG_CUTS").map_or(100, |count| count.parse().expect("PLANDAG_CUTS is a number"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs.db");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let steps: Plan = (0..20).map(|n| Step::new(format!("s{n}"), "one").args(json!({ "n": n }))).collect();
+    let journal = SqliteJournal::open(&file).unwrap();
+    let runner = Runner::new(steps).tool("one", tool_fn(|cx| async move { Ok(cx.args) })).max_parallel(2);
+    let report = runtime.block_on(runner.journal(journal).run("cut")).unwrap();
+    let journal = SqliteJournal::open(&file).unwrap();
+    let whole = runtime.block_on(journal.history(report.run())).unwrap();
+    drop(journal);
+    // The log is gone once the last one has closed the file: a copy of both, taken while it is open, is cut.
+    let journal = SqliteJournal::open(&file).unwrap();
+    let runner =
+        Runner::new((0..20).map(|n| Step::new(format!("s{n}"), "one").args(json!({ "n": n }))).collect::<Plan>())
+            .tool("one", tool_fn(|cx| async move { Ok(cx.args) }))
+            .max_parallel(2);
+    let journal = std::sync::Arc::new(journal);
+    let second = runtime.block_on(runner.journal(std::sync::Arc::clone(&journal)).run("cut")).unwrap();
+    let (main, log) = (fs::read(&file).unwrap(), fs::read(folder.path().join("runs.db-wal")).unwrap());
+    let all = runtime.block_on(journal.history(second.run())).unwrap();
+    drop(journal);
+    let mut rng = fastrand::Rng::new();
+    let seed = rng.get_seed();
+    let mut shortest = usize::MAX;
+    for _ in 0..cuts {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("runs.db");
+        fs::write(&file, &main).unwrap();
+        fs::write(place.path().join("runs.db-wal"), &log[..rng.usize(..log.len())]).unwrap();
+        let journal = SqliteJournal::open(&file).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let first = runtime.block_on(journal.history(report.run())).unwrap_or_default();
+        let history = runtime.block_on(journal.history(second.run())).unwrap_or_default();
+        assert!(first == whole[..first.len()] && history == all[..history.len()], "seed {seed}: no prefix");
+        assert!(history.is_empty() || first == whole, "seed {seed}: what was written first is gone");
+        shortest = shortest.min(history.len());
+        assert_eq!(query(&file, "PRAGMA integrity_check"), ["ok"], "seed {seed}");
+    }
+    assert!(shortest < all.len(), "seed {seed}: no cut took anything away");
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_nothing_is_claimed_that_is_not_written() {
+    let place = kept();
+    let script = "yes | head -c 60000";
+    place.plan((0..40).map(|n| {
+        json!({ "id": format!("s{n}"), "tool": "shell", "args": { "argv": ["sh", "-c", script] }, "depends_on": if n == 0 { vec![] } else { vec![format!("s{}", n - 1)] } })
+    }).collect());
+    // No file of ours may grow beyond this: what a full disk does to a write.
+    let mut command = place.command("run plan.json --allow shell --json");
+    let line: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|part| format!("'{}'", part.to_str().unwrap()))
+        .collect();
+    command = {
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f 600; exec {}", line.join(" "))]);
+        shell
+            .current_dir(place.path(""))
+            .env("XDG_STATE_HOME", place.path(".state"))
+            .env("XDG_CACHE_HOME", place.path(".cache"));
+        shell
+    };
+    let ran = command.output().unwrap();
+    let stdout = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(7), "{stdout}\n{}", String::from_utf8_lossy(&ran.stderr));
+    let told = stdout.lines().filter(|line| line.contains("\"step.finished\"")).count();
+    let written = place.query("SELECT step FROM steps WHERE state = 'succeeded' AND tool = 'shell'").len();
+    assert!(told <= written && written < 40, "told {told}, written {written}");
+    assert_eq!(place.query("PRAGMA integrity_check"), ["ok"]);
+    assert_eq!(place.run("resume -q").exit, Some(9));
+}

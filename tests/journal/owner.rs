@@ -1,0 +1,121 @@
+//! One process at a time drives a run.
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Place, Ran};
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// A run that was killed while a step slept.
+fn interrupted(ms: u64) -> (Place, String) {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": ms } }, { "id": "b", "tool": "sleep", "args": { "ms": 1 }, "depends_on": ["a"] }]));
+    let mut child = place.start("run plan.json");
+    wait_for(&place, "attempt_started", 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = place.query("SELECT run FROM runs").remove(0);
+    (place, run)
+}
+
+fn wait_for(place: &Place, event: &str, count: usize) {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let is_there = place.journal().exists()
+            && place.query("SELECT name FROM sqlite_master WHERE name = 'runs'").len() == 1
+            && place.query(&format!("SELECT event FROM events WHERE event = '{event}'")).len() >= count;
+        if is_there {
+            return;
+        }
+        assert!(Instant::now() < until, "no {event}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// 20 at once, or as many as `PLANDAG_RESUMES` says.
+#[test]
+fn of_many_that_resume_one_wins_and_the_others_are_told_at_once() {
+    let many = std::env::var("PLANDAG_RESUMES").map_or(20, |count| count.parse().expect("PLANDAG_RESUMES is a number"));
+    // The winner is still at it when the last one comes.
+    let (place, run) = interrupted(20_000);
+    let mut winner = place.start(&format!("resume {run}"));
+    wait_for(&place, "run_resumed", 1);
+    let begin = Instant::now();
+    let others: Vec<Child> = (0..many - 1)
+        .map(|_| {
+            let mut command = place.command(&format!("resume {run}"));
+            command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for other in others {
+        let told: Ran = other.wait_with_output().unwrap().into();
+        assert_eq!(told.exit, Some(7), "{told:?}");
+        assert!(told.stderr.contains(&format!("pid {} on this host", winner.id())), "{}", told.stderr);
+    }
+    let each = begin.elapsed() / (many - 1);
+    assert!(each < Duration::from_secs(1), "{each:?} each");
+    assert_eq!(place.run(&format!("cancel {run} --now")).exit, Some(0));
+    assert_eq!(winner.wait().unwrap().code(), Some(130));
+    assert_eq!(place.query("SELECT status FROM runs"), ["cancelled"]);
+}
+
+#[test]
+fn a_process_that_was_stopped_and_goes_on_writes_nothing() {
+    let (place, run) = interrupted(1_000);
+    let mut zombie = place.start(&format!("resume {run}"));
+    wait_for(&place, "run_resumed", 1);
+    signal(&zombie, "-STOP");
+    // Somebody has taken its lock away, as when a disk moves to another machine.
+    std::fs::remove_dir_all(place.path(".state/plandag/runs.db.locks")).unwrap();
+    let ran = place.run(&format!("resume {run} -q"));
+    assert_eq!(ran.exit, Some(0), "{ran:?}");
+    let before = place.query("SELECT body FROM events ORDER BY key");
+    signal(&zombie, "-CONT");
+    assert_eq!(zombie.wait().unwrap().code(), Some(7));
+    assert_eq!(place.query("SELECT body FROM events ORDER BY key"), before);
+}
+
+#[test]
+fn a_changed_plan_or_tool_is_refused() {
+    let (place, run) = interrupted(20_000);
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 1 } }, { "id": "c", "tool": "sleep", "args": { "ms": 1 } }]));
+    let refused = place.run(&format!("resume {run}"));
+    assert_eq!(refused.exit, Some(7));
+    for part in ["~ a: args", "- b", "+ c", "--accept-changes"] {
+        assert!(refused.stderr.contains(part), "{part}\n{}", refused.stderr);
+    }
+    let mut child = place.start(&format!("resume {run} --accept-changes"));
+    wait_for(&place, "run_resumed", 1);
+    signal(&child, "-INT");
+    signal(&child, "-INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn programs_of_a_killed_process_are_ended_before_the_step_is_tried_again() {
+    let place = Place::new();
+    // The first attempt leaves a child and a grandchild that ignore what can be ignored; the second looks for them.
+    let script = "if [ -e ../pids ]; then for p in $(cat ../pids); do [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status && echo $p; done; exit 0; fi; \
+                  trap '' TERM HUP; sh -c 'trap \"\" TERM HUP; echo $$ >> ../pids.new; sleep 60' & \
+                  echo $$ >> ../pids.new; sleep 0.2; mv ../pids.new ../pids; wait; sleep 60";
+    place.plan(json!([
+        { "id": "a", "tool": "shell", "args": { "argv": ["sh", "-c", script] }, "on_interrupt": "retry" }
+    ]));
+    let mut child = place.start("run plan.json --allow shell");
+    let until = Instant::now() + Duration::from_secs(30);
+    while !place.path("pids").exists() {
+        assert!(Instant::now() < until, "the program does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ran = place.run("resume");
+    assert_eq!(ran.exit, Some(0), "{ran:?}");
+    let answer: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(answer["stdout"], "", "these were alive at the second attempt");
+}

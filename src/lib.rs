@@ -44,6 +44,8 @@
 //! | `plan-file`, `yaml` | plans from JSON and YAML files, with the place of every problem |
 //! | `tools` | `search_files`, `read_file`, `write_file`, `calculate`, `sleep` |
 //! | `fetch` | the tool that reads pages of the internet |
+//! | `web-search` | the tool that asks a search engine |
+//! | `mcp` | the tools of MCP servers, on Unix |
 //! | `shell` | the tool that runs programs, on Unix |
 //! | `offline` | a planner and an answer that need no model |
 //! | `llm` | language models as planner, and as the one that does steps without a tool |

@@ -149,6 +149,7 @@ const RULES: &[Rule] = &[
             "html5ever",
             "dom_query",
             "dom_smoothie",
+            "rmcp",
             "rustix",
         ],
         never: &[

@@ -78,7 +78,7 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     #[command(flatten)]
     History(Verb),
-    Plan(PlanArgs),
+    Plan(Box<PlanArgs>),
     Check(CheckArgs),
     Graph(GraphArgs),
     Simulate(SimulateArgs),
@@ -118,12 +118,16 @@ pub(crate) struct Settings {
     /// Folder whose documents the run may search and read
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
-    /// Lets the run use a tool that acts; can be repeated. Tools that only read need no leave
+    /// Lets the run use a tool that acts, and lets that act on text from outside unasked; can be repeated. For all tools
+    /// of an MCP server: SERVER.*
     #[arg(long = "allow", value_name = "TOOL", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) allow: Vec<String>,
     /// Lets fetch reach this host at this port although it is not on the public internet; can be repeated
     #[arg(long = "allow-host", value_name = "HOST:PORT")]
     pub(crate) allow_hosts: Vec<HostPort>,
+    /// MCP servers whose tools the run may use: a file with "mcpServers"; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp: Vec<PathBuf>,
     /// Folder in which write_file writes and programs run; made when it is needed
     #[arg(long, value_name = "DIR", default_value = "plandag-output")]
     pub(crate) output_dir: PathBuf,
@@ -301,11 +305,14 @@ pub(crate) struct SchemaArgs {}
 
 /// Lists the tools that a plan can name.
 #[derive(Args, Debug)]
-#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag tools\n  plandag tools fetch\n")]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag tools\n  plandag tools fetch\n  plandag tools --mcp servers.json\n")]
 pub(crate) struct ToolsArgs {
     /// Only this tool, with the whole JSON Schema of its arguments
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// The tools of these MCP servers, too: a file with "mcpServers"; can be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp: Vec<PathBuf>,
     /// JSON, with the JSON Schema of the arguments
     #[arg(long)]
     pub(crate) json: bool,

@@ -21,7 +21,10 @@ mod output;
 mod panic;
 mod prediction;
 mod progress;
+mod questions;
 mod run;
+#[cfg(unix)]
+mod servers;
 mod signals;
 mod simulate;
 mod source;

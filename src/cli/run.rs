@@ -18,6 +18,7 @@ use super::history::Recorded;
 use super::model::Models;
 use super::output::Output;
 use super::prediction::Prediction;
+use super::questions;
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
@@ -96,6 +97,7 @@ impl Equipment {
     fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
         let mut toolbox = Toolbox::open(&args.settings)?;
         let mut policy = policy(args);
+        policy.attended = questions::can_ask();
         let models = match needs_model {
             true => Models::find(&args.model, &args.spending, args.timeout, console)?,
             false => None,
@@ -166,7 +168,6 @@ pub(crate) fn settings_policy(settings: &Settings) -> Policy {
     if let Some(max_parallel) = settings.max_parallel {
         policy.max_parallel = max_parallel.get();
     }
-    policy.allow = settings.allow.iter().cloned().collect();
     policy.pools = settings.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy
 }

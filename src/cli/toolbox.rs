@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use plandag::llm::{PlanTool, StepModel};
 use plandag::report::ExitCode;
-use plandag::tools::{Fetch, Folder, FolderError, HostPort, WriteFile};
+use plandag::tools::{Fetch, Folder, FolderError, HostPort, WebSearch, WriteFile};
 use plandag::{
     Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, StepContext, StepError, StepId, Tool,
     ToolOutput, ToolSpec, ToolTimeout, offline, tools,
@@ -17,6 +17,8 @@ use super::args::Settings;
 use super::failure::Failure;
 use super::model::args::StepTools;
 use super::model::{ANSWER_TOOL, Models};
+#[cfg(unix)]
+use super::servers::Servers;
 use super::style::{self, paint};
 use super::text;
 
@@ -26,7 +28,13 @@ const MOST_NOTES: usize = 4;
 /// The tools that runs of this command have.
 pub(crate) struct Toolbox {
     /// Every tool there is, so that a plan can be checked whatever the run may use of it.
-    tools: Vec<(&'static str, Arc<dyn Tool>)>,
+    tools: Vec<(String, Arc<dyn Tool>)>,
+    /// How many of them are our own; the others are those of MCP servers.
+    own: usize,
+    #[cfg(unix)]
+    servers: Option<Servers>,
+    /// Where web_search asks.
+    search_host: String,
     allowed: Vec<String>,
     allowed_hosts: Vec<HostPort>,
     folder: Option<PathBuf>,
@@ -56,13 +64,24 @@ impl Toolbox {
         tools.push(("write_file", Arc::new(WriteFile::new(&settings.output_dir))));
         #[cfg(unix)]
         tools.push(("shell", Arc::new(tools::Shell::new(&settings.output_dir))));
+        let search = web_search()?;
+        let search_host = search.host().to_owned();
+        tools.push(("web_search", Arc::new(search)));
         tools.extend(offline::tools());
-        if let Some(unknown) = settings.allow.iter().find(|name| !tools.iter().any(|(known, _)| known == name)) {
-            return Err(unknown_tool(&tools, format!("there is no tool `{unknown}` to allow")));
-        }
+        let mut tools: Vec<_> = tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)).collect();
+        let own = tools.len();
+        #[cfg(unix)]
+        let servers = Servers::start(&settings.mcp)?;
+        #[cfg(unix)]
+        tools.extend(servers.iter().flat_map(Servers::tools));
+        let allowed = allowed(&settings.allow, &tools)?;
         Ok(Self {
             tools,
-            allowed: settings.allow.clone(),
+            own,
+            #[cfg(unix)]
+            servers,
+            search_host,
+            allowed,
             allowed_hosts: settings.allow_hosts.clone(),
             folder: settings.files.clone(),
             output_folder: settings.output_dir.clone(),
@@ -75,22 +94,22 @@ impl Toolbox {
         let offered = self.offered(models.step_tools())?;
         let useless = self.useless();
         let tools = models.tools(&self.tools, &offered, &useless);
-        self.tools.extend(tools);
+        self.tools.extend(tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)));
         self.models = Some(models.describe());
         Ok(())
     }
 
     /// The tools that a model may call while it does a step: only such as read, for a step that acts has to be seen in
     /// the plan.
-    fn offered(&self, choice: &StepTools) -> Result<Vec<&'static str>, Failure> {
+    fn offered<'a>(&'a self, choice: &StepTools) -> Result<Vec<&'a str>, Failure> {
         let readers = self.tools.iter().filter(|(_, tool)| tool.spec().effect == Effect::Reads);
-        let useful = readers.map(|(name, _)| *name).filter(|name| !self.useless().contains(name));
+        let useful = readers.map(|(name, _)| name.as_str()).filter(|name| !self.useless().contains(name));
         Ok(match choice {
             StepTools::None => Vec::new(),
             StepTools::Given => useful.filter(|name| tools::NEED_FOLDER.contains(name)).collect(),
             StepTools::All => useful.collect(),
             StepTools::Named(names) => {
-                let useful: Vec<&'static str> = useful.collect();
+                let useful: Vec<&str> = useful.collect();
                 if let Some(unknown) = names.iter().find(|name| !useful.contains(&name.as_str())) {
                     return Err(Failure::usage(
                         "usage.unknown_tool",
@@ -104,10 +123,10 @@ impl Toolbox {
     }
 
     /// Tools that a plan should not use: without a folder those that read one, and those that it has no leave to use.
-    pub(crate) fn useless(&self) -> Vec<&'static str> {
+    pub(crate) fn useless(&self) -> Vec<&str> {
         let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);
         let useless = self.tools.iter().filter(|(name, tool)| no_folder(name) || !self.is_allowed(name, tool.as_ref()));
-        useless.map(|(name, _)| *name).collect()
+        useless.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The tool that does the steps which name none.
@@ -115,9 +134,16 @@ impl Toolbox {
         self.models.is_some().then_some(StepModel::NAME)
     }
 
-    /// Whether the run may use a tool: those that only read need no leave.
+    /// Whether the run may use a tool. Those that only read need no leave, and neither do those of MCP servers, which
+    /// were named by whoever started the run.
     fn is_allowed(&self, name: &str, tool: &dyn Tool) -> bool {
-        tool.spec().effect == Effect::Reads || self.allowed.iter().any(|allowed| allowed == name)
+        let is_own = self.tools[..self.own].iter().any(|(own, _)| own == name);
+        !is_own || tool.spec().effect == Effect::Reads || self.allowed.iter().any(|allowed| allowed == name)
+    }
+
+    /// Whether a run may use a tool only where `--allow` names it.
+    pub(crate) fn needs_leave(&self, spec: &ToolSpec) -> bool {
+        spec.effect == Effect::Acts && self.tools[..self.own].iter().any(|(own, _)| *own == spec.name)
     }
 
     /// What the tool with this name says about itself.
@@ -128,7 +154,7 @@ impl Toolbox {
 
     /// What the tools say about themselves.
     pub(crate) fn specs(&self) -> Vec<ToolSpec> {
-        self.tools.iter().map(|(name, tool)| ToolSpec { name: (*name).to_owned(), ..tool.spec() }).collect()
+        self.tools.iter().map(|(name, tool)| ToolSpec { name: name.clone(), ..tool.spec() }).collect()
     }
 
     /// What a run with these tools is started with.
@@ -152,10 +178,11 @@ impl Toolbox {
 
     /// A runner with these tools.
     pub(crate) fn runner(&self, planner: impl Planner + 'static, settings: &Settings, policy: Policy) -> Runner {
-        let runner = Runner::new(planner).policy(policy);
+        let allow = self.allowed.iter().cloned().collect();
+        let runner = Runner::new(planner).policy(Policy { allow, ..policy });
         let runner = settings.inputs.iter().fold(runner, |runner, (name, value)| runner.input(name, value.clone()));
         let allowed = self.tools.iter().filter(|(name, tool)| self.is_allowed(name, tool.as_ref()));
-        let runner = allowed.fold(runner, |runner, (name, tool)| runner.tool(*name, Arc::clone(tool)));
+        let runner = allowed.fold(runner, |runner, (name, tool)| runner.tool(name.clone(), Arc::clone(tool)));
         self.default_tool().into_iter().fold(runner, Runner::default_tool)
     }
 
@@ -230,30 +257,41 @@ impl Toolbox {
             None => may_not.push("read files"),
         }
         may.push("read public web pages".to_owned());
+        may.push(format!("search the web with {}", text::line(&self.search_host)));
         may.extend(self.allowed_hosts.iter().map(|host| format!("read {host}")));
         may_not.push(if self.allowed_hosts.is_empty() {
             "reach private networks"
         } else {
             "reach other private hosts"
         });
-        for (name, tool) in &self.tools {
-            match (*name, self.is_allowed(name, tool.as_ref())) {
+        #[cfg(unix)]
+        may.extend(self.servers.iter().flat_map(Servers::may));
+        for (name, tool) in &self.tools[..self.own] {
+            match (name.as_str(), self.is_allowed(name, tool.as_ref())) {
                 ("write_file", true) => may.push(format!("write files in {output_folder}")),
                 ("write_file", false) => may_not.push("write files"),
                 ("shell", true) => {
                     may.push(format!("run commands in {output_folder}, which can do all that you can"));
                 }
                 ("shell", false) => may_not.push("run commands"),
-                ("fetch" | StepModel::NAME | ANSWER_TOOL | PlanTool::NAME, _) => {}
+                ("fetch" | "web_search" | StepModel::NAME | ANSWER_TOOL | PlanTool::NAME, _) => {}
                 (name, _) if tools::NEED_FOLDER.contains(&name) => {}
                 (name, _) => may.push(name.to_owned()),
             }
         }
         may.extend(self.models.iter().map(|models| format!("ask {models}")));
         let heading = |words: &str| paint(style::FAINT, &text::pad(words, 10));
+        #[cfg(unix)]
+        let has_servers = self.servers.is_some();
+        #[cfg(not(unix))]
+        let has_servers = false;
         let mut lines = format!(" {}{}", heading("may"), may.join(", "));
         if !runs_programs {
             lines.push_str(&format!("\n {}{}", heading("may not"), may_not.join(", ")));
+        }
+        if has_servers {
+            let what = "MCP servers are programs of their own, and do what they do outside of these limits";
+            lines.push_str(&format!("\n {}{what}", heading("note")));
         }
         lines
     }
@@ -273,8 +311,40 @@ impl Missing<'_> {
     }
 }
 
-fn unknown_tool(tools: &[(&'static str, Arc<dyn Tool>)], message: String) -> Failure {
-    let names: Vec<&str> = tools.iter().map(|(name, _)| *name).collect();
+/// The tools that `--allow` names: each by its name, or all of a server as `SERVER.*`.
+fn allowed(patterns: &[String], tools: &[(String, Arc<dyn Tool>)]) -> Result<Vec<String>, Failure> {
+    let mut allowed = Vec::new();
+    for pattern in patterns {
+        let is_meant = |name: &&String| match pattern.strip_suffix('*') {
+            Some(server) if server.ends_with('.') => name.starts_with(server),
+            _ => *name == pattern,
+        };
+        let before = allowed.len();
+        allowed.extend(tools.iter().map(|(name, _)| name).filter(is_meant).cloned());
+        if allowed.len() == before {
+            return Err(unknown_tool(tools, format!("there is no tool `{pattern}` to allow")));
+        }
+    }
+    Ok(allowed)
+}
+
+/// The search engine that the environment names: Tavily where there is a key for it, else a wiki, which needs none.
+fn web_search() -> Result<WebSearch, Failure> {
+    let url = |name: &'static str, usual: &str| {
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+        text.as_deref().unwrap_or(usual).parse().map_err(|error| {
+            Failure::new("config.web_search", ExitCode::Configuration, format!("{name} is not a URL: {error}"))
+                .help(format!("set {name} to an address such as {usual}, or leave it out"))
+        })
+    };
+    match std::env::var("TAVILY_API_KEY").ok().filter(|key| !key.trim().is_empty()) {
+        Some(key) => Ok(WebSearch::tavily(key.trim(), url("TAVILY_BASE_URL", "https://api.tavily.com/")?)),
+        None => Ok(WebSearch::mediawiki(url("MEDIAWIKI_API_URL", "https://en.wikipedia.org/w/api.php")?)),
+    }
+}
+
+fn unknown_tool(tools: &[(String, Arc<dyn Tool>)], message: String) -> Failure {
+    let names: Vec<&str> = tools.iter().map(|(name, _)| name.as_str()).collect();
     Failure::usage("usage.unknown_tool", message).help(format!("the tools are {}", names.join(", ")))
 }
 

@@ -11,40 +11,49 @@ use super::text;
 use super::toolbox::Toolbox;
 
 pub(crate) fn run(args: &ToolsArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&Settings::default())?;
+    let toolbox = Toolbox::open(&Settings { mcp: args.mcp.clone(), ..Settings::default() })?;
     let Some(name) = &args.name else {
         let specs = toolbox.specs();
         return if args.json {
-            let list: Vec<Value> = specs.iter().map(to_json).collect();
+            let list: Vec<Value> = specs.iter().map(|spec| to_json(spec, &toolbox)).collect();
             console.data(&format!("{:#}\n", Value::from(list)))
         } else {
-            console.styled(&specs.iter().map(render).collect::<Vec<_>>().join("\n"))
+            console.styled(&specs.iter().map(|spec| render(spec, &toolbox)).collect::<Vec<_>>().join("\n"))
         };
     };
     let spec = toolbox.spec(name)?;
     if args.json {
-        return console.data(&format!("{:#}\n", to_json(&spec)));
+        return console.data(&format!("{:#}\n", to_json(&spec, &toolbox)));
     }
     let schema = json_text(&format!("{:#}", spec.arguments)).replace('\n', "\n  ");
-    console.styled(&format!("{}\n  JSON Schema of the arguments:\n  {schema}\n", render(&spec)))
+    console.styled(&format!("{}\n  JSON Schema of the arguments:\n  {schema}\n", render(&spec, &toolbox)))
 }
 
-fn to_json(spec: &ToolSpec) -> Value {
+fn to_json(spec: &ToolSpec, toolbox: &Toolbox) -> Value {
+    let needs = if toolbox.needs_leave(spec) {
+        json!(format!("--allow {}", spec.name))
+    } else if NEED_FOLDER.contains(&spec.name.as_str()) {
+        json!("--files")
+    } else {
+        Value::Null
+    };
     json!({
         "name": spec.name,
         "description": spec.description,
         "effect": spec.effect,
-        "needs": if spec.effect == Effect::Acts { json!(format!("--allow {}", spec.name)) } else if NEED_FOLDER.contains(&spec.name.as_str()) { json!("--files") } else { Value::Null },
+        "untrusted": spec.untrusted,
+        "needs": needs,
         "arguments": spec.arguments,
         "output": spec.output,
     })
 }
 
 /// A paragraph a tool: its name, what it does, what it takes and what it gives.
-fn render(spec: &ToolSpec) -> String {
+fn render(spec: &ToolSpec, toolbox: &Toolbox) -> String {
     let effect = match spec.effect {
         Effect::Reads => "only reads".to_owned(),
-        Effect::Acts => format!("acts: needs --allow {}", text::line(&spec.name)),
+        Effect::Acts if toolbox.needs_leave(spec) => format!("acts: needs --allow {}", text::line(&spec.name)),
+        Effect::Acts => "acts: on text from outside only when you approve".to_owned(),
     };
     let needs = if NEED_FOLDER.contains(&spec.name.as_str()) { "; needs --files" } else { "" };
     let mut paragraph = format!(

@@ -21,6 +21,7 @@ use super::ndjson::{Fields, Line};
 use super::panic;
 use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
+use super::questions::{Answer, Questions};
 use super::signals::{self, Signal};
 use super::style::{self, paint};
 use super::toolbox::Toolbox;
@@ -45,6 +46,7 @@ enum Happening {
     Signal(Signal),
     /// The picture is due.
     Frame,
+    Answer(Answer),
     End,
 }
 
@@ -67,6 +69,7 @@ pub(crate) async fn watch(
         None => Beside::Nothing,
     };
     let frames = live.as_ref().map(|_| frames().map(|()| Happening::Frame));
+    let (questions, answers) = Questions::new();
     let mut watcher = Watcher {
         handle: &handle,
         toolbox,
@@ -78,18 +81,21 @@ pub(crate) async fn watch(
         ledger: Ledger::default(),
         progress: Progress::new(beside),
         live,
+        questions,
         stopped_by: None,
         rejections: Vec::new(),
     };
     watcher.remember(past);
     let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
-    let others = stream::select(signals.map(Happening::Signal), stream::iter(frames).flatten());
+    let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
+    let others = stream::select(orders, stream::iter(frames).flatten());
     let mut happenings = stream::select(events, others);
     while let Some(happening) = happenings.next().await {
         match happening {
             Happening::Event(event) => watcher.event(&event),
             Happening::Signal(signal) => watcher.signal(signal),
             Happening::Frame => watcher.frame(),
+            Happening::Answer(answer) => watcher.answer(answer),
             Happening::End => break,
         }
     }
@@ -111,6 +117,7 @@ struct Watcher<'a> {
     /// The number of the next event.
     next: u64,
     ledger: Ledger,
+    questions: Questions,
     progress: Progress,
     /// The picture of what goes on, where there is a terminal for it.
     live: Option<Live<'a>>,
@@ -125,6 +132,7 @@ impl Watcher<'_> {
         let Some(last) = past.last() else { return };
         for event in past {
             self.ledger.take(event);
+            self.questions.learn(event);
             // The line itself was shown by the process before; the columns go on as they were.
             let _ = self.progress.line(event, &mut self.ledger);
         }
@@ -167,6 +175,9 @@ impl Watcher<'_> {
         } else if let Some(line) = self.progress.line(event, &mut self.ledger) {
             self.tell(&line);
         }
+        if let Some(question) = self.questions.take(event) {
+            self.ask(&question);
+        }
     }
 
     /// Tells a person something; where there is a picture, above it.
@@ -174,6 +185,20 @@ impl Watcher<'_> {
         match &mut self.live {
             Some(live) => live.say(line),
             None => self.console.say(line),
+        }
+    }
+
+    /// Asks a person something, who may have wanted to hear of nothing else.
+    fn ask(&mut self, question: &str) {
+        match &mut self.live {
+            Some(live) => live.say(question),
+            None => self.console.complain(question),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(next) = self.questions.answered(answer, self.handle) {
+            self.ask(&next);
         }
     }
 

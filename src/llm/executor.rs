@@ -111,6 +111,7 @@ impl StepModel {
             tools: self.tools.values().map(|(_, offer)| offer.clone()).collect(),
             ..ModelRequest::default()
         };
+        let mut has_read_outside = false;
         for round in 0..=self.rounds {
             if round == self.rounds {
                 // Without tools, an answer is all that is left.
@@ -121,7 +122,8 @@ impl StepModel {
             if reply.calls.is_empty() || round == self.rounds {
                 return self.outcome(reply);
             }
-            let results = join_all(reply.calls.iter().map(|call| self.call(&cx, call))).await;
+            let results = join_all(reply.calls.iter().map(|call| self.call(&cx, call, has_read_outside))).await;
+            has_read_outside |= reply.calls.iter().any(|call| self.is_untrusted(&call.name));
             request.messages.push(Message::Assistant { text: reply.text, calls: reply.calls });
             request.messages.extend(results);
             // What is done so far would be lost with the attempt, so from here on the step waits its turn.
@@ -167,11 +169,15 @@ impl StepModel {
     }
 
     /// Calls a tool for the model. What goes wrong is for the model to read: it may know another way.
-    async fn call(&self, cx: &StepContext, call: &ToolCall) -> Message {
+    /// Once text from outside was read in this step, nothing acts on it here, where no person could approve that.
+    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Message {
         let result = match self.tools.get(&call.name) {
             None => Err(self.unknown(&call.name)),
             Some(_) if !matches!(call.arguments, Value::Object(_) | Value::Null) => {
                 Err("the arguments are not a JSON object".to_owned())
+            }
+            Some((tool, _)) if has_read_outside && tool.spec().effect == Effect::Acts => {
+                Err("it acts, and text from outside was read in this step: it can only be a step of its own".to_owned())
             }
             Some((tool, _)) => {
                 let cx = StepContext {
@@ -199,6 +205,10 @@ impl StepModel {
             Err(message) => text::block("error", &text::within(&message, self.input_bytes), &mut content),
         }
         Message::ToolResult { id: call.id.clone(), name: call.name.clone(), content }
+    }
+
+    fn is_untrusted(&self, name: &str) -> bool {
+        self.tools.get(name).is_some_and(|(tool, _)| tool.spec().untrusted)
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -247,6 +257,7 @@ impl Tool for StepModel {
         ToolSpec {
             output: "text".into(),
             effect: if acts { Effect::Acts } else { Effect::Reads },
+            untrusted: self.tools.keys().any(|name| self.is_untrusted(name)),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(
                 self.name.as_str(),

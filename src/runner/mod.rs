@@ -251,7 +251,7 @@ impl Runner {
         self
     }
 
-    /// Sets whether runs wait for [`RunHandle::decide`] when only steps are left about which a person has to decide;
+    /// Sets whether runs wait for [`RunHandle::decide`] when only steps are left that need a person's approval;
     /// otherwise they stop.
     #[must_use]
     pub fn attended(mut self, attended: bool) -> Self {

@@ -102,11 +102,11 @@ impl Scheduler {
         if self.pending.is_some() {
             return;
         }
-        if self.counts.unknown + self.counts.unapproved > 0 {
-            if !self.policy.attended {
-                self.stop_now(StopReason::Undecided, transition);
-            }
+        if self.counts.unapproved > 0 && self.policy.attended {
             return;
+        }
+        if self.counts.unknown + self.counts.unapproved > 0 {
+            return self.stop_now(StopReason::Undecided, transition);
         }
         if self.policy.review && !self.reviewed && self.revision > 0 {
             if let Some(why) = self.exhausted(false) {

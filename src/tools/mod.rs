@@ -9,6 +9,8 @@ mod calculate;
 mod fetch;
 mod folder;
 mod index;
+#[cfg(all(feature = "mcp", unix))]
+pub mod mcp;
 mod passages;
 mod read_file;
 mod search_files;
@@ -16,6 +18,8 @@ mod search_files;
 mod shell;
 mod sleep;
 mod thread;
+#[cfg(feature = "web-search")]
+mod web_search;
 mod write_file;
 
 use std::sync::Arc;
@@ -31,6 +35,8 @@ pub use search_files::SearchFiles;
 #[cfg(all(feature = "shell", unix))]
 pub use shell::Shell;
 pub use sleep::Sleep;
+#[cfg(feature = "web-search")]
+pub use web_search::WebSearch;
 pub use write_file::WriteFile;
 
 use crate::error::StepError;

@@ -178,13 +178,13 @@ impl Models {
     /// The tools that are done by models, for a run that has these others.
     pub(crate) fn tools(
         &self,
-        others: &[(&str, Arc<dyn Tool>)],
+        others: &[(String, Arc<dyn Tool>)],
         offered: &[&str],
         useless: &[&str],
     ) -> Vec<(&'static str, Arc<dyn Tool>)> {
         let step_model = |role: &Role, name: &str| {
             let tool = StepModel::new(Arc::clone(&role.model)).named(name).prompts(Arc::clone(&self.prompts));
-            let offers = others.iter().filter(|(name, _)| offered.contains(name));
+            let offers = others.iter().filter(|(name, _)| offered.contains(&name.as_str()));
             offers.fold(tool, |tool, (name, other)| tool.offer(name, Arc::clone(other)))
         };
         let mut tools: Vec<(&'static str, Arc<dyn Tool>)> =
@@ -192,9 +192,9 @@ impl Models {
         if let Some(answer) = &self.answer {
             tools.push((ANSWER_TOOL, Arc::new(step_model(answer, ANSWER_TOOL))));
         }
-        let spec = |(name, tool): &(&str, Arc<dyn Tool>)| ToolSpec { name: (*name).to_owned(), ..tool.spec() };
-        let mut specs: Vec<ToolSpec> = others.iter().map(spec).collect();
-        specs.extend(tools.iter().map(|(name, tool)| spec(&(*name, Arc::clone(tool)))));
+        let spec = |name: &str, tool: &Arc<dyn Tool>| ToolSpec { name: name.to_owned(), ..tool.spec() };
+        let mut specs: Vec<ToolSpec> = others.iter().map(|(name, tool)| spec(name, tool)).collect();
+        specs.extend(tools.iter().map(|(name, tool)| spec(name, tool)));
         let plan = PlanTool::new(self.planner(useless), specs, StepModel::NAME);
         tools.push((PlanTool::NAME, Arc::new(plan)));
         tools

@@ -30,7 +30,7 @@ use body::Body;
 pub use guard::{HostPort, HostPortError, Resolve};
 use guard::{PublicOnly, Refusal, System, Unchecked, check_address, check_form};
 use page::Page;
-use retry_after::retry_after;
+pub(super) use retry_after::retry_after;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
@@ -285,7 +285,7 @@ fn failed(url: &Url, error: reqwest::Error) -> StepError {
 }
 
 /// An error with everything that caused it. The outermost ones say little, and often the same.
-fn causes(error: &dyn Error) -> String {
+pub(super) fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -306,6 +306,6 @@ fn shown(url: &Url) -> String {
     }
 }
 /// The last place at or before `index` where `text` can be cut. `str` has this from Rust 1.91 on.
-fn floor_char_boundary(text: &str, index: usize) -> usize {
+pub(super) fn floor_char_boundary(text: &str, index: usize) -> usize {
     (0..=index.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
 }

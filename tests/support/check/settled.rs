@@ -158,7 +158,7 @@ impl Checker {
     }
 
     fn check_moving(&mut self) {
-        let is_undecided = |step: &Record| matches!(step.state, State::Unapproved | State::Unknown);
+        let is_undecided = |step: &Record| step.state == State::Unapproved;
         let moves = !self.alive.is_empty()
             || self.books.pending.is_some()
             || self.timer.is_some()

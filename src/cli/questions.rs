@@ -1,0 +1,147 @@
+//! Questions to the person at the terminal: whether a step may act on text from outside. The run goes on meanwhile.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::sync::Arc;
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use plandag::{Added, Decision, Output, RunEvent, RunEventKind, RunHandle, Step, StepId, StepNumber};
+
+use super::style::{self, paint};
+use super::text;
+
+/// How much of an argument or a result a question shows.
+const SHOWN_COLUMNS: usize = 400;
+
+/// Whether there is somebody to ask.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// What is to be asked, one question after the other.
+pub(crate) struct Questions {
+    can_ask: bool,
+    steps: BTreeMap<StepNumber, Known>,
+    /// Steps, and whose text has reached them.
+    waiting: VecDeque<(StepNumber, StepNumber)>,
+    /// Whether the first of them has been asked about.
+    is_asked: bool,
+    answers: UnboundedSender<Answer>,
+}
+
+/// What a question can say about a step.
+struct Known {
+    id: StepId,
+    definition: Arc<Step>,
+    dependencies: Vec<StepNumber>,
+    output: Option<Output>,
+}
+
+/// What was typed; nothing if nobody can be asked any more.
+pub(crate) struct Answer(Option<String>);
+
+impl Questions {
+    pub(crate) fn new() -> (Self, UnboundedReceiver<Answer>) {
+        let (answers, receiver) = unbounded();
+        (
+            Self { can_ask: can_ask(), steps: BTreeMap::new(), waiting: VecDeque::new(), is_asked: false, answers },
+            receiver,
+        )
+    }
+
+    /// Takes up what is new in an event, and says what is to be asked now, if that is it.
+    pub(crate) fn take(&mut self, event: &RunEvent) -> Option<String> {
+        self.learn(event);
+        self.ask()
+    }
+
+    /// Takes up what has happened before anybody was there to be asked.
+    pub(crate) fn learn(&mut self, event: &RunEvent) {
+        if !self.can_ask {
+            return;
+        }
+        match &event.kind {
+            RunEventKind::PlanAccepted { graft, .. }
+            | RunEventKind::StepDrafted { graft, .. }
+            | RunEventKind::StepExpanded { graft, .. } => {
+                self.steps.extend((graft.first..).zip(graft.added.iter().map(Known::new)));
+            }
+            RunEventKind::StepSucceeded { step, output, .. } => {
+                if let Some(known) = self.steps.get_mut(step) {
+                    known.output = Some(output.clone());
+                }
+            }
+            RunEventKind::ApprovalRequested { step, from } => self.waiting.push_back((*step, *from)),
+            RunEventKind::StepApproved { step } | RunEventKind::StepFailed { step, .. } if !self.is_asked => {
+                self.waiting.retain(|(waiting, _)| waiting != step);
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands an answer on to the run, and says what is to be asked next.
+    pub(crate) fn answered(&mut self, Answer(answer): Answer, handle: &RunHandle) -> Option<String> {
+        let (step, _) = self.waiting.pop_front()?;
+        self.is_asked = false;
+        let yes = answer.is_some_and(|answer| matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"));
+        handle.decide(step, if yes { Decision::Approve } else { Decision::Deny });
+        self.ask()
+    }
+
+    fn ask(&mut self) -> Option<String> {
+        let (step, from) = self.waiting.front().filter(|_| !self.is_asked)?;
+        self.is_asked = true;
+        let answers = self.answers.clone();
+        // A thread of its own: a read from a terminal cannot be ended, and must not keep the command from ending.
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = io::stdin().lock().read_line(&mut line);
+            let answer = read.is_ok_and(|bytes| bytes > 0).then_some(line);
+            // The run may be over.
+            let _ = answers.unbounded_send(Answer(answer));
+        });
+        Some(self.question(*step, *from))
+    }
+
+    /// What would be done, with what, and whose text is in it.
+    fn question(&self, step: StepNumber, from: StepNumber) -> String {
+        let id = |number| self.steps.get(&number).map_or("?", |known| known.id.as_str());
+        let mut lines = vec![format!(
+            " {} {} would act, and text from outside has reached it (from {}):",
+            paint(style::RETRY, "?"),
+            paint(style::STRONG, &text::line(id(step))),
+            text::line(id(from))
+        )];
+        if let Some(known) = self.steps.get(&step) {
+            let tool = known.definition.tool.as_deref().unwrap_or("the default tool");
+            let args = known.definition.args.to_string();
+            lines.push(format!("     {}  {}", text::line(tool), text::cut(&args, SHOWN_COLUMNS)));
+            for (id, output) in known.dependencies.iter().filter_map(|number| self.output(*number)) {
+                lines.push(format!("     {}  {}", text::line(id.as_str()), text::cut(&output, SHOWN_COLUMNS)));
+            }
+        }
+        lines.push("   May it? [y/N]".to_owned());
+        lines.join("\n")
+    }
+
+    fn output(&self, number: StepNumber) -> Option<(&StepId, String)> {
+        let known = self.steps.get(&number)?;
+        let output = match known.output.as_ref()? {
+            Output::Inline(value) => format!("= {value}"),
+            Output::Stored(stored) => format!("= {} ... ({} bytes)", stored.preview, stored.bytes),
+            Output::Gathered(parts) => format!("= the results of {} steps", parts.len()),
+        };
+        Some((&known.id, output))
+    }
+}
+
+impl Known {
+    fn new(added: &Added) -> Self {
+        Self {
+            id: added.id.as_ref().unwrap_or(&added.step.id).clone(),
+            definition: Arc::clone(&added.step),
+            dependencies: added.dependencies.to_vec(),
+            output: None,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! MCP servers: started before anything is looked at, since only they know their tools, and ended with the command.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plandag::Tool;
+use plandag::report::ExitCode;
+use plandag::tools::mcp::{McpConfig, McpServers};
+use tokio::runtime::{Builder, Runtime};
+
+use super::failure::Failure;
+use super::text;
+
+/// Larger files are no configuration.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// The servers of this command.
+pub(crate) struct Servers {
+    servers: McpServers,
+    /// What they run on, apart from the run: they are there before it and after it.
+    runtime: Runtime,
+}
+
+impl Servers {
+    /// Starts the servers of some files; none if there are no files.
+    pub(crate) fn start(files: &[PathBuf]) -> Result<Option<Self>, Failure> {
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let mut config = McpConfig::default();
+        for file in files {
+            config.extend(read(file)?);
+        }
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("mcp").enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
+        })?;
+        let servers = runtime.block_on(McpServers::start(config)).map_err(|error| {
+            Failure::new("config.mcp", ExitCode::Configuration, error.to_string()).help(format!(
+                "try the command of `{}` by hand, or say `\"disabled\": true` in its entry",
+                error.server
+            ))
+        })?;
+        Ok(Some(Self { servers, runtime }))
+    }
+
+    pub(crate) fn tools(&self) -> Vec<(String, Arc<dyn Tool>)> {
+        self.servers.tools()
+    }
+
+    /// What a run may do with them, for people.
+    pub(crate) fn may(&self) -> impl Iterator<Item = String> {
+        self.servers.list().map(|(name, whereabouts, tools)| {
+            let tools = if tools == 1 { "the tool".to_owned() } else { format!("the {tools} tools") };
+            format!("use {tools} of MCP server {name} ({})", text::line(&whereabouts))
+        })
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.servers.close());
+    }
+}
+
+fn read(file: &PathBuf) -> Result<McpConfig, Failure> {
+    let name = file.display();
+    let failed = |exit, message: String| {
+        Failure::new("config.mcp", exit, message)
+            .help("it has the form {\"mcpServers\": {\"NAME\": {\"command\": \"PROGRAM\", \"args\": []}}}")
+    };
+    let unreadable = |error: std::io::Error| failed(ExitCode::Usage, format!("{name} cannot be read: {error}"));
+    let size = fs::metadata(file).map_err(unreadable)?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(failed(ExitCode::Configuration, format!("{name} has {size} bytes, which is no configuration")));
+    }
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    McpConfig::parse(&text).map_err(|error| failed(ExitCode::Configuration, format!("{name}: {error}")))
+}

@@ -1,0 +1,184 @@
+//! One server: started, asked for its tools once, and started again if it ends before its time.
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ErrorCode, JsonObject, ServerResult,
+};
+use rmcp::service::ServiceError;
+use rmcp::transport::streamable_http_client::StreamableHttpError;
+use tokio::sync::Mutex;
+
+use super::McpError;
+use super::config::{Launch, ServerConfig};
+use super::connection::{Connection, Listed};
+use crate::error::{StepError, StepErrorKind};
+
+/// So often a server is started again. One that ends each time would be started for ever.
+const MAX_RESTARTS: u32 = 5;
+
+/// A server that has been started.
+pub(super) struct Server {
+    config: ServerConfig,
+    tools: Vec<Listed>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// None once it is closed for good.
+    connection: Option<Arc<Connection>>,
+    restarts: u32,
+}
+
+impl Server {
+    pub(super) async fn start(config: ServerConfig) -> Result<Self, McpError> {
+        let failed = |message: String| McpError { server: config.name.clone(), message: config.secrets.hide(&message) };
+        let connection = Connection::open(&config).await.map_err(failed)?;
+        let tools = match connection.list(&config).await {
+            Ok(tools) => tools,
+            Err(message) => {
+                let message = connection.explain(message).await;
+                connection.end().await;
+                return Err(failed(message));
+            }
+        };
+        let state = Mutex::new(State { connection: Some(Arc::new(connection)), restarts: 0 });
+        Ok(Self { config, tools, state })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    pub(super) fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    pub(super) fn tools(&self) -> &[Listed] {
+        &self.tools
+    }
+
+    /// What it is, for people: a command or a host, no arguments, since those may be anything.
+    pub(super) fn whereabouts(&self) -> String {
+        match &self.config.launch {
+            Launch::Program { command, .. } => self.config.secrets.hide(command),
+            Launch::Http { url, .. } => match (url.host_str().unwrap_or_default(), url.port()) {
+                (host, Some(port)) => format!("{host}:{port}"),
+                (host, None) => host.to_owned(),
+            },
+        }
+    }
+
+    /// Calls a tool. `acts` says what a call that broke off may have done.
+    pub(super) async fn call(
+        &self,
+        tool: &str,
+        arguments: Option<JsonObject>,
+        acts: bool,
+    ) -> Result<CallToolResult, StepError> {
+        let connection = self.connection().await?;
+        if connection.has_changed(tool) {
+            let message = format!("MCP server `{}` describes `{tool}` otherwise than when the run began", self.name());
+            return Err(StepError::permanent(format!("{message}: it is not called any more")));
+        }
+        let mut params = CallToolRequestParams::new(tool.to_owned());
+        params.arguments = arguments;
+        let answered = connection.ask(ClientRequest::CallToolRequest(CallToolRequest::new(params)), &self.config).await;
+        match answered {
+            Ok(ServerResult::CallToolResult(result)) => Ok(result),
+            Ok(_) => {
+                let message = format!("MCP server `{}` answers a call of `{tool}` with something else", self.name());
+                Err(StepError::new(StepErrorKind::BadOutput, message))
+            }
+            Err(error) => Err(self.failed(&connection, tool, error, acts).await),
+        }
+    }
+
+    /// The connection, made again if the server has ended.
+    async fn connection(&self) -> Result<Arc<Connection>, StepError> {
+        let mut state = self.state.lock().await;
+        let Some(connection) = state.connection.clone() else {
+            return Err(StepError::permanent(format!("MCP server `{}` has been ended", self.name())));
+        };
+        if !connection.is_closed() {
+            if connection.take_changed() {
+                let now = connection.list(&self.config).await.map_err(|message| self.unusable(&message))?;
+                connection.compare(&self.tools, &now);
+            }
+            return Ok(connection);
+        }
+        if state.restarts >= MAX_RESTARTS {
+            let message = format!("MCP server `{}` has ended {} times", self.name(), MAX_RESTARTS + 1);
+            return Err(StepError::permanent(message));
+        }
+        state.restarts += 1;
+        connection.end().await;
+        let again = Connection::open(&self.config).await.map_err(|message| self.unusable(&message))?;
+        let now = again.list(&self.config).await.map_err(|message| self.unusable(&message))?;
+        again.compare(&self.tools, &now);
+        let again = Arc::new(again);
+        state.connection = Some(Arc::clone(&again));
+        Ok(again)
+    }
+
+    fn unusable(&self, message: &str) -> StepError {
+        StepError::transient(self.config.secrets.hide(&format!("MCP server `{}`: {message}", self.name())))
+    }
+
+    async fn failed(&self, connection: &Connection, tool: &str, error: ServiceError, acts: bool) -> StepError {
+        let hide = |text: &str| self.config.secrets.hide(text);
+        let name = self.name();
+        match error {
+            ServiceError::McpError(error) => {
+                let message = hide(&format!("MCP server `{name}` refuses the call of `{tool}`: {}", error.message));
+                let is_bad_input = error.code == ErrorCode::INVALID_PARAMS;
+                if is_bad_input { StepError::bad_input(message) } else { StepError::permanent(message) }
+            }
+            ServiceError::Timeout { timeout } => {
+                let what = if timeout == self.config.call { "not answered" } else { "said nothing" };
+                let message = format!("MCP server `{name}` has {what} for {timeout:?} in a call of `{tool}`");
+                StepError::new(StepErrorKind::Timeout, message)
+            }
+            ServiceError::UnexpectedResponse => {
+                let message = format!("MCP server `{name}` answers a call of `{tool}` with something else");
+                StepError::new(StepErrorKind::BadOutput, message)
+            }
+            error => {
+                if let Some((status, wait_ms)) = refused(&error) {
+                    let message = format!("MCP server `{name}` answers a call of `{tool}` with status {status}");
+                    let passes = status >= 500 || matches!(status, 408 | 425 | 429);
+                    let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
+                    return match wait_ms {
+                        Some(millis) => error.retry_after_ms(millis),
+                        None => error,
+                    };
+                }
+                let why = connection.explain(error.to_string()).await;
+                let message = hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));
+                // What acts may have acted.
+                let kind = if acts { StepErrorKind::Interrupted } else { StepErrorKind::Transient };
+                StepError::new(kind, message)
+            }
+        }
+    }
+
+    /// Ends the server.
+    pub(super) async fn close(&self) {
+        let connection = self.state.lock().await.connection.take();
+        if let Some(connection) = connection {
+            connection.end().await;
+        }
+    }
+}
+
+/// The status of a server that did not take a request, and how long it wants to be left alone.
+fn refused(error: &ServiceError) -> Option<(u16, Option<u64>)> {
+    let ServiceError::TransportSend(error) = error else { return None };
+    match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
+        StreamableHttpError::HttpStatus(refused) => {
+            let wait = refused.retry_after.as_ref().and_then(|wait| wait.parse::<u64>().ok());
+            Some((refused.status, wait.map(|seconds| seconds.saturating_mul(1_000))))
+        }
+        _ => None,
+    }
+}

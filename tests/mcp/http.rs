@@ -1,0 +1,68 @@
+//! Servers that are reached by HTTP. The wire format only: there is no server of somebody else behind it.
+
+use plandag::tools::mcp::{McpConfig, McpServers};
+use plandag::{StepContext, StepErrorKind, Tool as _, ToolOutput};
+use serde_json::{Value, json};
+use wiremock::matchers::{header, method};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+
+/// Answers as a server does that has one tool.
+fn answer(request: &Request) -> ResponseTemplate {
+    let message: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let result = match message["method"].as_str() {
+        Some("initialize") => json!({
+            "protocolVersion": message["params"]["protocolVersion"],
+            "capabilities": { "tools": {} },
+            "serverInfo": { "name": "mock", "version": "1" },
+        }),
+        Some("tools/list") => json!({ "tools": [{ "name": "say", "inputSchema": { "type": "object" } }] }),
+        Some("tools/call") => match message["params"]["arguments"]["text"].as_str() {
+            Some("busy") => return ResponseTemplate::new(429).insert_header("retry-after", "7"),
+            Some("secret") => json!({ "content": [{ "type": "text", "text": "it was canary-5ecret" }] }),
+            _ => json!({ "content": [{ "type": "text", "text": "said" }] }),
+        },
+        _ => return ResponseTemplate::new(202),
+    };
+    let body = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+    ResponseTemplate::new(200).set_body_raw(body.to_string(), "application/json")
+}
+
+async fn start(server: &MockServer) -> Result<McpServers, String> {
+    let entry = json!({ "type": "http", "url": server.uri(), "headers": { "Authorization": "Bearer canary-5ecret" } });
+    let config = McpConfig::parse(&json!({ "mcpServers": { "web": entry } }).to_string()).unwrap();
+    McpServers::start(config).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_server_on_the_web_has_tools() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(header("authorization", "Bearer canary-5ecret"))
+        .respond_with(answer)
+        .mount(&server)
+        .await;
+    let servers = start(&server).await.unwrap();
+    let (name, tool) = servers.tools().remove(0);
+    assert_eq!(name, "web.say");
+    let call = |text: &str| tool.call(StepContext::new(json!({ "text": text })));
+    assert_eq!(call("hello").await.unwrap(), ToolOutput::Value(json!({ "text": "said" })));
+    assert_eq!(call("secret").await.unwrap(), ToolOutput::Value(json!({ "text": "it was [secret]" })));
+    let busy = call("busy").await.unwrap_err();
+    assert_eq!((busy.kind, busy.retry_after_ms), (StepErrorKind::Transient, Some(7_000)), "{busy}");
+    servers.close().await;
+}
+
+#[tokio::test]
+async fn what_is_no_mcp_server_is_not_taken_for_one() {
+    for response in [
+        ResponseTemplate::new(401),
+        ResponseTemplate::new(200).set_body_raw("<html>hello</html>", "text/html"),
+        ResponseTemplate::new(200).set_body_raw("[]", "application/json"),
+        ResponseTemplate::new(302).insert_header("location", "http://127.0.0.1:9/elsewhere"),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(response).mount(&server).await;
+        let error = start(&server).await.expect_err("it is none");
+        assert!(error.starts_with("MCP server `web`: ") && !error.contains("canary"), "{error}");
+    }
+}

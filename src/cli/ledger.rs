@@ -14,6 +14,8 @@ use plandag::{
 pub(crate) struct Entry {
     pub(crate) id: StepId,
     pub(crate) tool: Option<Arc<str>>,
+    /// What it is for, in words, if the plan says so.
+    pub(crate) task: Arc<str>,
     /// Which definition of this id it is; the first is 1.
     pub(crate) generation: u32,
     /// Calls of its tool so far.
@@ -162,6 +164,7 @@ impl Ledger {
             self.steps.push(Entry {
                 id,
                 tool: added.step.tool.clone(),
+                task: Arc::clone(&added.step.description),
                 generation: *generation,
                 attempts: 0,
                 dependencies: added.dependencies.to_vec(),
@@ -287,6 +290,7 @@ fn unknown() -> Entry {
     Entry {
         id: StepId::from("?"),
         tool: None,
+        task: Arc::default(),
         generation: 1,
         attempts: 0,
         dependencies: Vec::new(),

@@ -103,7 +103,13 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             ("step.unapproved", fields)
         }
         RunEventKind::StepApproved { step } => ("step.approved", step_fields(ledger, *step, "ready")),
-        RunEventKind::AttemptStarted { step, .. } => ("step.started", step_fields(ledger, *step, "running")),
+        RunEventKind::AttemptStarted { step, .. } => {
+            let mut fields = step_fields(ledger, *step, "running");
+            if let Some(entry) = ledger.step(*step).filter(|entry| !entry.task.is_empty()) {
+                fields.insert("task", json!(entry.task));
+            }
+            ("step.started", fields)
+        }
         RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "retrying", at, usage);
             fields.extend(error_fields(error));

@@ -82,7 +82,14 @@ impl Progress {
             }
             RunEventKind::StepApproved { step } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "approved")),
             RunEventKind::AttemptStarted { .. } if self.beside == Beside::Picture => None,
-            RunEventKind::AttemptStarted { step, .. } => Some(self.step(ledger, *step, (style::FAINT, "▸"), "started")),
+            RunEventKind::AttemptStarted { step, .. } => {
+                let what = match ledger.step(*step).filter(|entry| entry.tool.is_none()) {
+                    // The ids of a model's plan are numbers, which say nothing.
+                    Some(entry) => format!("started: {}", text::cut(&entry.task, 2 * PREVIEW_COLUMNS)),
+                    None => "started".to_owned(),
+                };
+                Some(self.step(ledger, *step, (style::FAINT, "▸"), &what))
+            }
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
                 let took = took(ledger, Some(*attempt), at);
                 let attempt = ledger.step(*step).map_or(0, |entry| entry.attempts);

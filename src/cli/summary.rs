@@ -70,7 +70,9 @@ impl Summary<'_> {
             Ending::Succeeded => return None,
             Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
             Ending::Failed(FailureReason::NoPlan(offences)) => {
-                let answers: Vec<&[PlanError]> = self.watched.rejections.iter().map(|it| &**it.offences).collect();
+                // Saying that there is no other plan says nothing about the one that there was.
+                let answers = self.watched.rejections.iter().map(|rejection| rejection.offences.as_slice());
+                let answers: Vec<&[PlanError]> = answers.filter(|it| !it.contains(&PlanError::Declined)).collect();
                 return Some(if answers.len() > 1 { unusable_answers(&answers) } else { unusable(offences) });
             }
             Ending::Failed(FailureReason::Stalled(steps)) => {

@@ -53,6 +53,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// Yes or no; no if it is left out.
+    #[cfg(feature = "fetch")]
     pub(super) fn flag(&self, name: &str) -> Result<bool, StepError> {
         match self.0.get(name) {
             None => Ok(false),

@@ -106,7 +106,8 @@ impl Toolbox {
         let useful = readers.map(|(name, _)| name.as_str()).filter(|name| !self.useless().contains(name));
         Ok(match choice {
             StepTools::None => Vec::new(),
-            StepTools::Given => useful.filter(|name| tools::NEED_FOLDER.contains(name)).collect(),
+            // Those of a server are called `server.tool`.
+            StepTools::Given => useful.filter(|name| tools::NEED_FOLDER.contains(name) || name.contains('.')).collect(),
             StepTools::All => useful.collect(),
             StepTools::Named(names) => {
                 let useful: Vec<&str> = useful.collect();

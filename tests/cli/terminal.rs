@@ -197,6 +197,60 @@ fn plain_terminals_get_plain_lines() {
     assert!(!written.contains("\u{1b}[J"), "{written:?}");
 }
 
+/// What terminals have been attacked with: each is shown, and none arrives.
+#[test]
+fn no_control_sequence_of_a_document_reaches_a_terminal() {
+    let introduced =
+        ["[2J", "[H", "[31m", "[6n", "[5i", "[?1049h", "[?1000h", "[?2004l", "[8;1;1t", "[21t", "[>c", "[20h"];
+    let strings = [
+        "]0;title",
+        "]52;c;aGk=",
+        "]8;;http://a.test",
+        "]4;1;?",
+        "]1337;File=:AA",
+        "]777;notify;a;b",
+        "P$q",
+        "_G",
+        "^x",
+        "Xs",
+    ];
+    let single = ["c", "7", "8", "D", "E", "M", "Z", "=", ">", "#8", "(0", "%G", "n", "|"];
+    let mut sequences: Vec<String> =
+        introduced.iter().flat_map(|tail| [format!("\u{1b}{tail}"), format!("\u{9b}{}", &tail[1..])]).collect();
+    sequences.extend(strings.iter().map(|tail| format!("\u{1b}{tail}\u{7}")));
+    sequences.extend(single.iter().map(|tail| format!("\u{1b}{tail}")));
+    sequences.extend(
+        [
+            "\u{7}", "\u{8}", "\u{b}", "\u{c}", "\r", "\u{e}", "\u{f}", "\u{7f}", "\u{85}", "\u{90}", "\u{9d}",
+            "\u{202e}", "\u{2066}", "\u{feff}",
+        ]
+        .map(str::to_owned),
+    );
+    assert!(sequences.len() >= 60, "{}", sequences.len());
+    let place = Place::new();
+    let steps = sequences.iter().enumerate().map(|(index, sequence)| {
+        place.file(&format!("docs/{index}.txt"), format!("a{sequence}b"));
+        json!({ "id": format!("s{index}"), "tool": "read_file", "args": { "path": format!("{index}.txt") } })
+    });
+    place.plan(steps.collect());
+    let terminal = Terminal::start(place.command(["run", "plan.json", "--files", "docs"]), 120, 40);
+    let (exit, text, written) = terminal.finish();
+    assert_eq!(exit, 0, "{text}");
+    // Ours are colours, and what moves the cursor to draw anew.
+    let mut rest = written.as_str();
+    while let Some(at) = rest.find('\u{1b}') {
+        rest = &rest[at + 1..];
+        let parameters = rest.strip_prefix('[').unwrap_or_else(|| panic!("{rest:.20?}"));
+        let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';').unwrap_or(0);
+        assert!(["m", "A", "J"].contains(&&parameters[end..=end]), "{:?}", &rest[..10.min(rest.len())]);
+    }
+    let others = |c: char| c.is_control() && !"\u{1b}\r\n".contains(c) || "\u{202e}\u{2066}\u{feff}".contains(c);
+    assert!(!written.contains(others), "{written:?}");
+    // The line itself puts a return before each line feed.
+    let returns = written.split('\n').map(|line| line.trim_end_matches('\r').replace("\r\u{1b}[", ""));
+    assert!(returns.into_iter().all(|line| !line.contains('\r')), "{written:?}");
+}
+
 fn colours(written: &str) -> bool {
     written.split("\u{1b}[").skip(1).any(|rest| {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != ';');

@@ -103,6 +103,23 @@ impl Default for Limits {
     }
 }
 
+/// Which of several ready steps starts first, where there is no room for all of them. The lower number comes first on
+/// ties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Order {
+    /// The one with the longest remaining path, by what its steps are expected to take.
+    #[default]
+    CriticalPath,
+    /// The one with the most steps after it, one after the other.
+    Hops,
+    /// The one that became ready first.
+    Fifo,
+    /// A random one, drawn from this seed.
+    Random(u64),
+}
+
 /// Everything that a run's owner decides about how it is carried out. Recorded in the run's first event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,6 +144,8 @@ pub struct Policy {
     pub limits: Limits,
     /// How long running steps may go on after the run was cancelled, in milliseconds.
     pub grace_ms: u64,
+    /// Which of several ready steps starts first.
+    pub order: Order,
     /// How often a ready step that needs more than is free may be passed by others before its pools are reserved.
     pub patience: u32,
     /// Interruptions (crashes under it) after which a step has failed.
@@ -152,6 +171,7 @@ impl Default for Policy {
             review: false,
             limits: Limits::default(),
             grace_ms: 5_000,
+            order: Order::default(),
             patience: 16,
             max_interruptions: 5,
             allow: BTreeSet::new(),

@@ -8,9 +8,11 @@ use clap::builder::{NonEmptyStringValueParser, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use plandag::tools::HostPort;
 
+use super::bench::BenchArgs;
 use super::duration;
 use super::history::{KeepArgs, Verb};
 use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
+use super::order::Order;
 
 /// Examples come first: they are what most people look for.
 pub(crate) const TEMPLATE: &str =
@@ -82,6 +84,7 @@ pub(crate) enum Command {
     Check(CheckArgs),
     Graph(GraphArgs),
     Simulate(SimulateArgs),
+    Bench(Box<BenchArgs>),
     Schema(SchemaArgs),
     Tools(ToolsArgs),
     Prompts(PromptsArgs),
@@ -100,6 +103,7 @@ impl Command {
             Self::Plan(args) => args.json,
             Self::Check(args) => args.json,
             Self::Simulate(args) => args.json,
+            Self::Bench(args) => args.json,
             Self::Tools(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Graph(_)
@@ -293,6 +297,12 @@ pub(crate) struct SimulateArgs {
     /// Size of a pool; can be repeated
     #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
     pub(crate) pools: Vec<(String, NonZeroU32)>,
+    /// Which of several ready steps starts first, where there is no room for all
+    #[arg(long, value_name = "POLICY", default_value = "critical-path")]
+    pub(crate) policy: Order,
+    /// Draws the order of --policy random
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    pub(crate) seed: u64,
     /// One JSON line a plan, with its `id` and `makespan_ms`
     #[arg(long)]
     pub(crate) json: bool,

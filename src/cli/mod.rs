@@ -2,6 +2,7 @@
 
 mod args;
 mod ascii;
+mod bench;
 mod console;
 mod diagnostic;
 mod difference;
@@ -17,6 +18,7 @@ mod logging;
 mod look;
 mod model;
 mod ndjson;
+mod order;
 mod output;
 mod panic;
 mod prediction;
@@ -124,6 +126,7 @@ fn start(cli: &Cli) -> ExitCode {
         Command::Plan(args) => look::plan(args, &console).map(done),
         Command::Check(args) => look::check(args, &console).map(done),
         Command::Graph(args) => look::graph(args, &console).map(done),
+        Command::Bench(args) => bench::run(args, &console),
         Command::Simulate(args) => simulate::run(args, &console).map(done),
         Command::Schema(_) => look::schema(&console).map(done),
         Command::Tools(args) => tools::run(args, &console).map(done),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plandag::simulate::{Simulation, WhatIf};
-use plandag::{Dag, Plan, Policy, RunStart};
+use plandag::{Dag, Limits, Plan, Policy, RunStart};
 
 use super::duration::human;
 use super::faster;
@@ -106,8 +106,7 @@ impl Prediction {
 
 /// A simulation of a plan under a policy, without limits on size: nothing is really done.
 pub(crate) fn simulation(plan: Plan, policy: &Policy) -> Simulation<'static> {
-    let simulation = Simulation::new(plan).max_parallel(policy.max_parallel);
-    policy.pools.iter().fold(simulation, |simulation, (name, size)| simulation.pool(name.clone(), *size))
+    Simulation::new(plan).policy(Policy { limits: Limits::NONE, ..policy.clone() })
 }
 
 /// A chain of steps, its middle left out if it is long.

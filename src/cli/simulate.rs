@@ -26,6 +26,7 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
         policy.max_parallel = max_parallel.get();
     }
     policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
+    policy.order = args.policy.with_seed(args.seed);
     let simulator = Simulator { policy, json: args.json, console };
     match Input::open(&args.plans, console)? {
         Input::Plan(file) => {

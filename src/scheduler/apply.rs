@@ -14,7 +14,7 @@ use crate::event::{
     SkipReason, StepNumber, StopReason,
 };
 use crate::plan::StepId;
-use crate::policy::Policy;
+use crate::policy::{Order, Policy};
 use crate::tool::Effect;
 
 use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
@@ -60,8 +60,8 @@ impl Scheduler {
             RunEventKind::StepDrafted { graft, .. } => {
                 self.apply_graft(graft, true);
                 self.drafts.push(graft.first);
-                let estimate = self.estimate(graft.first);
-                self.set_rank(graft.first, estimate);
+                let rank = self.rank(graft.first, 0);
+                self.set_rank(graft.first, rank);
             }
             RunEventKind::StepExpanded { step, attempt, graft, usage } => {
                 self.usage += *usage;
@@ -538,13 +538,20 @@ impl Scheduler {
     fn rank_scope(&mut self, parent: StepNumber) {
         // What comes after the parent comes after a child on which no other child depends.
         let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
-        let members = std::mem::take(&mut self.scope_mut(parent).members);
+        let mut members = std::mem::take(&mut self.scope_mut(parent).members);
+        if self.policy.order == Order::Fifo {
+            // What is ready together has become ready in the order of its numbers.
+            members.reverse();
+        }
         for &number in members.iter().rev() {
             if self.node(number).is_settled() {
                 continue;
             }
             let rest = self.highest_dependent(number).unwrap_or(beyond);
-            self.set_rank(number, self.estimate(number).saturating_add(rest));
+            self.set_rank(number, self.rank(number, rest));
+        }
+        if self.policy.order == Order::Fifo {
+            members.reverse();
         }
         self.scope_mut(parent).members = members;
     }
@@ -552,6 +559,17 @@ impl Scheduler {
     fn highest_dependent(&self, number: StepNumber) -> Option<u64> {
         let dependents = self.graph.neighbors(NodeIndex::new(number as usize));
         dependents.map(|index| &self.nodes[index.index()]).filter(|node| !node.is_settled()).map(|node| node.rank).max()
+    }
+
+    /// The place of a step among the ready ones, with the highest rank of those that wait for it.
+    fn rank(&self, number: StepNumber, rest: u64) -> u64 {
+        match self.policy.order {
+            Order::CriticalPath => self.estimate(number).saturating_add(rest),
+            Order::Hops => rest.saturating_add(1),
+            // Its place is found when it becomes ready, and stays.
+            Order::Fifo => Some(self.node(number).rank).filter(|rank| *rank != UNRANKED).unwrap_or(0),
+            Order::Random(seed) => scramble(seed, number),
+        }
     }
 
     fn set_rank(&mut self, number: StepNumber, rank: u64) {
@@ -579,6 +597,14 @@ impl Scheduler {
             AnswerFrom::Sinks(steps) => steps.iter().all(|step| *step < count),
         }
     }
+}
+
+/// A number that looks as if it were drawn: the finalizer of MurmurHash3 (Austin Appleby, 2011, public domain).
+fn scramble(seed: u64, number: StepNumber) -> u64 {
+    let mut mixed = seed ^ (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
 }
 
 /// Whether an attempt was cut off, by nobody's fault: that uses up no try.

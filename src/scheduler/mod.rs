@@ -78,6 +78,8 @@ pub struct Scheduler {
     aborting: Aborting,
     pools: Pools,
     shapes: Vec<Shape>,
+    /// How many steps have become ready, where that decides which comes first.
+    arrivals: u64,
     gates: Gates,
     backoffs: BinaryHeap<Reverse<(Timestamp, StepNumber)>>,
 
@@ -194,6 +196,7 @@ impl Scheduler {
             attempts: Vec::new(),
             aborting: Aborting::new(),
             shapes: vec![Shape::default()],
+            arrivals: 0,
             gates: Gates::new(),
             backoffs: BinaryHeap::new(),
             requests: 0,

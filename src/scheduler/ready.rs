@@ -10,8 +10,9 @@ use smallvec::SmallVec;
 
 use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
+use crate::policy::Order;
 
-use super::state::{Key, Shape};
+use super::state::{Key, Shape, UNRANKED};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -137,7 +138,11 @@ impl Scheduler {
 
     /// Puts a ready step into its place.
     pub(super) fn queue(&mut self, step: StepNumber) {
-        let node = &self.nodes[step as usize];
+        let node = &mut self.nodes[step as usize];
+        if self.policy.order == Order::Fifo {
+            node.rank = UNRANKED - 1 - self.arrivals;
+            self.arrivals += 1;
+        }
         self.shapes[node.shape as usize].ready.push((node.rank, Reverse(step)));
     }
 

@@ -41,6 +41,7 @@ impl Scheduler {
             "attempts": self.attempts,
             "aborting": self.aborting.keys().collect::<Vec<_>>(),
             "pools": pools,
+            "arrivals": self.arrivals,
             "gates": self.gates.iter().collect::<Vec<_>>(),
             "requests": self.requests,
             "revision": self.revision,

@@ -8,8 +8,8 @@ use plandag::report::ExitCode;
 
 use crate::support::Place;
 
-const GROUPS: [&str; 13] = [
-    "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal", "internal",
+const GROUPS: [&str; 14] = [
+    "bench", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal", "internal",
     "provider", "model",
 ];
 

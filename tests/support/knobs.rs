@@ -2,7 +2,7 @@
 //! that still goes wrong.
 
 use fastrand::Rng;
-use plandag::{Limits, Policy, ReplanWhen, Retry};
+use plandag::{Limits, Order, Policy, ReplanWhen, Retry};
 
 use super::random::{one_of, percent};
 
@@ -115,6 +115,12 @@ impl Knobs {
             review: self.reviews && percent(rng, 20),
             limits,
             grace_ms: rng.u64(0..200),
+            order: match rng.u32(0..8) {
+                0 => Order::Hops,
+                1 => Order::Fifo,
+                2 => Order::Random(rng.u64(..)),
+                _ => Order::CriticalPath,
+            },
             patience: rng.u32(0..20),
             allow: percent(rng, 20).then(|| one_of(rng, &["pay", "put"]).to_string()).into_iter().collect(),
             attended: rng.bool(),

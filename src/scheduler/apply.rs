@@ -14,14 +14,11 @@ use crate::event::{
     SkipReason, StepNumber, StopReason,
 };
 use crate::plan::StepId;
-use crate::policy::{Order, Policy};
+use crate::policy::Policy;
 use crate::tool::Effect;
 
 use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
 use super::{Phase, Scheduler, StepState};
-
-/// What a step is expected to take if nobody says, in milliseconds: all the same, so that hops are counted.
-const USUAL_MS: u64 = 1_000;
 
 impl Scheduler {
     /// Makes the change that an event records.
@@ -530,63 +527,8 @@ impl Scheduler {
         self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.effect == Effect::Acts)
     }
 
-    fn scope_mut(&mut self, parent: StepNumber) -> &mut Scope {
+    pub(super) fn scope_mut(&mut self, parent: StepNumber) -> &mut Scope {
         if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() }
-    }
-
-    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
-    fn rank_scope(&mut self, parent: StepNumber) {
-        // What comes after the parent comes after a child on which no other child depends.
-        let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
-        let mut members = std::mem::take(&mut self.scope_mut(parent).members);
-        if self.policy.order == Order::Fifo {
-            // What is ready together has become ready in the order of its numbers.
-            members.reverse();
-        }
-        for &number in members.iter().rev() {
-            if self.node(number).is_settled() {
-                continue;
-            }
-            let rest = self.highest_dependent(number).unwrap_or(beyond);
-            self.set_rank(number, self.rank(number, rest));
-        }
-        if self.policy.order == Order::Fifo {
-            members.reverse();
-        }
-        self.scope_mut(parent).members = members;
-    }
-
-    fn highest_dependent(&self, number: StepNumber) -> Option<u64> {
-        let dependents = self.graph.neighbors(NodeIndex::new(number as usize));
-        dependents.map(|index| &self.nodes[index.index()]).filter(|node| !node.is_settled()).map(|node| node.rank).max()
-    }
-
-    /// The place of a step among the ready ones, with the highest rank of those that wait for it.
-    fn rank(&self, number: StepNumber, rest: u64) -> u64 {
-        match self.policy.order {
-            Order::CriticalPath => self.estimate(number).saturating_add(rest),
-            Order::Hops => rest.saturating_add(1),
-            // Its place is found when it becomes ready, and stays.
-            Order::Fifo => Some(self.node(number).rank).filter(|rank| *rank != UNRANKED).unwrap_or(0),
-            Order::Random(seed) => scramble(seed, number),
-        }
-    }
-
-    fn set_rank(&mut self, number: StepNumber, rank: u64) {
-        let node = &mut self.nodes[number as usize];
-        let rank = rank.min(UNRANKED - 1);
-        if node.rank != rank {
-            node.rank = rank;
-            if node.state == StepState::Ready {
-                self.queue(number);
-            }
-        }
-    }
-
-    fn estimate(&self, number: StepNumber) -> u64 {
-        let node = self.node(number);
-        let mean = || self.start.tools.get(usize::from(node.tool)).and_then(|tool| tool.mean_ms);
-        node.definition.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
     }
 
     /// Whether the answer of every scope names steps that exist. For histories read from outside.
@@ -597,14 +539,6 @@ impl Scheduler {
             AnswerFrom::Sinks(steps) => steps.iter().all(|step| *step < count),
         }
     }
-}
-
-/// A number that looks as if it were drawn: the finalizer of MurmurHash3 (Austin Appleby, 2011, public domain).
-fn scramble(seed: u64, number: StepNumber) -> u64 {
-    let mut mixed = seed ^ (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    mixed ^ (mixed >> 33)
 }
 
 /// Whether an attempt was cut off, by nobody's fault: that uses up no try.

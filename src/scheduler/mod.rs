@@ -16,6 +16,7 @@ mod expand;
 mod graft;
 mod outcome;
 mod outside;
+mod rank;
 mod ready;
 mod replan;
 mod replay;

@@ -1,0 +1,77 @@
+//! The order of ready steps: which of them comes first where there is no room for all.
+
+use petgraph::graph::NodeIndex;
+
+use crate::event::StepNumber;
+use crate::policy::Order;
+
+use super::state::{NONE, UNRANKED};
+use super::{Scheduler, StepState};
+
+/// What a step is expected to take if nobody says, in milliseconds: all the same, so that hops are counted.
+const USUAL_MS: u64 = 1_000;
+
+impl Scheduler {
+    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
+    pub(super) fn rank_scope(&mut self, parent: StepNumber) {
+        // What comes after the parent comes after a child on which no other child depends.
+        let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
+        let mut members = std::mem::take(&mut self.scope_mut(parent).members);
+        if self.policy.order == Order::Fifo {
+            // What is ready together has become ready in the order of its numbers.
+            members.reverse();
+        }
+        for &number in members.iter().rev() {
+            if self.node(number).is_settled() {
+                continue;
+            }
+            let rest = self.highest_dependent(number).unwrap_or(beyond);
+            self.set_rank(number, self.rank(number, rest));
+        }
+        if self.policy.order == Order::Fifo {
+            members.reverse();
+        }
+        self.scope_mut(parent).members = members;
+    }
+
+    fn highest_dependent(&self, number: StepNumber) -> Option<u64> {
+        let dependents = self.graph.neighbors(NodeIndex::new(number as usize));
+        dependents.map(|index| &self.nodes[index.index()]).filter(|node| !node.is_settled()).map(|node| node.rank).max()
+    }
+
+    /// The place of a step among the ready ones, with the highest rank of those that wait for it.
+    pub(super) fn rank(&self, number: StepNumber, rest: u64) -> u64 {
+        match self.policy.order {
+            Order::CriticalPath => self.estimate(number).saturating_add(rest),
+            Order::Hops => rest.saturating_add(1),
+            // Its place is found when it becomes ready, and stays.
+            Order::Fifo => Some(self.node(number).rank).filter(|rank| *rank != UNRANKED).unwrap_or(0),
+            Order::Random(seed) => scramble(seed, number),
+        }
+    }
+
+    pub(super) fn set_rank(&mut self, number: StepNumber, rank: u64) {
+        let node = &mut self.nodes[number as usize];
+        let rank = rank.min(UNRANKED - 1);
+        if node.rank != rank {
+            node.rank = rank;
+            if node.state == StepState::Ready {
+                self.queue(number);
+            }
+        }
+    }
+
+    fn estimate(&self, number: StepNumber) -> u64 {
+        let node = self.node(number);
+        let mean = || self.start.tools.get(usize::from(node.tool)).and_then(|tool| tool.mean_ms);
+        node.definition.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
+    }
+}
+
+/// A number that looks as if it were drawn: the finalizer of MurmurHash3 (Austin Appleby, 2011, public domain).
+fn scramble(seed: u64, number: StepNumber) -> u64 {
+    let mut mixed = seed ^ (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed = (mixed ^ (mixed >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    mixed ^ (mixed >> 33)
+}

@@ -93,7 +93,7 @@ fn planner() -> impl Planner {
                 wait("ask-east", 900),
                 wait("ask-south", 500),
                 sum("north", "3 * 19.90").depends_on(["ask-north"]),
-                sum("east", "2 * 59 * 95%").depends_on(["ask-east"]),
+                sum("east", "2 * 59 * 0.95").depends_on(["ask-east"]),
                 // Nothing on this machine may be reached, so this fails for good.
                 Step::new("south", "fetch").args(json!({ "url": "http://127.0.0.1/offer" })).depends_on(["ask-south"]),
                 sum("total", "${north.result} + ${east.result} + ${south.json.price}"),
@@ -105,7 +105,7 @@ fn planner() -> impl Planner {
                     sum("south-by-phone", "5 * 11.20").depends_on(["ask-south-again"]).into(),
                 ],
                 change: vec![sum("total", "${north.result} + ${east.result} + ${south-by-phone.result}").into()],
-                answer: None,
+                answer: Some("total".into()),
             }),
         })
     })

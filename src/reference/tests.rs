@@ -8,7 +8,7 @@ use crate::error::StepErrorKind;
 
 fn outputs(id: &str) -> Option<Arc<Value>> {
     let value = match id {
-        "web" => json!({ "hits": [{ "text": "first" }, { "text": "second" }], "count": 2, "ok": true, "none": null }),
+        "web" => json!({ "count": 2, "hits": [{ "text": "first" }, { "text": "second" }], "none": null, "ok": true }),
         "text" => json!("plain"),
         "sly" => json!("${web.count}"),
         "skipped" => Value::Null,

@@ -98,8 +98,12 @@ fn hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
         let command = Cli::command();
         let names = command.get_subcommands().map(clap::Command::get_name);
         let (distance, meant) = names.map(|name| (strsim::osa_distance(word, name), name)).min()?;
-        let says_nothing_yet = error.get(ContextKind::SuggestedSubcommand).is_none();
-        return (says_nothing_yet && distance <= MOST_TYPOS).then(|| format!("Did you mean: plandag {meant}"));
+        let is_said = match error.get(ContextKind::SuggestedSubcommand) {
+            Some(ContextValue::String(said)) => said == meant,
+            Some(ContextValue::Strings(said)) => said.iter().any(|said| said == meant),
+            _ => false,
+        };
+        return (!is_said && distance <= MOST_TYPOS).then(|| format!("Did you mean: plandag {meant}"));
     }
     // `run compare A and B`: the words after the command that are no options.
     let is_second_word = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(argument)) if !argument.starts_with('-'));

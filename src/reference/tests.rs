@@ -180,7 +180,7 @@ fn what_is_filled_in_is_bounded() {
 #[test]
 fn deep_arguments_are_an_error() {
     let mut args = json!("${a}");
-    for _ in 0..10_000 {
+    for _ in 0..1_000 {
         args = Value::Array(vec![args]);
     }
     assert_eq!(found(args.clone()).unwrap_err(), "the arguments nest deeper than 128");

@@ -1,6 +1,7 @@
 //! `web_search` against a server on this machine: the wire format of Tavily and of MediaWiki, and what goes wrong.
 //! Neither service itself is asked.
 
+#![cfg(feature = "web-search")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::{Duration, Instant};

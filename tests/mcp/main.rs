@@ -1,6 +1,6 @@
 //! MCP servers that behave, and more that do not. The server is this very program, started again as [`fake::server`].
 
-#![cfg(unix)]
+#![cfg(all(unix, feature = "mcp"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod fake;

@@ -32,7 +32,8 @@ pub(crate) struct Console {
 impl Console {
     pub(crate) fn new(global: &Global) -> Self {
         match global.color {
-            // NO_COLOR, CLICOLOR_FORCE and TERM=dumb, then whether it is a terminal.
+            When::Auto if is_dumb() => ColorChoice::Never.write_global(),
+            // NO_COLOR and CLICOLOR_FORCE, then whether it is a terminal.
             When::Auto => {}
             When::Always => ColorChoice::Always.write_global(),
             When::Never => ColorChoice::Never.write_global(),
@@ -140,6 +141,13 @@ impl Console {
 /// Whether the terminal says that its cursor can be moved.
 fn has_cursor() -> bool {
     std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb") || cfg!(windows)
+}
+
+/// Whether the terminal says that it can show nothing but text, and nobody insists on colours. `anstream` would believe a
+/// job of continuous integration (`CI`) before it believes the terminal.
+pub(super) fn is_dumb() -> bool {
+    let is_forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|force| force != "0");
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb") && !is_forced
 }
 
 fn unwritable(error: &io::Error) -> Failure {

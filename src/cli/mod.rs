@@ -66,7 +66,8 @@ pub(crate) fn main() -> ExitCode {
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     // Errors in the arguments are coloured, or not, by arguments that are not read yet.
     let never = arguments.windows(2).any(|pair| pair[0] == "--color" && pair[1] == "never")
-        || arguments.iter().any(|argument| argument == "--color=never");
+        || arguments.iter().any(|argument| argument == "--color=never")
+        || console::is_dumb();
     let command = Cli::command().color(if never { ColorChoice::Never } else { ColorChoice::Auto });
     Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
@@ -15,7 +15,7 @@ const MIN_BYTES: usize = 6;
 /// Shorter numbers are counts and sizes.
 const MIN_DIGITS: usize = 12;
 /// What the name of an environment variable contains if its value is to be kept secret.
-const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
+const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
 
 /// Values that must not be written down, with what they look like in base64, in a URL and in JSON.
 ///
@@ -29,43 +29,57 @@ const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD",
 ///
 /// They are found by their value, whatever is around them. Values of fewer than six bytes, and numbers of fewer than
 /// twelve digits, are left alone: they occur everywhere.
+///
+/// Clones share what they know: a journal that was opened with one keeps out what is [added](Self::add) later, too.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub struct Secrets(Arc<RwLock<Known>>);
+
+#[derive(Default)]
+struct Known {
     values: BTreeSet<String>,
-    patterns: Option<Arc<AhoCorasick>>,
+    patterns: Option<AhoCorasick>,
 }
 
 impl Secrets {
     /// These values.
     pub fn new(values: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self::default().and(values)
+        let secrets = Self::default();
+        secrets.add(values);
+        secrets
     }
 
     /// The values of all environment variables whose names look as if they held one: those with `KEY`, `TOKEN`,
-    /// `SECRET`, `PASSWORD`, `PASSWD` or `CREDENTIAL` in them.
+    /// `SECRET`, `PASSW`, `CREDENTIAL` or `COOKIE` in them.
     pub fn from_env() -> Self {
-        let named = std::env::vars_os().filter(|(name, _)| {
-            let name = name.to_string_lossy().to_uppercase();
-            SECRET_NAMES.iter().any(|word| name.contains(word))
-        });
+        let named = std::env::vars_os().filter(|(name, _)| is_secret_name(&name.to_string_lossy()));
         Self::new(named.filter_map(|(_, value)| value.into_string().ok()))
     }
 
-    /// These values, too.
-    #[must_use]
-    pub fn and(mut self, values: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.values
+    /// These values, too, from now on.
+    pub fn add(&self, values: impl IntoIterator<Item = impl Into<String>>) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known
+            .values
             .extend(values.into_iter().map(|value| value.into().trim().to_owned()).filter(|value| is_long(value)));
-        let forms: BTreeSet<String> = self.values.iter().flat_map(|value| forms(value)).collect();
+        let forms: BTreeSet<String> = known.values.iter().flat_map(|value| forms(value)).collect();
         let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms);
         // It is not built only if there is more than gigabytes of it, which no environment holds.
-        self.patterns = built.ok().filter(|_| !forms.is_empty()).map(Arc::new);
-        self
+        known.patterns = built.ok().filter(|_| !forms.is_empty());
+    }
+
+    /// What another one knows, too, from now on.
+    pub fn add_all(&self, other: &Self) {
+        let values = other.known().values.clone();
+        self.add(values);
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The text without secrets.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        match &self.patterns {
+        match &self.known().patterns {
             Some(patterns) if patterns.is_match(text) => {
                 Cow::Owned(patterns.replace_all(text, &vec![REDACTED; patterns.patterns_len()]))
             }
@@ -75,17 +89,18 @@ impl Secrets {
 
     /// JSON without secrets, and still JSON: only what is in strings is taken out.
     pub fn redact_json(&self, json: String) -> String {
-        match &self.patterns {
-            Some(patterns) if patterns.is_match(&json) => match serde_json::from_str(&json) {
-                Ok(value) => self.redact_value(value).to_string(),
-                Err(_) => self.redact(&json).into_owned(),
-            },
-            _ => json,
+        if self.known().patterns.as_ref().is_none_or(|patterns| !patterns.is_match(&json)) {
+            return json;
+        }
+        match serde_json::from_str(&json) {
+            Ok(value) => self.redact_value(value).to_string(),
+            Err(_) => self.redact(&json).into_owned(),
         }
     }
 
-    /// As deep as the reader of JSON has let it be.
-    fn redact_value(&self, value: Value) -> Value {
+    /// A value without secrets in its texts, names of fields included. It has to be one that was read from JSON, which
+    /// bounds how deep it is.
+    pub fn redact_value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.redact(&text).into_owned()),
             Value::Array(items) => items.into_iter().map(|item| self.redact_value(item)).collect(),
@@ -101,8 +116,14 @@ impl Secrets {
 /// Shows how many there are, and none of them.
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secrets").field("count", &self.values.len()).finish_non_exhaustive()
+        f.debug_struct("Secrets").field("count", &self.known().values.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether a variable of this name looks as if it held a secret.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_uppercase();
+    SECRET_NAMES.iter().any(|word| name.contains(word))
 }
 
 fn is_long(value: &str) -> bool {
@@ -193,5 +214,13 @@ mod tests {
         let redacted: Value = serde_json::from_str(&secrets.redact_json(json)).unwrap();
         assert_eq!(redacted, serde_json::json!({ "n": 123_456_789_012_u64, "[redacted]": ["[redacted]", "x"] }));
         assert_eq!(format!("{secrets:?}"), "Secrets { count: 2, .. }");
+    }
+
+    #[test]
+    fn clones_share_what_they_know() {
+        let secrets = Secrets::default();
+        let clone = secrets.clone();
+        secrets.add(["correct horse"]);
+        assert_eq!(clone.redact("a correct horse"), "a [redacted]");
     }
 }

@@ -127,7 +127,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["tools"],
-        modules: &["plan", "error", "event", "tool", "suggest", "reference"],
+        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact"],
         crates: &[
             "serde",
             "serde_json",

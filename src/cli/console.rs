@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::ColorChoice;
-use plandag::Secrets;
 use plandag::report::ExitCode;
 use serde::Serialize;
 
@@ -12,6 +11,7 @@ use super::args::{Global, When};
 use super::ascii::ascii;
 use super::failure::Failure;
 use super::logging;
+use super::secrets;
 use super::text;
 
 /// Nobody reads standard output any more, as after `| head`.
@@ -25,8 +25,6 @@ pub(crate) struct Console {
     interactive: bool,
     ascii: bool,
     can_redraw: bool,
-    /// What is not shown to anybody.
-    secrets: Secrets,
 }
 
 impl Console {
@@ -41,7 +39,7 @@ impl Console {
         let interactive = io::stderr().is_terminal();
         // Lines of a log would end up inside of a picture.
         let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && has_cursor();
-        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw, secrets: Secrets::from_env() }
+        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw }
     }
 
     /// Whether a picture on standard error can be drawn in place.
@@ -71,7 +69,7 @@ impl Console {
     /// Writes a picture at once, its control sequences included.
     pub(crate) fn redraw(&self, picture: &str) {
         // If nobody can be shown, nobody can be told that either.
-        let _ = io::stderr().lock().write_all(self.secrets.redact(picture).as_bytes());
+        let _ = io::stderr().lock().write_all(secrets::known().redact(picture).as_bytes());
     }
 
     /// Whether standard error is a terminal. Where it is not, lines carry a time stamp.
@@ -96,7 +94,7 @@ impl Console {
     /// Tells a person something they must know.
     pub(crate) fn complain(&self, text: &str) {
         // If nobody can be told, nobody can be told that either.
-        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(&self.secrets.redact(text)));
+        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(&secrets::known().redact(text)));
     }
 
     /// Gives out what was asked for.
@@ -106,7 +104,7 @@ impl Console {
     /// If it cannot be written. A reader that has gone away is none: it has what it wanted.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(self.secrets.redact(text).as_bytes()).and_then(|()| stdout.flush()) {
+        match stdout.write_all(secrets::known().redact(text).as_bytes()).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
             _ => Ok(()),
         }
@@ -132,7 +130,7 @@ impl Console {
     /// If nobody reads it.
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
         let line = serde_json::to_string(value).expect("lines have text for keys");
-        let line = self.secrets.redact_json(line);
+        let line = secrets::known().redact_json(line);
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
     }

@@ -5,6 +5,8 @@ use std::io;
 use anstream::ColorChoice;
 use tracing_subscriber::EnvFilter;
 
+use super::secrets::RedactedStderr;
+
 /// Whether somebody wants to see what goes on inside.
 pub(crate) fn is_wanted(verbose: u8) -> bool {
     verbose > 0 || by_variable().is_some()
@@ -27,7 +29,7 @@ pub(crate) fn start(verbose: u8) {
     let colour = anstream::AutoStream::choice(&io::stderr()) != ColorChoice::Never;
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::builder().parse_lossy(filter))
-        .with_writer(io::stderr)
+        .with_writer(|| RedactedStderr)
         .with_ansi(colour)
         .init();
 }

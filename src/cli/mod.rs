@@ -25,6 +25,7 @@ mod prediction;
 mod progress;
 mod questions;
 mod run;
+mod secrets;
 #[cfg(unix)]
 mod servers;
 mod signals;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::console::Console;
 use super::failure::Failure;
+use super::secrets;
 
 /// Where the result goes.
 #[derive(Debug)]
@@ -34,7 +35,8 @@ impl<'a> Output<'a> {
             Self::Stdout(console) => console.data(text),
             Self::File(file) => {
                 let path = file.target.clone();
-                file.finish(text.as_bytes()).map_err(|error| unwritable(&path, &error).after_start())
+                file.finish(secrets::known().redact(text).as_bytes())
+                    .map_err(|error| unwritable(&path, &error).after_start())
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use anstyle::Style;
 use plandag::report::ExitCode;
 
+use super::secrets;
 use super::style::{self, paint};
 use super::text;
 
@@ -34,7 +35,8 @@ pub(crate) fn last() -> Option<String> {
 pub(crate) fn report(code: &str, what: &str) {
     let error = paint(style::ERROR, &format!("error[{code}]"));
     let title = paint(Style::new().bold(), "this is a bug in plandag, not something you did");
-    let what = text::lines(what);
+    let what = secrets::known().redact(what);
+    let what = text::lines(&what);
     let help = paint(style::HELP, "help");
     anstream::eprintln!(
         "{error}: {title}\n  {}\n  {help}: please report it, with the lines above, the command, and this: plandag {} on {} {}\n  {}",

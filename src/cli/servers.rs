@@ -10,6 +10,7 @@ use plandag::tools::mcp::{McpConfig, McpServers};
 use tokio::runtime::{Builder, Runtime};
 
 use super::failure::Failure;
+use super::secrets;
 use super::text;
 
 /// Larger files are no configuration.
@@ -32,6 +33,7 @@ impl Servers {
         for file in files {
             config.extend(read(file)?);
         }
+        config.servers().iter().for_each(|server| secrets::known().add_all(server.secrets()));
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("mcp").enable_all().build();
         let runtime = runtime.map_err(|error| {
             Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))

@@ -240,3 +240,49 @@ fn the_doctor_tries_a_call_and_says_what_is_missing() {
     let ran = server.run(&place, ["run", "x", "--model", "mock"]);
     assert!(ran.exit == 5 && ran.stderr.contains("config.invalid"), "{}", ran.stderr);
 }
+
+/// A server that repeats the key it was given, as error pages and proxies do.
+struct Parrot;
+
+impl Respond for Parrot {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let key = request.headers.get("authorization").unwrap().to_str().unwrap();
+        let body: Value = request.body_json().unwrap();
+        let usage = json!({ "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 });
+        if body["stream"] == json!(true) {
+            return streamed(&format!("1. look up {key}\n2. fail\n3. compare <- 1\nEND\n"), &usage);
+        }
+        if body.to_string().contains("fail") {
+            return ResponseTemplate::new(400).set_body_string(format!("no such header: {key}"));
+        }
+        let message = json!({ "role": "assistant", "content": format!("you sent {key}") });
+        ResponseTemplate::new(200).set_body_json(json!({
+            "id": "1", "model": "m", "usage": usage,
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": message }],
+        }))
+    }
+}
+
+#[test]
+fn a_key_from_a_file_is_written_nowhere() {
+    const CANARY: &str = "canary-4711-from-a-file";
+    let (server, place) = (Server::with(Parrot), Place::new());
+    place.file("key.txt", CANARY);
+    let mut written = Vec::new();
+    for output in [&["-o", "answer.txt"][..], &["--json"]] {
+        let mut command = place.command([&["run", "x", "--model", "m", "-vvv", "--max-replans", "0"], output].concat());
+        command.args(["--api-key-file", "key.txt", "--base-url", &server.url(), "--journal", "runs.db"]);
+        let ran = command.output().unwrap();
+        assert!(ran.status.code().is_some());
+        written.extend([("standard output".to_owned(), ran.stdout), ("standard error".to_owned(), ran.stderr)]);
+    }
+    let files = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.is_file() && !file.ends_with("key.txt"));
+    written.extend(files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())));
+    assert!(server.calls().iter().any(|(_, key)| key.contains(CANARY)));
+    assert!(written.iter().any(|(name, _)| name.ends_with("runs.db")));
+    assert!(written.iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("[redacted]")));
+    for (name, bytes) in written {
+        assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}: {}", String::from_utf8_lossy(&bytes));
+    }
+}

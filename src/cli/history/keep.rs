@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use plandag::Secrets;
 use plandag::journal::{Durability, SqliteJournal};
 use plandag::report::ExitCode;
 
 use super::super::failure::Failure;
+use super::super::secrets;
 use super::journal_failure;
 
 /// How the record of a run is kept.
@@ -95,5 +95,5 @@ fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 fn open(path: &Path, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
-    SqliteJournal::open_with(path, Secrets::from_env(), durability.always()).map(Arc::new).map_err(journal_failure)
+    SqliteJournal::open_with(path, secrets::known().clone(), durability.always()).map(Arc::new).map_err(journal_failure)
 }

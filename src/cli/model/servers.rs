@@ -13,6 +13,7 @@ use super::config::{Files, ProviderConfig};
 use super::detect::{self, Found};
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::secrets;
 use crate::cli::text;
 
 const OPENAI: &str = "openai";
@@ -184,8 +185,13 @@ impl<'a> Servers<'a> {
             server = server.base_url(url);
         }
         let mut looked = vec!["--api-key-file".to_owned()];
+        let keyed = |server: Server, key: String| {
+            // Wherever it comes from, nobody shall read it.
+            secrets::known().add([key.as_str()]);
+            server.key(key)
+        };
         if let Some(path) = &self.args.api_key_file {
-            return Ok((server.key(key_file(path)?), looked));
+            return Ok((keyed(server, key_file(path)?), looked));
         }
         if !is_trusted {
             return Ok((server, looked));
@@ -193,11 +199,11 @@ impl<'a> Servers<'a> {
         let name = own.api_key_env.as_deref().or(server.key_variable()).unwrap_or_default().to_owned();
         looked.push(name.clone());
         if let Some(key) = variable(&name) {
-            return Ok((server.key(key), looked));
+            return Ok((keyed(server, key), looked));
         }
         looked.push("the configuration file".to_owned());
         match &own.api_key_file {
-            Some(path) => Ok((server.key(key_file(path)?), looked)),
+            Some(path) => Ok((keyed(server, key_file(path)?), looked)),
             None => Ok((server, looked)),
         }
     }

@@ -40,7 +40,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// with a file for each run that is being driven.
 pub struct SqliteJournal {
     path: PathBuf,
-    secrets: Arc<Secrets>,
+    secrets: Secrets,
     writer: Writer,
     reader: Reader,
 }
@@ -80,8 +80,7 @@ impl SqliteJournal {
             schema::prepare(&connection)?;
             connection
         };
-        let secrets = Arc::new(secrets);
-        let writer = Writer::start(connection, Arc::clone(&secrets), durability)?;
+        let writer = Writer::start(connection, secrets.clone(), durability)?;
         let reader = Reader::start(&path, locks)?;
         Ok(Self { path, secrets, writer, reader })
     }

@@ -1,6 +1,6 @@
 //! The thread that writes. What comes while it is busy is written together, in one transaction.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,7 +48,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(
         connection: Connection,
-        secrets: Arc<Secrets>,
+        secrets: Secrets,
         durability: Option<Durability>,
     ) -> Result<Self, JournalError> {
         let (jobs, inbox) = mpsc::channel();
@@ -88,7 +88,7 @@ impl Drop for Writer {
 /// The writing end.
 struct Desk {
     connection: Connection,
-    secrets: Arc<Secrets>,
+    secrets: Secrets,
     /// What holds for every write, if it does not depend on the write.
     durability: Option<Durability>,
     current: Durability,

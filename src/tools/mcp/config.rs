@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
-use super::secrets::Secrets;
+use crate::redact::{self, Secrets};
 
 const START: Duration = Duration::from_secs(60);
 const CALL: Duration = Duration::from_secs(600);
@@ -163,7 +163,7 @@ impl Entry {
         };
         let headers = fill_values(self.headers)?;
         let env = fill_values(self.env)?;
-        let secrets = Secrets::new(&env, &headers);
+        let secrets = secrets(&env, &headers);
         let launch = match (self.command, self.url) {
             (Some(command), None) => Launch::Program {
                 command: fill(command)?,
@@ -195,6 +195,18 @@ impl Entry {
     }
 }
 
+/// What is not to be seen of a server's configuration: it may repeat it, by mistake or on purpose.
+fn secrets(env: &BTreeMap<String, String>, headers: &BTreeMap<String, String>) -> Secrets {
+    let of_env = env.iter().filter(|(name, _)| redact::is_secret_name(name)).map(|(_, value)| value.as_str());
+    let is_secret_header = |name: &str| name.to_lowercase().contains("auth") || redact::is_secret_name(name);
+    // `Bearer abc`: the second word alone is one, too.
+    let of_headers = headers
+        .iter()
+        .filter(|(name, _)| is_secret_header(name))
+        .flat_map(|(_, value)| [value.as_str(), value.rsplit(' ').next().unwrap_or_default()]);
+    Secrets::new(of_env.chain(of_headers))
+}
+
 fn address(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("its `url` is not one: {error}"))?;
     match url.scheme() {
@@ -224,6 +236,14 @@ fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String,
     }
     filled.push_str(rest);
     Ok(filled)
+}
+
+impl ServerConfig {
+    /// What of it is to be kept secret: values of variables and headers whose names say so. They are taken out of
+    /// everything that the server returns.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
 }
 
 impl fmt::Debug for ServerConfig {
@@ -269,6 +289,18 @@ mod tests {
         assert!(config.servers()[1].trust && config.servers()[1].start == Duration::from_millis(5));
         assert!(matches!(&config.servers()[1].launch, Launch::Program { args, .. } if args == &["default"]));
         assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_names() {
+        let config = parse(
+            r#"{"mcpServers": {"a": {"url": "https://example.org/mcp",
+                "headers": {"Authorization": "Bearer ${TOKEN}", "Accept": "application/json"}}}}"#,
+        )
+        .unwrap();
+        let secrets = config.servers()[0].secrets();
+        assert_eq!(secrets.redact("Bearer s3cret-value, s3cret-value"), "[redacted], [redacted]");
+        assert_eq!(secrets.redact("application/json"), "application/json");
     }
 
     #[test]

@@ -11,15 +11,14 @@
 //!   server says so or after it had to be started again, is not called any more.
 //! - A start, a call, and a call in which the server says nothing have each an end. A message has at most 4 MiB. What
 //!   comes beside messages, on either output, is passed over, up to a limit.
-//! - It gets a clean environment, to which the configuration adds. Values of variables that are named like secrets, and
-//!   of headers, are in no error and in no result.
+//! - It gets a clean environment, to which the configuration adds. Values of variables and headers that are named like
+//!   secrets are in no error and in no result.
 
 mod client;
 mod config;
 mod connection;
 mod pipe;
 mod process;
-mod secrets;
 mod server;
 mod tool;
 

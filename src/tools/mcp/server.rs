@@ -32,7 +32,10 @@ struct State {
 
 impl Server {
     pub(super) async fn start(config: ServerConfig) -> Result<Self, McpError> {
-        let failed = |message: String| McpError { server: config.name.clone(), message: config.secrets.hide(&message) };
+        let failed = |message: String| McpError {
+            server: config.name.clone(),
+            message: config.secrets.redact(&message).into_owned(),
+        };
         let connection = Connection::open(&config).await.map_err(failed)?;
         let tools = match connection.list(&config).await {
             Ok(tools) => tools,
@@ -61,7 +64,7 @@ impl Server {
     /// What it is, for people: a command or a host, no arguments, since those may be anything.
     pub(super) fn whereabouts(&self) -> String {
         match &self.config.launch {
-            Launch::Program { command, .. } => self.config.secrets.hide(command),
+            Launch::Program { command, .. } => self.hide(command),
             Launch::Http { url, .. } => match (url.host_str().unwrap_or_default(), url.port()) {
                 (host, Some(port)) => format!("{host}:{port}"),
                 (host, None) => host.to_owned(),
@@ -121,16 +124,21 @@ impl Server {
         Ok(again)
     }
 
+    /// What it says, without the secrets that it was given.
+    fn hide(&self, text: &str) -> String {
+        self.config.secrets.redact(text).into_owned()
+    }
+
     fn unusable(&self, message: &str) -> StepError {
-        StepError::transient(self.config.secrets.hide(&format!("MCP server `{}`: {message}", self.name())))
+        StepError::transient(self.hide(&format!("MCP server `{}`: {message}", self.name())))
     }
 
     async fn failed(&self, connection: &Connection, tool: &str, error: ServiceError, acts: bool) -> StepError {
-        let hide = |text: &str| self.config.secrets.hide(text);
         let name = self.name();
         match error {
             ServiceError::McpError(error) => {
-                let message = hide(&format!("MCP server `{name}` refuses the call of `{tool}`: {}", error.message));
+                let message =
+                    self.hide(&format!("MCP server `{name}` refuses the call of `{tool}`: {}", error.message));
                 let is_bad_input = error.code == ErrorCode::INVALID_PARAMS;
                 if is_bad_input { StepError::bad_input(message) } else { StepError::permanent(message) }
             }
@@ -154,7 +162,7 @@ impl Server {
                     };
                 }
                 let why = connection.explain(error.to_string()).await;
-                let message = hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));
+                let message = self.hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));
                 // What acts may have acted.
                 let kind = if acts { StepErrorKind::Interrupted } else { StepErrorKind::Transient };
                 StepError::new(kind, message)

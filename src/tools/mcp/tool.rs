@@ -55,7 +55,7 @@ impl Tool for McpTool {
             untrusted: true,
             idempotent: config.trust && listed.idempotent,
             timeout: ToolTimeout::Millis(millis),
-            ..ToolSpec::new(self.name(), config.secrets.hide(&description))
+            ..ToolSpec::new(self.name(), config.secrets.redact(&description).into_owned())
         }
     }
 
@@ -68,9 +68,9 @@ impl Tool for McpTool {
             };
             let result = self.server.call(&self.listed().name, arguments, self.acts()).await?;
             let secrets = &self.server.config().secrets;
-            let output =
-                output(result).map_err(|error| StepError { message: secrets.hide(&error.message), ..error })?;
-            Ok(secrets.hide_in(output).into())
+            let output = output(result)
+                .map_err(|error| StepError { message: secrets.redact(&error.message).into_owned(), ..error })?;
+            Ok(secrets.redact_value(output).into())
         })
     }
 }

@@ -8,6 +8,7 @@ use clap::builder::{NonEmptyStringValueParser, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use plandag::tools::HostPort;
 
+use super::analyse::AnalyseArgs;
 use super::bench::BenchArgs;
 use super::duration;
 use super::history::{KeepArgs, Verb};
@@ -85,6 +86,7 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     Simulate(SimulateArgs),
     Bench(Box<BenchArgs>),
+    Analyse(AnalyseArgs),
     Schema(SchemaArgs),
     Tools(ToolsArgs),
     Prompts(PromptsArgs),
@@ -104,6 +106,7 @@ impl Command {
             Self::Check(args) => args.json,
             Self::Simulate(args) => args.json,
             Self::Bench(args) => args.json,
+            Self::Analyse(args) => args.json,
             Self::Tools(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Graph(_)

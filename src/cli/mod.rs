@@ -1,5 +1,6 @@
 //! The command: arguments in, exit code out.
 
+mod analyse;
 mod args;
 mod ascii;
 mod bench;
@@ -133,6 +134,7 @@ fn start(cli: &Cli) -> ExitCode {
         Command::Check(args) => look::check(args, &console).map(done),
         Command::Graph(args) => look::graph(args, &console).map(done),
         Command::Bench(args) => bench::run(args, &console),
+        Command::Analyse(args) => analyse::run(args, &console).map(done),
         Command::Simulate(args) => simulate::run(args, &console).map(done),
         Command::Schema(_) => look::schema(&console).map(done),
         Command::Tools(args) => tools::run(args, &console).map(done),

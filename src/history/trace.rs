@@ -1,8 +1,10 @@
 //! A run as a trace: what Perfetto and Chrome's `about:tracing` show.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use crate::event::Timestamp;
+use crate::event::{StepNumber, Timestamp};
 use crate::report::StepReport;
 
 use super::History;
@@ -21,6 +23,7 @@ impl History {
             })
             .collect();
         calls.sort_by_key(|(_, call, _)| (call.started, call.number));
+        let inside = self.inside();
         let mut tracks: Vec<Timestamp> = Vec::new();
         let mut events = vec![json!({
             "ph": "M", "pid": 1, "name": "process_name",
@@ -40,7 +43,7 @@ impl History {
                 "args": {
                     "attempt": try_,
                     "queued_us": u64::try_from(call.queued.as_micros()).unwrap_or(u64::MAX),
-                    "after": self.names_before(step),
+                    "after": self.names_before(step, &inside),
                     "error": call.error.map(|error| error.message.as_str()),
                 },
             }));
@@ -55,8 +58,24 @@ impl History {
         json!({ "displayTimeUnit": "ms", "traceEvents": events })
     }
 
-    fn names_before(&self, step: &StepReport<'_>) -> Vec<String> {
+    /// Everything that a step waited for: its dependencies with all that they expanded to, and the step whose expansion
+    /// it is part of.
+    fn names_before(&self, step: &StepReport<'_>, inside: &BTreeMap<StepNumber, Vec<StepNumber>>) -> Vec<String> {
         let dependencies = self.report.scheduler().dependencies(step.number).iter();
-        dependencies.map(|number| self.id(*number).to_string()).collect()
+        let before =
+            dependencies.flat_map(|number| [number].into_iter().chain(inside.get(number).into_iter().flatten()));
+        before.chain(&step.parent).map(|number| self.id(*number).to_string()).collect()
+    }
+
+    /// The steps inside of each expanded step, however deep.
+    fn inside(&self) -> BTreeMap<StepNumber, Vec<StepNumber>> {
+        let mut inside: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
+        for step in self.report.steps() {
+            let parent = |number: &StepNumber| self.report.scheduler().step(*number)?.parent;
+            for outer in std::iter::successors(step.parent, parent) {
+                inside.entry(outer).or_default().push(step.number);
+            }
+        }
+        inside
     }
 }

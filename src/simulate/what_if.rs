@@ -141,9 +141,19 @@ enum Trial<'a> {
 }
 
 impl Work {
+    /// The run as it is.
+    pub(super) fn run(&self) -> SimulatedRun {
+        self.simulate(Trial::Nothing)
+    }
+
+    /// The task that is this step of the simulated plan.
+    pub(super) fn task(&self, id: &StepId) -> Option<&Task> {
+        self.tasks.get(index(id)? as usize)
+    }
+
     /// Tries the changes that can be expected to save most.
     pub(crate) fn what_if(&self) -> WhatIf {
-        let now = self.simulate(Trial::Nothing);
+        let now = self.run();
         let makespan = now.makespan;
         let budget = MOST_STEPS / self.tasks.len().max(1);
         let saving = |change, trial| Saving { change, saves: makespan.saturating_sub(self.simulate(trial).makespan) };

@@ -8,9 +8,9 @@ use plandag::report::ExitCode;
 
 use crate::support::Place;
 
-const GROUPS: [&str; 14] = [
-    "bench", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal", "internal",
-    "provider", "model",
+const GROUPS: [&str; 15] = [
+    "bench", "trace", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal",
+    "internal", "provider", "model",
 ];
 
 #[test]

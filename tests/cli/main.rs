@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod acting;
+mod analysing;
 mod benching;
 #[cfg(target_os = "linux")]
 mod cancelled;

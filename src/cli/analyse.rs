@@ -1,0 +1,198 @@
+//! `plandag analyse`: what running as a DAG would have made of another program's run.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use clap::Args;
+use plandag::Policy;
+use plandag::report::ExitCode;
+use plandag::simulate::trace::{Analysis, Basis, Trace, TraceError};
+use serde_json::{Value, json};
+
+use super::args::{TEMPLATE, at_least_one};
+use super::console::{Console, ReaderGone};
+use super::duration::human;
+use super::failure::Failure;
+use super::faster;
+use super::ndjson::millis;
+use super::prediction::{counted, path};
+use super::source;
+use super::style::{self, paint};
+use super::text;
+
+/// Problems of a trace that are told one by one.
+const MOST_PROBLEMS: usize = 10;
+/// A speed-up below this is noise.
+const NOTEWORTHY: f64 = 1.005;
+
+/// Says what running as a DAG would have made of a run that another program has traced.
+#[derive(Args, Debug)]
+#[command(
+    help_template = TEMPLATE,
+    before_help = "\
+Examples:
+  plandag analyse trace.json
+  plandag analyse spans.otlp.json --max-parallel 8 --json
+  plandag export 7f3k --format trace | plandag analyse -
+",
+    after_help = "Reads the Trace Event Format (Chrome, Perfetto) and the JSON of OpenTelemetry. What waited for what is\n\
+                  in flow events, in a list of names in args.after, or in the links of spans."
+)]
+pub(crate) struct AnalyseArgs {
+    /// The trace, or - for standard input
+    #[arg(value_name = "TRACE|-")]
+    trace: String,
+    /// Most steps at once [default: 64, as for a run]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_parallel: Option<NonZeroU32>,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> {
+    let bytes = read(&args.trace)?;
+    let slots = args.max_parallel.map_or(Policy::default().max_parallel, NonZeroU32::get);
+    let trace = Trace::read(&bytes).map_err(refused)?;
+    drop(bytes);
+    let analysis = trace.analyse(slots).map_err(refused)?;
+    if args.json {
+        if let Err(ReaderGone) = console.json(&fields(&trace, &analysis, slots)) {
+            return Ok(());
+        }
+    } else {
+        console.styled(&render(&trace, &analysis, slots))?;
+    }
+    match trace.problems.len() {
+        0 => Ok(()),
+        count => {
+            let message = format!("{} of the trace could not be used", counted(count, "event"));
+            let failure = Failure::new("trace.incomplete", ExitCode::PlanInvalid, message);
+            Err(noted(failure, &trace.problems).help("the answer above is about the rest of it"))
+        }
+    }
+}
+
+fn read(argument: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = |reader: &mut dyn Read, bytes: &mut Vec<u8>| reader.take(Trace::MAX_BYTES + 1).read_to_end(bytes);
+    let done = match argument {
+        "-" => read(&mut io::stdin().lock(), &mut bytes),
+        path => File::open(path).and_then(|mut file| read(&mut file, &mut bytes)),
+    };
+    done.map_err(|error| source::unreadable(Path::new(argument), &error))?;
+    if bytes.len() as u64 > Trace::MAX_BYTES {
+        let message = format!("`{argument}` is larger than {} MiB", Trace::MAX_BYTES >> 20);
+        return Err(Failure::new("trace.too_large", ExitCode::PlanInvalid, message)
+            .help("record a shorter time, or fewer categories"));
+    }
+    Ok(bytes)
+}
+
+fn refused(error: TraceError) -> Failure {
+    let message = error.to_string();
+    let failure = |code| Failure::new(code, ExitCode::PlanInvalid, message.clone());
+    match error {
+        TraceError::Empty { problems } => {
+            let failure = failure("trace.empty");
+            noted(failure, &problems).help("a span is an event `X` with `ts` and `dur`, or a pair of `B` and `E`")
+        }
+        TraceError::NoLinks { overlap: [one, other], at_best, at_worst } => failure("trace.no_links")
+            .note(format!("`{one}` and `{other}` ran at the same time, among others"))
+            .note(format!("if nothing waited for anything, it would have taken {} as a DAG", human(at_best)))
+            .note(format!("if everything waited for all that was over before it began, {}", human(at_worst)))
+            .help("say what waited for what: flow events (`s`, `f`), or \"args\": {\"after\": [names]}"),
+        TraceError::Cycle { .. } => failure("trace.cycle").help("steps that wait for each other could never have run"),
+        TraceError::TooManyLinks { .. } => failure("trace.too_large").help("link single steps instead of whole frames"),
+        _ => failure("trace.malformed")
+            .help("a trace is JSON: an array of events, or an object with `traceEvents` or `resourceSpans`"),
+    }
+}
+
+fn noted(failure: Failure, problems: &[plandag::simulate::trace::TraceProblem]) -> Failure {
+    let told = problems.iter().take(MOST_PROBLEMS);
+    let failure = told.fold(failure, |failure, problem| failure.note(problem.to_string()));
+    match problems.len().saturating_sub(MOST_PROBLEMS) {
+        0 => failure,
+        more => failure.note(format!("... and {more} more")),
+    }
+}
+
+fn render(trace: &Trace, analysis: &Analysis, slots: u32) -> String {
+    let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
+    let (took, dag) = (human(analysis.took), human(analysis.dag));
+    let speed_up = speed_up(analysis);
+    let verdict = match analysis.basis {
+        Basis::Links(_) if speed_up < NOTEWORTHY => {
+            format!("as a DAG this run would have taken {dag}, and it took {took}: there is nothing to win")
+        }
+        Basis::Links(_) => {
+            format!("as a DAG this run would have taken {dag} instead of {took}, {speed_up:.1}x faster")
+        }
+        _ => format!("as a DAG this run would have taken {dag} at best, instead of {took}"),
+    };
+    let steps = counted(analysis.steps, "step");
+    let basis = match analysis.basis {
+        Basis::Links(links) => {
+            let loose = match trace.loose_links {
+                0 => String::new(),
+                loose => {
+                    format!("; {} to what is not in the trace or was not over were left out", counted(loose, "link"))
+                }
+            };
+            format!("{steps}, {}: each waits for what it is linked to, and nothing else{loose}", counted(links, "link"))
+        }
+        _ => format!(
+            "{steps} one after the other, no links: the answer holds if none needs another; if each needs the one before, nothing can be won"
+        ),
+    };
+    let idle = match analysis.idle {
+        idle if idle.is_zero() => String::new(),
+        idle => format!("; for {} of the {took} no step was running", human(idle)),
+    };
+    let mut lines = vec![
+        format!(" {}", paint(style::STRONG, &verdict)),
+        format!("   {}{}{idle}", heading("work"), human(analysis.work)),
+        format!(
+            "   {}{}: {}",
+            heading("critical"),
+            human(analysis.critical_path),
+            text::line(&path(&analysis.critical_steps))
+        ),
+        format!("   {}{} with {}", heading("bound"), human(analysis.bound), counted(slots as usize, "slot")),
+        format!("   {}{basis}", heading("basis")),
+    ];
+    lines.extend(faster::lines(&analysis.what_if).into_iter().map(|line| format!("   {line}")));
+    lines.join("\n") + "\n"
+}
+
+fn speed_up(analysis: &Analysis) -> f64 {
+    if analysis.dag.is_zero() { 1.0 } else { analysis.took.as_secs_f64() / analysis.dag.as_secs_f64() }
+}
+
+fn fields(trace: &Trace, analysis: &Analysis, slots: u32) -> Value {
+    let links = match analysis.basis {
+        Basis::Links(links) => links,
+        _ => 0,
+    };
+    json!({
+        "v": 1,
+        "steps": analysis.steps,
+        "links": links,
+        "loose_links": trace.loose_links,
+        "basis": if links > 0 { "links" } else { "at_best" },
+        "took_ms": millis(analysis.took),
+        "idle_ms": millis(analysis.idle),
+        "work_ms": millis(analysis.work),
+        "critical_ms": millis(analysis.critical_path),
+        "critical": analysis.critical_steps,
+        "bound_ms": millis(analysis.bound),
+        "dag_ms": millis(analysis.dag),
+        "speed_up": speed_up(analysis),
+        "max_parallel": slots,
+        "faster": faster::fields(&analysis.what_if),
+    })
+}

@@ -1,0 +1,139 @@
+//! Traces of other programs: what they did, and what running as a DAG would have made of it.
+//!
+//! Two formats are read. The Trace Event Format of Chromium (an array of events, or an object with `traceEvents`) has
+//! spans as complete events (`X`) or as begin and end (`B`, `E`), and links as flow events (`s`, `t`, `f`) or as a list
+//! of names in `args.after`, as [`History::to_trace`](crate::history::History::to_trace) writes them. The JSON of
+//! OpenTelemetry's protocol (an object with `resourceSpans`, or one a line) has parents and links by id.
+//!
+//! A step is a span with no other inside of it; what encloses others is where they happened, not work of its own.
+//!
+//! ```
+//! use std::time::Duration;
+//! use plandag::simulate::trace::{Basis, Trace};
+//!
+//! let text = r#"[
+//!     {"ph": "X", "name": "left", "ts": 0, "dur": 4000, "pid": 1, "tid": 1},
+//!     {"ph": "X", "name": "right", "ts": 4000, "dur": 5000, "pid": 1, "tid": 1},
+//!     {"ph": "X", "name": "join", "ts": 9000, "dur": 1000, "pid": 1, "tid": 1, "args": {"after": ["left", "right"]}}
+//! ]"#;
+//! let analysis = Trace::read(text.as_bytes()).unwrap().analyse(64).unwrap();
+//! assert_eq!(analysis.took, Duration::from_millis(10));
+//! assert_eq!(analysis.dag, Duration::from_millis(6));
+//! assert_eq!(analysis.basis, Basis::Links(2));
+//! ```
+
+mod analyse;
+mod chrome;
+mod events;
+mod otlp;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use analyse::{Analysis, Basis};
+
+/// What a program did, as its trace has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    spans: Vec<Span>,
+    /// Which span waited for which: the later one, then the one that it waited for.
+    links: Vec<(usize, usize)>,
+    /// Parts of the trace that could not be used. The rest was.
+    pub problems: Vec<TraceProblem>,
+    /// Links that say nothing about who waited for whom: to spans that are not in the trace, or that were not over when
+    /// the other began.
+    pub loose_links: usize,
+}
+
+/// A stretch of time in which something was done. Times are nanoseconds of the trace's own clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Span {
+    name: String,
+    start: i64,
+    end: i64,
+    /// The span in which it happened.
+    parent: Option<usize>,
+}
+
+/// A part of a trace that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("line {line}: {reason}")]
+pub struct TraceProblem {
+    /// The line on which it begins, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Why a trace says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// It is not a trace.
+    #[error("line {line}: {reason}")]
+    Malformed {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing takes any time in it.
+    #[error("there are no spans in the trace")]
+    Empty {
+        /// Parts that could not be used, among which spans may have been.
+        problems: Vec<TraceProblem>,
+    },
+    /// Steps ran at the same time and nothing links them, so what waited for what cannot be known.
+    #[error("spans overlap and nothing links them, so nobody can tell which waited for which")]
+    NoLinks {
+        /// Two spans that ran at the same time.
+        overlap: [String; 2],
+        /// How long it would have taken if nothing waited for anything.
+        at_best: Duration,
+        /// How long it would have taken if everything waited for all that was over before it began.
+        at_worst: Duration,
+    },
+    /// Steps wait for each other.
+    #[error("the links of the trace have a cycle: {}", path.join(" -> "))]
+    Cycle {
+        /// The names along it; the last is the first again.
+        path: Vec<String>,
+    },
+    /// There are more links than can be looked at.
+    #[error("the trace has more than {limit} links between steps")]
+    TooManyLinks {
+        /// How many can be looked at.
+        limit: usize,
+    },
+}
+
+impl Trace {
+    /// The largest trace, in bytes, that a program should offer to [`read`](Self::read): it takes a few times as much
+    /// memory.
+    pub const MAX_BYTES: u64 = 256 * 1024 * 1024;
+
+    /// Reads a trace. What is wrong with a part of it is kept in [`problems`](Self::problems).
+    ///
+    /// # Errors
+    ///
+    /// If the text is no trace, or has no spans.
+    pub fn read(text: &[u8]) -> Result<Self, TraceError> {
+        let text = std::str::from_utf8(text).map_err(|error| TraceError::Malformed {
+            line: events::line(text, error.valid_up_to()),
+            reason: "this is not UTF-8 text".to_owned(),
+        })?;
+        let trace = match events::find(text)? {
+            events::Found::Nothing => Self::default(),
+            events::Found::Chrome(events) => chrome::read(events)?,
+            events::Found::Otlp => otlp::read(text)?,
+        };
+        if trace.spans.is_empty() {
+            return Err(TraceError::Empty { problems: trace.problems });
+        }
+        Ok(trace)
+    }
+}
+
+#[cfg(test)]
+mod tests;

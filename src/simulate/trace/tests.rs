@@ -1,0 +1,204 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A complete event, in milliseconds.
+fn span(name: &str, thread: u32, from: u64, to: u64) -> Value {
+    json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": from * 1_000, "dur": (to - from) * 1_000 })
+}
+
+fn after(mut event: Value, names: &[&str]) -> Value {
+    event["args"] = json!({ "after": names });
+    event
+}
+
+fn read(events: Value) -> Result<Trace, TraceError> {
+    Trace::read(events.to_string().as_bytes())
+}
+
+fn analyse(events: Value) -> Result<Analysis, TraceError> {
+    read(events)?.analyse(64)
+}
+
+#[test]
+fn what_no_link_joins_could_have_run_at_once() {
+    let analysis = analyse(json!([
+        span("a", 1, 0, 400),
+        after(span("b", 1, 400, 700), &["a"]),
+        span("c", 1, 700, 1_200),
+        after(span("d", 1, 1_300, 1_500), &["b", "c"]),
+    ]))
+    .unwrap();
+    assert_eq!(analysis.basis, Basis::Links(3));
+    assert_eq!([analysis.took, analysis.work, analysis.idle], [1_500, 1_400, 100].map(millis));
+    assert_eq!([analysis.dag, analysis.critical_path, analysis.bound], [900; 3].map(millis));
+    assert_eq!(analysis.critical_steps, ["a", "b", "d"]);
+    assert_eq!(analysis.what_if.savings[0].saves, millis(200), "halving `a` or `c` alone saves little");
+}
+
+#[test]
+fn slots_are_obeyed() {
+    let trace = read(json!([span("a", 1, 0, 100), span("b", 1, 100, 200), after(span("c", 1, 200, 300), &["a"])]));
+    let trace = trace.unwrap();
+    assert_eq!(trace.analyse(64).unwrap().dag, millis(200));
+    assert_eq!(trace.analyse(1).unwrap().dag, millis(300));
+}
+
+#[test]
+fn without_links_a_sequence_says_only_what_is_possible() {
+    let analysis = analyse(json!([span("a", 1, 0, 400), span("b", 2, 400, 700)])).unwrap();
+    assert_eq!((analysis.basis, analysis.dag, analysis.work), (Basis::Nothing, millis(400), millis(700)));
+}
+
+#[test]
+fn overlapping_spans_without_links_say_nothing() {
+    let error = analyse(json!([span("a", 1, 0, 400), span("b", 2, 100, 300), span("c", 1, 400, 600)])).unwrap_err();
+    let TraceError::NoLinks { overlap, at_best, at_worst } = error else { panic!("{error}") };
+    assert_eq!((overlap, at_best, at_worst), (["a".into(), "b".into()], millis(400), millis(600)));
+}
+
+#[test]
+fn spans_inside_of_others_are_the_work() {
+    let begin = |name: &str, at: u64| json!({ "ph": "B", "name": name, "pid": 1, "tid": 1, "ts": at * 1_000 });
+    let end = |at: u64| json!({ "ph": "E", "pid": 1, "tid": 1, "ts": at * 1_000 });
+    let trace = json!({ "traceEvents": [
+        begin("all", 0), begin("one", 0), end(100), begin("two", 100), end(300), end(350),
+        { "ph": "M", "name": "process_name", "pid": 1, "args": { "name": "x" } },
+    ], "displayTimeUnit": "ms" });
+    let analysis = analyse(trace).unwrap();
+    assert_eq!((analysis.steps, analysis.work, analysis.took), (2, millis(300), millis(350)));
+}
+
+#[test]
+fn flows_lead_from_the_span_around_them_to_the_one_around_their_end_or_after_it() {
+    let flow = |phase: &str, id: u32, thread: u32, at: u64| json!({ "ph": phase, "id": id, "cat": "c", "name": "n", "pid": 1, "tid": thread, "ts": at * 1_000 });
+    let mut enclosed = flow("f", 2, 2, 500);
+    enclosed["bp"] = json!("e");
+    let events = json!([
+        span("a", 1, 0, 100),
+        span("b", 1, 100, 300),
+        span("c", 2, 300, 600),
+        span("d", 2, 600, 700),
+        flow("s", 1, 1, 50),
+        flow("f", 1, 2, 600),
+        flow("s", 2, 1, 250),
+        enclosed,
+        // This one is still running when the other starts: it was not waited for.
+        span("e", 3, 0, 650),
+        flow("s", 3, 3, 10),
+        flow("f", 3, 1, 100),
+    ]);
+    let trace = read(events).unwrap();
+    assert_eq!((trace.links.len(), trace.loose_links), (2, 1));
+    assert_eq!(trace.links, [(3, 0), (2, 1)]);
+    assert_eq!(trace.analyse(64).unwrap().dag, millis(650));
+}
+
+#[test]
+fn a_link_of_a_frame_is_one_of_everything_in_it() {
+    let events = json!([
+        span("phase 1", 1, 0, 300),
+        span("a", 1, 0, 100),
+        span("b", 1, 100, 300),
+        after(span("phase 2", 1, 300, 600), &["phase 1"]),
+        span("c", 1, 300, 500),
+        span("d", 1, 500, 600),
+    ]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(4), millis(400)));
+}
+
+#[test]
+fn who_covers_all_and_is_linked_with_none_is_a_frame() {
+    let events = json!([span("agent", 9, 0, 500), span("a", 1, 0, 200), after(span("b", 1, 200, 500), &["a"])]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!((analysis.steps, analysis.dag), (2, millis(500)));
+}
+
+#[test]
+fn a_second_attempt_waits_for_the_first() {
+    let mut again = span("a", 1, 100, 200);
+    again["args"] = json!({ "attempt": 2, "after": [] });
+    let analysis = analyse(json!([span("a", 1, 0, 100), again, after(span("b", 1, 200, 300), &["a"])])).unwrap();
+    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(2), millis(300)));
+}
+
+#[test]
+fn links_in_a_circle_are_named() {
+    let error = analyse(json!([
+        after(span("a", 1, 0, 100), &["c"]),
+        after(span("b", 1, 100, 200), &["a"]),
+        after(span("c", 1, 200, 300), &["b"]),
+    ]));
+    let message = error.unwrap_err().to_string();
+    assert!(message.starts_with("the links of the trace have a cycle: "), "{message}");
+    assert_eq!(message.matches(" -> ").count(), 3, "{message}");
+    let own = analyse(json!([after(span("a", 1, 0, 100), &["a"])])).unwrap_err();
+    assert_eq!(own.to_string(), "the links of the trace have a cycle: a -> a");
+}
+
+#[test]
+fn bad_events_are_named_by_line_and_the_others_are_read() {
+    let text = concat!(
+        "[\n",
+        r#"{"ph":"X","name":"a","ts":0,"dur":1000,"pid":1,"tid":1},"#,
+        "\n",
+        r#"{"ph":"X","name":"b","ts":1000,"dur":-5,"pid":1,"tid":1},"#,
+        "\n",
+        r#"{"ph":"X","name":"c","ts":"soon","dur":5,"pid":1,"tid":1},"#,
+        "\n",
+        r#"{"ph":"X","name":"d","dur":5,"pid":1,"tid":1}, 7,"#,
+        "\n",
+        r#"{"ph":"E","ts":5,"pid":1,"tid":7}, {"ph":"B","name":"f","ts":5,"pid":1,"tid":8},"#,
+        // The end is missing, as where a program was killed.
+        "\n",
+    );
+    let trace = Trace::read(text.as_bytes()).unwrap();
+    assert_eq!(trace.spans.len(), 1);
+    let lines: Vec<usize> = trace.problems.iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [3, 4, 5, 5, 6, 6], "{:?}", trace.problems);
+    assert_eq!(trace.problems[0].to_string(), "line 3: a negative duration, `dur` -5");
+}
+
+#[test]
+fn what_is_no_trace_is_refused_with_its_line() {
+    let refused = |text: &str| Trace::read(text.as_bytes()).unwrap_err().to_string();
+    assert_eq!(refused(""), "there are no spans in the trace");
+    assert_eq!(refused("[]"), "there are no spans in the trace");
+    assert_eq!(refused(r#"{"traceEvents": []}"#), "there are no spans in the trace");
+    assert_eq!(refused("[\n{\"ph\":\"X\",,}]"), "line 2: key must be a string");
+    assert_eq!(refused("\nhello"), "line 2: expected value");
+    assert_eq!(refused("{\"a\": 1,\n\"b\": 2}"), "line 2: the object has neither `traceEvents` nor `resourceSpans`");
+    assert_eq!(refused("\"text\""), "line 1: a trace is an array, or an object with `traceEvents` or `resourceSpans`");
+    assert_eq!(Trace::read(b"[\n\xff").unwrap_err().to_string(), "line 2: this is not UTF-8 text");
+    let deep = "[".repeat(100_000);
+    assert!(refused(&deep).starts_with("line 1: EOF"));
+    assert_eq!(refused(&(deep + &"]".repeat(100_000))), "there are no spans in the trace");
+}
+
+#[test]
+fn spans_of_opentelemetry_have_parents_and_links() {
+    let span = |id: &str, parent: &str, name: &str, from: u64, to: u64, links: &[&str]| {
+        json!({ "traceId": "t", "spanId": id, "parentSpanId": parent, "name": name, "startTimeUnixNano": (from * 1_000_000).to_string(),
+                "endTimeUnixNano": (to * 1_000_000).to_string(), "links": links.iter().map(|id| json!({ "traceId": "t", "spanId": id })).collect::<Vec<_>>() })
+    };
+    let export =
+        |spans: Value| json!({ "resourceSpans": [{ "resource": {}, "scopeSpans": [{ "spans": spans }] }] }).to_string();
+    let one = export(json!([
+        span("1", "", "run", 0, 1_000, &[]),
+        span("2", "1", "a", 0, 400, &[]),
+        span("3", "1", "b", 400, 700, &[]),
+    ]));
+    let two = export(json!([span("4", "1", "c", 700, 1_000, &["2", "9"]), { "spanId": "5" }]));
+    let trace = Trace::read(format!("{one}\n{two}\n").as_bytes()).unwrap();
+    assert_eq!((trace.loose_links, trace.problems.len(), trace.problems[0].line), (1, 1, 2));
+    let analysis = trace.analyse(64).unwrap();
+    assert_eq!((analysis.steps, analysis.work, analysis.dag), (3, millis(1_000), millis(700)));
+    assert_eq!(analysis.critical_steps, ["a", "c"]);
+}

@@ -1,0 +1,101 @@
+//! `analyse`: what a DAG would have made of a trace.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, sleep};
+
+/// A complete event, in milliseconds.
+fn span(name: &str, thread: u32, from: u64, to: u64, after: &[&str]) -> Value {
+    json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": from * 1_000, "dur": (to - from) * 1_000, "args": { "after": after } })
+}
+
+#[test]
+fn a_sequential_run_is_told_what_a_dag_would_have_made_of_it() {
+    let place = Place::new();
+    let mut at = 0;
+    let mut events: Vec<Value> = Vec::new();
+    let mut one = |name: &str, took: u64, after: &[&str]| {
+        events.push(span(name, 1, at, at + took, after));
+        at += took;
+    };
+    let searches: Vec<String> = (1..=8).map(|n| format!("search-{n}")).collect();
+    for (name, took) in searches.iter().zip([2_100, 2_600, 2_900, 3_200, 2_500, 2_400, 2_000, 4_400]) {
+        one(name, took, &[]);
+    }
+    one("compare", 3_100, &searches.iter().map(String::as_str).collect::<Vec<_>>());
+    one("report", 2_200, &["compare"]);
+    place.file("trace.json", json!({ "traceEvents": events }).to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(
+        ran.stdout.contains("as a DAG this run would have taken 9.70s instead of 27.4s, 2.8x faster"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("search-8 > compare > report"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("halve compare: -1.55s"), "{}", ran.stdout);
+    let row = place.run(["analyse", "trace.json", "--max-parallel", "4", "--json"]).last_event();
+    assert_eq!((&row["took_ms"], &row["work_ms"], &row["basis"]), (&json!(27_400), &json!(27_400), &json!("links")));
+    assert!(row["dag_ms"].as_u64() > Some(9_700) && row["dag_ms"].as_u64() < Some(27_400), "{row}");
+}
+
+#[test]
+fn a_run_of_our_own_can_be_analysed() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 60, &[]), sleep("b", 60, &["a"]), sleep("c", 60, &[])]));
+    let ran = place.run(["run", "plan.json", "--sequential", "--json"]);
+    let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    assert_eq!(place.run(["export", &run, "--format", "chrome", "-o", "trace.json"]).exit, 0);
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!((&row["steps"], &row["links"], &row["critical"]), (&json!(3), &json!(1), &json!(["a", "b"])), "{row}");
+    assert!(row["took_ms"].as_f64() >= Some(180.0) && row["dag_ms"].as_f64() < row["took_ms"].as_f64(), "{row}");
+}
+
+#[test]
+fn without_links_the_answer_says_what_it_rests_on() {
+    let place = Place::new();
+    place.file("trace.json", json!([span("a", 1, 0, 400, &[]), span("b", 1, 400, 700, &[])]).to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.stdout.contains("would have taken 400ms at best, instead of 700ms"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("no links: the answer holds if none needs another"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_says_nothing_is_refused_with_the_reason() {
+    let place = Place::new();
+    let refused = |content: &str| {
+        place.file("trace.json", content);
+        let ran = place.run(["analyse", "trace.json"]);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (3, ""), "{ran:?}");
+        ran.stderr
+    };
+    let empty = refused("[]");
+    assert!(empty.contains("error[trace.empty]: there are no spans in the trace"), "{empty}");
+    let broken = refused("[\n{\"ph\": \"X\"\n");
+    assert!(broken.contains("error[trace.malformed]: line 3: EOF while parsing an object"), "{broken}");
+    let overlap = refused(&json!([span("a", 1, 0, 400, &[]), span("b", 2, 300, 700, &[])]).to_string());
+    assert!(
+        overlap.contains("error[trace.no_links]") && overlap.contains("`a` and `b` ran at the same time"),
+        "{overlap}"
+    );
+    assert!(overlap.contains("400ms as a DAG"), "{overlap}");
+    let cycle = refused(&json!([span("a", 1, 0, 400, &["b"]), span("b", 2, 400, 700, &["a"])]).to_string());
+    assert!(cycle.contains("error[trace.cycle]: the links of the trace have a cycle: "), "{cycle}");
+    assert_eq!(place.run(["analyse", "missing.json"]).exit, 2);
+    assert_eq!(place.run(["analyse", "trace.json", "--max-parallel", "0"]).exit, 2);
+}
+
+#[test]
+fn a_bad_event_is_named_and_the_others_are_analysed() {
+    let place = Place::new();
+    let good = span("a", 1, 0, 400, &[]);
+    let bad = json!({ "ph": "X", "name": "b", "ts": 0, "dur": -1, "pid": 1, "tid": 1 });
+    place.file("trace.json", format!("[\n{good},\n{bad}\n]"));
+    let ran = place.run(["analyse", "trace.json"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stdout.contains("400ms"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("line 3: a negative duration, `dur` -1"), "{}", ran.stderr);
+    let piped = place.run_with_input(["analyse", "-", "--json"], &json!([good]).to_string());
+    assert_eq!((piped.exit, &piped.last_event()["steps"]), (0, &json!(1)));
+}

@@ -49,6 +49,7 @@
 //! | `shell` | the tool that runs programs, on Unix |
 //! | `offline` | a planner and an answer that need no model |
 //! | `llm` | language models as planner, and as the one that does steps without a tool |
+//! | `page` | a run as a page, followed live or as one file |
 //! | `schema` | the JSON Schema of plans |
 //! | `sqlite` | a journal in an SQLite file: runs outlive the process |
 //! | `redact` | secrets taken out of what is written |
@@ -62,6 +63,8 @@ pub mod journal;
 pub mod llm;
 #[cfg(feature = "offline")]
 pub mod offline;
+#[cfg(feature = "page")]
+pub mod page;
 mod plan;
 #[cfg(feature = "plan-file")]
 mod plan_file;

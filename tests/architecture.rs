@@ -120,6 +120,12 @@ const RULES: &[Rule] = &[
         never: &[],
     },
     Rule {
+        parts: &["page"],
+        modules: &["plan", "error", "event", "scheduler", "journal", "history", "simulate", "report"],
+        crates: &["serde", "serde_json", "sha2", "base64"],
+        never: PURE,
+    },
+    Rule {
         parts: &["plan_file"],
         modules: &["plan", "error", "policy", "dag", "reference", "event", "suggest", "strict"],
         crates: &["serde", "serde_json", "thiserror", "serde_saphyr", "indexmap"],

@@ -37,14 +37,7 @@ pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
 }
 
 fn words(change: &Change) -> String {
-    let words = match change {
-        Change::Halve { step } => format!("halve {step}"),
-        Change::Slots { to, .. } => format!("cap {to}"),
-        Change::Pool { pool, to, .. } => format!("pool {pool}={to}"),
-        Change::Independent { step, dependency } => format!("{step} waits for {dependency} and never uses it"),
-        _ => "another change".to_owned(),
-    };
-    text::line(&words).into_owned()
+    text::line(&change.to_string()).into_owned()
 }
 
 /// All that was tried.

@@ -42,6 +42,8 @@ pub use decide::{cancel, decide};
 pub use fork::{Changes, Fork, ForkError};
 pub use revision::{Because, RevisionChange};
 pub use why::Reason;
+#[cfg(feature = "page")]
+pub(crate) use why::Until;
 
 /// A run, read back from a journal.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::{RunEventKind, SkipReason, StepNumber, Timestamp};
+use crate::event::{Graft, RunEventKind, SkipReason, StepNumber, Timestamp};
 use crate::plan::StepId;
 use crate::report::{StepOutcome, StepReport};
 use crate::scheduler::{Phase, StepState};
@@ -114,44 +114,57 @@ impl fmt::Display for Reason {
     }
 }
 
+/// How far the story of a step goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To what it is now.
+    Now,
+    /// To a later plan that has another step of this id.
+    Replaced,
+}
+
 impl History {
     /// What decided about a step, in the order in which it happened, earlier definitions of the same id included. None
     /// if no plan of the run had such a step.
     pub fn why(&self, step: &str) -> Option<Vec<Reason>> {
         let numbers = self.numbers(step);
         let last = *numbers.last()?;
+        let changes = self.revisions();
         let mut reasons = Vec::new();
         for number in numbers {
-            let Some(report) = self.report.step_by_number(number) else { continue };
-            self.beginning(&report, &mut reasons);
-            self.course(&report, &mut reasons);
-            if number == last {
-                self.end(&report, &mut reasons);
-            } else {
-                reasons.push(Reason::Replaced);
-            }
+            let revision = self.revision_of(number);
+            let change = changes.iter().find(|change| Some(change.revision) == revision);
+            let because = change.map_or(&Because::First, |change| &change.because);
+            let until = if number == last { Until::Now } else { Until::Replaced };
+            reasons.extend(self.why_number(number, revision.unwrap_or_default(), because, until));
         }
         Some(reasons)
     }
 
-    fn beginning(&self, step: &StepReport<'_>, reasons: &mut Vec<Reason>) {
-        reasons.push(match step.parent {
+    /// What decided about one definition of a step, which this revision brought in for this reason.
+    pub(crate) fn why_number(&self, number: StepNumber, revision: u32, because: &Because, until: Until) -> Vec<Reason> {
+        let Some(report) = self.report.step_by_number(number) else { return Vec::new() };
+        let mut reasons = vec![match report.parent {
             Some(parent) => Reason::PartOf(self.id(parent)),
-            None => {
-                let has = |graft: &crate::event::Graft| {
-                    (graft.first..).take(graft.added.len()).any(|number| number == step.number)
-                        || graft.joined.contains(&step.number)
-                };
-                let revision = self.events.iter().find_map(|event| match &event.kind {
-                    RunEventKind::PlanAccepted { revision, graft, .. } if has(graft) => Some(*revision),
-                    _ => None,
-                });
-                let revision = revision.unwrap_or_default();
-                let changes = self.revisions();
-                let change = changes.into_iter().find(|change| change.revision == revision);
-                Reason::Planned { revision, because: change.map_or(Because::First, |change| change.because) }
-            }
-        });
+            None => Reason::Planned { revision, because: because.clone() },
+        }];
+        self.course(&report, &mut reasons);
+        match until {
+            Until::Now => self.end(&report, &mut reasons),
+            Until::Replaced => reasons.push(Reason::Replaced),
+        }
+        reasons
+    }
+
+    /// The plan that brought a step in.
+    fn revision_of(&self, step: StepNumber) -> Option<u32> {
+        let has = |graft: &Graft| {
+            (graft.first..).take(graft.added.len()).any(|number| number == step) || graft.joined.contains(&step)
+        };
+        self.events.iter().find_map(|event| match &event.kind {
+            RunEventKind::PlanAccepted { revision, graft, .. } if has(graft) => Some(*revision),
+            _ => None,
+        })
     }
 
     fn course(&self, step: &StepReport<'_>, reasons: &mut Vec<Reason>) {

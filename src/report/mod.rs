@@ -2,17 +2,27 @@
 
 mod critical;
 mod drawing;
+mod escape;
 mod exit_code;
 pub(crate) mod gather;
 mod graph;
+mod layout;
 mod record;
 mod run;
 mod step;
+mod svg;
 mod what_if;
 
 pub use critical::CriticalPath;
+#[cfg(feature = "page")]
+pub(crate) use escape::Escaped;
 pub use exit_code::ExitCode;
 pub use graph::Graph;
+#[cfg(feature = "page")]
+pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Growth};
+pub use layout::{Layout, Line};
 pub(crate) use record::Record;
 pub use run::{Ending, NoAnswer, NoOutput, RunReport};
 pub use step::{AttemptReport, StepOutcome, StepReport};
+#[cfg(feature = "page")]
+pub(crate) use svg::{Labelled, fitting, svg};

@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +54,17 @@ pub enum Change {
         /// What it would not wait for.
         dependency: StepId,
     },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Halve { step } => write!(f, "halve {step}"),
+            Self::Slots { to, .. } => write!(f, "cap {to}"),
+            Self::Pool { pool, to, .. } => write!(f, "pool {pool}={to}"),
+            Self::Independent { step, dependency } => write!(f, "{step} waits for {dependency} and never uses it"),
+        }
+    }
 }
 
 /// What a change would save.

@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 
 use crate::dag::Dag;
 
+use super::layout::Layout;
+use super::svg::{Labelled, svg};
+
 /// Mermaid refuses to draw more than 500 edges, with a message that does not say so.
 const MERMAID_EDGES: usize = 400;
 /// Every pair of this many blocks may be joined without passing [`MERMAID_EDGES`]: 28 * 27 / 2 = 378.
@@ -135,6 +138,25 @@ impl Graph {
         }
         text.push_str("}\n");
         text
+    }
+
+    /// An SVG picture, the critical path marked. It has a ground of its own and follows the reader's choice of dark or
+    /// light, so it can stand in any document.
+    pub fn to_svg(&self) -> String {
+        let dependencies = neighbours(self.nodes.len(), self.edges.iter().map(|&(from, to)| (to, from)));
+        let layout = Layout::of(&dependencies);
+        let critical = Critical::of(self);
+        let boxes = layout.places.iter().zip(&self.nodes).enumerate().filter_map(|(index, (place, node))| {
+            Some(Labelled {
+                place: (*place)?,
+                name: &node.label,
+                detail: node.detail.clone(),
+                critical: critical.nodes.contains(&index),
+            })
+        });
+        let lines = layout.lines.iter();
+        let lines = lines.map(|line| (line.path.as_str(), critical.edges.contains(&(line.from, line.to))));
+        svg((layout.width, layout.height), &format!("A plan of {} steps", self.nodes.len()), boxes, lines)
     }
 
     /// A drawing for a terminal of `columns` columns, dependencies above their dependents. Levels that are too wide

@@ -1,0 +1,180 @@
+//! Puts a snapshot together.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::event::{RunEventKind, StepNumber};
+use crate::history::{Because, History, RevisionChange, Until};
+use crate::journal::RunSummary;
+use crate::report::{AttemptReport, RunReport, StepReport};
+use crate::scheduler::{Phase, StepState};
+use crate::simulate::{Change, Saving};
+
+use super::{Call, PlanEntry, Snapshot, StepEntry, Suggestion, drawn, head, log, micros, preview};
+
+/// More suggestions are not shown of each kind.
+const MOST_SUGGESTIONS: usize = 8;
+
+pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
+    let report = history.report();
+    let is_driven = summary.owner.is_some();
+    let changes = history.revisions();
+    let mut steps: Vec<StepEntry> = report.steps().map(|step| entry(report, &step, is_driven)).collect();
+    let newest: Vec<StepNumber> = newest(&steps).into_values().collect::<BTreeSet<_>>().into_iter().collect();
+    for ((step, log), since) in steps.iter_mut().zip(log::logs(history.events(), report)).zip(since(history)) {
+        let change = changes.iter().find(|change| change.revision == since);
+        let because = change.map_or(&Because::First, |change| &change.because);
+        let until = if newest.binary_search(&step.number).is_ok() { Until::Now } else { Until::Replaced };
+        let why = history.why_number(step.number, since, because, until);
+        step.why = why.iter().map(|reason| preview::text(&reason.to_string()).text).collect();
+        (step.log, step.since) = (log, since);
+    }
+    let (layout, unfolded) = drawn::drawings(history, &steps);
+    Snapshot {
+        head: head::head(history, summary, &steps),
+        plans: changes.into_iter().map(plan).collect(),
+        critical: report.critical_path().steps,
+        faster: if is_driven { Vec::new() } else { suggestions(report) },
+        layout,
+        unfolded,
+        steps,
+    }
+}
+
+/// A step without what is read from the events: its log, its plan, and why.
+fn entry(report: &RunReport, step: &StepReport<'_>, is_driven: bool) -> StepEntry {
+    let scheduler = report.scheduler();
+    let state = scheduler.step(step.number).map(|step| step.state);
+    let running = match state {
+        Some(StepState::Running(attempt)) if is_driven => Some(attempt),
+        _ => None,
+    };
+    let call = |call: &AttemptReport<'_>| Call {
+        queued_us: duration(call.queued),
+        started_us: micros(call.started),
+        ended_us: (running != Some(call.number)).then(|| micros(call.ended)),
+        error: call.error.map(|error| preview::text(&error.message)),
+        usage: call.usage,
+    };
+    StepEntry {
+        number: step.number,
+        id: step.id.clone(),
+        tool: step.tool.to_owned(),
+        state: state.map_or("waiting", |state| word(state, scheduler.phase(), is_driven)),
+        parent: step.parent,
+        member: step.member,
+        after: scheduler.dependencies(step.number).to_vec(),
+        description: preview::text(&step.definition.description),
+        arguments: if step.definition.args.is_null() {
+            preview::text("")
+        } else {
+            preview::json(&step.definition.args)
+        },
+        when: step.definition.when.as_ref().map(ToString::to_string),
+        since: 0,
+        outside: step.outside.cloned(),
+        because: step.because.cloned(),
+        calls: step.attempts.iter().map(call).collect(),
+        retry_at_us: match state {
+            Some(StepState::Backoff(until)) if is_driven => Some(micros(until)),
+            _ => None,
+        },
+        settled_us: step.settled.map(micros),
+        error: step.error.map(|error| preview::text(&error.message)),
+        output: scheduler.output(step.number).map(preview::output),
+        why: Vec::new(),
+        log: Vec::new(),
+    }
+}
+
+/// The state of a step in a word.
+fn word(state: StepState, phase: Phase, is_driven: bool) -> &'static str {
+    match state {
+        StepState::Succeeded => "succeeded",
+        StepState::Failed => "failed",
+        StepState::Skipped(_) => "skipped",
+        StepState::Superseded => "superseded",
+        StepState::Unknown(_) => "unknown",
+        StepState::Unapproved => "unapproved",
+        // The run was answered without it.
+        _ if phase == Phase::Finished => "superseded",
+        _ if phase == Phase::Stopped => "cancelled",
+        StepState::Running(_) if !is_driven => "interrupted",
+        StepState::Waiting => "waiting",
+        StepState::Ready => "ready",
+        StepState::Running(_) => "running",
+        StepState::Backoff(_) => "retrying",
+        StepState::Expanded => "expanded",
+    }
+}
+
+/// Which plan brought each step in. What a step has become came with it.
+fn since(history: &History) -> Vec<u32> {
+    let scheduler = history.report().scheduler();
+    let mut since = vec![0; scheduler.step_count() as usize];
+    for event in history.events() {
+        let RunEventKind::PlanAccepted { revision, graft, .. } = &event.kind else { continue };
+        for step in (graft.first..).take(graft.added.len()).chain(graft.joined.iter().copied()) {
+            if let Some(since) = since.get_mut(step as usize).filter(|since| **since == 0) {
+                *since = *revision;
+            }
+        }
+    }
+    for step in 0..scheduler.step_count() {
+        // A parent has a lower number than its children.
+        if let Some(parent) = scheduler.step(step).and_then(|step| step.parent) {
+            since[step as usize] = since[parent as usize];
+        }
+    }
+    since
+}
+
+fn plan(change: RevisionChange) -> PlanEntry {
+    PlanEntry {
+        revision: change.revision,
+        at_us: micros(change.at),
+        because: change.because.to_string(),
+        added: change.added,
+        again: change.again,
+        dropped: change.dropped,
+        kept: change.kept,
+        usage: change.usage,
+    }
+}
+
+/// What would have made the run faster, and the dependencies that seem to be unnecessary.
+fn suggestions(report: &RunReport) -> Vec<Suggestion> {
+    let savings = report.what_if().savings;
+    let (unnecessary, faster): (Vec<Saving>, Vec<Saving>) =
+        savings.into_iter().partition(|saving| matches!(saving.change, Change::Independent { .. }));
+    // Whether more slots would help is worth knowing also where they would not.
+    let is_told = |saving: &Saving| !saving.saves.is_zero() || matches!(saving.change, Change::Slots { .. });
+    let told = faster.into_iter().filter(is_told).take(MOST_SUGGESTIONS);
+    told.chain(unnecessary.into_iter().take(MOST_SUGGESTIONS)).map(suggestion).collect()
+}
+
+fn suggestion(saving: Saving) -> Suggestion {
+    Suggestion {
+        change: saving.change.to_string(),
+        unnecessary: matches!(saving.change, Change::Independent { .. }),
+        saves_us: duration(saving.saves),
+        step: match saving.change {
+            Change::Halve { step } | Change::Independent { step, .. } => Some(step),
+            Change::Slots { .. } | Change::Pool { .. } => None,
+        },
+    }
+}
+
+pub(super) fn duration(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Whether a step in this state is over.
+pub(super) fn is_over(state: &str) -> bool {
+    matches!(state, "succeeded" | "failed" | "skipped" | "superseded")
+}
+
+/// The last number that each id stands for.
+pub(super) fn newest(steps: &[StepEntry]) -> HashMap<&str, StepNumber> {
+    steps.iter().map(|step| (step.id.as_str(), step.number)).collect()
+}

@@ -1,0 +1,95 @@
+//! Where the boxes and lines of a graph are: computed once, for pages and for pictures.
+//!
+//! Boxes stand in columns, each to the right of all that it depends on. The first plan of a run decides where its boxes
+//! are; whatever is added later takes free places beside them, so what was there does not move unless what it depends on
+//! did. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
+//! lanes is bounded, so a plan of any size that may be run can be drawn.
+//!
+//! Crates that lay graphs out were looked at: those that give more than the places of boxes, or bound what they do, could
+//! not keep earlier boxes where they are.
+
+mod grid;
+mod levels;
+mod lines;
+mod order;
+
+use serde::Serialize;
+
+use grid::Grid;
+use order::Arranged;
+
+/// How wide a box is.
+pub(crate) const BOX_WIDTH: u32 = 184;
+/// How high a box is.
+pub(crate) const BOX_HEIGHT: u32 = 38;
+/// Free room between boxes of a column.
+const GAP: u32 = 14;
+/// Room that a line takes up where it passes a column.
+const LANE: u32 = 12;
+/// Free room between columns, for lines.
+const CHANNEL: u32 = 76;
+/// Free room between the stacks of one column.
+const STACK_GAP: u32 = 20;
+/// A column of more boxes becomes several stacks.
+const MOST_IN_STACK: usize = 24;
+/// More lanes than these cannot be followed by eye: such lines run straight, behind the boxes.
+const MOST_LANES: usize = 4_000;
+/// Free room around everything.
+const MARGIN: u32 = 12;
+
+/// Where the boxes and lines of a graph are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Layout {
+    /// How wide everything is together.
+    pub width: u32,
+    /// How high everything is together.
+    pub height: u32,
+    /// The left upper corner of each box; none for one that is not drawn.
+    pub places: Vec<Option<(u32, u32)>>,
+    /// The lines.
+    pub lines: Vec<Line>,
+}
+
+/// A line from a box to one that depends on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Line {
+    /// Where it begins, as a position in [`Layout::places`].
+    pub from: usize,
+    /// Where it ends.
+    pub to: usize,
+    /// Its course, as the `d` of an SVG path.
+    pub path: String,
+}
+
+/// A graph that has grown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Growth {
+    /// What each box of the first plan depended on then, by position.
+    pub(crate) first: Vec<Vec<usize>>,
+    /// What each box depends on now; those of the first plan come first. None if it is not drawn any more.
+    pub(crate) now: Vec<Option<Vec<usize>>>,
+}
+
+impl Layout {
+    /// The layout of a graph, of which it is said what each box depends on.
+    pub(crate) fn of(graph: &[Vec<usize>]) -> Self {
+        Self::grown(&Growth { first: graph.to_vec(), now: graph.iter().cloned().map(Some).collect() })
+    }
+
+    /// The layout of a graph that has grown: boxes of its beginning are where they were, as far as that can be.
+    pub(crate) fn grown(growth: &Growth) -> Self {
+        let first = Arranged::new(&growth.first);
+        let now: Vec<Vec<usize>> = growth.now.iter().map(|before| before.clone().unwrap_or_default()).collect();
+        let levels = levels::levels(&now);
+        let grid = Grid::new(growth, &now, &levels, &first);
+        let places: Vec<Option<(u32, u32)>> =
+            growth.now.iter().enumerate().map(|(node, shown)| shown.as_ref().map(|_| grid.place(node))).collect();
+        let lines = lines::lines(&now, &levels, &places, &grid);
+        Self { width: grid.width(), height: grid.height(), places, lines }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -123,7 +123,7 @@ const RULES: &[Rule] = &[
         parts: &["page"],
         modules: &["plan", "error", "event", "scheduler", "journal", "history", "simulate", "report"],
         crates: &["serde", "serde_json", "sha2", "base64"],
-        never: PURE,
+        never: &["std::time::Instant", "std::thread", "std::fs", "std::net", "std::env", "std::process"],
     },
     Rule {
         parts: &["plan_file"],

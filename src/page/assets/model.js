@@ -1,0 +1,60 @@
+// What is shown, and what is known of it.
+
+const isLive = document.body.dataset.mode === "live";
+let run = JSON.parse(find("data").textContent);
+// What the reader has chosen.
+const view = { selected: null, search: "", state: "", unfold: false };
+
+const step = (number) => run.steps[number];
+const drawing = () => (view.unfold && run.unfolded) || run.layout;
+const isOver = (state) => ["succeeded", "failed", "skipped", "superseded"].includes(state);
+const isRunning = () => run.head.state === "running";
+
+// The run's own clock. Between events it goes on as long as somebody drives the run.
+function now() {
+  const { elapsed_us: elapsed, updated_unix_ms: updated } = run.head;
+  return isRunning() ? elapsed + Math.max(0, Date.now() - updated) * 1e3 : elapsed;
+}
+
+// How long the tool of a step ran, up to now.
+const busy = (it) => it.calls.reduce((sum, call) => sum + Math.max(0, (call.ended_us ?? now()) - call.started_us), 0);
+const spent = (it) => it.calls.reduce((sum, call) => sum + call.usage.micro_usd, 0);
+const tokens = (it) => it.calls.reduce((sum, { usage }) => sum + usage.input_tokens + usage.output_tokens, 0);
+const queued = (it) => it.calls.reduce((sum, call) => sum + call.queued_us, 0);
+
+function classes(it) {
+  const marks = [[critical().has(it.number), "critical"], [!it.member, "past"], [it.outside, "outside"], [it.number === view.selected, "selected"]];
+  return ["step", it.state, ...marks.filter(([is]) => is).map(([, name]) => name)].join(" ");
+}
+
+let criticalOf = null;
+let criticalSteps = new Set();
+function critical() {
+  if (criticalOf !== run.critical) {
+    criticalOf = run.critical;
+    criticalSteps = new Set(run.critical);
+  }
+  return criticalSteps;
+}
+
+// The pairs of steps that follow each other on the critical path.
+function joints() {
+  return new Set(run.critical.slice(1).map((to, index) => `${run.critical[index]}>${to}`));
+}
+
+// Whether a step is among those that the reader looks for.
+function isWanted(it) {
+  if (view.state && it.state !== view.state) return false;
+  if (!view.search) return true;
+  const said = [it.id, it.tool, it.description.text, it.arguments.text, it.output?.text ?? "", it.error?.text ?? ""];
+  return said.some((text) => text.toLowerCase().includes(view.search));
+}
+
+// Takes up what has changed. Says which steps have, and whether they are drawn elsewhere.
+function merge(update) {
+  run.head = update.head;
+  for (const it of update.steps) run.steps[it.number] = it;
+  for (const name of ["plans", "critical", "faster"]) if (update[name]) run[name] = update[name];
+  if (update.drawings) [run.layout, run.unfolded] = update.drawings;
+  return { steps: update.steps, isRedrawn: Boolean(update.drawings), isCritical: Boolean(update.critical) };
+}

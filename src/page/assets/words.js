@@ -1,0 +1,61 @@
+"use strict";
+// How numbers and states are written, and how elements are made. Text from plans, tools and documents is only ever put
+// in as text: nothing here makes elements of it.
+
+const SIGNS = {
+  succeeded: "✓", failed: "✗", running: "▸", retrying: "↻", expanded: "⊞", skipped: "⊘", superseded: "–",
+  unknown: "?", unapproved: "?", interrupted: "■", cancelled: "■", stopped: "■",
+};
+
+const sign = (state) => SIGNS[state] ?? "○";
+
+// A length of time: three digits are enough to compare.
+function time(micros) {
+  const seconds = micros / 1e6;
+  if (micros < 1e3) return `${Math.round(micros)} µs`;
+  if (micros < 1e5) return `${(micros / 1e3).toFixed(1)} ms`;
+  if (micros < 1e6) return `${(micros / 1e3).toFixed(0)} ms`;
+  if (micros < 1e7) return `${seconds.toFixed(2)} s`;
+  if (micros < 6e7) return `${seconds.toFixed(1)} s`;
+  const pad = (number) => String(Math.floor(number)).padStart(2, "0");
+  if (micros < 3.6e9) return `${Math.floor(seconds / 60)} min ${pad(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${pad((seconds / 60) % 60)} min`;
+}
+
+const money = (microUsd) => `$${(microUsd / 1e6).toFixed(3)}`;
+
+const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+// The beginning of a text that has room for so many narrow characters, on one line.
+function fitting(text, most) {
+  let used = 0;
+  let kept = "";
+  for (const character of text) {
+    used += character.codePointAt(0) < 128 ? 1 : 2;
+    if (used > most) return [...kept].slice(0, -1).join("") + "…";
+    kept += character < " " ? " " : character;
+  }
+  return kept;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") element.addEventListener("click", value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+// An element; children are elements, or text that stays text.
+const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+const find = (id) => document.getElementById(id);
+
+// Changes a text only if it is another one, so that nothing is laid out for nothing.
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}

@@ -481,6 +481,19 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// The stable code of this kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Corrupt { .. } => "journal.corrupt",
+            Self::UnknownRun { .. } => "journal.unknown_run",
+            Self::Locked { .. } => "journal.locked",
+            Self::Newer { .. } => "journal.newer",
+            Self::NotAJournal { .. } => "journal.not_a_journal",
+            Self::Unusable { .. } => "journal.unusable",
+            Self::Store { .. } => "journal.store",
+        }
+    }
+
     /// The store failed, for a reason of its own.
     pub fn store(message: impl Into<String>) -> Self {
         Self::Store { message: message.into(), source: None }

@@ -55,6 +55,7 @@
 //! | `redact` | secrets taken out of what is written |
 
 mod dag;
+pub mod duration;
 mod error;
 mod event;
 pub mod history;

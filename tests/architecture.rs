@@ -65,6 +65,7 @@ const RULES: &[Rule] = &[
     Rule { parts: DATA, modules: &["plan", "error", "policy", "strict"], crates: DATA_CRATES, never: PURE },
     Rule { parts: &["strict"], modules: &[], crates: &["serde", "serde_json"], never: PURE },
     Rule { parts: &["suggest"], modules: &[], crates: &["strsim"], never: PURE },
+    Rule { parts: &["duration"], modules: &[], crates: &[], never: PURE },
     Rule {
         parts: &["dag", "reference", "event"],
         modules: &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest"],

@@ -7,7 +7,6 @@ mod bench;
 mod console;
 mod diagnostic;
 mod difference;
-mod duration;
 mod explain;
 mod failure;
 mod faster;
@@ -45,6 +44,7 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
+use plandag::duration;
 use plandag::report::ExitCode;
 
 use args::{Cli, Command};

@@ -76,6 +76,16 @@ pub enum ForkError {
     NoPlan,
 }
 
+impl ForkError {
+    /// The stable code of this kind of error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownStep { .. } => "journal.unknown_step",
+            _ => "journal.no_fork",
+        }
+    }
+}
+
 /// A run that goes on from another one. Nothing of it is written before it is [saved](Self::save).
 #[derive(Clone, Debug)]
 pub struct Fork {

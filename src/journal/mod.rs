@@ -20,7 +20,7 @@ use crate::event::{RunEvent, StoredOutput};
 pub use memory::MemoryJournal;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Check, SCHEMA_VERSION, SqliteJournal};
-pub use summary::{RunStatus, RunSummary};
+pub use summary::{RunFilter, RunStatus, RunSummary};
 
 /// The name of a run, unique in its journal.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,6 +195,18 @@ pub trait Journal: Send + Sync {
     ///
     /// If the journal cannot be read.
     fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>>;
+
+    /// One of these runs.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::UnknownRun`] if there is none.
+    fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
+        Box::pin(async move {
+            let found = self.runs().await?.into_iter().find(|summary| summary.run == *run);
+            found.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
+        })
+    }
 }
 
 impl<J: Journal + ?Sized> Journal for Arc<J> {
@@ -237,5 +249,9 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
         (**self).runs()
+    }
+
+    fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
+        (**self).summary(run)
     }
 }

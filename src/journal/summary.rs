@@ -1,6 +1,9 @@
 //! A run in a list: what is known of it without reading its history.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::event::{RunEvent, RunEventKind, RunOutcome, StopReason, Timestamp};
 
@@ -120,5 +123,50 @@ impl RunSummary {
             RunStatus::Stopped(StopReason::Undecided) => "undecided",
             RunStatus::Stopped(_) => "stopped",
         }
+    }
+}
+
+impl RunSummary {
+    /// All that [`state`](Self::state) can be.
+    pub const STATES: [&str; 6] = ["running", "interrupted", "stopped", "undecided", "succeeded", "failed"];
+}
+
+/// As `plandag runs --json` and the HTTP API have it: times in seconds since 1970, `ms` by the run's own clock.
+impl Serialize for RunSummary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let seconds =
+            |time: SystemTime| (time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64) / 1_000.0;
+        let mut fields = serializer.serialize_struct("RunSummary", 8)?;
+        fields.serialize_field("run", &self.run)?;
+        fields.serialize_field("status", self.state())?;
+        fields.serialize_field("objective", &self.objective)?;
+        fields.serialize_field("started", &seconds(self.started))?;
+        fields.serialize_field("updated", &seconds(self.updated))?;
+        fields.serialize_field("ms", &self.duration.as_millis())?;
+        fields.serialize_field("events", &self.events)?;
+        fields.serialize_field("pid", &self.owner.map(|owner| owner.pid))?;
+        fields.end()
+    }
+}
+
+/// Which runs of a list are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunFilter {
+    /// In one of these [states](RunSummary::state); in any, if there is none.
+    pub states: Vec<String>,
+    /// Started no longer ago.
+    pub since: Option<Duration>,
+    /// With this text in the objective, in upper or lower case.
+    pub objective: Option<String>,
+}
+
+impl RunFilter {
+    /// Whether a run is one of them, seen from `now`.
+    pub fn wants(&self, summary: &RunSummary, now: SystemTime) -> bool {
+        let is_recent = |since: Duration| now.duration_since(summary.started).unwrap_or_default() <= since;
+        let has_words = |words: &String| summary.objective.to_lowercase().contains(&words.to_lowercase());
+        (self.states.is_empty() || self.states.iter().any(|state| state == summary.state()))
+            && self.since.is_none_or(is_recent)
+            && self.objective.as_ref().is_none_or(has_words)
     }
 }

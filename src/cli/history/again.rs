@@ -116,7 +116,7 @@ fn impossible(found: &Found, error: &ForkError) -> Failure {
     if let ForkError::UnknownStep { step } = error {
         return look::unknown_step(found, step.as_str());
     }
-    let failure = Failure::usage("journal.no_fork", error.to_string());
+    let failure = Failure::usage(error.code(), error.to_string());
     match error {
         ForkError::NeverRan { step } => failure
             .help(format!("why it did not: plandag why {step} --run {run}"))

@@ -68,23 +68,20 @@ fn locked(run: &RunId, pid: Option<u32>) -> Failure {
 
 /// The record of a run cannot be read or written.
 pub(crate) fn journal_failure(error: JournalError) -> Failure {
-    let message = error.to_string();
-    let failure = |code, exit| Failure::new(code, exit, message.clone());
+    let failure = Failure::new(error.code(), ExitCode::Journal, error.to_string());
     match error {
         JournalError::Locked { run, pid } => locked(&RunId::from(run), pid),
         JournalError::UnknownRun { run } => unknown(&run),
-        JournalError::Newer { .. } => failure("journal.newer", ExitCode::Journal)
-            .note("it was not touched")
-            .help("use a newer plandag, or another file: --journal FILE"),
-        JournalError::NotAJournal { .. } => failure("journal.not_a_journal", ExitCode::Journal)
-            .note("it was not touched")
-            .help("name another file: --journal FILE"),
-        JournalError::Unusable { .. } => failure("journal.unusable", ExitCode::Journal)
+        JournalError::Newer { .. } => {
+            failure.note("it was not touched").help("use a newer plandag, or another file: --journal FILE")
+        }
+        JournalError::NotAJournal { .. } => {
+            failure.note("it was not touched").help("name another file: --journal FILE")
+        }
+        JournalError::Unusable { .. } => failure
             .help("keep the journal elsewhere: --journal FILE")
             .help("or keep none: --no-journal, and the run cannot be resumed"),
-        JournalError::Corrupt { .. } => {
-            failure("journal.corrupt", ExitCode::Journal).help("check the whole journal: plandag doctor --journal FILE")
-        }
-        _ => failure("journal.store", ExitCode::Journal),
+        JournalError::Corrupt { .. } => failure.help("check the whole journal: plandag doctor --journal FILE"),
+        _ => failure,
     }
 }

@@ -1,9 +1,9 @@
 //! `plandag runs`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use plandag::journal::{Journal as _, RunSummary};
+use plandag::journal::{Journal as _, RunFilter, RunSummary};
 use plandag::report::ExitCode;
 use serde_json::{Value, json};
 
@@ -62,22 +62,21 @@ pub(crate) enum Status {
 }
 
 impl RunsArgs {
-    fn wants(&self, summary: &RunSummary, now: SystemTime) -> bool {
-        let has_status =
-            |status: &Status| status.to_possible_value().is_some_and(|value| value.matches(summary.state(), false));
-        let is_recent = |since: Duration| now.duration_since(summary.started).unwrap_or_default() <= since;
-        let has_words = |words: &String| summary.objective.to_lowercase().contains(&words.to_lowercase());
-        (self.statuses.is_empty() || self.statuses.iter().any(has_status))
-            && self.since.is_none_or(is_recent)
-            && self.objective.as_ref().is_none_or(has_words)
+    fn filter(&self) -> RunFilter {
+        let word = |status: &Status| status.to_possible_value().map(|value| value.get_name().to_owned());
+        RunFilter {
+            states: self.statuses.iter().filter_map(word).collect(),
+            since: self.since,
+            objective: self.objective.clone(),
+        }
     }
 }
 
 pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<ExitCode, Failure> {
     let journal = args.journal.open(Survives::Auto)?;
     let runs = run::runtime()?.block_on(journal.runs()).map_err(journal_failure)?;
-    let now = SystemTime::now();
-    let (all, runs) = (runs.len(), runs.into_iter().filter(|summary| args.wants(summary, now)).collect::<Vec<_>>());
+    let (now, filter) = (SystemTime::now(), args.filter());
+    let (all, runs) = (runs.len(), runs.into_iter().filter(|summary| filter.wants(summary, now)).collect::<Vec<_>>());
     if args.json {
         for summary in &runs {
             // Who does not read on has what they wanted.
@@ -115,16 +114,7 @@ pub(super) fn state(word: &str) -> String {
 }
 
 pub(super) fn fields(summary: &RunSummary) -> Value {
-    let seconds = |time: SystemTime| (time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as f64) / 1_000.0;
-    json!({
-        "v": 1,
-        "run": summary.run,
-        "status": summary.state(),
-        "objective": summary.objective,
-        "started": seconds(summary.started),
-        "updated": seconds(summary.updated),
-        "ms": u64::try_from(summary.duration.since_start().as_millis()).unwrap_or(u64::MAX),
-        "events": summary.events,
-        "pid": summary.owner.map(|owner| owner.pid),
-    })
+    let mut fields = json!(summary);
+    fields["v"] = json!(1);
+    fields
 }

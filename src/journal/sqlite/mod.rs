@@ -189,6 +189,10 @@ impl Journal for SqliteJournal {
     fn runs<'a>(&'a self) -> BoxFuture<'a, Result<Vec<RunSummary>, JournalError>> {
         Box::pin(self.reader.runs())
     }
+
+    fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
+        Box::pin(self.reader.summary(run.clone()))
+    }
 }
 
 /// The name of an output: SHA-256 of its JSON.

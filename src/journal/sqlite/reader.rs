@@ -17,6 +17,10 @@ use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
 use super::{BUSY, digest, failed, gone};
 
+/// What [`summary`] reads.
+const SUMMARIES: &str = "SELECT run, id, objective, status, started_ms, updated_ms, at_us, events
+    FROM summaries JOIN owners USING (run)";
+
 type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
 /// The sending end. The thread ends when this is dropped.
@@ -96,11 +100,20 @@ impl Reader {
 
     pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         self.read(|connection, locks| {
-            let sql = "SELECT run, id, objective, status, started_ms, updated_ms, at_us, events
-                FROM summaries JOIN owners USING (run) ORDER BY started_ms DESC, run DESC";
-            let mut query = connection.prepare_cached(sql).map_err(failed)?;
+            let sql = format!("{SUMMARIES} ORDER BY started_ms DESC, run DESC");
+            let mut query = connection.prepare_cached(&sql).map_err(failed)?;
             let rows = query.query_map([], |row| summary(row, locks)).map_err(failed)?;
             rows.collect::<Result<_, _>>().map_err(failed)
+        })
+        .await
+    }
+
+    pub(super) async fn summary(&self, run: RunId) -> Result<RunSummary, JournalError> {
+        self.read(move |connection, locks| {
+            let found = connection
+                .prepare_cached(&format!("{SUMMARIES} WHERE id = ?1"))
+                .and_then(|mut query| query.query_row([run.as_str()], |row| summary(row, locks)).optional());
+            found.map_err(failed)?.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
         })
         .await
     }

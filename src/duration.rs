@@ -6,7 +6,12 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Reads `500ms`, `30s`, `1m30s`, `1.5h`.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// What is wrong with the text, in words for whoever wrote it. Also if it is shorter than a millisecond or longer than
+/// a year.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let hint = || format!("`{text}` is not a time: write it like 500ms, 30s, 1m30s or 2h");
     let mut rest = text.trim();
     let mut total = 0.0;
@@ -38,7 +43,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// Writes a duration with about three digits: `12ms`, `2.1s`, `1m 12s`, `3h 05m`.
-pub(crate) fn human(duration: Duration) -> String {
+pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
         ..0.000_001 => "0ms".to_owned(),

@@ -178,3 +178,51 @@ fn a_full_disk_ends_the_run_and_nothing_is_claimed_that_is_not_written() {
     assert_eq!(place.query("PRAGMA integrity_check"), ["ok"]);
     assert_eq!(place.run("resume -q").exit, Some(9));
 }
+
+/// A run is tried on disks of every size, each with room for one page more, from one that is full at the first write to
+/// one that holds it all.
+#[test]
+fn a_disk_that_is_full_at_any_write_costs_nothing_that_was_written() {
+    const PAGE_KIB: usize = 4;
+    let (mut sizes, mut refused, mut stopped) = (0.., 0, 0);
+    loop {
+        let room = sizes.next().unwrap() * PAGE_KIB;
+        let place = Place::new();
+        fs::create_dir(place.path("docs")).unwrap();
+        // Too large for an event: it is written by itself.
+        fs::write(place.path("docs/large.txt"), "large\n".repeat(20_000)).unwrap();
+        place.plan(json!([
+            { "id": "large", "tool": "read_file", "args": { "path": "large.txt" } },
+            { "id": "a", "tool": "calculate", "args": { "expression": "1 + 1" }, "depends_on": ["large"] },
+            { "id": "b", "tool": "calculate", "args": { "expression": "${a.result} + 1" } },
+            { "id": "c", "tool": "calculate", "args": { "expression": "${b.result} + 1" } },
+        ]));
+        let command = place.command("run plan.json --files docs --json");
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+        let mut shell = std::process::Command::new("bash");
+        shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {room}; exec {line}")]).current_dir(place.path(""));
+        shell.env("XDG_STATE_HOME", place.path(".state")).env("XDG_CACHE_HOME", place.path(".cache"));
+        let ran: crate::support::Ran = shell.output().unwrap().into();
+        if ran.exit == Some(0) {
+            break;
+        }
+        assert_eq!(ran.exit, Some(7), "{room} KiB: {ran:?}");
+        assert!(!ran.stdout.contains("\"succeeded\",\"answer\""), "{room} KiB: {ran:?}");
+        if !place.journal().exists() || place.query("SELECT run FROM runs").is_empty() {
+            assert!(!ran.stdout.contains("step."), "{room} KiB: {ran:?}");
+            refused += 1;
+            continue;
+        }
+        let told = ran.stdout.lines().filter(|line| line.contains("\"step.finished\"")).count();
+        let written = place.query("SELECT step FROM steps WHERE state = 'succeeded'").len();
+        assert!(told <= written && written < 4, "{room} KiB: told {told}, written {written}: {ran:?}");
+        assert_eq!(place.query("PRAGMA integrity_check"), ["ok"], "{room} KiB");
+        let resumed = place.run("resume");
+        assert_eq!(resumed.exit, Some(0), "{room} KiB: {resumed:?}");
+        let answer: serde_json::Value = serde_json::from_str(&resumed.stdout).unwrap();
+        assert_eq!(answer["result"], 4, "{room} KiB");
+        stopped += 1;
+    }
+    assert!(refused > 5 && stopped > 5, "{refused} refused, {stopped} stopped");
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Place, witnessed};
 
 /// 50, or as many as `PLANDAG_KILLS` says.
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     std::env::var("PLANDAG_KILLS").map_or(50, |count| count.parse().expect("PLANDAG_KILLS is a number"))
 }
 
@@ -82,7 +82,7 @@ fn a_killed_run_goes_on_where_it_was() {
 }
 
 /// Nothing that was recorded as done has started again.
-fn no_repetition(acknowledged: &BTreeSet<String>, before: &[String], after: &[String], seed: u64) {
+pub(crate) fn no_repetition(acknowledged: &BTreeSet<String>, before: &[String], after: &[String], seed: u64) {
     for line in &after[before.len()..] {
         let step = line.strip_prefix("start ");
         assert!(!step.is_some_and(|step| acknowledged.contains(step)), "seed {seed}: {line}\n{after:?}");

@@ -5,6 +5,7 @@
 
 mod damage;
 mod history;
+mod in_flight;
 mod kills;
 #[cfg(target_os = "linux")]
 mod memory;

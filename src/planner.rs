@@ -189,6 +189,44 @@ impl Planner for Plan {
     }
 }
 
+impl Plan {
+    /// A planner that begins with this plan, and leaves every revision of it to `planner`.
+    ///
+    /// ```
+    /// use plandag::{Patch, Plan, PlanRequest, Runner, Step, StepError, planner_fn, tool_fn};
+    /// use serde_json::json;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let plan = Plan::from_iter([Step::new("a", "get").args(json!({ "from": "nowhere" }))]);
+    /// let elsewhere = planner_fn(|_: PlanRequest| async {
+    ///     Ok(Plan::from_iter([Step::new("a", "get").args(json!({ "from": "elsewhere" }))]))
+    /// });
+    /// let get = tool_fn(|cx| async move {
+    ///     if cx.args["from"] == "nowhere" { Err(StepError::permanent("gone")) } else { Ok("here") }
+    /// });
+    /// let report = Runner::new(plan.revised_by(elsewhere)).tool("get", get).run("get it").await?;
+    /// assert_eq!((report.revisions(), report.answer()?), (2, &json!("here")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn revised_by(self, planner: impl Planner) -> impl Planner {
+        Revised { plan: self, planner }
+    }
+}
+
+struct Revised<P> {
+    plan: Plan,
+    planner: P,
+}
+
+impl<P: Planner> Planner for Revised<P> {
+    fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        // What is wrong with the plan itself is for its author to mend.
+        if request.revision == 1 { self.plan.plan(request, sink) } else { self.planner.plan(request, sink) }
+    }
+}
+
 impl<P: Planner + ?Sized> Planner for Arc<P> {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
         (**self).plan(request, sink)

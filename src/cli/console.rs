@@ -37,8 +37,9 @@ impl Console {
             When::Never => ColorChoice::Never.write_global(),
         }
         let interactive = io::stderr().is_terminal();
-        // Lines of a log would end up inside of a picture.
-        let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && has_cursor();
+        // Lines of a log would end up inside of a picture. Some terminals, such as serial lines, do not know their size.
+        let can_draw = has_cursor() && terminal_size::terminal_size_of(io::stderr()).is_some();
+        let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && can_draw;
         Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw }
     }
 

@@ -30,7 +30,11 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
         // That is told once the plan has the right shape.
         Err(_) => failure,
     })?;
-    let Equipment { toolbox, models, mut policy } = Equipment::of(args, needs_model(&source), console)?;
+    let Equipment { toolbox, models, mut policy } = {
+        // Who names a model that plans wants it asked when a plan of their own goes wrong.
+        let needs_model = needs_model(&source) || args.model.names_a_planner();
+        Equipment::of(args, needs_model, console)?
+    };
     let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     if args.confirm {
@@ -76,6 +80,9 @@ pub(crate) fn resume(
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
     let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
+        (Some(plan), Some(models)) if args.model.names_a_planner() => {
+            (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
+        }
         (Some(plan), _) => (Box::new(plan), without_replans(policy)),
         (None, Some(models)) => (Box::new(models.planner(&toolbox.useless())), policy),
         (None, None) => (Box::new(OfflinePlanner::new()), without_replans(policy)),
@@ -121,7 +128,7 @@ fn had_model(past: &[RunEvent]) -> bool {
     })
 }
 
-/// Neither a fixed plan nor a rule has a second way: asking for one would be for show.
+/// Neither a plan alone nor a rule has a second way: asking for one would be for show.
 fn without_replans(policy: Policy) -> Policy {
     Policy { max_replans: 0, review: false, ..policy }
 }
@@ -200,8 +207,12 @@ impl Job {
                 let start = toolbox.start(&objective, &args.settings, policy.clone());
                 let dag = toolbox.check(&file, &start)?;
                 toolbox.check_needs(&file.plan)?;
-                let planner = Box::new(file.plan.clone());
-                Ok(Self { objective, planner, can_replan: false, plan: Some((file.plan, dag)) })
+                let reviser = models.filter(|_| args.model.names_a_planner());
+                let planner: Box<dyn Planner> = match reviser {
+                    Some(models) => Box::new(file.plan.clone().revised_by(models.planner(&toolbox.useless()))),
+                    None => Box::new(file.plan.clone()),
+                };
+                Ok(Self { objective, planner, can_replan: reviser.is_some(), plan: Some((file.plan, dag)) })
             }
             Source::Objective { text, could_be_file } => {
                 let planner: Box<dyn Planner> = match models {

@@ -1,23 +1,32 @@
 //! The line format: `9. task <- 1-8`, one step a line, and `END`.
 //!
 //! Made for being streamed: a step is known when its line is. Ids are whole numbers, dependencies are numbers and ranges
-//! of steps before it. Nothing is guessed: what is not a line of a plan is an offence.
+//! of steps before it. Only where a plan is revised that has names for ids, they can be named. Nothing is guessed: what is
+//! not a line of a plan is an offence.
+
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::plan_text::{Content, End, MAX_BYTES, Written, cut};
 use crate::error::PlanError;
+use crate::plan::StepId;
 use crate::strict;
 
 /// A model that thinks aloud does so between these, before it answers.
 const THINKING: (&str, &str) = ("<think>", "</think>");
+
+/// A step that has a name cannot say how far a range may lead.
+const MOST_IN_RANGE: u32 = 10_000;
 
 /// What an answer begins with that stands in the place of a plan.
 const ANSWER: &str = "ANSWER";
 
 /// Reads lines as they come.
 pub(super) struct LineReader {
+    /// Ids that are no numbers.
+    names: BTreeSet<StepId>,
     /// The beginning of a line whose end has not come.
     open: String,
     line: usize,
@@ -46,8 +55,9 @@ enum State {
 type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
 
 impl LineReader {
-    pub(super) fn new() -> Self {
-        Self { open: String::new(), line: 0, bytes: 0, state: State::Before }
+    /// A reader for a plan in which there are steps with these names already.
+    pub(super) fn new(names: BTreeSet<StepId>) -> Self {
+        Self { names, open: String::new(), line: 0, bytes: 0, state: State::Before }
     }
 
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
@@ -120,7 +130,7 @@ impl LineReader {
             (State::Before | State::Steps, _) => {
                 self.state = State::Steps;
                 let number = self.line;
-                take(step(line).map_err(|message| malformed(number, &message)));
+                take(self.step(line).map_err(|message| malformed(number, &message)));
             }
             (State::Ended | State::Done, _) => {
                 take(Err(malformed(self.line, &format!("text after the end: `{}`", cut(line)))));
@@ -128,86 +138,94 @@ impl LineReader {
             (State::Thinking | State::Answer(_) | State::Overlong, _) => {}
         }
     }
+
+    /// Reads the line of a step.
+    fn step(&self, line: &str) -> Result<Written, String> {
+        let not_a_step = || format!("not a step, which would be a number, a point and a task: `{}`", cut(line));
+        let (id, rest) = line.split_once('.').ok_or_else(not_a_step)?;
+        let id = self.id(id).ok_or_else(not_a_step)?;
+        let rest = rest.trim();
+        if let Some(call) = rest.strip_prefix('@') {
+            return self.call(id, call);
+        }
+        let (task, depends_on) = match rest.rsplit_once("<-") {
+            Some((task, list)) => (task.trim(), self.dependencies(&id, list)?),
+            None => (rest, Vec::new()),
+        };
+        let content = match task {
+            "" => return Err(format!("step {id} says nothing")),
+            "DROP" if depends_on.is_empty() => Content::Drop,
+            task => Content::Task(task.to_owned()),
+        };
+        Ok(Written { id, content, depends_on })
+    }
+
+    /// Reads `tool {"argument": 1} <- 2`, of which only the name has to be there.
+    fn call(&self, id: String, text: &str) -> Result<Written, String> {
+        #[derive(Deserialize)]
+        struct Arguments(#[serde(deserialize_with = "strict::value")] Value);
+
+        let end = text.find(|c: char| c.is_whitespace() || c == '{').unwrap_or(text.len());
+        let (tool, rest) = text.split_at(end);
+        if tool.is_empty() {
+            return Err(format!("step {id} has no tool after the @"));
+        }
+        let mut rest = rest.trim_start();
+        let mut args = Value::Null;
+        if rest.starts_with('{') {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Arguments>();
+            match values.next() {
+                Some(Ok(Arguments(value))) => args = value,
+                Some(Err(error)) => return Err(format!("the arguments of step {id} are not JSON: {error}")),
+                None => {}
+            }
+            rest = rest[values.byte_offset()..].trim_start();
+        }
+        let (description, depends_on) = match rest.rsplit_once("<-") {
+            Some((description, list)) => (description.trim(), self.dependencies(&id, list)?),
+            None => (rest.trim(), Vec::new()),
+        };
+        let content = Content::Call { tool: tool.to_owned(), args, description: description.to_owned() };
+        Ok(Written { id, content, depends_on })
+    }
+
+    /// Reads `1-8, 10`: whatever stands after the arrow has to be ids, or a dependency could get lost.
+    fn dependencies(&self, id: &str, list: &str) -> Result<Vec<String>, String> {
+        let bad =
+            |part: &str| format!("step {id} depends on `{}`, which is no number and no range such as 1-8", cut(part));
+        let mut ids = Vec::new();
+        for part in list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()) {
+            if let Some(id) = self.id(part) {
+                ids.push(id);
+                continue;
+            }
+            let (first, last) = part.split_once('-').ok_or_else(|| bad(part))?;
+            let (Some(first), Some(last)) = (number(first.trim()), number(last.trim())) else { return Err(bad(part)) };
+            if first > last {
+                return Err(format!("step {id} depends on `{part}`, a range that runs backwards"));
+            }
+            // Steps are few, so a range that leads far past this step is a slip: only its first number is looked at.
+            let most = number(id).unwrap_or(first.saturating_add(MOST_IN_RANGE));
+            let last = if last > most { first.max(most) } else { last };
+            ids.extend((first..=last).map(|number| number.to_string()));
+        }
+        if ids.is_empty() {
+            return Err(format!("step {id} has an arrow and nothing after it"));
+        }
+        let mut seen = BTreeSet::new();
+        ids.retain(|id| seen.insert(id.clone()));
+        Ok(ids)
+    }
+
+    /// A number, as it is usually written, or one of the names.
+    fn id(&self, text: &str) -> Option<String> {
+        let name = || self.names.contains(text).then(|| text.to_owned());
+        number(text).map(|number| number.to_string()).or_else(name)
+    }
 }
 
 fn malformed(line: usize, message: &str) -> PlanError {
     PlanError::Malformed { message: format!("line {line}: {message}") }
-}
-
-/// Reads the line of a step.
-fn step(line: &str) -> Result<Written, String> {
-    let not_a_step = || format!("not a step, which would be a number, a point and a task: `{}`", cut(line));
-    let digits = line.find(|c: char| !c.is_ascii_digit()).unwrap_or(line.len());
-    let (number, rest) = line.split_at(digits);
-    let id = self::number(number).ok_or_else(not_a_step)?;
-    let rest = rest.strip_prefix('.').ok_or_else(not_a_step)?.trim();
-    if let Some(call) = rest.strip_prefix('@') {
-        return self::call(id, call);
-    }
-    let (task, depends_on) = match rest.rsplit_once("<-") {
-        Some((task, list)) => (task.trim(), dependencies(id, list)?),
-        None => (rest, Vec::new()),
-    };
-    let content = match task {
-        "" => return Err(format!("step {id} says nothing")),
-        "DROP" if depends_on.is_empty() => Content::Drop,
-        task => Content::Task(task.to_owned()),
-    };
-    Ok(Written { id: id.to_string(), content, depends_on })
-}
-
-/// Reads `tool {"argument": 1} <- 2`, of which only the name has to be there.
-fn call(id: u32, text: &str) -> Result<Written, String> {
-    #[derive(Deserialize)]
-    struct Arguments(#[serde(deserialize_with = "strict::value")] Value);
-
-    let end = text.find(|c: char| c.is_whitespace() || c == '{').unwrap_or(text.len());
-    let (tool, rest) = text.split_at(end);
-    if tool.is_empty() {
-        return Err(format!("step {id} has no tool after the @"));
-    }
-    let mut rest = rest.trim_start();
-    let mut args = Value::Null;
-    if rest.starts_with('{') {
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Arguments>();
-        match values.next() {
-            Some(Ok(Arguments(value))) => args = value,
-            Some(Err(error)) => return Err(format!("the arguments of step {id} are not JSON: {error}")),
-            None => {}
-        }
-        rest = rest[values.byte_offset()..].trim_start();
-    }
-    let (description, depends_on) = match rest.rsplit_once("<-") {
-        Some((description, list)) => (description.trim(), dependencies(id, list)?),
-        None => (rest.trim(), Vec::new()),
-    };
-    let content = Content::Call { tool: tool.to_owned(), args, description: description.to_owned() };
-    Ok(Written { id: id.to_string(), content, depends_on })
-}
-
-/// Reads `1-8, 10`: whatever stands after the arrow has to be numbers, or a dependency could get lost.
-fn dependencies(id: u32, list: &str) -> Result<Vec<String>, String> {
-    let bad = |part: &str| format!("step {id} depends on `{}`, which is no number and no range such as 1-8", cut(part));
-    let mut numbers = Vec::new();
-    for part in list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first.trim()), number(last.trim())),
-            None => (number(part), number(part)),
-        };
-        let (Some(first), Some(last)) = (first, last) else { return Err(bad(part)) };
-        if first > last {
-            return Err(format!("step {id} depends on `{part}`, a range that runs backwards"));
-        }
-        // Steps are few, so a range that leads far past this step is a slip: only its first number is looked at.
-        let last = if last > id { first.max(id) } else { last };
-        numbers.extend((first..=last).map(|number| number.to_string()));
-    }
-    if numbers.is_empty() {
-        return Err(format!("step {id} has an arrow and nothing after it"));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    numbers.retain(|number| seen.insert(number.clone()));
-    Ok(numbers)
 }
 
 /// A whole number without a sign, at most nine digits long.
@@ -225,7 +243,8 @@ mod tests {
 
     /// What is read if the text comes in pieces of `size` bytes.
     fn read(text: &str, size: usize) -> (Vec<Result<Written, PlanError>>, End) {
-        let mut reader = LineReader::new();
+        let names = ["boil", "n-1"].map(StepId::from);
+        let mut reader = LineReader::new(names.into());
         let mut found = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -260,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_step_is_known_when_its_line_is() {
-        let mut reader = LineReader::new();
+        let mut reader = LineReader::new(BTreeSet::new());
         let mut count = 0;
         reader.push("1. a\n2. b", &mut |_| count += 1);
         assert_eq!(count, 1);
@@ -306,6 +325,14 @@ mod tests {
             let found = offences(text);
             assert!(found.len() == 1 && found[0].starts_with(offence), "{text:?}: {found:?}");
         }
+    }
+
+    #[test]
+    fn steps_of_a_plan_that_a_person_wrote_have_names() {
+        let (found, end) = read("1. warm the pot\nboil. heat water <- 1, n-1\nn-1. DROP\nEND", 9);
+        let drop = Ok(Written { id: "n-1".into(), content: Content::Drop, depends_on: vec![] });
+        assert_eq!(found, [task("1", "warm the pot", &[]), task("boil", "heat water", &["1", "n-1"]), drop]);
+        assert_eq!(end, End::Whole);
     }
 
     #[test]

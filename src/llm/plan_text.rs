@@ -72,7 +72,7 @@ enum Reader {
 impl<'a> PlanReader<'a> {
     pub(super) fn new(format: PlanTextFormat, request: &'a PlanRequest) -> Self {
         let reader = match format {
-            PlanTextFormat::Lines => Reader::Lines(LineReader::new()),
+            PlanTextFormat::Lines => Reader::Lines(LineReader::new(names(request))),
             PlanTextFormat::Json => Reader::Json(JsonReader::new()),
         };
         let backward_only = format == PlanTextFormat::Lines;
@@ -107,6 +107,12 @@ impl<'a> PlanReader<'a> {
         };
         (end, self.draft)
     }
+}
+
+/// The ids of the plan that is being revised which are no numbers: a plan that a person wrote has such.
+fn names(request: &PlanRequest) -> BTreeSet<StepId> {
+    let steps = request.plan.steps.iter().filter(|_| request.revision > 1);
+    steps.map(|step| &step.id).filter(|id| id.as_str().parse::<u64>().is_err()).cloned().collect()
 }
 
 /// What was written so far.

@@ -5,6 +5,8 @@
 
 mod acting;
 mod analysing;
+#[cfg(unix)]
+mod approving;
 mod benching;
 #[cfg(target_os = "linux")]
 mod cancelled;

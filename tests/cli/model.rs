@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-use crate::support::{Place, Ran};
+use crate::support::{Place, Ran, calculate};
 
 const KEY: &str = "sk-very-secret-key";
 
@@ -285,4 +285,35 @@ fn a_key_from_a_file_is_written_nowhere() {
     for (name, bytes) in written {
         assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}: {}", String::from_utf8_lossy(&bytes));
     }
+}
+
+/// A model that knows another way for the step that fails.
+struct Reviser;
+
+impl Respond for Reviser {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let text = request.body_json::<Value>().unwrap()["messages"].to_string();
+        assert!(
+            text.contains("boil. @calculate") && text.contains("failed:") && text.contains("pour. @calculate"),
+            "{text}"
+        );
+        let usage = json!({ "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120 });
+        streamed("boil. @calculate {\"expression\": \"6 * 7\"}\nEND\n", &usage)
+    }
+}
+
+#[test]
+fn a_plan_of_ones_own_is_revised_by_a_model_that_is_named() {
+    let (server, place) = (Server::with(Reviser), Place::new());
+    place.plan(json!([calculate("boil", "1 / 0"), calculate("pour", "${boil.result} + 0")]));
+    let ran = server.run(&place, ["run", "plan.json", "--model", "m", "--json"]);
+    let last = ran.last_event();
+    assert_eq!((ran.exit, &last["answer"]["result"]), (0, &json!(42)), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(server.calls().len(), 1);
+
+    let ran = server.run(&place, ["run", "plan.json"]);
+    assert_eq!(ran.exit, 1, "{}", ran.stderr);
+    let ran = server.run(&place, ["run", "plan.json", "--model", "m", "--max-replans", "0"]);
+    assert_eq!(ran.exit, 1, "{}", ran.stderr);
+    assert_eq!(server.calls().len(), 1);
 }

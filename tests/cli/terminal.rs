@@ -45,7 +45,7 @@ impl Terminal {
         // The command's own ends of the line are the last ones.
         drop(command);
 
-        let emulator = vt100::Parser::new(rows.try_into().unwrap(), columns.try_into().unwrap(), 1_000);
+        let emulator = vt100::Parser::new(rows.max(1).try_into().unwrap(), columns.max(1).try_into().unwrap(), 1_000);
         let screen = Arc::new(Mutex::new(Screen { emulator, written: Vec::new(), is_closed: false }));
         let (mut output, shared) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
         std::thread::spawn(move || {
@@ -193,6 +193,11 @@ fn plain_terminals_get_plain_lines() {
     assert!(colours(&written), "{written:?}");
     let (_, text, written) = run(&["--ascii"], "LANG", "C");
     assert!(written.is_ascii() && text.contains("v join"), "{text}");
+    // A terminal that does not know how large it is.
+    let mut command = place.command(["run", "plan.json"]);
+    command.env("TERM", "xterm");
+    let (exit, _, written) = Terminal::start(command, 0, 0).finish();
+    assert!(exit == 0 && written.contains("started") && !written.contains("\u{1b}[J"), "{written:?}");
     // Logs and pictures do not go together.
     let (_, _, written) = run(&["-v"], "LANG", "C");
     assert!(!written.contains("\u{1b}[J"), "{written:?}");

@@ -70,6 +70,24 @@ fn a_journal_that_cannot_be_there_is_said_so() {
 }
 
 #[test]
+fn a_journal_that_another_program_holds_is_said_so() {
+    let place = kept();
+    // Read before it is locked: closing any handle of a file gives up all locks that the process has on it.
+    let before = fs::read(place.journal()).unwrap();
+    let holder = Connection::open(place.journal()).unwrap();
+    holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    for line in ["run plan.json", "show x"] {
+        let ran = place.run(line);
+        assert_eq!(ran.exit, Some(7), "{line}: {ran:?}");
+        for part in ["another process keeps the file locked", "plandag resume", "--journal FILE"] {
+            assert!(ran.stderr.contains(part), "{line}: {}", ran.stderr);
+        }
+    }
+    drop(holder);
+    assert!(fs::read(place.journal()).unwrap() == before);
+}
+
+#[test]
 fn nobody_else_can_read_it() {
     let place = kept();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -80,8 +80,11 @@ pub(crate) fn journal_failure(error: JournalError) -> Failure {
         }
         JournalError::Unusable { .. } => failure
             .help("keep the journal elsewhere: --journal FILE")
-            .help("or keep none: --no-journal, and the run cannot be resumed"),
+            .help("or keep none: --no-journal, and the run cannot be resumed")
+            .help("to look at one where nothing can be written, copy it and name the copy"),
         JournalError::Corrupt { .. } => failure.help("check the whole journal: plandag doctor --journal FILE"),
-        _ => failure,
+        _ => failure
+            .help("what was written is kept: once the cause is gone, plandag resume goes on")
+            .help("or use another file: --journal FILE"),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::failure::Failure;
+use super::super::model::variable;
 use super::super::text;
 
 /// The name of the label.
@@ -30,7 +31,7 @@ impl Recorded {
     /// What this process was started with, as a label of the run that it starts.
     pub(crate) fn label(plan: Option<&Plan>) -> (&'static str, Value) {
         let recorded = Self {
-            arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            arguments: arguments(),
             // A directory that is gone cannot be gone back to.
             directory: std::env::current_dir().unwrap_or_default(),
             plan: plan.cloned(),
@@ -81,6 +82,18 @@ impl Recorded {
     pub(super) fn into_plan(self) -> Option<Plan> {
         self.plan
     }
+}
+
+/// The arguments of this process, with what the environment has said instead of one.
+fn arguments() -> Vec<String> {
+    let mut arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let is_said = arguments.iter().any(|argument| argument.starts_with("--model") || argument == "--offline");
+    if let Some(model) = variable("PLANDAG_MODEL").filter(|_| !is_said) {
+        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+        arguments.insert(end, format!("--model={model}"));
+    }
+    arguments
 }
 
 fn not_understood(why: &str) -> Failure {

@@ -49,6 +49,13 @@ pub(crate) struct ModelArgs {
     pub(crate) step_tools: Option<StepTools>,
 }
 
+impl ModelArgs {
+    /// Whether a model is named that plans.
+    pub(crate) fn names_a_planner(&self) -> bool {
+        self.model.is_some() || self.planner_model.is_some()
+    }
+}
+
 /// What a run may spend on models, and whether it is looked at again.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Language models")]

@@ -21,6 +21,8 @@ use args::{ModelArgs, SpendingArgs, StepTools};
 use config::Files;
 use servers::Servers;
 
+pub(crate) use servers::variable;
+
 /// The tool that does the last step, where that has a model of its own.
 pub(crate) const ANSWER_TOOL: &str = "answer";
 /// Tools that are of no use to a model that plans.

@@ -52,6 +52,7 @@
 //! | `page` | a run as a page, followed live or as one file |
 //! | `schema` | the JSON Schema of plans |
 //! | `sqlite` | a journal in an SQLite file: runs outlive the process |
+//! | `web` | the live page of runs, and the HTTP API under it |
 //! | `redact` | secrets taken out of what is written |
 
 mod dag;
@@ -85,6 +86,8 @@ mod suggest;
 mod tool;
 #[cfg(feature = "tools")]
 pub mod tools;
+#[cfg(feature = "web")]
+pub mod web;
 
 pub use dag::Dag;
 pub use error::{JournalError, ModelProblem, PlanError, RunError, StepError, StepErrorKind};

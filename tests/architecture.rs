@@ -127,6 +127,23 @@ const RULES: &[Rule] = &[
         never: &["std::time::Instant", "std::thread", "std::fs", "std::net", "std::env", "std::process"],
     },
     Rule {
+        parts: &["web"],
+        modules: &["plan", "error", "event", "plan_file", "duration", "journal", "history", "report", "page", "runner"],
+        crates: &[
+            "serde",
+            "serde_json",
+            "futures",
+            "tokio",
+            "tracing",
+            "axum",
+            "hyper",
+            "hyper_util",
+            "getrandom",
+            "subtle",
+        ],
+        never: &["std::fs", "std::env", "std::process", "std::thread"],
+    },
+    Rule {
         parts: &["plan_file"],
         modules: &["plan", "error", "policy", "dag", "reference", "event", "suggest", "strict"],
         crates: &["serde", "serde_json", "thiserror", "serde_saphyr", "indexmap"],

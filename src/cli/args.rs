@@ -14,6 +14,7 @@ use super::duration;
 use super::history::{KeepArgs, Verb};
 use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
 use super::order::Order;
+use super::serve::{OpenArgs, ServeArgs};
 
 /// Examples come first: they are what most people look for.
 pub(crate) const TEMPLATE: &str =
@@ -81,6 +82,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     #[command(flatten)]
     History(Verb),
+    Serve(Box<ServeArgs>),
+    Open(OpenArgs),
     Plan(Box<PlanArgs>),
     Check(CheckArgs),
     Graph(GraphArgs),
@@ -102,6 +105,7 @@ impl Command {
         match self {
             Self::Run(args) => args.json,
             Self::History(verb) => verb.wants_json(),
+            Self::Serve(args) => args.json,
             Self::Plan(args) => args.json,
             Self::Check(args) => args.json,
             Self::Simulate(args) => args.json,
@@ -109,7 +113,8 @@ impl Command {
             Self::Analyse(args) => args.json,
             Self::Tools(args) => args.json,
             Self::Doctor(args) => args.json,
-            Self::Graph(_)
+            Self::Open(_)
+            | Self::Graph(_)
             | Self::Schema(_)
             | Self::Prompts(_)
             | Self::Explain(_)
@@ -149,6 +154,23 @@ pub(crate) struct Settings {
     pub(crate) pools: Vec<(String, NonZeroU32)>,
 }
 
+/// How far a run may go.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LimitArgs {
+    /// One step at a time, the same plan
+    #[arg(long, conflicts_with = "max_parallel")]
+    pub(crate) sequential: bool,
+    /// Most revisions of the plan [default: 2]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_replans: Option<u32>,
+    /// Longest time for one attempt of a step, such as 30s or 1m30s [default: 10m]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Longest time for the whole run
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub(crate) deadline: Option<Duration>,
+}
+
 /// Runs a plan, or plans an objective and runs that.
 #[derive(Args, Debug)]
 #[command(
@@ -160,6 +182,7 @@ Examples:
   plandag run plan.json --input city=Paris
   plandag run build.yaml --allow shell --allow write_file --output-dir out
   plandag run plan.json --sequential            one step at a time, for comparison
+  plandag run plan.json --open                  watched in a browser
   generate-plan | plandag run - --json          events as JSON lines
 ",
     after_help = "The answer goes to standard output, everything else to standard error.\n\
@@ -175,20 +198,13 @@ pub(crate) struct RunArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) spending: SpendingArgs,
-    /// One step at a time, the same plan
-    #[arg(long, conflicts_with = "max_parallel")]
-    pub(crate) sequential: bool,
-    /// Most revisions of the plan [default: 2]
-    #[arg(long, value_name = "N")]
-    pub(crate) max_replans: Option<u32>,
-    /// Longest time for one attempt of a step, such as 30s or 1m30s [default: 10m]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub(crate) timeout: Option<Duration>,
-    /// Longest time for the whole run
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub(crate) deadline: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) keep: KeepArgs,
+    /// Serves the live page of the run while it goes on, and opens it in a browser
+    #[arg(long, conflicts_with = "no_journal")]
+    pub(crate) open: bool,
     /// Shows the plan and asks before anything runs
     #[arg(long)]
     pub(crate) confirm: bool,

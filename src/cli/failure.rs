@@ -1,6 +1,7 @@
 //! Why the command could not do what was asked: what is shown to people and to programs.
 
 use plandag::report::ExitCode;
+use plandag::web::Problem;
 use plandag::{Place, PlanProblem, PlanProblems, RunStart};
 use serde_json::{Value, json};
 
@@ -120,6 +121,13 @@ impl Failure {
         }
         fields.insert("exit", json!(self.exit.code()));
         fields
+    }
+
+    /// For who asked over HTTP.
+    pub(crate) fn to_problem(&self) -> Problem {
+        let problem = Problem::new(self.code, self.message.clone());
+        let problem = self.notes.iter().fold(problem, Problem::note);
+        self.help.iter().fold(problem, Problem::help)
     }
 
     /// Tells it on the stream where it is read.

@@ -26,6 +26,7 @@ mod progress;
 mod questions;
 mod run;
 mod secrets;
+mod serve;
 #[cfg(unix)]
 mod servers;
 mod signals;
@@ -130,6 +131,8 @@ fn start(cli: &Cli) -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => run::run(args, &console),
         Command::History(verb) => verb.run(&console),
+        Command::Serve(args) => serve::serve(args, &console),
+        Command::Open(args) => serve::open(args, &console),
         Command::Plan(args) => look::plan(args, &console).map(done),
         Command::Check(args) => look::check(args, &console).map(done),
         Command::Graph(args) => look::graph(args, &console).map(done),

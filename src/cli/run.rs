@@ -19,6 +19,7 @@ use super::model::Models;
 use super::output::Output;
 use super::prediction::Prediction;
 use super::questions;
+use super::serve::RunPage;
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     let runner = toolbox.runner(job.planner, &args.settings, policy);
     let journal = args.keep.open()?;
     let is_kept = journal.is_some();
+    let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
     let runner = match journal {
         Some(journal) => {
             let (name, value) = Recorded::label(job.plan.as_ref().map(|(plan, _)| plan));
@@ -54,8 +56,21 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
         }
         None => runner,
     };
-    let watched = watch_all(runtime()?, || runner.start(job.objective), &[], &toolbox, args.json, console)?;
-    Summary { watched, is_objective, is_kept, args }.finish(output, console)
+    let mut page = None;
+    let start = || {
+        let handle = runner.start(job.objective);
+        page = place.map(|place| RunPage::open(handle.id(), &place, console));
+        handle
+    };
+    let watched = watch_all(runtime()?, start, &[], &toolbox, args.json, console)?;
+    let finished = Summary { watched, is_objective, is_kept, args }.finish(output, console);
+    match page {
+        Some(Ok(page)) => page.close(console),
+        // The run went on without it.
+        Some(Err(failure)) => console.complain(&failure.after_start().render()),
+        None => {}
+    }
+    finished
 }
 
 /// A run that is gone on with.
@@ -94,26 +109,26 @@ pub(crate) fn resume(
 }
 
 /// What a run is carried out with.
-struct Equipment {
-    toolbox: Toolbox,
+pub(crate) struct Equipment {
+    pub(crate) toolbox: Toolbox,
     models: Option<Models>,
     policy: Policy,
 }
 
 impl Equipment {
-    fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
+    pub(crate) fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
         let mut toolbox = Toolbox::open(&args.settings)?;
         let mut policy = policy(args);
         policy.attended = questions::can_ask();
         let models = match needs_model {
-            true => Models::find(&args.model, &args.spending, args.timeout, console)?,
+            true => Models::find(&args.model, &args.spending, args.limits.timeout, console)?,
             false => None,
         };
         if let Some(models) = &models {
             toolbox.add_models(models)?;
             models.limit(&mut policy);
         }
-        if args.timeout.is_some() {
+        if args.limits.timeout.is_some() {
             toolbox.limit_time();
         }
         Ok(Self { toolbox, models, policy })
@@ -131,6 +146,11 @@ fn had_model(past: &[RunEvent]) -> bool {
 /// Neither a plan alone nor a rule has a second way: asking for one would be for show.
 fn without_replans(policy: Policy) -> Policy {
     Policy { max_replans: 0, review: false, ..policy }
+}
+
+/// Nobody could stop what is about to begin.
+pub(crate) fn no_signals(error: io::Error) -> Failure {
+    Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -156,16 +176,16 @@ fn watch_all(
 /// How the run is carried out.
 pub(crate) fn policy(args: &RunArgs) -> Policy {
     let mut policy = settings_policy(&args.settings);
-    if args.sequential {
+    if args.limits.sequential {
         policy.max_parallel = 1;
     }
-    if let Some(max_replans) = args.max_replans {
+    if let Some(max_replans) = args.limits.max_replans {
         policy.max_replans = max_replans;
     }
-    if let Some(timeout) = args.timeout {
+    if let Some(timeout) = args.limits.timeout {
         policy.timeout_ms = Some(millis(timeout));
     }
-    policy.limits.deadline_ms = args.deadline.map(millis);
+    policy.limits.deadline_ms = args.limits.deadline.map(millis);
     policy
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure>
     if argument == STDIN {
         let bytes = read_stdin(console)?;
         let text = String::from_utf8_lossy(&bytes);
-        if text.trim_start().starts_with(['{']) || text.trim_start().starts_with("steps:") {
+        if is_plan(&text) {
             return parse(bytes).map(Source::Plan);
         }
         return objective(&text, false);
@@ -48,6 +48,11 @@ pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure>
         .help(format!("to ask something about its documents: plandag run \"...\" --files {argument}")));
     }
     objective(argument, !argument.contains(char::is_whitespace))
+}
+
+/// Whether a text looks like a plan, in JSON or in YAML, and not like words.
+fn is_plan(text: &str) -> bool {
+    text.trim_start().starts_with('{') || text.lines().any(|line| line.trim_end().starts_with("steps:"))
 }
 
 /// Reads a plan.
@@ -86,7 +91,7 @@ fn objective(text: &str, could_be_file: bool) -> Result<Source, Failure> {
         return Err(Failure::usage("usage.empty_objective", "the objective is empty")
             .help("say what the run is for: plandag run \"Compare A and B on X\" --files docs"));
     }
-    if text.starts_with('{') || text.starts_with("steps:") {
+    if is_plan(&text) {
         return Err(Failure::usage("usage.arguments", "this is a plan, and was given in the place of its file")
             .help("write it to a file, or give it on standard input: plandag run -"));
     }

@@ -22,6 +22,7 @@ use super::panic;
 use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
 use super::questions::{Answer, Questions};
+use super::run;
 use super::signals::{self, Signal};
 use super::style::{self, paint};
 use super::toolbox::Toolbox;
@@ -58,9 +59,7 @@ pub(crate) async fn watch(
     json: bool,
     console: &Console,
 ) -> Result<Watched, Failure> {
-    let signals = signals::listen().map_err(|error| {
-        Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
-    })?;
+    let signals = signals::listen().map_err(run::no_signals)?;
     let handle = start();
     let live = if json { None } else { Live::new(console) };
     let beside = match &live {

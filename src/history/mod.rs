@@ -23,6 +23,7 @@
 //! ```
 
 mod decide;
+mod export;
 mod fork;
 mod revision;
 mod trace;

@@ -19,6 +19,15 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<Finding>> {
     Reader { text, at: 0 }.value().ok_or_else(|| vec![Finding::new("this cannot be read as JSON", 0..0)])
 }
 
+/// The value of a key of an object, as it is written there. Everything before it is blank, so that a place in it is the
+/// place in the whole text.
+#[cfg(feature = "web")]
+pub(crate) fn part(text: &str, key: &str) -> Option<String> {
+    let span = read(text).ok()?.get(key)?.span.clone();
+    let blank = |c: char| if c == '\n' { c } else { ' ' };
+    Some(text[..span.start].chars().map(blank).chain(text[span].chars()).collect())
+}
+
 /// What `serde_json` says about a text, with its place.
 pub(super) fn unreadable(text: &str, error: &serde_json::Error) -> Finding {
     let message = error.to_string();

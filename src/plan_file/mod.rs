@@ -42,6 +42,8 @@ use crate::error::PlanError;
 use crate::plan::Plan;
 use crate::strict::Object;
 
+#[cfg(feature = "web")]
+pub(crate) use json::part;
 use node::Node;
 use salvage::salvage;
 use shape::Finding;

@@ -21,6 +21,8 @@ mod readme;
 mod running;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod serving;
 mod support;
 #[cfg(unix)]
 mod terminal;

@@ -159,7 +159,7 @@ pub(super) fn cancel(args: &CancelArgs, console: &Console) -> Result<ExitCode, F
 
 /// What Ctrl-C would do there.
 #[cfg(unix)]
-fn interrupt(pid: u32) -> Result<(), Failure> {
+pub(crate) fn interrupt(pid: u32) -> Result<(), Failure> {
     use rustix::process::{Pid, Signal, kill_process};
 
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -174,6 +174,6 @@ fn interrupt(pid: u32) -> Result<(), Failure> {
 }
 
 #[cfg(not(unix))]
-fn interrupt(pid: u32) -> Result<(), Failure> {
+pub(crate) fn interrupt(pid: u32) -> Result<(), Failure> {
     Err(Failure::new("journal.locked", ExitCode::Journal, format!("press Ctrl-C in the terminal of process {pid}")))
 }

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use plandag::report::{ExitCode, Graph};
-use plandag::{Dag, Plan, Step};
-use serde_json::json;
 
 use super::super::args::TEMPLATE;
 use super::super::console::{Console, json_text};
@@ -56,7 +54,7 @@ pub(super) fn run(args: &ExportArgs, console: &Console) -> Result<ExitCode, Fail
     let found = look::find(&args.journal, Some(&args.run))?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let text = match args.format {
-        Format::Ndjson => events(&found),
+        Format::Ndjson => json_text(&found.history.to_ndjson()).into_owned(),
         Format::Trace => json_text(&format!("{:#}\n", found.history.to_trace())).into_owned(),
         Format::Mermaid => graph(&found)?.to_mermaid(),
         Format::Dot => graph(&found)?.to_dot(),
@@ -64,21 +62,9 @@ pub(super) fn run(args: &ExportArgs, console: &Console) -> Result<ExitCode, Fail
     output.write(&text).map(|()| ExitCode::Success)
 }
 
-fn events(found: &Found) -> String {
-    let run = &found.summary.run;
-    let lines = found.history.events().iter().map(|event| {
-        let mut line = json!(event);
-        line["run"] = json!(run);
-        json_text(&line.to_string()).into_owned() + "\n"
-    });
-    lines.collect()
-}
-
 /// The picture of the last plan.
 fn graph(found: &Found) -> Result<Graph, Failure> {
-    let members = found.history.report().steps().filter(|step| step.member && step.parent.is_none());
-    let plan: Plan = members.map(|step| Step::clone(step.definition)).collect();
-    Dag::of(&plan).map(|dag| Graph::new(&dag)).map_err(|_| {
+    found.history.graph().ok_or_else(|| {
         Failure::usage("journal.no_plan", format!("run {} never had a plan to draw", found.summary.run))
             .help("its events: plandag export RUN --format ndjson")
     })

@@ -11,7 +11,7 @@ use super::super::text;
 const MOST_CANDIDATES: usize = 5;
 
 /// The run that `name` means: its id, or the beginning of only one id.
-pub(super) async fn run(journal: &dyn Journal, name: &str) -> Result<RunSummary, Failure> {
+pub(crate) async fn run(journal: &dyn Journal, name: &str) -> Result<RunSummary, Failure> {
     let mut fitting: Vec<RunSummary> = journal.runs().await.map_err(journal_failure)?;
     if let Some(exact) = fitting.iter().position(|summary| summary.run.as_str() == name) {
         return Ok(fitting.swap_remove(exact));

@@ -52,9 +52,13 @@ impl KeepArgs {
         if self.no_journal {
             return Ok(None);
         }
-        let path = path(self.journal.as_deref())?;
-        open(&path, self.durability).map(Some)
+        open_or_make(self.journal.as_deref(), self.durability).map(Some)
     }
+}
+
+/// Opens a journal, the default one if none is named, and makes it if it is not there.
+pub(crate) fn open_or_make(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
+    open(&path(asked)?, durability)
 }
 
 /// The journal of runs that are there.

@@ -19,8 +19,9 @@ use super::console::Console;
 use super::failure::Failure;
 
 pub(crate) use check::check_journal;
-pub(crate) use find::journal_failure;
-pub(crate) use keep::KeepArgs;
+pub(crate) use decide::interrupt;
+pub(crate) use find::{journal_failure, run as find_run};
+pub(crate) use keep::{JournalArgs, KeepArgs, Survives, open_or_make as open_journal};
 pub(crate) use recorded::Recorded;
 
 /// The verbs that a journal adds.

@@ -70,11 +70,12 @@ impl ResumeArgs {
     fn over(&self, mut args: RunArgs) -> Result<RunArgs, Failure> {
         args.json = self.json;
         args.confirm = false;
+        args.open = false;
         args.settings.max_parallel = self.max_parallel.or(args.settings.max_parallel);
-        args.sequential &= self.max_parallel.is_none();
-        args.max_replans = self.max_replans.or(args.max_replans);
-        args.timeout = self.timeout.or(args.timeout);
-        args.deadline = self.deadline.or(args.deadline);
+        args.limits.sequential &= self.max_parallel.is_none();
+        args.limits.max_replans = self.max_replans.or(args.limits.max_replans);
+        args.limits.timeout = self.timeout.or(args.limits.timeout);
+        args.limits.deadline = self.deadline.or(args.limits.deadline);
         if let Some(output) = &self.output {
             let absolute = std::path::absolute(output);
             args.output = Some(absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?);
@@ -105,7 +106,7 @@ pub(super) fn go_on(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let going = Going { journal, run, past: Vec::new(), accept_changes: false };
-    take_up(going, |args| Ok(RunArgs { json, confirm: false, ..args }), runtime, console)
+    take_up(going, |args| Ok(RunArgs { json, confirm: false, open: false, ..args }), runtime, console)
 }
 
 fn take_up(

@@ -1,0 +1,229 @@
+//! Runs that a page asks for: each is the command once more, in a process of its own. So it is gone on with, cancelled
+//! and looked at like a run of a terminal, and what becomes of it does not touch the server or the other runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::future::BoxFuture;
+use plandag::journal::{Owner, RunId};
+use plandag::report::ExitCode;
+use plandag::web::{Job, Launcher, Problem, Task};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{ChildStdout, Command};
+use tokio::sync::Notify;
+
+use super::super::failure::Failure;
+use super::super::history::interrupt;
+use super::options;
+
+/// Most runs at once. A run has its own limit of what it does at once.
+const MOST_RUNS: usize = 64;
+
+/// Longest input, written as JSON: the system limits what a program may be told at its start.
+const MAX_INPUT_BYTES: usize = 64 << 10;
+
+/// Starts the command for what a page asks for.
+pub(super) struct Commands {
+    program: PathBuf,
+    journal: PathBuf,
+    options: Vec<OsString>,
+    inputs: BTreeMap<String, Value>,
+    children: Children,
+}
+
+impl Commands {
+    pub(super) fn new(
+        journal: &Path,
+        options: Vec<OsString>,
+        inputs: BTreeMap<String, Value>,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error| {
+            let message = format!("the command cannot be started a second time: {error}");
+            Failure::new("config.program", ExitCode::Configuration, message)
+        })?;
+        Ok(Self { program, journal: journal.to_owned(), options, inputs, children: Children::default() })
+    }
+
+    /// The processes that were started.
+    pub(super) fn children(&self) -> Children {
+        self.children.clone()
+    }
+
+    /// Starts the command, and reads what it says first. It goes on by itself then.
+    async fn run(&self, arguments: Vec<OsString>, input: &str) -> Result<RunId, Problem> {
+        let place = self.children.take()?;
+        let cannot = |error: std::io::Error| Problem::new("config.program", format!("no run can be started: {error}"));
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--json").arg("--journal").arg(&self.journal);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // Ctrl-C is for the server, which hands it on.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command.spawn().map_err(cannot)?;
+        place.is(child.id());
+        if let Some(mut stdin) = child.stdin.take() {
+            // One that does not read to the end says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
+        let begun = first(lines.as_mut()).await;
+        tokio::spawn(async move {
+            // It is read on: a run stops when nobody reads what it says.
+            while let Some(Ok(Some(_))) = next(lines.as_mut()).await {}
+            let status = child.wait().await;
+            tracing::info!(?status, "a run that was started from a page has ended");
+            drop(place);
+        });
+        begun
+    }
+}
+
+type Output = Lines<BufReader<ChildStdout>>;
+
+async fn next(lines: Option<&mut Output>) -> Option<std::io::Result<Option<String>>> {
+    Some(lines?.next_line().await)
+}
+
+/// The first line of a run: that it has begun, or why not.
+async fn first(lines: Option<&mut Output>) -> Result<RunId, Problem> {
+    let line = next(lines).await.and_then(Result::ok).flatten().unwrap_or_default();
+    let line: Value = serde_json::from_str(&line).unwrap_or_default();
+    match line["run"].as_str() {
+        Some(run) => Ok(RunId::from(run)),
+        None => Err(serde_json::from_value(line).unwrap_or_else(|_| {
+            Problem::new("internal.panic", "the run ended before it began").help("please report this")
+        })),
+    }
+}
+
+impl Launcher for Commands {
+    fn start<'a>(&'a self, job: Job) -> BoxFuture<'a, Result<RunId, Problem>> {
+        Box::pin(async move {
+            let input = match &job.task {
+                Task::Objective(text) => text.as_str(),
+                Task::Plan(file) => file.source.text(),
+            };
+            let mut inputs = self.inputs.clone();
+            inputs.extend(job.inputs);
+            let mut arguments = vec!["run".into(), "-".into()];
+            arguments.extend(self.options.iter().cloned());
+            for (name, value) in &inputs {
+                let input = options::input(name, value);
+                if input.len() > MAX_INPUT_BYTES {
+                    let message = format!("the input `{name}` is longer than {MAX_INPUT_BYTES} bytes");
+                    return Err(Problem::new("serve.too_large", message));
+                }
+                arguments.push(input);
+            }
+            self.run(arguments, input).await
+        })
+    }
+
+    fn resume<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            let arguments = vec!["resume".into(), run.as_str().into()];
+            self.run(arguments, "").await.map(|_| ())
+        })
+    }
+
+    fn cancel<'a>(&'a self, _: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            for _ in 0..=u8::from(now) {
+                interrupt(owner.pid).map_err(|failure| failure.to_problem())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The processes of runs.
+#[derive(Clone, Default)]
+pub(super) struct Children(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    gone: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    pids: BTreeSet<u32>,
+    /// Runs, those that are just being started included.
+    count: usize,
+    is_closing: bool,
+}
+
+impl Children {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for one more.
+    fn take(&self) -> Result<Place, Problem> {
+        let mut state = self.lock();
+        if state.is_closing {
+            return Err(Problem::new("serve.closing", "the server is being stopped"));
+        }
+        if state.count >= MOST_RUNS {
+            let message = format!("{MOST_RUNS} runs go on already that were started from here");
+            return Err(Problem::new("serve.busy", message).help("wait for one to end, or cancel one"));
+        }
+        state.count += 1;
+        Ok(Place { children: self.clone(), pid: Mutex::default() })
+    }
+
+    /// Asks all of them to stop, and lets no more begin. The second time it ends what is running. Says how many there
+    /// are.
+    pub(super) fn stop(&self) -> usize {
+        let mut state = self.lock();
+        state.is_closing = true;
+        for pid in &state.pids {
+            // One that cannot be told stops when nobody reads what it says any more.
+            let _ = interrupt(*pid);
+        }
+        state.pids.len()
+    }
+
+    /// Waits for all of them to end.
+    pub(super) async fn gone(&self) {
+        loop {
+            let changed = self.0.gone.notified();
+            if self.lock().count == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// The room that a run takes, until it is dropped.
+struct Place {
+    children: Children,
+    pid: Mutex<Option<u32>>,
+}
+
+impl Place {
+    /// The run has this process.
+    fn is(&self, pid: Option<u32>) {
+        *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+        self.children.lock().pids.extend(pid);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let pid = self.pid.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut state = self.children.lock();
+        state.count -= 1;
+        if let Some(pid) = pid {
+            state.pids.remove(&pid);
+        }
+        drop(state);
+        self.children.0.gone.notify_waiters();
+    }
+}

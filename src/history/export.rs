@@ -1,0 +1,29 @@
+//! A run for other programs.
+
+use serde_json::json;
+
+use crate::dag::Dag;
+use crate::plan::{Plan, Step};
+use crate::report::Graph;
+
+use super::History;
+
+impl History {
+    /// Every event as the journal has it, a line of JSON each, with the name of the run.
+    pub fn to_ndjson(&self) -> String {
+        let run = self.report.run();
+        let lines = self.events.iter().map(|event| {
+            let mut line = json!(event);
+            line["run"] = json!(run);
+            line.to_string() + "\n"
+        });
+        lines.collect()
+    }
+
+    /// The picture of the last plan. None if there never was one.
+    pub fn graph(&self) -> Option<Graph> {
+        let members = self.report.steps().filter(|step| step.member && step.parent.is_none());
+        let plan: Plan = members.map(|step| Step::clone(step.definition)).collect();
+        Dag::of(&plan).ok().map(|dag| Graph::new(&dag))
+    }
+}

@@ -1,0 +1,142 @@
+//! What can be read over HTTP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+use crate::duration;
+use crate::journal::{RunFilter, RunSummary};
+use crate::page::Snapshot;
+
+use super::app::App;
+use super::events;
+use super::problem::Problem;
+
+pub(super) type Answer = Result<Response, Problem>;
+
+/// `GET /api`: what this server is.
+pub(super) async fn about(State(app): State<Arc<App>>) -> Answer {
+    Ok(Json(json!({
+        "name": "plandag",
+        "version": env!("CARGO_PKG_VERSION"),
+        "starts_runs": app.launcher.is_some() && app.only.is_none(),
+        "may": app.may,
+    }))
+    .into_response())
+}
+
+/// `GET /api/runs`: the newest first; `status` (can be repeated), `since`, `objective` and `limit` choose.
+pub(super) async fn list(State(app): State<Arc<App>>, Query(query): Query<Vec<(String, String)>>) -> Answer {
+    let (filter, limit) = choice(query)?;
+    let now = SystemTime::now();
+    let runs = app.runs().await?.into_iter().filter(|summary| filter.wants(summary, now));
+    let runs: Vec<RunSummary> = runs.take(limit).collect();
+    Ok(Json(json!({ "runs": runs })).into_response())
+}
+
+fn choice(query: Vec<(String, String)>) -> Result<(RunFilter, usize), Problem> {
+    let refuse = |message: String| Problem::new("usage.request", message);
+    let (mut filter, mut limit) = (RunFilter::default(), usize::MAX);
+    for (name, value) in query {
+        match name.as_str() {
+            "status" if RunSummary::STATES.contains(&value.as_str()) => filter.states.push(value),
+            "status" => {
+                let message = format!("`{value}` is not a status");
+                return Err(refuse(message).help(format!("there are {}", RunSummary::STATES.join(", "))));
+            }
+            "since" => filter.since = Some(duration::parse(&value).map_err(refuse)?),
+            "objective" => filter.objective = Some(value),
+            "limit" => limit = value.parse().map_err(|_| refuse(format!("`{value}` is not a number of runs")))?,
+            _ => {
+                let message = format!("runs cannot be chosen by `{name}`");
+                return Err(refuse(message).help("they can by status, since, objective and limit"));
+            }
+        }
+    }
+    Ok((filter, limit))
+}
+
+/// `GET /api/runs/RUN`: all that its page shows.
+pub(super) async fn get(State(app): State<Arc<App>>, Path(run): Path<String>) -> Answer {
+    Ok(Json(snapshot(&app, &run).await?).into_response())
+}
+
+/// A run as it is now.
+pub(super) async fn snapshot(app: &App, run: &str) -> Result<Snapshot, Problem> {
+    let (summary, history) = app.history(run).await?;
+    spawn_blocking(move || Snapshot::of(&history, &summary))
+        .await
+        .map_err(|_| Problem::new("internal.panic", "the run could not be drawn"))
+}
+
+/// `GET /api/runs/RUN/events`: the run as it changes, as server-sent events.
+pub(super) async fn events(State(app): State<Arc<App>>, Path(run): Path<String>) -> Answer {
+    let summary = app.summary(&run).await?;
+    Ok(events::stream(app.watchers.watch(&app.journal, &summary.run)))
+}
+
+/// `GET /api/runs/RUN/steps/STEP`: the whole output of a step.
+pub(super) async fn output(State(app): State<Arc<App>>, Path((run, step)): Path<(String, String)>) -> Answer {
+    let (_, history) = app.history(&run).await?;
+    if history.report().step(&step).is_none() {
+        return Err(unknown_step(&run, &step));
+    }
+    let output = history.output(&*app.journal, &step).await?;
+    let output = output.ok_or_else(|| Problem::new("journal.no_output", format!("step `{step}` has no output")))?;
+    Ok(Json(json!({ "run": run, "step": step, "output": *output })).into_response())
+}
+
+pub(super) fn unknown_step(run: &str, step: &str) -> Problem {
+    Problem::new("journal.unknown_step", format!("run {run} has no step `{step}`"))
+        .help(format!("GET /api/runs/{run} has its steps"))
+}
+
+/// `GET /api/runs/RUN/export?format=FORMAT`: the run for other programs.
+pub(super) async fn export(
+    State(app): State<Arc<App>>,
+    Path(run): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Answer {
+    let (_, history) = app.history(&run).await?;
+    let graph = || {
+        history.graph().ok_or_else(|| Problem::new("journal.no_plan", format!("run {run} never had a plan to draw")))
+    };
+    let (kind, text) = match query.get("format").map_or("ndjson", String::as_str) {
+        "ndjson" => ("application/x-ndjson", history.to_ndjson()),
+        "trace" | "chrome" | "perfetto" => ("application/json", format!("{:#}\n", history.to_trace())),
+        "mermaid" => ("text/plain; charset=utf-8", graph()?.to_mermaid()),
+        "dot" => ("text/vnd.graphviz; charset=utf-8", graph()?.to_dot()),
+        other => {
+            let problem = Problem::new("usage.request", format!("runs are not given out as `{other}`"));
+            return Err(problem.help("they are as ndjson, trace, mermaid and dot"));
+        }
+    };
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Where there is nothing.
+pub(super) async fn nothing() -> Problem {
+    Problem::new("serve.not_found", "there is nothing at this address").help("GET /api/runs lists the runs")
+}
+
+/// Where something else can be done.
+pub(super) async fn wrong_method() -> Problem {
+    Problem::new("serve.method", "this cannot be done with what is at this address")
+        .help("what only looks is a GET, what changes something is a POST")
+}
+
+/// The answer to what was done to a run.
+pub(super) fn done(run: &str, fields: Value) -> Response {
+    let mut answer = json!({ "run": run });
+    if let (Some(answer), Value::Object(fields)) = (answer.as_object_mut(), fields) {
+        answer.extend(fields);
+    }
+    Json(answer).into_response()
+}

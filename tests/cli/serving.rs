@@ -1,0 +1,247 @@
+//! `plandag serve`, `plandag open` and `plandag run --open`, as real processes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, Ran, calculate, sleep};
+
+/// A command that serves pages.
+struct Serving {
+    child: Child,
+    address: String,
+    token: String,
+}
+
+impl Serving {
+    fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut command = place.command(["serve", "--port", "0", "--json"]);
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line).expect(&line);
+        let text = |name: &str| said[name].as_str().unwrap().to_owned();
+        assert_eq!(text("url"), format!("http://{}/?token={}", text("address"), text("token")));
+        Self { child, address: text("address"), token: text("token") }
+    }
+
+    /// The status of an answer, and what is in it.
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        ask(&self.address, &self.token, method, path, body)
+    }
+
+    fn submit(&self, plan: Value) -> String {
+        let (status, answer) = self.ask("POST", "/api/runs", &json!({ "plan": plan }).to_string());
+        assert_eq!(status, 201, "{answer}");
+        answer["run"].as_str().unwrap().to_owned()
+    }
+
+    fn until(&self, run: &str, state: &str) {
+        let begun = Instant::now();
+        loop {
+            let (_, shown) = self.ask("GET", &format!("/api/runs/{run}"), "");
+            if shown["head"]["state"] == state {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{run} never was {state}: {}", shown["head"]);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn stop(self, signal: &str) -> Ran {
+        send(signal, self.child.id());
+        self.child.wait_with_output().unwrap().into()
+    }
+}
+
+fn send(signal: &str, pid: u32) {
+    assert!(Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().unwrap().success());
+}
+
+fn ask(address: &str, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap_or_default())
+}
+
+#[test]
+fn runs_that_a_server_started_are_runs_like_any_other() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &["--input", "n=20", "--max-parallel", "3"]);
+    let plan = json!({ "objective": "count", "steps": [calculate("sum", "${inputs.n} + 1")] });
+    let run = serving.submit(plan);
+    serving.until(&run, "succeeded");
+    assert_eq!(serving.ask("GET", &format!("/api/runs/{run}/steps/sum"), "").1["output"]["result"], 21);
+    let shown = place.run(["show", &run, "--json"]);
+    assert_eq!((shown.exit, &shown.last_event()["objective"]), (0, &json!("count")), "{shown:?}");
+
+    // What is told over HTTP wins, and what the run may do was settled when the server was started.
+    let other = json!({ "plan": { "steps": [calculate("sum", "${inputs.n} + 1")] }, "inputs": { "n": 5 } });
+    let (_, answer) = serving.ask("POST", "/api/runs", &other.to_string());
+    let other = answer["run"].as_str().unwrap();
+    serving.until(other, "succeeded");
+    assert_eq!(serving.ask("GET", &format!("/api/runs/{other}/steps/sum"), "").1["output"]["result"], 6);
+    let program = json!({ "plan": { "steps": [{ "id": "ls", "tool": "shell", "args": { "argv": ["ls"] } }] } });
+    let (status, problem) = serving.ask("POST", "/api/runs", &program.to_string());
+    assert_eq!((status, &problem["code"]), (403, &json!("config.not_allowed")));
+
+    // A bad plan is refused as the command refuses it, with the place where it is bad.
+    let cycle = "{\"plan\": {\"steps\": [\n {\"id\": \"a\", \"tool\": \"calculate\", \"depends_on\": [\"a\"]}]}}";
+    let (status, problem) = serving.ask("POST", "/api/runs", cycle);
+    assert_eq!((status, &problem["code"]), (422, &json!("plan.cycle")), "{problem}");
+    assert_eq!(problem["problems"][0]["places"][0]["line"], 2, "{problem}");
+    let (status, problem) = serving.ask("POST", "/api/runs", &json!({ "objective": "who knows" }).to_string());
+    assert_eq!((status, &problem["code"]), (503, &json!("config.no_planner")));
+
+    let ran = serving.stop("INT");
+    assert_eq!(ran.exit, 130, "{ran:?}");
+}
+
+#[test]
+fn a_run_is_cancelled_from_a_page_and_forked_from_there() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &[]);
+    let run = serving.submit(json!({ "steps": [calculate("one", "1"), sleep("long", 600_000, &["one"])] }));
+    let begun = Instant::now();
+    while serving.ask("GET", &format!("/api/runs/{run}/steps/one"), "").0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
+    assert_eq!(serving.ask("POST", &format!("/api/runs/{run}/cancel"), r#"{"now": true}"#).0, 200);
+    serving.until(&run, "stopped");
+
+    let change = json!({ "from": "long", "set": { "ms": 1 } }).to_string();
+    let (status, answer) = serving.ask("POST", &format!("/api/runs/{run}/fork"), &change);
+    assert_eq!((status, &answer["reused"]), (201, &json!(["one"])), "{answer}");
+    serving.until(answer["run"].as_str().unwrap(), "succeeded");
+
+    // The server does not care who drives a run.
+    place.plan(json!([{ "id": "bad", "tool": "calculate", "args": { "expression": "1 +" } }]));
+    let failed = place.run(["run", "plan.json", "--json"]);
+    let failed = failed.last_event()["run"].as_str().unwrap().to_owned();
+    serving.until(&failed, "failed");
+    let (status, answer) = serving.ask("POST", &format!("/api/runs/{failed}/retry"), "");
+    assert_eq!(status, 201, "{answer}");
+    serving.until(answer["run"].as_str().unwrap(), "failed");
+    serving.stop("INT");
+}
+
+#[test]
+fn who_stops_the_server_stops_its_runs_in_an_orderly_way() {
+    for (signal, exit) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new();
+        let serving = Serving::start(&place, &[]);
+        let run = serving.submit(json!({ "steps": [sleep("first", 700, &[]), sleep("second", 1, &["first"])] }));
+        let ran = serving.stop(signal);
+        assert_eq!(ran.exit, exit, "{ran:?}");
+        assert!(ran.stderr.contains("giving 1 run time to stop; press again to stop now"), "{}", ran.stderr);
+        let runs = place.run(["runs", "--json"]);
+        assert_eq!(runs.last_event()["status"], "stopped", "{runs:?}");
+        let resumed = place.run(["resume", &run, "--json"]);
+        assert_eq!((resumed.exit, &resumed.last_event()["ev"]), (0, &json!("run.finished")), "{resumed:?}");
+    }
+}
+
+#[test]
+fn a_server_that_is_killed_leaves_runs_that_can_be_gone_on_with() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &[]);
+    let run = serving.submit(json!({ "steps": [sleep("first", 300, &[]), sleep("second", 60_000, &["first"])] }));
+    let Serving { mut child, .. } = serving;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let begun = Instant::now();
+    loop {
+        let runs = place.run(["runs", "--json"]).last_event();
+        if runs["pid"].is_null() {
+            assert_eq!((&runs["run"], &runs["status"]), (&json!(run), &json!("stopped")));
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "nobody reads what it says, and it goes on: {runs}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_said_with_what_to_do() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ran = place.run(["serve", "--port", &port]);
+    assert_eq!(ran.exit, 2, "{ran:?}");
+    assert!(ran.stderr.contains("error[serve.port_in_use]") && ran.stderr.contains("--port 0"), "{}", ran.stderr);
+    let nowhere = place.run(["serve", "--host", "192.0.2.1", "--json"]);
+    assert_eq!((nowhere.exit, &nowhere.last_event()["code"]), (2, &json!("serve.address")), "{nowhere:?}");
+    let bad = place.run(["serve", "--files", "nowhere"]);
+    assert!(bad.exit == 2 && bad.stderr.contains("error[config.files]"), "{bad:?}");
+}
+
+/// A browser that only fetches the page, as somebody without a screen can have one.
+fn browser(place: &Place) -> String {
+    let script = place.file("browser.sh", "#!/bin/sh\nprintf '%s\\n' \"$1\" >> opened\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    script.display().to_string()
+}
+
+fn opened(place: &Place) -> String {
+    std::fs::read_to_string(place.path().join("opened")).unwrap_or_default()
+}
+
+#[test]
+fn a_run_can_be_watched_while_it_goes_on() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1500, &[])]));
+    let mut command = place.command(["run", "plan.json", "--open"]);
+    command.env("BROWSER", browser(&place)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let begun = Instant::now();
+    while !opened(&place).contains("token=") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the browser was not opened");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let url = opened(&place);
+    let (address, rest) = url.trim().strip_prefix("http://").unwrap().split_once("/runs/").unwrap();
+    let (run, token) = rest.split_once("?token=").unwrap();
+    let (status, shown) = ask(address, token, "GET", &format!("/api/runs/{run}"), "");
+    assert_eq!((status, &shown["head"]["state"]), (200, &json!("running")));
+    // It is the page of this run, and starts no other.
+    let (status, problem) = ask(address, token, "POST", "/api/runs", r#"{"objective": "more"}"#);
+    assert_eq!((status, &problem["code"]), (409, &json!("serve.one_run")));
+    // The end of the run is shown, too, before the page goes.
+    while ask(address, token, "GET", &format!("/api/runs/{run}"), "").1["head"]["state"] != "succeeded" {}
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("plandag open {run}")), "{}", ran.stderr);
+    assert!(TcpStream::connect(address).is_err(), "the page is gone with the run");
+}
+
+#[test]
+fn a_run_of_the_past_is_opened() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "1")]));
+    let run = place.run(["run", "plan.json", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    let mut command = place.command(["open"]);
+    let child = command.env("BROWSER", browser(&place)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while !opened(&place).contains("token=") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the browser was not opened");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(opened(&place).contains(&format!("/runs/{run}?token=")), "{}", opened(&place));
+    send("INT", child.id());
+    assert_eq!(Ran::from(child.wait_with_output().unwrap()).exit, 130);
+    let none = place.run(["open", "nobody"]);
+    assert!(none.exit == 2 && none.stderr.contains("error[journal.unknown_run]"), "{none:?}");
+}

@@ -1,0 +1,73 @@
+//! What can be done to runs.
+
+use plandag::journal::Journal as _;
+use serde_json::json;
+
+use crate::support::{Site, echo, wait};
+
+#[tokio::test]
+async fn a_run_is_cancelled_and_gone_on_with() {
+    let site = Site::start().await;
+    let run = site.run(json!([wait("a"), echo("b", "${a}")])).await;
+    let locked = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
+    assert_eq!((locked.status, &locked.body["code"]), (409, &json!("journal.locked")));
+
+    let answer = site.post(&format!("/api/runs/{run}/cancel"), json!({ "now": true })).await;
+    assert_eq!((answer.status, &answer.body["status"]), (200, &json!("stopped")), "{answer:?}");
+    let again = site.post(&format!("/api/runs/{run}/cancel"), json!({})).await;
+    assert_eq!((again.status, &again.body["status"]), (200, &json!("stopped")));
+
+    site.gate.notify_one();
+    let answer = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    site.until(&run, "succeeded").await;
+    let over = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
+    assert_eq!((over.status, &over.body["code"]), (409, &json!("journal.nothing_to_resume")));
+}
+
+#[tokio::test]
+async fn a_run_is_retried_and_forked() {
+    let site = Site::start().await;
+    let run = site
+        .run(json!([echo("a", 1), { "id": "b", "tool": "fail", "depends_on": ["a"], "retry": { "max_attempts": 1 } }]))
+        .await;
+    site.until(&run, "failed").await;
+    let retried = site.post(&format!("/api/runs/{run}/retry"), json!({})).await;
+    assert_eq!((retried.status, &retried.body["reused"], &retried.body["again"]), (201, &json!(["a"]), &json!(["b"])));
+    site.until(retried.body["run"].as_str().unwrap(), "failed").await;
+
+    let change = json!({ "from": "a", "set": { "value": 2 }, "without": ["b"] });
+    let forked = site.post(&format!("/api/runs/{run}/fork"), change).await;
+    assert_eq!(forked.status, 201, "{forked:?}");
+    let new = forked.body["run"].as_str().unwrap();
+    site.until(new, "succeeded").await;
+    assert_eq!(site.get(&format!("/api/runs/{new}/steps/a")).await.body["output"], 2);
+
+    let before = site.journal.runs().await.unwrap().len();
+    for (body, status, code) in [
+        (json!({}), 400, "usage.request"),
+        (json!({ "set": { "value": 2 } }), 400, "usage.request"),
+        (json!({ "from": "a", "with": ["b"] }), 400, "usage.request"),
+        (json!({ "from": "c" }), 404, "journal.unknown_step"),
+    ] {
+        let answer = site.post(&format!("/api/runs/{run}/fork"), body.clone()).await;
+        assert_eq!((answer.status, &answer.body["code"]), (status, &json!(code)), "{body}");
+    }
+    let done = site.post(&format!("/api/runs/{new}/retry"), json!({})).await;
+    assert_eq!((done.status, &done.body["code"]), (409, &json!("journal.no_fork")));
+    assert_eq!(site.journal.runs().await.unwrap().len(), before, "nothing was written");
+}
+
+#[tokio::test]
+async fn nothing_is_decided_that_nobody_asked() {
+    let site = Site::start().await;
+    let run = site.run(json!([echo("a", 1)])).await;
+    site.until(&run, "succeeded").await;
+    for action in ["approve", "deny"] {
+        let answer = site.post(&format!("/api/runs/{run}/steps/a/{action}"), json!({})).await;
+        assert_eq!((answer.status, &answer.body["code"]), (409, &json!("journal.nothing_to_decide")));
+    }
+    let answer = site.post(&format!("/api/runs/{run}/steps/a/resolve"), json!("retry")).await;
+    assert_eq!(answer.body["code"], "journal.nothing_to_decide");
+    assert_eq!(site.post(&format!("/api/runs/{run}/steps/z/approve"), json!({})).await.status, 404);
+}

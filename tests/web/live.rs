@@ -1,0 +1,106 @@
+//! Runs as they change.
+
+use std::time::Duration;
+
+use plandag::journal::Journal as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::support::{Site, echo, wait};
+
+/// Somebody who follows a run.
+struct Follower {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Follower {
+    async fn of(site: &Site, run: &str) -> Self {
+        let response = site.script(Method::GET, &format!("/api/runs/{run}/events")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next event, by its name; none at the end of the stream.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let name = event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: "));
+                let event = name.map(|(name, data)| (name.to_owned(), serde_json::from_str(data).unwrap()));
+                self.text = rest.to_owned();
+                if event.is_some() {
+                    return event;
+                }
+                continue;
+            }
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_is_followed_from_any_moment_to_its_end() {
+    let site = Site::start().await;
+    let run = site.run(json!([wait("a"), echo("b", "${a}"), wait("c")])).await;
+    let mut early = Follower::of(&site, &run).await;
+    let (name, whole) = early.next().await.unwrap();
+    assert_eq!((name.as_str(), whole["steps"].as_array().unwrap().len()), ("snapshot", 3));
+
+    site.gate.notify_one();
+    let (name, update) = early.next().await.unwrap();
+    assert_eq!(name, "update");
+    assert!(update.to_string().len() < whole.to_string().len(), "an update has what is new, and not everything");
+
+    let mut late = Follower::of(&site, &run).await;
+    assert_eq!(late.next().await.unwrap().0, "snapshot");
+    site.gate.notify_one();
+    site.gate.notify_one();
+    for follower in [&mut early, &mut late] {
+        let mut names = Vec::new();
+        while let Some((name, _)) = follower.next().await {
+            names.push(name);
+        }
+        assert_eq!(names.last().map(String::as_str), Some("end"), "{names:?}");
+    }
+
+    // Of a run that is over there is only the end to wait for.
+    let mut after = Follower::of(&site, &run).await;
+    assert_eq!(after.next().await.unwrap().0, "snapshot");
+    assert_eq!(after.next().await.unwrap().0, "end");
+    assert!(after.next().await.is_none());
+}
+
+/// The run does not know of those who look at it, so it takes no notice if they do not read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_that_never_read_keep_nobody_waiting() {
+    let site = Site::start().await;
+    let steps: Vec<Value> = (0..200).map(|i| echo(&format!("s{i}"), "x".repeat(2_000))).chain([wait("gate")]).collect();
+    let run = site.run(json!(steps)).await;
+    let mut clients = Vec::new();
+    for _ in 0..400 {
+        let mut stream = site.connect().await;
+        let request = format!(
+            "GET /api/runs/{run}/events HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\n\r\n",
+            site.address, site.token
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        clients.push(stream);
+    }
+    let mut reader = Follower::of(&site, &run).await;
+    assert_eq!(reader.next().await.unwrap().0, "snapshot");
+    site.gate.notify_one();
+    let ended = async {
+        while let Some((name, _)) = reader.next().await {
+            if name == "end" {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap());
+    assert_eq!(site.journal.summary(&run.as_str().into()).await.unwrap().state(), "succeeded");
+    drop(clients);
+}

@@ -131,7 +131,7 @@ impl History {
         if again.is_empty() {
             return Err(ForkError::NothingToDo);
         }
-        let graft = draft.graft(&again, from, &changes.set, plan)?;
+        let graft = draft.graft(&again, from, &without, &changes.set, plan)?;
         let fork = Fork {
             reused: draft
                 .members()
@@ -227,6 +227,7 @@ impl<'a> Draft<'a> {
         &self,
         again: &BTreeMap<StepNumber, StepNumber>,
         from: Option<StepNumber>,
+        without: &BTreeSet<StepNumber>,
         set: &BTreeMap<String, Value>,
         plan: &Graft,
     ) -> Result<Graft, ForkError> {
@@ -238,7 +239,9 @@ impl<'a> Draft<'a> {
                 Some(from) if from == *number => Arc::new(with_arguments(step.definition, set)?),
                 _ => Arc::clone(step.definition),
             };
-            let dependencies = self.scheduler.dependencies(*number).iter().map(renamed).collect();
+            // What is left out waits for nothing.
+            let waits_for = if without.contains(number) { &[] } else { self.scheduler.dependencies(*number) };
+            let dependencies = waits_for.iter().map(renamed).collect();
             added.push(Added { id: None, step: definition, dependencies });
         }
         let is_settled = |number: &StepNumber| {

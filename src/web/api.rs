@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
@@ -122,8 +123,12 @@ pub(super) async fn export(
 }
 
 /// Where there is nothing.
-pub(super) async fn nothing() -> Problem {
-    Problem::new("serve.not_found", "there is nothing at this address").help("GET /api/runs lists the runs")
+pub(super) async fn nothing(uri: Uri) -> Response {
+    let problem = Problem::new("serve.not_found", "there is nothing at this address");
+    match uri.path().starts_with("/api") {
+        true => problem.help("GET /api/runs lists the runs").into_response(),
+        false => problem.into_text(),
+    }
 }
 
 /// Where something else can be done.

@@ -20,9 +20,9 @@ mod model;
 mod readme;
 mod running;
 #[cfg(unix)]
-mod signals;
-#[cfg(unix)]
 mod serving;
+#[cfg(unix)]
+mod signals;
 mod support;
 #[cfg(unix)]
 mod terminal;

@@ -87,7 +87,9 @@ async fn what_is_not_there_is_said_to_be_missing() {
         assert_eq!((answer.status, &answer.body["code"]), (404, &json!(code)), "{path}");
         assert_eq!(answer.kind, "application/problem+json");
     }
-    let page = site.get("/runs/<script>alert(1)</script>").await;
+    let page = site.get("/runs/<script>alert(1)").await;
+    assert!(page.status == 404 && page.kind.starts_with("text/plain"), "{page:?}");
+    let page = site.get("/run/else/where").await;
     assert!(page.status == 404 && page.kind.starts_with("text/plain"), "{page:?}");
     let answer = site.post(&format!("/api/runs/{run}"), json!({})).await;
     assert_eq!((answer.status, &answer.body["code"]), (405, &json!("serve.method")));

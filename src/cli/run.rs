@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::channel::mpsc::{self, UnboundedReceiver};
 use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
@@ -19,11 +20,11 @@ use super::model::Models;
 use super::output::Output;
 use super::prediction::Prediction;
 use super::questions;
-use super::serve::RunPage;
+use super::serve::{Decided, RunPage};
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
-use super::watch::{Watched, watch};
+use super::watch::{Watched, nowhere, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let source = source::read(&args.source, console).map_err(|failure| match Toolbox::open(&args.settings) {
@@ -57,12 +58,13 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
         None => runner,
     };
     let mut page = None;
+    let (decisions, decided) = mpsc::unbounded();
     let start = || {
         let handle = runner.start(job.objective);
-        page = place.map(|place| RunPage::open(handle.id(), &place, console));
+        page = place.map(|place| RunPage::open(handle.id(), &place, decisions, console));
         handle
     };
-    let watched = watch_all(runtime()?, start, &[], &toolbox, args.json, console)?;
+    let watched = watch_all(runtime()?, start, decided, &[], &toolbox, args.json, console)?;
     let finished = Summary { watched, is_objective, is_kept, args }.finish(output, console);
     match page {
         Some(Ok(page)) => page.close(console),
@@ -104,7 +106,7 @@ pub(crate) fn resume(
     };
     let runner = toolbox.runner(planner, &args.settings, policy);
     let runner = runner.journal(journal).accept_changes(accept_changes);
-    let watched = watch_all(runtime, || runner.start_resume(run), &past, &toolbox, args.json, console)?;
+    let watched = watch_all(runtime, || runner.start_resume(run), nowhere(), &past, &toolbox, args.json, console)?;
     Summary { watched, is_objective, is_kept: true, args }.finish(output, console)
 }
 
@@ -162,12 +164,13 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 fn watch_all(
     runtime: Runtime,
     start: impl FnOnce() -> RunHandle,
+    decided: UnboundedReceiver<Decided>,
     past: &[RunEvent],
     toolbox: &Toolbox,
     json: bool,
     console: &Console,
 ) -> Result<Watched, Failure> {
-    let watched = runtime.block_on(watch(start, past, toolbox, json, console));
+    let watched = runtime.block_on(watch(start, decided, past, toolbox, json, console));
     // A tool that still reads a file does not keep the answer back.
     runtime.shutdown_background();
     watched

@@ -185,23 +185,42 @@ pub(super) async fn resolve(
     decide(&app, &run, &step, StepOutcome::Unknown, decision).await
 }
 
-/// Records a decision. The run goes on once none is missing.
-async fn decide(app: &App, run: &str, step: &str, outcome: StepOutcome, decision: Decision) -> Answer {
+/// Records a decision, as soon as nobody drives the run. It goes on once none is missing.
+async fn decide(app: &Arc<App>, run: &str, step: &str, outcome: StepOutcome, decision: Decision) -> Answer {
     let (summary, history) = app.history(run).await?;
     let number = waiting(&history, run, step, outcome)?;
-    free(&summary)?;
-    history::decide(&*app.journal, &summary.run, number, decision).await?;
-    let (summary, history) = app.history(run).await?;
-    let open: Vec<StepId> = history
-        .report()
-        .steps()
-        .filter(|step| matches!(step.outcome, StepOutcome::Unapproved | StepOutcome::Unknown))
-        .map(|step| step.id.clone())
-        .collect();
-    if open.is_empty() && summary.is_resumable() {
-        app.launcher()?.resume(&summary.run).await?;
+    let run = summary.run.clone();
+    if summary.owner.is_none() || !summary.is_resumable() {
+        let open = record(app, &run, number, decision).await?;
+        return Ok(done(run.as_str(), json!({ "step": step, "status": "recorded", "undecided": open })));
     }
-    Ok(done(run, json!({ "step": step, "undecided": open })))
+    if app.launcher()?.decide(&run, number, &decision) {
+        return Ok(done(run.as_str(), json!({ "step": step, "status": "recorded" })));
+    }
+    let (answer, app) = (done(run.as_str(), json!({ "step": step, "status": "waiting" })), Arc::clone(app));
+    // Only who drives the run can write to it. It stops when nothing is left to do but what was decided here.
+    tokio::spawn(async move {
+        while app.journal.summary(&run).await.is_ok_and(|summary| summary.owner.is_some()) {
+            sleep(GLANCE).await;
+        }
+        if let Err(problem) = record(&app, &run, number, decision).await {
+            tracing::warn!(%run, problem = problem.code(), "a decision could not be recorded");
+        }
+    });
+    Ok((StatusCode::ACCEPTED, answer).into_response())
+}
+
+/// Writes a decision down, and goes on with the run if none is missing. Gives the steps that are still to be decided.
+async fn record(app: &App, run: &RunId, step: StepNumber, decision: Decision) -> Result<Vec<StepId>, Problem> {
+    history::decide(&*app.journal, run, step, decision).await?;
+    let (summary, history) = app.history(run.as_str()).await?;
+    let is_open = |outcome| matches!(outcome, StepOutcome::Unapproved | StepOutcome::Unknown);
+    let steps = history.report().steps().filter(|step| is_open(step.outcome));
+    let open: Vec<StepId> = steps.map(|step| step.id.clone()).collect();
+    if open.is_empty() && summary.is_resumable() {
+        app.launcher()?.resume(run).await?;
+    }
+    Ok(open)
 }
 
 /// The number of a step about which a person has to decide.

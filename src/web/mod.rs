@@ -76,12 +76,13 @@ pub struct Server {
     launcher: Option<Arc<dyn Launcher>>,
     only: Option<RunId>,
     may: String,
+    max_connections: usize,
 }
 
 impl Server {
     /// A server for the runs of `journal`, which only shows them.
     pub fn new(journal: impl Journal + 'static) -> Self {
-        Self { journal: Arc::new(journal), launcher: None, only: None, may: String::new() }
+        Self { journal: Arc::new(journal), launcher: None, only: None, may: String::new(), max_connections: 4096 }
     }
 
     /// Has runs started, stopped and gone on with by `launcher`. `may` says in words what these runs may do.
@@ -96,6 +97,14 @@ impl Server {
     #[must_use]
     pub fn only(mut self, run: impl Into<RunId>) -> Self {
         self.only = Some(run.into());
+        self
+    }
+
+    /// Sets how many connections there may be at once, 4,096 at first; each takes a file descriptor. More wait for one
+    /// of these to end.
+    #[must_use]
+    pub fn max_connections(mut self, max_connections: usize) -> Self {
+        self.max_connections = max_connections;
         self
     }
 
@@ -118,7 +127,7 @@ impl Server {
             cookie: format!("plandag-{}", address.port()),
             watchers: Watchers::default(),
         });
-        Ok(Bound::new(listener, address, app))
+        Ok(Bound::new(listener, address, app, self.max_connections))
     }
 }
 

@@ -19,9 +19,6 @@ use tokio::time::{sleep, timeout};
 use super::app::App;
 use super::router;
 
-/// Most connections at once. More wait for one of these to end.
-const MAX_CONNECTIONS: usize = 4096;
-
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,11 +36,12 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     app: Arc<App>,
+    max_connections: usize,
 }
 
 impl Bound {
-    pub(super) fn new(listener: TcpListener, address: SocketAddr, app: Arc<App>) -> Self {
-        Self { listener, address, app }
+    pub(super) fn new(listener: TcpListener, address: SocketAddr, app: Arc<App>, max_connections: usize) -> Self {
+        Self { listener, address, app, max_connections }
     }
 
     /// Where it listens.
@@ -70,7 +68,7 @@ impl Bound {
 
     /// Answers requests until `stop` is done; answers that are under way then are given a moment to end.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(self.max_connections));
         let ends = GracefulShutdown::new();
         let service = TowerToHyperService::new(router(Arc::clone(&self.app)));
         let mut http = http1::Builder::new();

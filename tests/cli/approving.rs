@@ -19,7 +19,7 @@ while read -r line; do
 done
 "#;
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     place.file("server.sh", SERVER);
     let script = place.path().join("server.sh");
@@ -33,7 +33,7 @@ fn place() -> Place {
     place
 }
 
-fn sent(place: &Place) -> usize {
+pub(crate) fn sent(place: &Place) -> usize {
     std::fs::read_to_string(place.path().join("sent")).unwrap_or_default().lines().count()
 }
 

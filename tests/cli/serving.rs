@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::approving;
 use crate::support::{Place, Ran, calculate, sleep};
 
 /// A command that serves pages.
@@ -172,6 +173,53 @@ fn a_server_that_is_killed_leaves_runs_that_can_be_gone_on_with() {
         assert!(begun.elapsed() < Duration::from_secs(30), "nobody reads what it says, and it goes on: {runs}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_journal_that_is_gone_is_said_to_be_gone() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &["--journal", "runs.db"]);
+    let run = serving.submit(json!({ "steps": [calculate("a", "1")] }));
+    serving.until(&run, "succeeded");
+    std::fs::rename(place.path().join("runs.db"), place.path().join("moved.db")).unwrap();
+    for path in ["/api/runs".to_owned(), format!("/api/runs/{run}"), format!("/api/runs/{run}/events")] {
+        let (status, problem) = serving.ask("GET", &path, "");
+        assert_eq!((status, &problem["code"]), (503, &json!("journal.unusable")), "{path}: {problem}");
+    }
+    std::fs::rename(place.path().join("moved.db"), place.path().join("runs.db")).unwrap();
+    assert_eq!(serving.ask("GET", "/api/runs", "").0, 200);
+    serving.stop("INT");
+}
+
+#[test]
+fn a_step_that_waits_for_approval_is_approved_from_a_page() {
+    let place = approving::place();
+    let serving = Serving::start(&place, &["--mcp", "mcp.json"]);
+    let letter = json!({ "id": "letter", "tool": "post.read" });
+    let reply = json!({ "id": "reply", "tool": "post.send", "args": { "text": "${letter}" } });
+
+    // While something else still runs the decision waits for that, and is not lost.
+    let run = serving.submit(json!({ "steps": [&letter, &reply, sleep("other", 1500, &[])] }));
+    let approve = format!("/api/runs/{run}/steps/reply/approve");
+    let begun = Instant::now();
+    let answer = loop {
+        let (status, answer) = serving.ask("POST", &approve, "");
+        if status != 409 {
+            break (status, answer["status"].clone());
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{answer}");
+    };
+    assert_eq!((answer, approving::sent(&place)), ((202, json!("waiting")), 0));
+    serving.until(&run, "succeeded");
+    assert_eq!(approving::sent(&place), 1);
+
+    let run = serving.submit(json!({ "steps": [letter, reply] }));
+    serving.until(&run, "undecided");
+    let (status, answer) = serving.ask("POST", &format!("/api/runs/{run}/steps/reply/deny"), "");
+    assert_eq!((status, &answer["undecided"]), (200, &json!([])), "{answer}");
+    serving.until(&run, "failed");
+    assert_eq!(approving::sent(&place), 1);
+    serving.stop("INT");
 }
 
 #[test]

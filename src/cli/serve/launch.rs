@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use plandag::journal::{Owner, RunId};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Task};
+use serde::Deserialize as _;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{ChildStdout, Command};
@@ -91,10 +92,14 @@ async fn next(lines: Option<&mut Output>) -> Option<std::io::Result<Option<Strin
 /// The first line of a run: that it has begun, or why not.
 async fn first(lines: Option<&mut Output>) -> Result<RunId, Problem> {
     let line = next(lines).await.and_then(Result::ok).flatten().unwrap_or_default();
-    let line: Value = serde_json::from_str(&line).unwrap_or_default();
+    let mut line: Value = serde_json::from_str(&line).unwrap_or_default();
+    for problem in line["problems"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        // The plan is what was sent, and not a file.
+        problem.remove("file");
+    }
     match line["run"].as_str() {
         Some(run) => Ok(RunId::from(run)),
-        None => Err(serde_json::from_value(line).unwrap_or_else(|_| {
+        None => Err(Problem::deserialize(line).unwrap_or_else(|_| {
             Problem::new("internal.panic", "the run ended before it began").help("please report this")
         })),
     }

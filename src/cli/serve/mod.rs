@@ -1,6 +1,7 @@
 //! `plandag serve` and `plandag open`: the runs of a journal as live pages, and over HTTP.
 
 mod browser;
+mod files;
 mod launch;
 mod options;
 mod page;
@@ -28,7 +29,7 @@ use super::signals::{self, Signal};
 use super::style::{self, paint};
 use launch::{Children, Commands};
 
-pub(crate) use page::RunPage;
+pub(crate) use page::{Decided, RunPage};
 
 /// Where pages are unless said otherwise.
 const PORT: u16 = 7420;
@@ -140,7 +141,7 @@ impl Serving<'_> {
         let children = commands.children();
         let may = anstream::adapter::strip_str(&self.may).to_string();
         let place = journal.path().display().to_string();
-        let server = Server::new(journal).launcher(commands, may);
+        let server = Server::new(journal).launcher(commands, may).max_connections(files::max_connections());
         let runtime = run::runtime()?;
         let ended = runtime.block_on(async {
             let bound = bind(server, self.host, self.port).await?;

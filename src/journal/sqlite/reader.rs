@@ -26,6 +26,25 @@ type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 /// The sending end. The thread ends when this is dropped.
 pub(super) struct Reader {
     jobs: mpsc::Sender<Job>,
+    path: PathBuf,
+    opened: Option<Identity>,
+}
+
+/// What tells a file from another one that has taken its place.
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Where an open file can be neither moved nor deleted.
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<Identity> {
+    None
 }
 
 impl Reader {
@@ -38,7 +57,16 @@ impl Reader {
             .name("plandag-journal-reader".to_owned())
             .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
             .map_err(|error| unusable(path, error))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, path: path.to_owned(), opened: identity(path) })
+    }
+
+    /// Refuses to read on from a file that nobody else sees any more.
+    fn check_place(&self) -> Result<(), JournalError> {
+        match identity(&self.path) {
+            now if now == self.opened => Ok(()),
+            Some(_) => Err(unusable(&self.path, "is another file than the one that was opened")),
+            None => Err(unusable(&self.path, "is gone: it was moved or deleted after it had been opened")),
+        }
     }
 
     async fn read<T: Send + 'static>(
@@ -99,6 +127,7 @@ impl Reader {
     }
 
     pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
+        self.check_place()?;
         self.read(|connection, locks| {
             let sql = format!("{SUMMARIES} ORDER BY started_ms DESC, run DESC");
             let mut query = connection.prepare_cached(&sql).map_err(failed)?;
@@ -109,6 +138,7 @@ impl Reader {
     }
 
     pub(super) async fn summary(&self, run: RunId) -> Result<RunSummary, JournalError> {
+        self.check_place()?;
         self.read(move |connection, locks| {
             let found = connection
                 .prepare_cached(&format!("{SUMMARIES} WHERE id = ?1"))

@@ -128,7 +128,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["web"],
-        modules: &["plan", "error", "event", "plan_file", "duration", "journal", "history", "report", "page", "runner"],
+        modules: &["plan", "error", "event", "plan_file", "duration", "journal", "history", "report", "page"],
         crates: &[
             "serde",
             "serde_json",

@@ -168,7 +168,20 @@ impl Work {
         let now = self.run();
         let makespan = now.makespan;
         let budget = MOST_STEPS / self.tasks.len().max(1);
-        let saving = |change, trial| Saving { change, saves: makespan.saturating_sub(self.simulate(trial).makespan) };
+        let critical: Vec<u32> =
+            now.critical_steps.iter().filter_map(|&number| index(now.scheduler.step(number)?.id)).collect();
+        // Where nothing waits for a slot, only a shorter critical path makes a shorter run: the rest is not simulated.
+        let is_only_critical = makespan == now.critical_path;
+        let can_save = |trial| match trial {
+            _ if !is_only_critical => true,
+            Trial::Halve(task) => critical.contains(&task),
+            Trial::Independent(task, before) => critical.windows(2).any(|pair| *pair == [before, task]),
+            Trial::Nothing | Trial::Slots(_) | Trial::Pool(..) => false,
+        };
+        let saving = |change, trial| {
+            let then = if can_save(trial) { self.simulate(trial).makespan } else { makespan };
+            Saving { change, saves: makespan.saturating_sub(then) }
+        };
         let name = |task: u32| self.tasks[task as usize].name.clone();
         let mut savings = Vec::new();
         if budget > 0 && makespan > Duration::ZERO {
@@ -180,7 +193,7 @@ impl Work {
                 let change = Change::Pool { pool: pool.clone(), from: size, to: more };
                 savings.push(saving(change, Trial::Pool(pool, more)));
             }
-            for task in self.worth_halving(&now).into_iter().take(MOST_CHANGES.min(budget)) {
+            for task in self.worth_halving(&critical).into_iter().take(MOST_CHANGES.min(budget)) {
                 savings.push(saving(Change::Halve { step: name(task) }, Trial::Halve(task)));
             }
             for (task, before) in self.worth_freeing().into_iter().take(MOST_CHANGES.min(budget)) {
@@ -193,9 +206,8 @@ impl Work {
     }
 
     /// The tasks in the order in which a shorter one promises most: those of the critical path, the longest first.
-    fn worth_halving(&self, now: &SimulatedRun) -> Vec<u32> {
-        let critical: HashSet<u32> =
-            now.critical_steps.iter().filter_map(|&number| index(now.scheduler.step(number)?.id)).collect();
+    fn worth_halving(&self, critical: &[u32]) -> Vec<u32> {
+        let critical: HashSet<u32> = critical.iter().copied().collect();
         let mut tasks: Vec<u32> =
             (0..).zip(&self.tasks).filter(|(_, task)| !task.duration.is_zero()).map(|(index, _)| index).collect();
         tasks.sort_by_key(|task| Reverse((critical.contains(task), self.tasks[*task as usize].duration)));

@@ -1,0 +1,143 @@
+//! Plans that come step by step, revisions and reviews.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use plandag::{
+    Effect, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, ReplanWhen,
+    Revision, Runner, Step, StepError, ToolOutput, ToolSpec, Usage, planner_fn, tool_fn,
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::{echo, sleeper};
+
+#[tokio::test]
+async fn the_planner_is_asked_again_after_a_failure() {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        Ok(match request.reason {
+            PlanReason::First => PlanReply::from(Plan::from_iter([
+                Step::new("good", "echo").args(json!("kept")),
+                Step::new("bad", "fail"),
+                Step::new("both", "echo").args(json!(["${good}", "${bad}"])),
+            ])),
+            _ => {
+                assert_eq!(request.failed[0].id, "bad");
+                assert_eq!(request.failed[0].error.message, "broken");
+                assert_eq!(request.finished[0].output, Some(Output::inline(json!("kept"))));
+                assert_eq!(request.plan.steps.len(), 3);
+                assert_eq!(request.skipped, ["both"]);
+                PlanReply::from(Patch {
+                    add: vec![Arc::new(Step::new("better", "echo").args(json!("new")))],
+                    change: vec![Arc::new(Step::new("both", "echo").args(json!(["${good}", "${better}"])))],
+                    drop: vec!["bad".into()],
+                    answer: None,
+                })
+            }
+        })
+    });
+    let calls = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&calls);
+    let echo = tool_fn(move |cx| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(cx.args) }
+    });
+    let fail = tool_fn(|_| async move { Err::<(), _>(StepError::permanent("broken")) });
+    let runner = Runner::new(planner).tool("echo", echo).tool("fail", fail).replan_when(ReplanWhen::Stuck);
+    let report = runner.run("both").await.expect("a report");
+    assert_eq!(*report.answer().expect("an answer"), json!(["kept", "new"]));
+    assert_eq!((report.replans(), report.revisions()), (1, 2));
+    assert_eq!(calls.load(Ordering::Relaxed), 3, "`good` is not done again");
+}
+
+#[tokio::test]
+async fn a_planner_that_fails_or_panics_is_asked_again_a_few_times() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&asked);
+    let planner = planner_fn(move |request: PlanRequest| {
+        let asked = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match asked {
+                0 => panic!("no idea"),
+                1 => {
+                    let PlanReason::Rejected(offences) = request.reason else { panic!("not told why") };
+                    assert_eq!(offences[0].to_string(), "the planner failed: it panicked: no idea");
+                    Err(PlanError::Truncated { message: "length".into() })
+                }
+                _ => Ok(Plan::from_iter([Step::new("a", "echo").args(json!(1))])),
+            }
+        }
+    });
+    let report = Runner::new(planner).tool("echo", echo()).run("try").await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), 1);
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
+/// Writes a plan of three steps, one a second, the last of which needs the first two.
+struct SlowWriter;
+
+impl Planner for SlowWriter {
+    fn plan<'a>(
+        &'a self,
+        _: PlanRequest,
+        sink: PlanSink,
+    ) -> futures::future::BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            let mut plan = Plan::new();
+            for step in [
+                Step::new("a", "sleep").args(json!({ "ms": 2_000 })),
+                Step::new("b", "sleep").args(json!({ "ms": 2_000 })),
+                Step::new("c", "sleep").args(json!({ "ms": 1_000, "after": ["${a}", "${b}"] })),
+            ] {
+                sleep(Duration::from_secs(1)).await;
+                sink.step(step.clone());
+                plan.push(step);
+            }
+            sleep(Duration::from_millis(500)).await;
+            Ok(PlanReply { revision: Revision::Plan(plan), usage: Usage { output_tokens: 300, ..Usage::default() } })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_start_while_the_planner_is_still_writing() {
+    let report = Runner::new(SlowWriter).tool("sleep", sleeper()).run("stream").await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), "c");
+    // a runs from 1 s to 3 s, b from 2 s to 4 s, c from 4 s to 5 s; the plan is whole only at 3.5 s.
+    assert!((5_000..5_010).contains(&report.wall_time().as_millis()), "{:?}", report.wall_time());
+    assert_eq!(report.step("a").expect("the step").attempts.len(), 1);
+    assert_eq!(report.usage().output_tokens, 300);
+}
+
+#[tokio::test]
+async fn a_planner_may_answer_after_a_review() {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        Ok(match request.reason {
+            PlanReason::First => PlanReply::from(Plan::from_iter([Step::new("a", "echo").args(json!(20))])),
+            _ => PlanReply::from(Revision::Answer(json!({ "answer": 42, "steps": request.finished.len() }))),
+        })
+    });
+    let report = Runner::new(planner).tool("echo", echo()).review(true).run("think").await.expect("a report");
+    assert_eq!(*report.answer().expect("an answer"), json!({ "answer": 42, "steps": 1 }));
+}
+
+#[tokio::test]
+async fn specs_reach_the_planner() {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        assert_eq!(request.objective, "look");
+        assert_eq!(request.inputs["city"], "Oslo");
+        let specs: Vec<_> = request.tools.iter().map(|spec| (spec.name.as_str(), spec.effect)).collect();
+        assert_eq!(specs, [("look", Effect::Reads), ("act", Effect::Acts)]);
+        Ok(Plan::from_iter([Step::new("a", "look").args(json!("${inputs.city}"))]))
+    });
+    let look = echo();
+    let act = tool_fn(|_| async move { Ok(ToolOutput::Value(Value::Null)) })
+        .with_spec(ToolSpec { effect: Effect::Acts, ..ToolSpec::new("ignored", "does things") });
+    let policy = Policy { max_replans: 0, ..Policy::default() };
+    let runner = Runner::new(planner).policy(policy).tool("look", look).tool("act", act).input("city", "Oslo");
+    let started = Instant::now();
+    let report = runner.run("look").await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), "Oslo");
+    assert!(report.wall_time() <= started.elapsed());
+}

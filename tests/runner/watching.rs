@@ -1,0 +1,80 @@
+//! Events and views of a run that goes on.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use plandag::journal::{Journal as _, MemoryJournal};
+use plandag::{Limits, Phase, Plan, RunReport, Runner, Step, StepState};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{echo, sleeper, sleeps, words};
+
+#[tokio::test]
+async fn readers_see_every_event_and_the_journal_has_the_same() {
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(sleeps([("a", 0), ("b", 0)])).tool("sleep", sleeper()).journal(journal.clone());
+    let handle = runner.start("watch");
+    let (id, early, late) = (handle.id().clone(), handle.events(), handle.events());
+    assert!(matches!(handle.view().phase, Phase::New | Phase::Running));
+    let early = tokio::spawn(early.collect::<Vec<_>>());
+    let report = handle.await.expect("a report");
+    let (early, late) = (early.await.expect("events"), late.collect::<Vec<_>>().await);
+    assert_eq!(
+        words(&early),
+        [
+            "run_started",
+            "plan_requested",
+            "plan_accepted",
+            "attempt_started 0",
+            "attempt_started 1",
+            "step_succeeded 0",
+            "step_succeeded 1",
+            "run_finished"
+        ]
+    );
+    let history = journal.history(&id).await.expect("a history");
+    assert_eq!(early, history);
+    assert_eq!(late, history);
+    let again = RunReport::from_history(id, &history).expect("a possible history");
+    assert_eq!(again.answer(), report.answer());
+    assert_eq!(again.wall_time(), report.wall_time());
+    assert_eq!(again.critical_path(), report.critical_path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_shows_the_steps_as_they_are() {
+    let plan = Plan::from_iter([
+        Step::new("a", "sleep").args(json!({ "ms": 1_000 })),
+        Step::new("b", "sleep").args(json!({ "ms": 1_000, "after": "${a}" })),
+    ]);
+    let runner = Runner::new(plan).tool("sleep", sleeper());
+    let handle = runner.start("watch");
+    sleep(Duration::from_millis(500)).await;
+    let view = handle.view();
+    assert_eq!(view.phase, Phase::Running);
+    assert_eq!(view.steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(matches!(view.steps[0].state, StepState::Running(_)), "{view:?}");
+    assert_eq!(view.steps[1].state, StepState::Waiting);
+    sleep(Duration::from_millis(1_000)).await;
+    let view = handle.view();
+    assert_eq!(view.steps[0].state, StepState::Succeeded);
+    assert_eq!(view.steps[0].changed.as_millis(), 1_000);
+    handle.await.expect("a report");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_told_what_it_has_missed() {
+    let steps: u32 = 40_000;
+    let plan: Plan = (0..steps).map(|n| Step::new(format!("s{n}"), "echo")).collect();
+    let runner = Runner::new(plan).tool("echo", echo()).limits(Limits::NONE);
+    let handle = runner.start("much");
+    let mut events = handle.events();
+    handle.await.expect("a report");
+    let first = events.next().await.expect("an event");
+    assert!(events.missed() > 0);
+    assert_eq!(first.seq, events.missed());
+    let rest = events.by_ref().collect::<Vec<_>>().await;
+    // Started, asked, accepted and finished, and two for each step.
+    assert_eq!(events.missed() + 1 + rest.len() as u64, u64::from(steps) * 2 + 4);
+}

@@ -66,14 +66,20 @@ impl Summary<'_> {
 
     /// Why there is no answer, if there is none.
     fn failure(&self, exit: ExitCode) -> Option<Failure> {
-        let failure = match self.watched.report.ending() {
+        let report = &self.watched.report;
+        let failure = match report.ending() {
             Ending::Succeeded => return None,
             Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
             Ending::Failed(FailureReason::NoPlan(offences)) => {
                 // Saying that there is no other plan says nothing about the one that there was.
                 let answers = self.watched.rejections.iter().map(|rejection| rejection.offences.as_slice());
                 let answers: Vec<&[PlanError]> = answers.filter(|it| !it.contains(&PlanError::Declined)).collect();
-                return Some(if answers.len() > 1 { unusable_answers(&answers) } else { unusable(offences) });
+                let failure = if answers.len() > 1 { unusable_answers(&answers) } else { unusable(offences) };
+                let has_text = self.watched.rejections.iter().any(|rejection| rejection.answer.is_some());
+                return Some(match self.is_kept && has_text {
+                    true => failure.help(format!("what it wrote: plandag show {} --planner-answers", report.run())),
+                    false => failure,
+                });
             }
             Ending::Failed(FailureReason::Stalled(steps)) => {
                 let what = format!("the run stalled with {} not finished", counted(steps.len(), "step"));

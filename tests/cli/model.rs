@@ -173,6 +173,21 @@ fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
 }
 
 #[test]
+fn what_a_planner_wrote_can_be_looked_at() {
+    let (server, place) = (Server::with(streamed("Sure! 1. a\u{1b}[2J\nEND\n", &json!({}))), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "mock"]);
+    assert_eq!(ran.exit, 4, "{}", ran.stderr);
+    let help = ran.stderr.lines().find_map(|line| line.split_once("what it wrote: plandag ")).unwrap().1;
+    let shown = place.run(help.split(' '));
+    assert_eq!(shown.stdout.matches("plan 1 was sent back: 1 problem").count(), 3, "{}", shown.stdout);
+    assert_eq!(shown.stdout.matches("| Sure! 1. a").count(), 3, "{}", shown.stdout);
+    assert!(!shown.stdout.contains('\u{1b}'), "{}", shown.stdout);
+    let json: Value = serde_json::from_str(&place.run(help.split(' ').chain(["--json"])).stdout).unwrap();
+    assert_eq!(json["planner_answers"][0]["answer"], "Sure! 1. a\u{1b}[2J\nEND\n");
+    assert_eq!(json["planner_answers"][2]["errors"][0]["code"], "plan.malformed");
+}
+
+#[test]
 fn a_limit_on_spending_ends_a_run_with_what_is_done() {
     let (server, place) = (Server::with(Model), Place::new());
     let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-tokens", "200", "--json"]);

@@ -53,6 +53,25 @@ fn runs_are_listed_and_filtered() {
 }
 
 #[test]
+fn a_step_of_a_run_that_goes_on_can_be_followed() {
+    let place = Place::new();
+    let sleep =
+        |id: &str, after: &[&str]| json!({ "id": id, "tool": "sleep", "args": { "ms": 700 }, "depends_on": after });
+    place.plan(json!([sleep("a", &[]), sleep("b", &["a"])]));
+    let mut run = place.start("run plan.json");
+    while !place.journal().exists() || place.run("logs a").exit != Some(0) {
+        assert!(run.try_wait().unwrap().is_none(), "it is over too soon");
+    }
+    let now = place.run("logs b").stdout;
+    let followed = place.run("logs b --follow");
+    assert!(!now.contains("done in"), "{now}");
+    assert_eq!(followed.exit, Some(0), "{followed:?}");
+    assert!(followed.stdout.contains("started") && followed.stdout.contains("done in"), "{}", followed.stdout);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
+    assert_eq!(place.run("logs b -f").stdout, followed.stdout, "one that is over has nothing to wait for");
+}
+
+#[test]
 fn a_run_is_shown_with_its_steps_and_their_reasons() {
     let (place, run) = failed_run();
     let shown = place.run(&format!("show {}", &run[..3])).stdout;

@@ -1,10 +1,11 @@
 //! `plandag show`, `plandag logs` and `plandag why`: what a journal knows about a run and its steps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use plandag::history::{History, RevisionChange};
-use plandag::journal::{Journal as _, RunSummary, SqliteJournal};
+use plandag::journal::{Journal as _, RunStatus, RunSummary, SqliteJournal};
 use plandag::report::{ExitCode, StepOutcome, StepReport};
 use plandag::{SkipReason, StepId, Usage};
 use serde_json::{Value, json};
@@ -22,8 +23,10 @@ use super::super::style::{self, paint};
 use super::super::timing::Timing;
 use super::super::{run, text};
 use super::keep::{JournalArgs, Survives};
-use super::{find, journal_failure, runs};
+use super::{answers, find, journal_failure, runs};
 
+/// How often a run that goes on is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Longer results are cut: `--output STEP` has them whole.
 const PREVIEW_COLUMNS: usize = 60;
 
@@ -35,6 +38,7 @@ const PREVIEW_COLUMNS: usize = 60;
 Examples:
   plandag show 7f3k
   plandag show 7f3k --output report      the whole output of one step
+  plandag show 7f3k --planner-answers    what the planner wrote that was sent back
   plandag show 7f3k --json
 "
 )]
@@ -47,6 +51,9 @@ pub(crate) struct ShowArgs {
     /// Only the output of this step, all of it
     #[arg(long, value_name = "STEP")]
     output: Option<String>,
+    /// Only the answers of the planner that could not be used, as it wrote them
+    #[arg(long, conflicts_with = "output")]
+    planner_answers: bool,
     /// One JSON object
     #[arg(long)]
     pub(super) json: bool,
@@ -70,10 +77,13 @@ pub(crate) struct OfStep {
 
 /// Shows everything that happened to one step.
 #[derive(Args, Debug)]
-#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag logs report\n  plandag logs report --run 7f3k\n")]
+#[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag logs report\n  plandag logs report --run 7f3k --follow\n")]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     pub(super) of: OfStep,
+    /// Waits for more, until the run is over or nobody drives it
+    #[arg(short, long)]
+    follow: bool,
 }
 
 /// Says why a step ran when it did, waited, was skipped, or was run again.
@@ -109,6 +119,19 @@ pub(super) fn find(journal: &JournalArgs, name: Option<&str>) -> Result<Found, F
     Ok(Found { runtime, journal, summary, history })
 }
 
+impl Found {
+    /// The same run as it is now.
+    fn again(self) -> Result<Self, Failure> {
+        let Self { runtime, journal, summary, .. } = self;
+        let (summary, history) = runtime.block_on(async {
+            let summary = find::run(&*journal, summary.run.as_str()).await?;
+            let history = History::load(&*journal, &summary.run).await.map_err(journal_failure)?;
+            Ok::<_, Failure>((summary, history))
+        })?;
+        Ok(Self { runtime, journal, summary, history })
+    }
+}
+
 /// There is no such step in the run.
 pub(super) fn unknown_step(found: &Found, step: &str) -> Failure {
     let names: Vec<&str> =
@@ -122,6 +145,9 @@ pub(super) fn show(args: &ShowArgs, console: &Console) -> Result<ExitCode, Failu
     let found = find(&args.journal, Some(&args.run))?;
     if let Some(step) = &args.output {
         return output(&found, step, args.json, console);
+    }
+    if args.planner_answers {
+        return answers::show(&found, args.json, console);
     }
     if args.json {
         let _ = console.json(&as_json(&found));
@@ -211,7 +237,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
         format!("{word:10}"),
     ];
     if !step.attempts.is_empty() {
-        let queued: std::time::Duration = step.attempts.iter().map(|call| call.queued).sum();
+        let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
         let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).sum();
         parts.push(format!(
             "{:>8} (+{} queued)  {}{}",
@@ -276,26 +302,45 @@ fn step_json(history: &History, step: &StepReport<'_>) -> Value {
     })
 }
 
-pub(super) fn logs(args: &OfStep, console: &Console) -> Result<ExitCode, Failure> {
-    let found = find(&args.journal, args.run.as_deref())?;
-    let wanted = found.history.of_step(&args.step);
-    if wanted.is_empty() && found.history.why(&args.step).is_none() {
-        return Err(unknown_step(&found, &args.step));
+pub(super) fn logs(args: &LogsArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let mut found = find(&args.of.journal, args.of.run.as_deref())?;
+    let step = &args.of.step;
+    // A step may be part of a plan that is still to come.
+    let is_known = found.history.why(step).is_some() || !found.history.of_step(step).is_empty();
+    if !is_known && (!args.follow || !is_driven(&found.summary)) {
+        return Err(unknown_step(&found, step));
     }
     // The lines are those of the run: told from its beginning, as far as they are about the step.
     let (mut ledger, mut progress) = (Ledger::default(), Progress::new(Beside::Nothing));
-    for event in found.history.events() {
-        ledger.take(event);
-        let is_wanted = wanted.iter().any(|wanted| wanted.seq == event.seq);
-        if args.json {
-            if let Some(line) = Line::event(&found.summary.run, event, &mut ledger).filter(|_| is_wanted) {
-                let _ = console.json(&line);
+    let mut told = 0;
+    loop {
+        let wanted = found.history.of_step(step);
+        for event in &found.history.events()[told..] {
+            ledger.take(event);
+            let is_wanted = wanted.iter().any(|wanted| wanted.seq == event.seq);
+            if args.of.json {
+                if let Some(line) = Line::event(&found.summary.run, event, &mut ledger).filter(|_| is_wanted)
+                    && console.json(&line).is_err()
+                {
+                    return Ok(ExitCode::Success);
+                }
+            } else if let Some(line) = progress.line(event, &mut ledger).filter(|_| is_wanted) {
+                console.styled(&format!("{line}\n"))?;
             }
-        } else if let Some(line) = progress.line(event, &mut ledger).filter(|_| is_wanted) {
-            console.styled(&format!("{line}\n"))?;
         }
+        told = found.history.events().len();
+        // Looked at before the last events were read: what was written meanwhile comes with the next look.
+        if !args.follow || !is_driven(&found.summary) {
+            return Ok(ExitCode::Success);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+        found = found.again()?;
     }
-    Ok(ExitCode::Success)
+}
+
+/// Whether a process may add something to the run.
+fn is_driven(summary: &RunSummary) -> bool {
+    summary.status == RunStatus::Unfinished && summary.owner.is_some()
 }
 
 pub(super) fn why(args: &OfStep, console: &Console) -> Result<ExitCode, Failure> {

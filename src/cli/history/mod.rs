@@ -1,6 +1,7 @@
 //! Runs that are kept in a journal: gone on with, and looked at.
 
 mod again;
+mod answers;
 mod check;
 mod decide;
 mod demo;
@@ -60,7 +61,7 @@ impl Verb {
             Self::Resume(args) => resume::run(args, console),
             Self::Runs(args) => runs::run(args, console),
             Self::Show(args) => look::show(args, console),
-            Self::Logs(args) => look::logs(&args.of, console),
+            Self::Logs(args) => look::logs(args, console),
             Self::Why(args) => look::why(&args.of, console),
             Self::Retry(args) => again::retry(args, console),
             Self::Fork(args) => again::fork(args, console),

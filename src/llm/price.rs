@@ -57,11 +57,10 @@ impl PriceList {
     /// model costs what the model does.
     pub fn find(&self, model: &str) -> Option<Price> {
         let name = model.rsplit("::").next().unwrap_or(model);
+        // A date, or the number of a build; `-5` would be another model.
+        let is_dated = |rest: &str| rest.bytes().take_while(u8::is_ascii_digit).count() >= 3;
         let fits = |known: &str| {
-            name.strip_prefix(known).is_some_and(|rest| {
-                rest.is_empty()
-                    || rest.strip_prefix('-').is_some_and(|dated| dated.starts_with(|c: char| c.is_ascii_digit()))
-            })
+            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_dated))
         };
         self.models
             .iter()
@@ -83,6 +82,8 @@ mod tests {
         assert_eq!(list.find("gpt-4o-2024-08-06"), Some(price));
         assert_ne!(list.find("gpt-4o-mini"), Some(price));
         assert_eq!(list.find("gpt-4o-unheard-of"), None);
+        assert_eq!(list.find("claude-sonnet-4-20250514"), list.find("claude-sonnet-4"));
+        assert_eq!(list.find("claude-opus-4-9"), None);
         assert_eq!(list.find("mock"), None);
     }
 

@@ -86,7 +86,11 @@ fn a_journal_that_another_program_holds_is_said_so() {
         }
     };
     // Each waits for a while.
-    std::thread::scope(|scope| ["run plan.json", "show x"].map(|line| scope.spawn(move || refused(line))));
+    std::thread::scope(|scope| {
+        for line in ["run plan.json", "show x"] {
+            scope.spawn(move || refused(line));
+        }
+    });
     drop(holder);
     assert!(fs::read(place.journal()).unwrap() == before);
 }

@@ -122,7 +122,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["page"],
-        modules: &["plan", "error", "event", "scheduler", "journal", "history", "simulate", "report"],
+        modules: &["plan", "error", "event", "scheduler", "journal", "history", "simulate", "report", "duration"],
         crates: &["serde", "serde_json", "sha2", "base64"],
         never: &["std::time::Instant", "std::thread", "std::fs", "std::net", "std::env", "std::process"],
     },

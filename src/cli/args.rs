@@ -271,7 +271,8 @@ pub(crate) struct CheckArgs {
 Examples:
   plandag graph plan.json
   plandag graph plan.json --format mermaid >> README.md
-  plandag graph plan.json --format dot | dot -Tsvg -o plan.svg
+  plandag graph plan.json --format svg -o plan.svg
+  plandag graph plan.json --format dot | dot -Tpng -o plan.png
 "
 )]
 pub(crate) struct GraphArgs {
@@ -294,6 +295,8 @@ pub(crate) enum GraphFormat {
     Mermaid,
     /// A Graphviz digraph
     Dot,
+    /// An SVG picture, for light pages and dark ones
+    Svg,
 }
 
 /// Runs plans in virtual time: how long they would take, if every step took its estimate.

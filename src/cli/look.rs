@@ -179,6 +179,7 @@ pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> 
         GraphFormat::Text => console.signs(&graph.to_text(console.columns().unwrap_or(DEFAULT_COLUMNS))).into_owned(),
         GraphFormat::Mermaid => graph.to_mermaid(),
         GraphFormat::Dot => graph.to_dot(),
+        GraphFormat::Svg => graph.to_svg(),
     };
     output.write(&picture)
 }

@@ -14,8 +14,16 @@ pub struct Asset {
 
 pub(super) const STYLE: &str = include_str!("assets/page.css");
 /// One script of several files: a report has to hold all of it.
-pub(super) const SCRIPT: &str =
-    concat!(include_str!("assets/words.js"), include_str!("assets/model.js"), include_str!("assets/main.js"));
+pub(super) const SCRIPT: &str = concat!(
+    include_str!("assets/words.js"),
+    include_str!("assets/model.js"),
+    include_str!("assets/graph.js"),
+    include_str!("assets/timeline.js"),
+    include_str!("assets/table.js"),
+    include_str!("assets/pane.js"),
+    include_str!("assets/live.js"),
+    include_str!("assets/main.js"),
+);
 const RUNS_SCRIPT: &str = include_str!("assets/runs.js");
 
 /// Everything that pages of [`Mode::Live`](super::Mode::Live) ask for below `/assets/`.

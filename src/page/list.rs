@@ -3,42 +3,10 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
-use crate::event::Timestamp;
-use crate::journal::{RunId, RunSummary};
+use crate::journal::RunSummary;
 use crate::report::Escaped;
 
 use super::words;
-
-/// A run in a list.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct RunEntry {
-    /// Its name.
-    pub run: RunId,
-    /// What it is for.
-    pub objective: String,
-    /// Where it is: `running`, `interrupted`, `undecided`, `stopped`, `succeeded` or `failed`.
-    pub state: &'static str,
-    /// When it was started, in milliseconds since 1970.
-    pub started_unix_ms: u64,
-    /// How long it has been driven, up to its last event.
-    pub elapsed_us: u64,
-}
-
-impl From<&RunSummary> for RunEntry {
-    fn from(summary: &RunSummary) -> Self {
-        let started = summary.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Self {
-            run: summary.run.clone(),
-            objective: summary.objective.clone(),
-            state: summary.state(),
-            started_unix_ms: u64::try_from(started.as_millis()).unwrap_or(u64::MAX),
-            elapsed_us: Timestamp::as_micros(summary.duration),
-        }
-    }
-}
 
 /// The page that lists runs, the first one on top. `token` is what it shows to the server when it starts one.
 pub fn runs_html(runs: &[RunSummary], token: &str) -> String {
@@ -64,21 +32,20 @@ pub fn runs_html(runs: &[RunSummary], token: &str) -> String {
          <th scope=\"col\" class=\"number\">Took</tr></thead><tbody>",
         Escaped(token)
     );
-    for entry in runs.iter().map(RunEntry::from) {
+    for summary in runs {
+        let started = summary.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let state = summary.state();
         let _ = write!(
             html,
-            "<tr class=\"step {}\" data-state=\"{}\"><td class=\"state\"><span class=\"sign\">{}</span> {}\
+            "<tr class=\"step {state}\" data-state=\"{state}\"><td class=\"state\"><span class=\"sign\">{}</span> {state}\
              <th scope=\"row\"><a href=\"/runs/{}\">{}</a><td class=\"objective\">{}<td>\
              <time data-unix-ms=\"{}\"></time><td class=\"number\">{}</tr>",
-            entry.state,
-            entry.state,
-            words::sign(entry.state),
-            entry.state,
-            percent_encoded(entry.run.as_str()),
-            Escaped(&entry.run),
-            Escaped(&entry.objective),
-            entry.started_unix_ms,
-            words::time(entry.elapsed_us),
+            words::sign(state),
+            percent_encoded(summary.run.as_str()),
+            Escaped(&summary.run),
+            Escaped(&summary.objective),
+            started.as_millis(),
+            words::time(summary.duration.as_micros()),
         );
     }
     html.push_str("</tbody></table></div>\n");

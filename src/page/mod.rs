@@ -40,7 +40,7 @@ mod update;
 mod words;
 
 pub use assets::{ASSETS, Asset};
-pub use list::{RunEntry, runs_html};
+pub use list::runs_html;
 pub use picture::svg_of;
 pub use run::{Mode, run_html};
 pub use snapshot::{

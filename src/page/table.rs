@@ -15,13 +15,15 @@ const RESULT_CHARS: usize = 90;
 /// The table, its head included.
 pub(super) fn table(snapshot: &Snapshot) -> String {
     let critical: HashSet<StepNumber> = snapshot.critical.iter().copied().collect();
-    let mut html = "<table id=\"steps\"><caption class=\"hidden\">Steps</caption><thead><tr>\
+    let class = if snapshot.head.usage.is_zero() { "free" } else { "" };
+    let mut html = format!(
+        "<table id=\"steps\" class=\"{class}\"><caption class=\"hidden\">Steps</caption><thead><tr>\
                     <th scope=\"col\">State<th scope=\"col\">Step<th scope=\"col\">Tool<th scope=\"col\">After\
                     <th scope=\"col\" class=\"number\">Start<th scope=\"col\" class=\"number\">Queued\
                     <th scope=\"col\" class=\"number\">Ran<th scope=\"col\" class=\"number\">Tries\
                     <th scope=\"col\" class=\"number\">Tokens<th scope=\"col\" class=\"number\">Cost\
                     <th scope=\"col\" class=\"number\">Plan<th scope=\"col\">Result</tr></thead><tbody>"
-        .to_owned();
+    );
     for step in &snapshot.steps {
         row(&mut html, snapshot, step, critical.contains(&step.number));
     }
@@ -40,7 +42,7 @@ fn row(html: &mut String, snapshot: &Snapshot, step: &StepEntry, is_critical: bo
     let _ = write!(
         html,
         "<tr class=\"{}\" data-step=\"{}\"><td class=\"state\"><span class=\"sign\">{}</span> {}\
-         <th scope=\"row\"><a href=\"#{}\">{}</a><td>{}<td>{}<td class=\"number\">{}<td class=\"number\">{}\
+         <th scope=\"row\"><a href=\"#{}\">{}</a><td>{}<td class=\"after\">{}<td class=\"number\">{}<td class=\"number\">{}\
          <td class=\"number\">{}<td class=\"number\">{}<td class=\"number\">{}<td class=\"number\">{}\
          <td class=\"number\">{}<td class=\"result\">{}</tr>",
         classes(step, is_critical),
@@ -52,7 +54,7 @@ fn row(html: &mut String, snapshot: &Snapshot, step: &StepEntry, is_critical: bo
         Escaped(&step.tool),
         Escaped(fitting(&after.join(", "), RESULT_CHARS)),
         step.calls.first().map(|call| words::time(call.started_us)).unwrap_or_default(),
-        if_run(words::time(queued)),
+        if queued > 0 { words::time(queued) } else { String::new() },
         if_run(words::time(busy(step))),
         if_run(step.calls.len().to_string()),
         if tokens > 0 { tokens.to_string() } else { String::new() },

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use plandag::page::{Snapshot, svg_of};
 use plandag::report::{ExitCode, Graph};
 
 use super::super::args::TEMPLATE;
@@ -19,6 +20,7 @@ use super::look::{self, Found};
     before_help = "\
 Examples:
   plandag export 7f3k --format trace -o trace.json       open it at ui.perfetto.dev
+  plandag export 7f3k --format svg -o run.svg            how it went, as a picture
   plandag export 7f3k --format mermaid >> report.md
   plandag export 7f3k > events.jsonl
 "
@@ -48,6 +50,8 @@ enum Format {
     Mermaid,
     /// The last plan as a Graphviz digraph
     Dot,
+    /// All steps as an SVG picture, for light pages and dark ones
+    Svg,
 }
 
 pub(super) fn run(args: &ExportArgs, console: &Console) -> Result<ExitCode, Failure> {
@@ -58,6 +62,7 @@ pub(super) fn run(args: &ExportArgs, console: &Console) -> Result<ExitCode, Fail
         Format::Trace => json_text(&format!("{:#}\n", found.history.to_trace())).into_owned(),
         Format::Mermaid => graph(&found)?.to_mermaid(),
         Format::Dot => graph(&found)?.to_dot(),
+        Format::Svg => svg_of(&Snapshot::of(&found.history, &found.summary)),
     };
     output.write(&text).map(|()| ExitCode::Success)
 }

@@ -10,6 +10,7 @@ mod find;
 mod keep;
 mod look;
 mod recorded;
+mod report;
 mod resume;
 mod runs;
 
@@ -38,6 +39,7 @@ pub(crate) enum Verb {
     Cancel(decide::CancelArgs),
     Approve(decide::ApproveArgs),
     Resolve(decide::ResolveArgs),
+    Report(report::ReportArgs),
     Export(export::ExportArgs),
     Demo(demo::DemoArgs),
 }
@@ -52,7 +54,12 @@ impl Verb {
             Self::Why(args) => args.of.json,
             Self::Retry(args) => args.json,
             Self::Fork(args) => args.json,
-            Self::Cancel(_) | Self::Approve(_) | Self::Resolve(_) | Self::Export(_) | Self::Demo(_) => false,
+            Self::Cancel(_)
+            | Self::Approve(_)
+            | Self::Resolve(_)
+            | Self::Report(_)
+            | Self::Export(_)
+            | Self::Demo(_) => false,
         }
     }
 
@@ -68,6 +75,7 @@ impl Verb {
             Self::Cancel(args) => decide::cancel(args, console),
             Self::Approve(args) => decide::approve(args, console),
             Self::Resolve(args) => decide::resolve(args, console),
+            Self::Report(args) => report::run(args, console),
             Self::Export(args) => export::run(args, console),
             Self::Demo(args) => demo::run(args, console),
         }

@@ -12,14 +12,17 @@ const sign = (state) => SIGNS[state] ?? "○";
 // A length of time: three digits are enough to compare.
 function time(micros) {
   const seconds = micros / 1e6;
-  if (micros < 1e3) return `${Math.round(micros)} µs`;
-  if (micros < 1e5) return `${(micros / 1e3).toFixed(1)} ms`;
-  if (micros < 1e6) return `${(micros / 1e3).toFixed(0)} ms`;
-  if (micros < 1e7) return `${seconds.toFixed(2)} s`;
-  if (micros < 6e7) return `${seconds.toFixed(1)} s`;
-  const pad = (number) => String(Math.floor(number)).padStart(2, "0");
-  if (micros < 3.6e9) return `${Math.floor(seconds / 60)} min ${pad(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${pad((seconds / 60) % 60)} min`;
+  const pad = (number) => String(number).padStart(2, "0");
+  if (micros < 1) return "0ms";
+  if (micros < 1e3) return `${Math.round(micros)}us`;
+  // Rounding must not yield `1000ms`.
+  if (seconds < 0.9995) return `${(micros / 1e3).toFixed(0)}ms`;
+  if (seconds < 9.995) return `${seconds.toFixed(2)}s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)}s`;
+  const whole = Math.round(seconds);
+  if (seconds < 3599.5) return `${Math.floor(whole / 60)}m ${pad(whole % 60)}s`;
+  const minutes = Math.round(seconds / 60);
+  return `${Math.floor(minutes / 60)}h ${pad(minutes % 60)}m`;
 }
 
 const money = (microUsd) => `$${(microUsd / 1e6).toFixed(3)}`;

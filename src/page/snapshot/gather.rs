@@ -10,23 +10,26 @@ use crate::report::{AttemptReport, RunReport, StepReport};
 use crate::scheduler::{Phase, StepState};
 use crate::simulate::{Change, Saving};
 
-use super::{Call, PlanEntry, Snapshot, StepEntry, Suggestion, drawn, head, log, micros, preview};
+use super::{Call, PlanEntry, Snapshot, StepEntry, Suggestion, Text, drawn, head, log, micros, preview};
 
 /// More suggestions are not shown of each kind.
-const MOST_SUGGESTIONS: usize = 8;
+const MOST_SUGGESTIONS: usize = 6;
+/// Savings below this share of the run are not worth a word.
+const NOTEWORTHY: f64 = 0.01;
 
 pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
     let report = history.report();
     let is_driven = summary.owner.is_some();
     let changes = history.revisions();
-    let mut steps: Vec<StepEntry> = report.steps().map(|step| entry(report, &step, is_driven)).collect();
+    let most = preview::bytes_of_step(report.scheduler().step_count() as usize);
+    let mut steps: Vec<StepEntry> = report.steps().map(|step| entry(report, &step, most, is_driven)).collect();
     let newest: Vec<StepNumber> = newest(&steps).into_values().collect::<BTreeSet<_>>().into_iter().collect();
     for ((step, log), since) in steps.iter_mut().zip(log::logs(history.events(), report)).zip(since(history)) {
         let change = changes.iter().find(|change| change.revision == since);
         let because = change.map_or(&Because::First, |change| &change.because);
         let until = if newest.binary_search(&step.number).is_ok() { Until::Now } else { Until::Replaced };
         let why = history.why_number(step.number, since, because, until);
-        step.why = why.iter().map(|reason| preview::text(&reason.to_string()).text).collect();
+        step.why = why.iter().map(|reason| preview::message(&reason.to_string()).text).collect();
         (step.log, step.since) = (log, since);
     }
     let (layout, unfolded) = drawn::drawings(history, &steps);
@@ -42,7 +45,7 @@ pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
 }
 
 /// A step without what is read from the events: its log, its plan, and why.
-fn entry(report: &RunReport, step: &StepReport<'_>, is_driven: bool) -> StepEntry {
+fn entry(report: &RunReport, step: &StepReport<'_>, most: usize, is_driven: bool) -> StepEntry {
     let scheduler = report.scheduler();
     let state = scheduler.step(step.number).map(|step| step.state);
     let running = match state {
@@ -53,7 +56,7 @@ fn entry(report: &RunReport, step: &StepReport<'_>, is_driven: bool) -> StepEntr
         queued_us: duration(call.queued),
         started_us: micros(call.started),
         ended_us: (running != Some(call.number)).then(|| micros(call.ended)),
-        error: call.error.map(|error| preview::text(&error.message)),
+        error: call.error.map(|error| preview::message(&error.message)),
         usage: call.usage,
     };
     StepEntry {
@@ -64,11 +67,11 @@ fn entry(report: &RunReport, step: &StepReport<'_>, is_driven: bool) -> StepEntr
         parent: step.parent,
         member: step.member,
         after: scheduler.dependencies(step.number).to_vec(),
-        description: preview::text(&step.definition.description),
+        description: preview::text(&step.definition.description, most),
         arguments: if step.definition.args.is_null() {
-            preview::text("")
+            Text::default()
         } else {
-            preview::json(&step.definition.args)
+            preview::json(&step.definition.args, most)
         },
         when: step.definition.when.as_ref().map(ToString::to_string),
         since: 0,
@@ -80,8 +83,8 @@ fn entry(report: &RunReport, step: &StepReport<'_>, is_driven: bool) -> StepEntr
             _ => None,
         },
         settled_us: step.settled.map(micros),
-        error: step.error.map(|error| preview::text(&error.message)),
-        output: scheduler.output(step.number).map(preview::output),
+        error: step.error.map(|error| preview::message(&error.message)),
+        output: scheduler.output(step.number).map(|output| preview::output(output, most)),
         why: Vec::new(),
         log: Vec::new(),
     }
@@ -144,12 +147,17 @@ fn plan(change: RevisionChange) -> PlanEntry {
 
 /// What would have made the run faster, and the dependencies that seem to be unnecessary.
 fn suggestions(report: &RunReport) -> Vec<Suggestion> {
-    let savings = report.what_if().savings;
-    let (unnecessary, faster): (Vec<Saving>, Vec<Saving>) =
-        savings.into_iter().partition(|saving| matches!(saving.change, Change::Independent { .. }));
+    let what_if = report.what_if();
     // Whether more slots would help is worth knowing also where they would not.
-    let is_told = |saving: &Saving| !saving.saves.is_zero() || matches!(saving.change, Change::Slots { .. });
-    let told = faster.into_iter().filter(is_told).take(MOST_SUGGESTIONS);
+    let is_told = |saving: &Saving| {
+        saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY) || matches!(saving.change, Change::Slots { .. })
+    };
+    let (unnecessary, faster): (Vec<Saving>, Vec<Saving>) = what_if
+        .savings
+        .into_iter()
+        .filter(is_told)
+        .partition(|saving| matches!(saving.change, Change::Independent { .. }));
+    let told = faster.into_iter().take(MOST_SUGGESTIONS);
     told.chain(unnecessary.into_iter().take(MOST_SUGGESTIONS)).map(suggestion).collect()
 }
 

@@ -27,7 +27,7 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
         state: summary.state(),
         problem: match (report.ending(), report.answer()) {
             (Ending::Unfinished | Ending::Succeeded, _) | (_, Ok(_) | Err(NoAnswer::Unfinished)) => String::new(),
-            (_, Err(error)) => preview::text(&error.to_string()).text,
+            (_, Err(error)) => preview::message(&error.to_string()).text,
         },
         answer: report.answer().ok().map(preview::answer),
         started_unix_ms: unix(summary.started),

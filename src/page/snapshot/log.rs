@@ -1,7 +1,7 @@
 //! What happened to each step, in words.
 
 use crate::error::StepError;
-use crate::event::{RunEvent, RunEventKind, SkipReason, StepNumber, Timestamp};
+use crate::event::{RunEvent, RunEventKind, SkipReason, StepNumber};
 use crate::plan::StepId;
 use crate::report::RunReport;
 
@@ -43,7 +43,7 @@ fn words(kind: &RunEventKind, call: u32, report: &RunReport) -> Option<String> {
     Some(match kind {
         RunEventKind::AttemptStarted { .. } => format!("attempt {call} started"),
         RunEventKind::AttemptFailed { error, retry_at, .. } => {
-            format!("attempt {call} failed: {}; next try at {}", said(error), at(*retry_at))
+            format!("attempt {call} failed: {}; next try at {}", said(error), retry_at)
         }
         RunEventKind::AttemptDiscarded { .. } => format!("attempt {call} was ended"),
         RunEventKind::StepUnknown { error, .. } => {
@@ -70,10 +70,6 @@ fn words(kind: &RunEventKind, call: u32, report: &RunReport) -> Option<String> {
 /// The beginning of what went wrong: the whole message is shown once, with the attempt.
 fn said(error: &StepError) -> String {
     error.message.chars().take(MOST_CHARS).collect()
-}
-
-fn at(at: Timestamp) -> String {
-    format!("{:.3}s", at.as_secs_f64())
 }
 
 fn id(report: &RunReport, step: StepNumber) -> StepId {

@@ -32,8 +32,8 @@ const CHANNEL: u32 = 76;
 const STACK_GAP: u32 = 20;
 /// A column of more boxes becomes several stacks.
 const MOST_IN_STACK: usize = 24;
-/// More lanes than these cannot be followed by eye: such lines run straight, behind the boxes.
-const MOST_LANES: usize = 4_000;
+/// More lanes than these cannot be followed by eye: then such lines run straight, behind the boxes.
+const MOST_LANES: usize = 600;
 /// Free room around everything.
 const MARGIN: u32 = 12;
 

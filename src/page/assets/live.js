@@ -1,0 +1,72 @@
+// The server: what it tells, and what it is asked to do.
+
+const token = document.querySelector('meta[name="plandag-token"]')?.content ?? "";
+const address = () => `/api/runs/${encodeURIComponent(run.head.run)}`;
+
+const complain = ({ title, detail, code }) =>
+  say(find("message"), [title, detail].filter(Boolean).join(": ") + (code ? ` [${code}]` : ""));
+
+// What the server answers; undefined if it refuses, which is said.
+async function ask(method, path, body) {
+  complain({});
+  try {
+    const answer = await fetch(address() + path, {
+      method,
+      headers: { "Content-Type": "application/json", "X-Plandag-Token": token },
+      body: method === "POST" ? JSON.stringify(body ?? {}) : undefined,
+    });
+    const type = answer.headers.get("Content-Type") ?? "";
+    const said = type.includes("json") ? await answer.json() : {};
+    if (answer.ok) return said;
+    complain({ title: `the server refuses (${answer.status})`, ...said });
+  } catch (error) {
+    complain({ title: "the server does not answer", detail: error.message });
+  }
+  return undefined;
+}
+
+// Follows the run. The browser connects anew by itself; the first thing it is told then is the whole run.
+function follow() {
+  const source = new EventSource(`${address()}/events`);
+  const connection = (text) => say(find("connection"), text);
+  source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
+  source.addEventListener("error", () => connection("○ connecting …"));
+  source.addEventListener("snapshot", (event) => {
+    connection("● live");
+    take(JSON.parse(event.data));
+  });
+  source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
+  source.addEventListener("end", () => {
+    source.close();
+    connection("");
+    showHead();
+  });
+}
+
+// A whole snapshot may be the first, or come after the connection was lost.
+function take(snapshot) {
+  const old = run;
+  run = snapshot;
+  const steps = run.steps.filter((it) => JSON.stringify(it) !== JSON.stringify(old.steps[it.number]));
+  const isRedrawn = JSON.stringify([old.layout, old.unfolded]) !== JSON.stringify([run.layout, run.unfolded]);
+  showUpdate({ steps, isRedrawn, isCritical: true }, old.steps);
+}
+
+// Says aloud what somebody should know.
+const told = new Map();
+function announce(steps) {
+  const news = steps.filter((it) => ["failed", "unknown", "unapproved"].includes(it.state) && told.get(it.number) !== it.state);
+  for (const it of news) told.set(it.number, it.state);
+  if (news.length > 0) say(find("news"), news.map((it) => `${it.id} ${it.state}${it.error ? `: ${it.error.text}` : ""}`).join("; "));
+}
+
+async function cancel() {
+  find("cancel").disabled = true;
+  await ask("POST", "/cancel");
+  find("cancel").disabled = false;
+}
+
+async function retry() {
+  const answer = await ask("POST", "/retry");
+  if (answer) location.assign(`/runs/${encodeURIComponent(answer.run)}`);
+}

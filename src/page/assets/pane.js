@@ -1,0 +1,113 @@
+// The selected step: what it was to do, what came of it, why, and what can be done about it.
+
+const part = (title, ...content) => [make("h3", {}, title), ...content];
+const block = ({ text, cut }) => make("pre", { tabindex: 0 }, text + (cut ? "\n…" : ""));
+const link = (number) => make("a", { href: `#${number}` }, step(number).id);
+
+function showPane() {
+  const pane = find("pane");
+  const it = view.selected === null ? undefined : step(view.selected);
+  find("columns").classList.toggle("with-pane", Boolean(it));
+  pane.hidden = !it;
+  if (!it) return pane.replaceChildren();
+  // What the reader is writing is not taken away.
+  if (pane.dataset.step === String(it.number) && pane.querySelector("details[open]")) return;
+  pane.dataset.step = it.number;
+  const top = pane.scrollTop;
+  const after = run.steps.filter((other) => other.member && other.after.includes(it.number));
+  const earlier = run.steps.filter((other) => other.id === it.id && other.number !== it.number);
+  const names = (numbers) => make("div", { class: "links" }, ...numbers.map(link));
+  pane.replaceChildren(
+    make("h2", {}, make("span", { class: it.state }, make("span", { class: "sign" }, sign(it.state))), it.id,
+      make("button", { type: "button", "aria-label": "Close", onclick: () => select(null) }, "✕")),
+    make("p", {}, `${it.state} · ${it.tool} · since plan ${it.since}${spent(it) ? ` · ${money(spent(it))}` : ""}`),
+    it.description.text ? make("p", {}, it.description.text) : "",
+    it.outside ? make("p", { class: "error" }, `text from outside reaches it, from ${it.outside}`) : "",
+    it.error && it.state !== "succeeded" ? make("p", { class: "error" }, it.error.text) : "",
+    ...part("Why", make("ul", {}, ...it.why.map((reason) => make("li", {}, reason)))),
+    ...(it.output ? part("Output", output(it)) : []),
+    ...(it.arguments.text || it.when ? part("Input", it.when ? make("p", { class: "mono" }, `when ${it.when}`) : "", block(it.arguments)) : []),
+    ...(it.after.length ? part("Needs", names(it.after)) : []),
+    ...(after.length ? part("Needed by", names(after.map((other) => other.number))) : []),
+    ...(earlier.length ? part("Also run as", names(earlier.map((other) => other.number))) : []),
+    ...(it.calls.length ? part("Attempts", attempts(it)) : []),
+    ...(it.log.length ? part("Log", log(it)) : []),
+    actions(it));
+  pane.scrollTop = top;
+}
+
+function output(it) {
+  const holder = make("div", {}, block(it.output));
+  if (it.output.cut && isLive) {
+    const whole = make("button", { type: "button", onclick: async () => {
+      const answer = await ask("GET", `/steps/${encodeURIComponent(it.id)}`);
+      if (!answer) return;
+      const text = typeof answer.output === "string" ? answer.output : JSON.stringify(answer.output, null, 2);
+      holder.replaceChildren(block({ text, cut: false }));
+    } }, "All of it");
+    holder.append(make("div", { class: "ask" }, whole));
+  }
+  return holder;
+}
+
+function attempts(it) {
+  const row = (call, index) => make("tr", {}, make("th", { scope: "row" }, String(index + 1)),
+    make("td", {}, time(call.started_us)), make("td", {}, time(call.queued_us)),
+    make("td", {}, time((call.ended_us ?? now()) - call.started_us)),
+    make("td", {}, `${call.usage.input_tokens} / ${call.usage.output_tokens}`),
+    make("td", {}, money(call.usage.micro_usd)));
+  const heads = ["#", "start", "queued", "ran", "tokens in / out", "cost"];
+  return make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
+    make("tbody", {}, ...it.calls.map(row)));
+}
+
+const log = (it) => make("dl", { class: "log" },
+  ...it.log.flatMap((line) => [make("dt", {}, time(line.at_us)), make("dd", {}, line.what)]));
+
+function actions(it) {
+  const buttons = make("div", { class: "ask" });
+  if (isLive && it.state === "unapproved") {
+    const decide = (what, word, kind) => make("button", { type: "button", class: kind, onclick: () =>
+      ask("POST", `/steps/${encodeURIComponent(it.id)}/${what}`) }, word);
+    buttons.append(decide("approve", "Let it act", ""), decide("deny", "Do not", "danger"));
+  }
+  buttons.append(make("button", { type: "button", onclick: (event) => copy(it, event.target) }, "Copy as plan"));
+  const canFork = isLive && !isRunning() && it.member && it.parent === null && it.calls.length > 0;
+  return make("div", {}, buttons, canFork ? forkForm(it) : "");
+}
+
+function copy(it, button) {
+  let args;
+  try {
+    args = JSON.parse(it.arguments.text);
+  } catch {
+    args = it.arguments.text || undefined;
+  }
+  const names = it.after.map((number) => step(number).id);
+  const plan = { steps: [{ id: it.id, tool: it.tool, description: it.description.text || undefined, args, depends_on: names }] };
+  navigator.clipboard.writeText(JSON.stringify(plan, null, 2)).then(
+    () => say(button, "Copied"), () => complain({ title: "the browser does not let this page copy" }));
+}
+
+// A new run that does this step, and all below it, again: with other arguments, or without it.
+function forkForm(it) {
+  const set = make("textarea", { rows: 3, id: "fork-set", spellcheck: "false", placeholder: "query=other words" });
+  const start = async (body) => {
+    const answer = await ask("POST", "/fork", body);
+    if (answer) location.assign(`/runs/${encodeURIComponent(answer.run)}`);
+  };
+  const changed = () => Object.fromEntries(set.value.split("\n").filter((line) => line.includes("=")).map((line) => {
+    const at = line.indexOf("=");
+    const value = line.slice(at + 1).trim();
+    try {
+      return [line.slice(0, at).trim(), JSON.parse(value)];
+    } catch {
+      return [line.slice(0, at).trim(), value];
+    }
+  }));
+  return make("details", {}, make("summary", {}, "Fork from here"),
+    make("label", { for: "fork-set" }, "Other arguments, KEY=VALUE on each line"), set,
+    make("div", { class: "ask" },
+      make("button", { type: "button", onclick: () => start({ from: it.id, set: changed() }) }, "Run it and all below it again"),
+      make("button", { type: "button", class: "danger", onclick: () => start({ without: [it.id] }) }, "Run without it")));
+}

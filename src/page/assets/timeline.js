@@ -1,0 +1,116 @@
+// The timeline: a lane for each step that was ready or ran. Times are shares of a span that grows in leaps, so that what
+// is over stays where it is between them.
+
+const lanes = new Map();
+let span = 0;
+let running = [];
+
+function spanNow() {
+  const latest = Math.max(now(), run.head.elapsed_us, 1);
+  if (!isRunning()) return latest;
+  // Between two leaps there is room to the right.
+  return latest <= span && latest > span / 2 ? span : latest * 1.4;
+}
+
+const share = (micros) => `${(100 * Math.max(0, micros)) / span}%`;
+
+// Styles are set from here rather than in attributes: the page allows no others.
+function bar(kind, from, to, title) {
+  const element = make("span", { class: kind, title });
+  element.style.left = share(from);
+  element.style.width = share(to - from);
+  return element;
+}
+
+function drawTimeline() {
+  span = spanNow();
+  lanes.clear();
+  running = [];
+  const starts = (it) => it.calls[0]?.started_us ?? Infinity;
+  const shown = run.steps.filter((it) => it.calls.length > 0).sort((a, b) => starts(a) - starts(b) || a.number - b.number);
+  const list = make("div", { class: "lanes", role: "region", tabindex: 0, "aria-label": "Timeline, scrollable; the table says the same" });
+  for (const it of shown) list.append(newLane(it));
+  if (shown.length === 0) list.append(make("p", { class: "legend" }, "Nothing has run yet."));
+  find("timeline").replaceChildren(legend(shown), list, totals());
+  showTotals();
+}
+
+function legend(shown) {
+  const has = (test) => shown.some((it) => it.calls.some(test));
+  const entry = (kind, what) => make("span", {}, make("i", { class: kind }), what);
+  return make("div", { class: "legend", "aria-hidden": "true" },
+    has((call) => call.queued_us > span / 500) ? entry("queue", "ready, waits for a slot") : null,
+    entry("call", "runs"),
+    has((call) => call.error) ? entry("call failed", "failed try") : null,
+    shown.some((it) => it.calls.length > 1) ? entry("pause", "waits to be tried again") : null,
+    entry("critical", "critical path"),
+    run.plans.length > 1 ? entry("plan", "another plan") : null);
+}
+
+function newLane(it) {
+  const track = make("div", { class: "track" });
+  const lane = make("div", { class: "lane", "data-step": it.number, onclick: () => select(Number(lane.dataset.step)) },
+    make("span", { class: "name", title: it.id }, it.id), track);
+  lanes.set(it.number, { lane, track });
+  showLane(it);
+  return lane;
+}
+
+function showLane(it) {
+  const known = lanes.get(it.number);
+  if (!known) return;
+  const { lane, track } = known;
+  running = running.filter((call) => call.number !== it.number);
+  lane.className = `lane ${classes(it)}${isWanted(it) ? "" : " off"}`;
+  const bars = [];
+  let free = 0;
+  for (const call of it.calls) {
+    const ready = Math.max(0, call.started_us - call.queued_us);
+    if (free > 0 && ready > free) bars.push(bar("pause", free, ready, `waited ${time(ready - free)} to be tried again`));
+    if (call.queued_us > span / 500) bars.push(bar("queue", ready, call.started_us, `queued ${time(call.queued_us)}`));
+    const end = call.ended_us ?? now();
+    const kind = call.ended_us === null ? "call now" : call.error ? "call failed" : "call";
+    const what = call.error ? `failed after ${time(end - call.started_us)}: ${call.error.text}` : time(end - call.started_us);
+    const element = bar(kind, call.started_us, end, what);
+    if (call.ended_us === null) running.push({ number: it.number, started: call.started_us, element });
+    bars.push(element);
+    free = end;
+  }
+  if (it.retry_at_us) bars.push(bar("pause", free, it.retry_at_us, "waits to be tried again"));
+  const took = make("span", { class: "took" }, time(busy(it)));
+  took.style.left = share(Math.max(free, it.retry_at_us ?? 0));
+  for (const plan of run.plans.slice(1)) bars.push(bar("plan", plan.at_us, plan.at_us, `plan ${plan.revision}`));
+  track.replaceChildren(...bars, took);
+}
+
+// One step at a time, and as it was: one above the other, on the same scale.
+function totals() {
+  const lane = (id, kind, name) =>
+    make("div", { class: `total ${kind}` }, make("span", { class: "name" }, name),
+      make("div", { class: "track" }, make("span", { class: "call", id }), make("span", { class: "took", id: `${id}-time` })));
+  return make("div", { class: "totals" }, lane("one-at-a-time", "", "one at a time, up to"), lane("as-a-dag", "dag", "as a DAG"));
+}
+
+function showTotals() {
+  const took = now();
+  const work = run.head.work_us;
+  const longest = Math.max(took, work, 1);
+  const rows = [["one-at-a-time", work, ""], ["as-a-dag", took, work > took * 1.05 ? `, ${(work / took).toFixed(1)}×` : ""]];
+  for (const [id, micros, more] of rows) {
+    if (!find(id)) return;
+    find(id).style.left = 0;
+    find(id).style.width = `${(100 * micros) / longest}%`;
+    find(`${id}-time`).style.left = `${(100 * micros) / longest}%`;
+    say(find(`${id}-time`), time(micros) + more);
+  }
+}
+
+// What goes on grows.
+function tick() {
+  if (now() > span) {
+    drawTimeline();
+    return;
+  }
+  for (const { started, element } of running) element.style.width = share(now() - started);
+  showTotals();
+}

@@ -1,0 +1,202 @@
+//! What a page shows of a run, and that nothing in a run can make it do anything else.
+
+#![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod hostile;
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plandag::history::History;
+use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
+use plandag::page::{ASSETS, Mode, Snapshot, StepEntry, run_html, runs_html, svg_of};
+use plandag::{Patch, Plan, PlanReason, PlanReply, PlanRequest, Runner, Step, StepError, planner_fn, tool_fn};
+use serde_json::{Value, json};
+
+use support::{page_of, snapshot};
+
+fn step<'a>(snapshot: &'a Snapshot, id: &str) -> &'a StepEntry {
+    snapshot.steps.iter().rfind(|step| step.id == id).unwrap()
+}
+
+/// Where the box of a step is.
+fn place(snapshot: &Snapshot, id: &str) -> (u32, u32) {
+    let number = step(snapshot, id).number;
+    let drawn = snapshot.layout.steps.iter().find(|drawn| drawn.step == number).unwrap();
+    (drawn.x, drawn.y)
+}
+
+/// Two sources, one of which is gone; a planner that knows another one.
+fn replanned() -> Runner {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        Ok(match request.reason {
+            PlanReason::First => PlanReply::from(Plan::from_iter([
+                Step::new("price", "fetch").args(json!({ "from": "shop" })),
+                Step::new("reviews", "fetch").args(json!({ "from": "gone" })),
+                Step::new("advice", "advise").args(json!({ "price": "${price}", "reviews": "${reviews}" })),
+            ])),
+            _ => PlanReply::from(Patch {
+                add: vec![Arc::new(Step::new("forum", "fetch").args(json!({ "from": "forum" })))],
+                change: vec![Arc::new(
+                    Step::new("advice", "advise").args(json!({ "price": "${price}", "reviews": "${forum}" })),
+                )],
+                drop: vec!["reviews".into()],
+                answer: None,
+            }),
+        })
+    });
+    let fetch = tool_fn(|cx| async move {
+        match cx.args["from"].as_str() {
+            Some("gone") => Err(StepError::permanent("the site is gone")),
+            site => Ok(json!(site)),
+        }
+    });
+    Runner::new(planner).tool("fetch", fetch).tool("advise", tool_fn(|_| async { Ok("buy") })).max_replans(1)
+}
+
+#[tokio::test]
+async fn a_replan_is_shown_with_its_reason_and_nothing_that_stays_moves() {
+    let before = snapshot(&replanned().max_replans(0)).await;
+    let after = snapshot(&replanned()).await;
+    assert_eq!((before.head.state, after.head.state), ("failed", "succeeded"));
+    assert_eq!(before.head.problem, "step `reviews` failed: the site is gone");
+    for id in ["price", "reviews"] {
+        assert_eq!(place(&before, id), place(&after, id), "{id}");
+    }
+    let plan = &after.plans[1];
+    assert_eq!((plan.revision, plan.because.as_str(), plan.kept), (2, "because `reviews` failed", 1));
+    assert_eq!(
+        (&plan.added[..], &plan.again[..], &plan.dropped[..]),
+        (&["forum".into()][..], &["advice".into()][..], &["reviews".into()][..])
+    );
+    assert_eq!((step(&after, "forum").since, step(&after, "price").since), (2, 1));
+    let reviews = step(&after, "reviews");
+    assert!(!reviews.member && reviews.state == "failed", "{reviews:?}");
+    assert_eq!(reviews.error.as_ref().unwrap().text, "the site is gone");
+    assert!(step(&before, "advice").why.iter().any(|why| why.contains("because `reviews` failed")));
+    assert_eq!(step(&before, "advice").state, "skipped");
+    assert_eq!(step(&after, "advice").log.last().unwrap().what, "done");
+}
+
+/// What a step became is folded into it once it is done, and can be unfolded.
+#[tokio::test]
+async fn a_finished_expansion_is_folded() {
+    let plan = Plan::from_iter([
+        Step::new("list", "list"),
+        Step::new("each", "each").depends_on(["list"]),
+        Step::new("sum", "list").depends_on(["each"]),
+    ]);
+    let each = tool_fn(|_| async { Ok(Plan::from_iter(["x", "y", "z"].map(|id| Step::new(id, "list")))) });
+    let shown = snapshot(&Runner::new(plan).tool("list", tool_fn(|_| async { Ok(1) })).tool("each", each)).await;
+    let parent = step(&shown, "each").number;
+    let folded = shown.layout.steps.iter().find(|drawn| drawn.step == parent).unwrap();
+    assert_eq!((shown.layout.steps.len(), folded.folded), (3, 3));
+    let whole = shown.unfolded.as_ref().unwrap();
+    assert_eq!(whole.steps.len(), 6);
+    let from = |id: &str| step(&shown, id).number;
+    let leads = |a: &str, b: &str| whole.edges.iter().any(|edge| (edge.from, edge.to) == (from(a), from(b)));
+    assert!(leads("each", "each/x") && leads("each/x", "sum") && !leads("each", "sum"));
+}
+
+/// While a run goes on, a page is told only what has changed.
+#[tokio::test(start_paused = true)]
+async fn an_update_has_only_what_changed() {
+    let journal = MemoryJournal::new();
+    let plan = Plan::from_iter([
+        Step::new("quick", "wait").args(json!({ "ms": 1_000 })),
+        Step::new("slow", "wait").args(json!({ "ms": 5_000 })),
+        Step::new("last", "wait").args(json!({ "ms": 0 })).depends_on(["slow"]),
+    ]);
+    let wait = tool_fn(|cx| async move {
+        tokio::time::sleep(Duration::from_millis(cx.args["ms"].as_u64().unwrap())).await;
+        Ok(Value::Null)
+    });
+    let handle = Runner::new(plan).tool("wait", wait).journal(journal.clone()).start("wait");
+    let load = || async {
+        let summary = journal.runs().await.unwrap().remove(0);
+        Snapshot::of(&History::load(&journal, &summary.run).await.unwrap(), &summary)
+    };
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let first = load().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let then = load().await;
+    assert_eq!(first.head.state, "running");
+    assert_eq!(["quick", "slow", "last"].map(|id| step(&first, id).state), ["running", "running", "waiting"]);
+    assert!(step(&then, "slow").calls[0].ended_us.is_none() && step(&then, "quick").calls[0].ended_us.is_some());
+    assert_eq!(then.update_since(&then.clone()), None);
+
+    let update = json!(then.update_since(&first).unwrap());
+    let changed: Vec<&Value> = update["steps"].as_array().unwrap().iter().map(|step| &step["id"]).collect();
+    assert_eq!(changed, ["quick"]);
+    assert_eq!((&update["plans"], &update["drawings"]), (&Value::Null, &Value::Null));
+    assert_eq!(update["head"]["done"], 1);
+    handle.await.unwrap();
+    let end = load().await;
+    assert_eq!((end.head.state, end.head.done, end.head.elapsed_us / 1_000_000), ("succeeded", 3, 5));
+}
+
+/// The page of a server names its files, all of which there are, and the token; the file of a report names nothing.
+#[tokio::test]
+async fn a_report_needs_nothing_and_a_live_page_only_what_is_served() {
+    let shown = snapshot(&replanned()).await;
+    let live = run_html(&shown, Mode::Live { token: "to\"ken" });
+    let asked = live.split("/assets/").skip(1).map(|rest| rest.split('"').next().unwrap());
+    assert!(asked.map(|name| ASSETS.iter().filter(|asset| asset.name == name).count()).eq([1, 1]));
+    assert!(live.contains("<meta name=\"plandag-token\" content=\"to&quot;ken\">"));
+
+    let report = run_html(&shown, Mode::Report);
+    let page = page_of(&report);
+    assert!(
+        page.addresses.iter().all(|address| address.starts_with('#') || address == "data:,"),
+        "{:?}",
+        page.addresses
+    );
+    assert!(!report.contains("/assets/") && !report.contains("plandag-token\" content"));
+    assert!(report.contains("default-src 'none'; script-src 'sha256-"));
+    for said in ["Should I", "price", "the site is gone"] {
+        assert!(page.text.contains(said), "{said} is there without any script");
+    }
+}
+
+/// A hundred steps that have much to say are still a file that can be sent by mail.
+#[tokio::test]
+async fn a_report_of_a_hundred_steps_is_less_than_500_kilobytes() {
+    let talk = "The beginning of what it found, \"quoted\" and\nwith lines. ".repeat(100);
+    let plan: Plan = (0..100)
+        .map(|n| {
+            let earlier = (1..=3).filter(|back| *back <= n).map(|back| format!("step-number-{}", n - back));
+            Step::new(format!("step-number-{n}"), "talk").args(json!({ "query": talk })).depends_on(earlier)
+        })
+        .collect();
+    let tool = tool_fn(move |_| {
+        let talk = talk.clone();
+        async move { Ok(talk) }
+    });
+    let report = run_html(&snapshot(&Runner::new(plan).tool("talk", tool)).await, Mode::Report);
+    assert!((200_000..500_000).contains(&report.len()), "{} bytes", report.len());
+}
+
+#[tokio::test]
+async fn a_picture_stands_for_itself() {
+    let shown = snapshot(&replanned()).await;
+    let svg = svg_of(&shown);
+    assert!(svg.starts_with("<svg xmlns=") && svg.contains("prefers-color-scheme:dark"));
+    let page = page_of(&svg);
+    assert_eq!(page.elements.iter().filter(|element| *element == "g").count(), 4, "price, reviews, forum, advice");
+    assert!(svg.contains("class=\"line critical\"") && page.addresses.is_empty());
+}
+
+#[tokio::test]
+async fn the_list_of_runs_leads_to_their_pages() {
+    let journal = MemoryJournal::new();
+    replanned().journal(journal.clone()).run("<b>").await.unwrap();
+    let events = journal.history(&journal.runs().await.unwrap()[0].run).await.unwrap();
+    let journal = MemoryJournal::new();
+    let claim = journal.create(&RunId::new("a/b?<i>")).await.unwrap();
+    journal.append(&claim, &events, Durability::Process).await.unwrap();
+    let html = runs_html(&journal.runs().await.unwrap(), "token");
+    assert!(html.contains("<a href=\"/runs/a%2Fb%3F%3Ci%3E\">a/b?&lt;i&gt;</a>"), "{html}");
+    assert!(runs_html(&[], "token").contains("No run was kept yet"));
+}

@@ -30,6 +30,7 @@
 //! ```
 
 mod assets;
+mod compare;
 mod data;
 mod list;
 mod picture;
@@ -40,6 +41,7 @@ mod update;
 mod words;
 
 pub use assets::{ASSETS, Asset};
+pub use compare::{Comparison, Timeline, comparisons_html};
 pub use list::runs_html;
 pub use picture::svg_of;
 pub use run::{Mode, run_html};

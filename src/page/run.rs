@@ -59,13 +59,17 @@ pub fn run_html(snapshot: &Snapshot, mode: Mode<'_>) -> String {
 
 /// A report may run its own script, and nothing else.
 fn report_policy() -> String {
-    let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
-    format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; \
-         form-action 'none'",
-        hash(SCRIPT),
-        hash(STYLE)
-    )
+    format!("{}; script-src 'sha256-{}'", style_policy(), hash(SCRIPT))
+}
+
+/// A file without a script may have its own style, and nothing else.
+pub(super) fn style_policy() -> String {
+    let style = hash(STYLE);
+    format!("default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'")
+}
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(Sha256::digest(text.as_bytes()))
 }
 
 fn title(head: &Head) -> Escaped<&str> {

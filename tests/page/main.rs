@@ -154,7 +154,7 @@ async fn a_report_needs_nothing_and_a_live_page_only_what_is_served() {
         page.addresses
     );
     assert!(!report.contains("/assets/") && !report.contains("plandag-token\" content"));
-    assert!(report.contains("default-src 'none'; script-src 'sha256-"));
+    assert!(report.contains("default-src 'none'; style-src 'sha256-") && report.contains("; script-src 'sha256-"));
     for said in ["Should I", "price", "the site is gone"] {
         assert!(page.text.contains(said), "{said} is there without any script");
     }

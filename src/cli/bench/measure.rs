@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plandag::page::{Comparison, Timeline};
 use plandag::report::ExitCode;
 use plandag::simulate::workload;
 use plandag::{Dag, Limits, Plan, PlanError, Policy, RunReport, Runner, Step, StepError, tool_fn};
@@ -53,6 +54,8 @@ pub(super) struct Measured {
     /// In ascending order.
     pub(super) sequential: Vec<Duration>,
     pub(super) dag: Vec<Duration>,
+    /// The first runs beside each other, where that is wanted.
+    pub(super) comparison: Option<Comparison>,
 }
 
 impl Bench {
@@ -121,13 +124,17 @@ impl Bench {
             let alone = &one_by_one[0];
             // What the tools take one at a time is what they need; beside each other they may hold each other up.
             let (work, critical) = (alone.work(), alone.critical_path().length);
+            let bound = critical.max(work / self.policy.max_parallel.max(1));
+            let comparison =
+                args.html.is_some().then(|| self.comparison(&name, measured_plan(alone, &plan), alone, &dag[0], bound));
             return Ok(Measured {
+                comparison,
                 name,
                 steps,
                 time_scale: None,
                 work,
                 critical,
-                bound: critical.max(work / self.policy.max_parallel.max(1)),
+                bound,
                 simulated: None,
                 sequential: times(&one_by_one),
                 dag: times(&dag),
@@ -147,7 +154,10 @@ impl Bench {
             |policy: &Policy| self.run(&Runner::new(plan.clone()).tool("sleep", sleeper()).policy(policy.clone()), "");
         let one_by_one = self.repeat(|| run(&sequential)).map_err(of_plan)?;
         let dag = self.repeat(|| run(&self.policy)).map_err(of_plan)?;
+        let comparison =
+            args.html.is_some().then(|| self.comparison(&name, plan, &one_by_one[0], &dag[0], expected.bound()));
         Ok(Measured {
+            comparison,
             name,
             steps,
             time_scale: Some(scale),
@@ -158,6 +168,33 @@ impl Bench {
             sequential: times(&one_by_one),
             dag: times(&dag),
         })
+    }
+
+    /// Two runs of a plan beside each other, and how long it takes with 1, 2, 4, ... slots.
+    fn comparison(
+        &self,
+        name: &str,
+        plan: Plan,
+        sequential: &RunReport,
+        dag: &RunReport,
+        bound: Duration,
+    ) -> Comparison {
+        let slots = self.policy.max_parallel.min(plan.steps.len().try_into().unwrap_or(u32::MAX)).max(1);
+        let doubled = std::iter::successors(Some(1_u32), |slots| slots.checked_mul(2));
+        let mut caps: Vec<u32> = doubled.take_while(|cap| *cap < slots).collect();
+        caps.push(slots);
+        let took = |cap: u32| {
+            let policy = Policy { max_parallel: cap, ..self.policy.clone() };
+            (cap, simulation(plan.clone(), &policy).without_history().run().makespan)
+        };
+        Comparison {
+            name: name.to_owned(),
+            sequential: Timeline::of(sequential),
+            dag: Timeline::of(dag),
+            slots,
+            bound,
+            by_slots: caps.into_iter().map(took).collect(),
+        }
     }
 
     fn repeat(&self, run: impl Fn() -> Result<RunReport, String>) -> Result<Vec<RunReport>, String> {
@@ -171,6 +208,16 @@ impl Bench {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// The plan with each step as long as it really took.
+fn measured_plan(report: &RunReport, plan: &Plan) -> Plan {
+    let measured = |step: &Arc<Step>| {
+        let took = report.step(step.id.as_str()).map_or(Duration::ZERO, |report| report.duration());
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+        Arc::new(Step { estimate_ms: Some(millis), ..Step::clone(step) })
+    };
+    Plan { steps: plan.steps.iter().map(measured).collect(), ..plan.clone() }
 }
 
 fn listed(problems: &[PlanError]) -> String {

@@ -8,11 +8,13 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Args;
+use plandag::page::comparisons_html;
 use plandag::report::ExitCode;
 
 use super::args::{Settings, TEMPLATE, at_least_one};
 use super::console::Console;
 use super::failure::Failure;
+use super::output::Output;
 use measure::{Bench, Measured};
 
 /// Slots of the built-in shapes, where nobody says more.
@@ -30,6 +32,7 @@ Examples:
   plandag bench plan.json --max-parallel 4      a plan; its steps sleep for their estimate_ms
   plandag bench plans.jsonl --time-scale 0.01   a plan a line, with durations
   plandag bench plan.json --real --files docs   the plan's own tools, really called both ways
+  plandag bench plan.json --html bench.html     both timelines one above the other
 "
 )]
 pub(crate) struct BenchArgs {
@@ -53,6 +56,9 @@ pub(crate) struct BenchArgs {
     /// Calls the plans' own tools instead of sleeping; tools that act need --allow
     #[arg(long, requires = "plans")]
     pub(crate) real: bool,
+    /// Writes the timelines both ways, and the speed-up over the number of slots, as a page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// One JSON line a plan
     #[arg(long)]
     pub(crate) json: bool,
@@ -69,11 +75,14 @@ fn factor(text: &str) -> Result<f64, String> {
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, console: &Console) -> Result<ExitCode, Failure> {
     let bench = Bench::open(args)?;
+    let page = args.html.as_deref().map(|path| Output::prepare(Some(path), console)).transpose()?;
+    let mut comparisons = Vec::new();
     if !args.json {
         console.styled(&table::head(&bench))?;
     }
     let mut tally = Tally::default();
-    let mut tell = |measured: Result<Measured, String>| {
+    let mut tell = |mut measured: Result<Measured, String>| {
+        comparisons.extend(measured.as_mut().ok().and_then(|measured| measured.comparison.take()));
         tally.all += 1;
         tally.bad += usize::from(measured.is_err());
         match &measured {
@@ -94,6 +103,9 @@ pub(crate) fn run(args: &BenchArgs, console: &Console) -> Result<ExitCode, Failu
     }
     if !args.json {
         console.styled(&table::foot(&bench))?;
+    }
+    if let Some(page) = page {
+        page.write(&comparisons_html(&comparisons, &table::about(&bench)))?;
     }
     match tally {
         Tally { all: 0, .. } => {

@@ -65,6 +65,15 @@ pub(super) fn foot(bench: &Bench) -> String {
     )
 }
 
+/// The same in a sentence.
+pub(super) fn about(bench: &Bench) -> String {
+    let machine = Machine::here();
+    format!(
+        "The first run of each, on a machine of {} cores, {} on {}; plandag {}, seed {}.",
+        machine.cores, machine.system, machine.processor, machine.version, bench.seed
+    )
+}
+
 /// One plan for programs.
 pub(super) fn fields(measured: Result<&Measured, &String>, bench: &Bench) -> Value {
     let measured = match measured {

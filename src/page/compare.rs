@@ -221,7 +221,9 @@ fn speed_ups(html: &mut String, comparison: &Comparison) {
         );
     }
     html.push_str("</svg>\n<table class=\"narrow\"><thead><tr><th scope=\"col\" class=\"number\">Slots");
-    html.push_str("<th scope=\"col\" class=\"number\">Takes<th scope=\"col\" class=\"number\">Speed-up</tr></thead><tbody>");
+    html.push_str(
+        "<th scope=\"col\" class=\"number\">Takes<th scope=\"col\" class=\"number\">Speed-up</tr></thead><tbody>",
+    );
     for ((slots, took), (_, speed_up)) in comparison.by_slots.iter().zip(&speed_ups) {
         let _ = write!(
             html,

@@ -36,21 +36,23 @@ pub(super) fn picture(snapshot: &Snapshot) -> String {
     for (index, drawn) in steps.iter().enumerate() {
         let step = &snapshot.steps[drawn.step as usize];
         let class = classes(step, critical.contains(&drawn.step));
+        let (id, detail) = (fitting(step.id.as_str(), ID_CHARS), fitting(&detail(step, drawn.folded), DETAIL_CHARS));
         let _ = write!(
             html,
             "<g class=\"{class}\" data-step=\"{}\" transform=\"translate({} {})\" role=\"button\" tabindex=\"{}\" \
-             aria-label=\"{}, {}\"><rect class=\"box\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\
-             <text class=\"sign\" x=\"11\" y=\"16\">{}</text><text class=\"id\" x=\"28\" y=\"16\">{}</text>\
+             aria-label=\"{} {}, {}\"><rect class=\"box\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\
+             <text class=\"sign\" x=\"11\" y=\"16\">{}</text> <text class=\"id\" x=\"28\" y=\"16\">{}</text> \
              <text class=\"detail\" x=\"28\" y=\"30\">{}</text></g>",
             drawn.step,
             drawn.x,
             drawn.y,
             if index == 0 { 0 } else { -1 },
-            Escaped(&step.id),
+            Escaped(&id),
+            Escaped(&detail),
             step.state,
             sign(step.state),
-            Escaped(fitting(step.id.as_str(), ID_CHARS)),
-            Escaped(fitting(&detail(step, drawn.folded), DETAIL_CHARS)),
+            Escaped(&id),
+            Escaped(&detail),
         );
     }
     html.push_str("</g></svg>");

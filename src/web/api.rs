@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::duration;
 use crate::journal::{RunFilter, RunSummary};
-use crate::page::Snapshot;
+use crate::page::{Snapshot, svg_of};
 
 use super::app::App;
 use super::events;
@@ -105,7 +105,7 @@ pub(super) async fn export(
     Path(run): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Answer {
-    let (_, history) = app.history(&run).await?;
+    let (summary, history) = app.history(&run).await?;
     let graph = || {
         history.graph().ok_or_else(|| Problem::new("journal.no_plan", format!("run {run} never had a plan to draw")))
     };
@@ -114,9 +114,10 @@ pub(super) async fn export(
         "trace" | "chrome" | "perfetto" => ("application/json", format!("{:#}\n", history.to_trace())),
         "mermaid" => ("text/plain; charset=utf-8", graph()?.to_mermaid()),
         "dot" => ("text/vnd.graphviz; charset=utf-8", graph()?.to_dot()),
+        "svg" => ("image/svg+xml", svg_of(&Snapshot::of(&history, &summary))),
         other => {
             let problem = Problem::new("usage.request", format!("runs are not given out as `{other}`"));
-            return Err(problem.help("they are as ndjson, trace, mermaid and dot"));
+            return Err(problem.help("they are as ndjson, trace, mermaid, dot and svg"));
         }
     };
     Ok(([(CONTENT_TYPE, kind)], text).into_response())

@@ -12,6 +12,7 @@ mod benching;
 mod cancelled;
 mod clumsy;
 mod codes;
+mod drawing;
 mod errors;
 mod events;
 mod hostile;

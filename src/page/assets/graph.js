@@ -38,8 +38,8 @@ function zoomTo(factor) {
 function newBox(drawn) {
   return draw("g", { "data-step": drawn.step, role: "button", tabindex: -1 },
     draw("rect", { class: "box", width: 184, height: 38, rx: 6 }),
-    draw("text", { class: "sign", x: 11, y: 16 }),
-    draw("text", { class: "id", x: 28, y: 16 }),
+    draw("text", { class: "sign", x: 11, y: 16 }), " ",
+    draw("text", { class: "id", x: 28, y: 16 }), " ",
     draw("text", { class: "detail", x: 28, y: 30 }));
 }
 
@@ -75,11 +75,13 @@ function showBox(it, folded = drawing().steps.find((drawn) => drawn.step === it.
   const moves = box.classList.contains("moves") ? " moves" : "";
   box.setAttribute("class", classes(it) + moves + (isWanted(it) ? "" : " off"));
   const inside = folded ? ` · ${folded} inside` : "";
-  const detail = `${it.tool} · ${it.state === "succeeded" ? time(busy(it)) : it.state}${inside}`;
-  box.setAttribute("aria-label", `${it.id}, ${it.state}`);
+  const id = fitting(it.id, 21);
+  const detail = fitting(`${it.tool} · ${it.state === "succeeded" ? time(busy(it)) : it.state}${inside}`, 26);
+  // What is to be seen, and the state in a word.
+  box.setAttribute("aria-label", `${id} ${detail}, ${it.state}`);
   say(box.querySelector(".sign"), sign(it.state));
-  say(box.querySelector(".id"), fitting(it.id, 21));
-  say(box.querySelector(".detail"), fitting(detail, 26));
+  say(box.querySelector(".id"), id);
+  say(box.querySelector(".detail"), detail);
 }
 
 function showEdges() {

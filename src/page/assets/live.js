@@ -36,6 +36,11 @@ function follow() {
     take(JSON.parse(event.data));
   });
   source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
+  source.addEventListener("problem", (event) => {
+    source.close();
+    connection("");
+    complain(JSON.parse(event.data));
+  });
   source.addEventListener("end", () => {
     source.close();
     connection("");

@@ -93,7 +93,8 @@ function totals() {
 
 function showTotals() {
   const took = now();
-  const work = run.head.work_us;
+  // What still runs is part of it.
+  const work = isRunning() ? run.steps.reduce((sum, it) => sum + busy(it), 0) : run.head.work_us;
   const longest = Math.max(took, work, 1);
   const rows = [["one-at-a-time", work, ""], ["as-a-dag", took, work > took * 1.05 ? `, ${(work / took).toFixed(1)}×` : ""]];
   for (const [id, micros, more] of rows) {

@@ -1,15 +1,12 @@
 // The report of a run in a real browser: what it asks for, how soon it is there, what its keys do, what axe says of it,
 // and that nothing of what it shows can run. `node report.mjs plandag FOLDER-WITH-NODE-MODULES FOLDER-WITH-HOSTILE-PAGES`
 
-import { mkdirSync, statSync, writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 
-import { browser, check, open, place, plandag, serious, told } from "./support.mjs";
+import { browser, cannotRun, check, open, place, plandag, serious, shoot, told } from "./support.mjs";
 
 const hostile = resolve(process.argv[4]);
-const shots = process.env.PLANDAG_SCREENSHOTS;
-if (shots) mkdirSync(shots, { recursive: true });
-const shoot = async (page, name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 
 /// A plan of so many steps, each after up to three of those before it.
 function plan(steps) {
@@ -124,23 +121,6 @@ async function replanned() {
   check((await page.locator("#pane .error").first().textContent()).includes("127.0.0.1"), "the address leads to the failure, and its reason");
   check((await page.locator("#plans").textContent()).includes("because"), "the plans say why there is another one");
   check((await page.locator("#plans .added").count()) === 2, "and what is new in it");
-  await page.close();
-}
-
-/// A hundred texts that would run, in five fields of a hundred steps.
-async function cannotRun(address, mayAsk) {
-  const { page, seen } = await open(address);
-  const title = await page.title();
-  for (let n = 0; n < 100; n += 1) {
-    await page.keyboard.press("j");
-    if (n % 10 === 0) await page.mouse.move(200 + n, 300 + n);
-  }
-  await page.waitForTimeout(300);
-  check((await page.title()) === title && !title.startsWith("owned"), `nothing has run: ${await page.title()}`);
-  check(seen.dialogs === 0 && page.url().startsWith(address), "nothing has opened");
-  const asked = seen.requests.filter((request) => !mayAsk(request));
-  check(asked.length === 0, `nothing was asked for: ${asked}`);
-  check((await page.locator("#steps tbody tr").count()) === 100, "all steps are shown");
   await page.close();
 }
 

@@ -1,7 +1,7 @@
 // Starting the browser and the command.
 
 import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { mkdirSync, mkdtempSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -14,19 +14,23 @@ const { chromium } = require("playwright-core");
 export const place = mkdtempSync(join(tmpdir(), "plandag-browser-"));
 const environment = { ...process.env, XDG_STATE_HOME: join(place, "state"), XDG_CACHE_HOME: join(place, "cache") };
 
+const options = { cwd: place, env: environment, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] };
+
 /// Runs the command to its end, whatever that is.
 export function plandag(...arguments_) {
   try {
-    return execFileSync(command, arguments_, { cwd: place, env: environment, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    return execFileSync(command, arguments_, options);
   } catch (error) {
     if (error.status === null) throw error;
     return error.stdout;
   }
 }
 
+Object.assign(plandag, { command, options });
+
 /// Starts the command, and waits for an address that it says.
 export function serve(...arguments_) {
-  const child = spawn(command, arguments_, { cwd: place, env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(command, arguments_, options);
   return new Promise((done, fail) => {
     let said = "";
     const listen = (bytes) => {
@@ -46,9 +50,12 @@ if (process.getuid() === 0) flags.push("--no-sandbox");
 
 export const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: flags });
 
+/// Somebody whose pages share what a server has given them to keep.
+export const context = () => browser.newContext({ viewport: { width: 1280, height: 900 } });
+
 /// A page, with everything that it asked for or complained of.
-export async function open(address, { theme = "light", width = 1280, height = 900 } = {}) {
-  const page = await browser.newPage({ colorScheme: theme, viewport: { width, height } });
+export async function open(address, { theme = "light", width = 1280, height = 900, own } = {}) {
+  const page = own ? await own.newPage() : await browser.newPage({ colorScheme: theme, viewport: { width, height } });
   const seen = { requests: [], errors: [], dialogs: 0 };
   page.on("request", (request) => seen.requests.push(request.url()));
   page.on("pageerror", (error) => seen.errors.push(error.message));
@@ -76,4 +83,27 @@ export async function serious(page) {
   const { violations } = await page.evaluate(() => globalThis.axe.run());
   const bad = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   return bad.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 120)).join(" ")}`);
+}
+
+const shots = process.env.PLANDAG_SCREENSHOTS;
+if (shots) mkdirSync(shots, { recursive: true });
+
+/// A picture of a page, for people, where somebody wants some: in the folder that `PLANDAG_SCREENSHOTS` names.
+export const shoot = async (page, name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+
+/// A hundred texts that would run, in five fields of a hundred steps.
+export async function cannotRun(address, mayAsk, choices = {}) {
+  const { page, seen } = await open(address, choices);
+  const title = await page.title();
+  for (let n = 0; n < 100; n += 1) {
+    await page.keyboard.press("j");
+    if (n % 10 === 0) await page.mouse.move(200 + n, 300 + n);
+  }
+  await page.waitForTimeout(300);
+  check((await page.title()) === title && !title.startsWith("owned"), `nothing has run: ${await page.title()}`);
+  check(seen.dialogs === 0 && page.url().startsWith(address), "nothing has opened");
+  const asked = seen.requests.filter((request) => !mayAsk(request));
+  check(asked.length === 0, `nothing was asked for: ${asked}`);
+  check((await page.locator("#steps tbody tr").count()) === 100, "all steps are shown");
+  await page.close();
 }

@@ -17,11 +17,52 @@ function show() {
 }
 
 function offerStates() {
+  const known = [...find("filter").options].map((option) => option.value);
   for (const state of [...new Set(rows().map((row) => row.dataset.state))].sort()) {
+    if (known.includes(state)) continue;
     const option = document.createElement("option");
     option.value = option.textContent = state;
     find("filter").append(option);
   }
+}
+
+const SIGNS = { succeeded: "✓", failed: "✗", running: "▸", interrupted: "■", stopped: "■", undecided: "○" };
+
+function newRow({ run, objective, started }) {
+  const row = document.createElement("tr");
+  const [, name, what, when, took] = ["td", "th", "td", "td", "td"].map((tag) => row.appendChild(document.createElement(tag)));
+  row.cells[0].className = "state";
+  row.cells[0].append(Object.assign(document.createElement("span"), { className: "sign" }), "");
+  name.scope = "row";
+  name.append(Object.assign(document.createElement("a"), { href: `/runs/${encodeURIComponent(run)}`, textContent: run }));
+  Object.assign(what, { className: "objective", textContent: objective });
+  when.append(document.createElement("time"));
+  when.firstChild.dataset.unixMs = started * 1000;
+  took.className = "number";
+  tell(when.firstChild);
+  return row;
+}
+
+// Runs start, go on and end elsewhere, too.
+async function refresh() {
+  if (document.hidden) return;
+  const answer = await fetch("/api/runs").catch(() => null);
+  if (!answer?.ok) return;
+  const { runs } = await answer.json();
+  const known = new Map(rows().map((row) => [row.cells[1].textContent, row]));
+  const body = document.querySelector("#runs tbody");
+  for (const it of runs.reverse()) {
+    let row = known.get(it.run);
+    if (!row) body.prepend((row = newRow(it)));
+    if (row.dataset.state === it.status && it.status !== "running") continue;
+    row.dataset.state = it.status;
+    row.className = `step ${it.status}`;
+    row.cells[0].firstChild.textContent = SIGNS[it.status] ?? "○";
+    row.cells[0].lastChild.data = ` ${it.status}`;
+    row.cells[4].textContent = it.ms < 1000 ? `${it.ms}ms` : `${(it.ms / 1000).toFixed(1)}s`;
+  }
+  offerStates();
+  show();
 }
 
 // A plan if it is JSON, else an objective.
@@ -52,11 +93,14 @@ async function start(event) {
   }
 }
 
-for (const time of document.querySelectorAll("time[data-unix-ms]")) {
+function tell(time) {
   const at = new Date(Number(time.dataset.unixMs));
   time.dateTime = at.toISOString();
   time.textContent = at.toLocaleString();
 }
+
+document.querySelectorAll("time[data-unix-ms]").forEach(tell);
+setInterval(refresh, 2000);
 find("toolbar").hidden = false;
 offerStates();
 find("search").addEventListener("input", show);

@@ -55,14 +55,21 @@ async function watched() {
   await page.close();
 }
 
-/// A run is stopped from its page.
+/// A run is stopped from its page; the list of runs follows.
 async function cancelled() {
+  const { page: list } = await open(address, { own });
+  const known = await list.locator("#runs tbody tr").count();
   const { page } = await start([sleep("long", 600000), sleep("after", 10, "long")]);
   await state(page, "running");
   await page.click("#cancel");
   await state(page, "stopped");
   check((await page.locator("#problem").textContent()).includes("cancelled"), "and says so");
   check(await page.locator("#retry").isVisible(), "what was stopped can be tried again");
+  await list.waitForFunction((known) => document.querySelectorAll("#runs tbody tr").length === known + 1, known);
+  await list.locator("#runs tbody tr.stopped", { hasText: "Watch it" }).waitFor();
+  check((await serious(list)).length === 0, `axe, the list: ${await serious(list)}`);
+  await shoot(list, "live-runs");
+  await list.close();
   await page.close();
 }
 

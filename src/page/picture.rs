@@ -68,7 +68,8 @@ pub fn svg_of(snapshot: &Snapshot) -> String {
         let step = &snapshot.steps[drawn.step as usize];
         let detail = format!("{} {}", sign(step.state), detail(step, drawn.folded));
         let critical = snapshot.critical.contains(&drawn.step);
-        Labelled { place: (drawn.x, drawn.y), name: step.id.as_str(), detail, critical }
+        let failed = step.state == "failed";
+        Labelled { place: (drawn.x, drawn.y), name: step.id.as_str(), detail, critical, failed }
     });
     let lines = edges.iter().map(|edge| (edge.path.as_str(), joints.contains(&(edge.from, edge.to))));
     svg((*width, *height), &format!("Run {}: {}", snapshot.head.run, snapshot.head.objective), boxes, lines)

@@ -12,14 +12,18 @@ const DETAIL_CHARS: usize = 27;
 
 /// Colours that can be told apart by those who do not see all of them, and for both kinds of pages.
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ground:#fff;--box:#f6f7f9;--ink:#1b1f24;--faint:#59636e;--line:#8b949e;--critical:#a04000}\
-@media(prefers-color-scheme:dark){:root{--ground:#0f1318;--box:#1b2129;--ink:#e8ecf1;--faint:#9aa5b1;--line:#6b7683;--critical:#ffb454}}\
+:root{color-scheme:light dark;--ground:#fff;--box:#f6f7f9;--ink:#1b1f24;--faint:#59636e;--line:#8b949e;--critical:#a04000;--bad:#b3261e}\
+@media(prefers-color-scheme:dark){:root{--ground:#0f1318;--box:#1b2129;--ink:#e8ecf1;--faint:#9aa5b1;--line:#6b7683;--critical:#ffb454;--bad:#ff8f80}}\
 text{font:12.5px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}\
 .detail{font-size:10.5px;fill:var(--faint)}\
 .ground{fill:var(--ground)}.box{fill:var(--box);stroke:var(--line)}\
 .line{fill:none;stroke:var(--line);stroke-width:1.25}\
+.failed .box{stroke:var(--bad);stroke-width:2;stroke-dasharray:5 3}\
 .critical .box,.line.critical{stroke:var(--critical);stroke-width:2.5}\
 .mark{fill:var(--critical)}";
+
+/// The sign of the critical path.
+const MARK: &str = "<tspan class=\"mark\">◆ </tspan>";
 
 /// A box with a name and what is known beside it.
 pub(crate) struct Labelled<'a> {
@@ -28,6 +32,7 @@ pub(crate) struct Labelled<'a> {
     pub(crate) name: &'a str,
     pub(crate) detail: String,
     pub(crate) critical: bool,
+    pub(crate) failed: bool,
 }
 
 /// The picture of boxes and of lines, of which it is said whether they are on the critical path.
@@ -47,10 +52,12 @@ pub(crate) fn svg<'a>(
     for (path, critical) in others.into_iter().chain(critical) {
         let _ = writeln!(text, "<path class=\"line{}\" d=\"{path}\"/>", if critical { " critical" } else { "" });
     }
-    for Labelled { place: (x, y), name, detail, critical } in boxes {
-        let (class, mark) = match critical {
-            true => (" class=\"critical\"", "<tspan class=\"mark\">◆ </tspan>"),
-            false => ("", ""),
+    for Labelled { place: (x, y), name, detail, critical, failed } in boxes {
+        let (class, mark) = match (critical, failed) {
+            (true, false) => (" class=\"critical\"", MARK),
+            (true, true) => (" class=\"critical failed\"", MARK),
+            (false, true) => (" class=\"failed\"", ""),
+            (false, false) => ("", ""),
         };
         let _ = writeln!(
             text,

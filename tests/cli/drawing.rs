@@ -54,6 +54,8 @@ fn a_bench_can_be_looked_at() {
         assert!(first.contains("<h3>one at a time, ") && first.matches("<title>side, ").count() == 1, "{first}");
         assert!(second.contains("<title>two, ") && second.contains("bar critical"), "{second}");
         assert!(second.contains("Speed-up over the number of slots"), "{second}");
+        assert!(second.contains("<td class=\"number\">2<td class=\"number\">"), "two slots help: {second}");
+        assert!(!second.contains("<td class=\"number\">4<td class=\"number\">"), "four are of no more use: {second}");
     }
     let missing = place.run(["bench", "plan.json", "--html", "no/such/folder/bench.html"]);
     assert_eq!(missing.exit, 2, "{missing:?}");

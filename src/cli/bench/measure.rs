@@ -179,21 +179,32 @@ impl Bench {
         dag: &RunReport,
         bound: Duration,
     ) -> Comparison {
-        let slots = self.policy.max_parallel.min(plan.steps.len().try_into().unwrap_or(u32::MAX)).max(1);
-        let doubled = std::iter::successors(Some(1_u32), |slots| slots.checked_mul(2));
-        let mut caps: Vec<u32> = doubled.take_while(|cap| *cap < slots).collect();
-        caps.push(slots);
+        let slots = self.policy.max_parallel;
         let took = |cap: u32| {
             let policy = Policy { max_parallel: cap, ..self.policy.clone() };
-            (cap, simulation(plan.clone(), &policy).without_history().run().makespan)
+            simulation(plan.clone(), &policy).without_history().run().makespan
         };
+        // As long as more slots help; and those that there were.
+        let mut by_slots: Vec<(u32, Duration)> = vec![(1, took(1))];
+        for cap in std::iter::successors(Some(2_u32), |cap| cap.checked_mul(2)) {
+            let makespan = took(cap);
+            if by_slots.last().is_some_and(|(_, before)| *before <= makespan) {
+                break;
+            }
+            by_slots.push((cap, makespan));
+        }
+        if let Err(place) = by_slots.binary_search_by_key(&slots, |(cap, _)| *cap)
+            && place < by_slots.len()
+        {
+            by_slots.insert(place, (slots, took(slots)));
+        }
         Comparison {
             name: name.to_owned(),
             sequential: Timeline::of(sequential),
             dag: Timeline::of(dag),
             slots,
             bound,
-            by_slots: caps.into_iter().map(took).collect(),
+            by_slots,
         }
     }
 

@@ -152,6 +152,7 @@ impl Graph {
                 name: &node.label,
                 detail: node.detail.clone(),
                 critical: critical.nodes.contains(&index),
+                failed: false,
             })
         });
         let lines = layout.lines.iter();

@@ -45,6 +45,7 @@ function follow() {
     source.close();
     connection("");
     showHead();
+    drawTimeline();
   });
 }
 
@@ -54,7 +55,7 @@ function take(snapshot) {
   run = snapshot;
   const steps = run.steps.filter((it) => JSON.stringify(it) !== JSON.stringify(old.steps[it.number]));
   const isRedrawn = JSON.stringify([old.layout, old.unfolded]) !== JSON.stringify([run.layout, run.unfolded]);
-  showUpdate({ steps, isRedrawn, isCritical: true }, old.steps);
+  showUpdate({ steps, onPath: [...old.critical, ...run.critical], isRedrawn, isReplanned: true });
 }
 
 // Says aloud what somebody should know.

@@ -92,23 +92,36 @@ function showSteps() {
   showFilter();
 }
 
-function showUpdate({ steps, isRedrawn, isCritical }) {
+// Of a large run most stays as it is: only what has changed is touched.
+function showUpdate({ steps, onPath, isRedrawn, isReplanned }) {
   announce(steps);
   find("unfold").parentElement.hidden = !run.unfolded;
   if (isRedrawn) drawGraph();
-  if (isCritical) showSteps();
-  for (const it of steps) {
+  const changed = [...new Set([...steps.map((it) => it.number), ...onPath])].map(step);
+  const folded = new Map(drawing().steps.map((drawn) => [drawn.step, drawn.folded]));
+  for (const it of changed) {
     showRow(it);
-    showBox(it);
+    showBox(it, folded.get(it.number) ?? 0);
   }
-  if (steps.some((it) => it.calls.length > 0 && !lanes.has(it.number)) || now() > span) drawTimeline();
-  else steps.forEach(showLane);
+  if (onPath.length > 0) showEdges();
+  if (now() > span) drawTimeline();
+  else showLanes(changed);
   showHead();
   showFilter();
-  showPlans();
-  showFaster();
+  if (isReplanned) {
+    showPlans();
+    showFaster();
+  }
   showTotals();
   if (steps.some((it) => it.number === view.selected)) showPane();
+}
+
+// Scrolls what holds an element so far that it is to be seen, and nothing else: the page stays where the reader is.
+function reveal(element, holder) {
+  const inner = element.getBoundingClientRect();
+  const outer = holder.getBoundingClientRect();
+  if (inner.top < outer.top || inner.bottom > outer.bottom) holder.scrollTop += (inner.top + inner.bottom - outer.top - outer.bottom) / 2;
+  if (holder.id === "graph" && (inner.left < outer.left || inner.right > outer.right)) holder.scrollLeft += (inner.left + inner.right - outer.left - outer.right) / 2;
 }
 
 // Only what is chosen changes: this has to be quick however many steps there are.
@@ -122,9 +135,12 @@ function select(number) {
   if (box) {
     document.querySelector('#boxes [tabindex="0"]')?.setAttribute("tabindex", -1);
     box.setAttribute("tabindex", 0);
-    box.scrollIntoView({ block: "nearest", inline: "nearest" });
+    reveal(box, find("graph"));
   }
-  lanes.get(view.selected)?.lane.scrollIntoView({ block: "nearest" });
+  const lane = lanes.get(view.selected)?.lane;
+  if (lane) reveal(lane, lane.parentElement);
+  const row = rows.get(view.selected);
+  if (row) reveal(row, row.closest(".scroll"));
   showEdges();
   showPane();
   const hash = view.selected === null ? "" : `#${view.selected}`;

@@ -50,11 +50,13 @@ function isWanted(it) {
   return said.some((text) => text.toLowerCase().includes(view.search));
 }
 
-// Takes up what has changed. Says which steps have, and whether they are drawn elsewhere.
+// Takes up what has changed, and says what that is: steps, those that were or are on the critical path, the drawing, or
+// what is said of the plans.
 function merge(update) {
+  const onPath = update.critical ? [...run.critical, ...update.critical] : [];
   run.head = update.head;
   for (const it of update.steps) run.steps[it.number] = it;
   for (const name of ["plans", "critical", "faster"]) if (update[name]) run[name] = update[name];
   if (update.drawings) [run.layout, run.unfolded] = update.drawings;
-  return { steps: update.steps, isRedrawn: Boolean(update.drawings), isCritical: Boolean(update.critical) };
+  return { steps: update.steps, onPath, isRedrawn: Boolean(update.drawings), isReplanned: Boolean(update.plans || update.faster) };
 }

@@ -26,13 +26,27 @@ function drawTimeline() {
   span = spanNow();
   lanes.clear();
   running = [];
-  const starts = (it) => it.calls[0]?.started_us ?? Infinity;
-  const shown = run.steps.filter((it) => it.calls.length > 0).sort((a, b) => starts(a) - starts(b) || a.number - b.number);
+  const shown = started();
   const list = make("div", { class: "lanes", role: "region", tabindex: 0, "aria-label": "Timeline, scrollable; the table says the same" });
   for (const it of shown) list.append(newLane(it));
   if (shown.length === 0) list.append(make("p", { class: "legend" }, "Nothing has run yet."));
   find("timeline").replaceChildren(legend(shown), list, totals());
   showTotals();
+}
+
+// The steps that have been started, in that order.
+const started = () => run.steps.filter((it) => it.calls.length > 0)
+  .sort((a, b) => a.calls[0].started_us - b.calls[0].started_us || a.number - b.number);
+
+// Lanes of steps that have changed; whatever starts now is below all others.
+function showLanes(changed) {
+  const list = find("timeline").querySelector(".lanes");
+  for (const it of changed) {
+    if (lanes.has(it.number)) showLane(it);
+    else if (it.calls.length > 0) list.append(newLane(it));
+  }
+  if (lanes.size > 0) list.querySelector("p")?.remove();
+  find("timeline").firstChild.replaceWith(legend(started()));
 }
 
 function legend(shown) {

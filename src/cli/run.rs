@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::history::Recorded;
 use super::model::Models;
 use super::output::Output;
-use super::prediction::Prediction;
+use super::prediction::{Prediction, counted};
 use super::questions;
 use super::serve::{Decided, RunPage};
 use super::source::{self, Source};
@@ -226,7 +226,11 @@ impl Job {
     ) -> Result<Self, Failure> {
         match source {
             Source::Plan(file) => {
-                let objective = file.plan.objective.clone().unwrap_or_else(|| file.source.name().to_owned());
+                let unnamed = || match file.source.name() {
+                    source::STDIN_NAME => format!("a plan of {}", counted(file.plan.steps.len(), "step")),
+                    name => name.to_owned(),
+                };
+                let objective = file.plan.objective.clone().unwrap_or_else(unnamed);
                 let start = toolbox.start(&objective, &args.settings, policy.clone());
                 let dag = toolbox.check(&file, &start)?;
                 toolbox.check_needs(&file.plan)?;

@@ -11,7 +11,7 @@ use super::failure::Failure;
 
 /// The name of standard input, as an argument and in messages.
 const STDIN: &str = "-";
-const STDIN_NAME: &str = "<stdin>";
+pub(crate) const STDIN_NAME: &str = "<stdin>";
 
 /// A plan, or what to make one of.
 #[derive(Debug)]

@@ -124,7 +124,8 @@ fn with_token(app: &App, request: &Parts) -> Option<Result<String, Problem>> {
     }
     // A path of two slashes would be another host to a browser.
     let path = format!("/{}", path.trim_start_matches('/'));
-    Some(if app.keys.is_token(token) { Ok(path) } else { Err(no_token()) })
+    let may_enter = app.keys.is_token(token) || app.keys.takes(token);
+    Some(if may_enter { Ok(path) } else { Err(no_token()) })
 }
 
 fn enter(app: &App, path: &str) -> Response {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
@@ -57,13 +58,27 @@ impl Bound {
     /// The address of a page, such as `/` or `/runs/7f3k`, for a browser on this machine. It has the token in it:
     /// whoever has it can do what the server can.
     pub fn url(&self, path: &str) -> String {
+        self.url_with(path, self.token())
+    }
+
+    /// As [`url`](Self::url), but it lets in once: for starting a browser, as every user of a machine can see what
+    /// programs are started with. One that was given out before lets in nobody any more.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no randomness to give.
+    pub fn url_once(&self, path: &str) -> io::Result<String> {
+        Ok(self.url_with(path, &self.app.keys.new_ticket()?))
+    }
+
+    fn url_with(&self, path: &str, token: &str) -> String {
         // Nobody is at the address that stands for all of them.
         let ip = match self.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        format!("http://{}{path}?token={}", SocketAddr::new(ip, self.address.port()), self.token())
+        format!("http://{}{path}?token={token}", SocketAddr::new(ip, self.address.port()))
     }
 
     /// Answers requests until `stop` is done; answers that are under way then are given a moment to end.

@@ -243,6 +243,15 @@ fn browser(place: &Place) -> String {
     script.display().to_string()
 }
 
+/// Asks for a page as a browser does that nobody has let in, and gives the status of the answer.
+fn enter(address: &str, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].parse().unwrap()
+}
+
 fn opened(place: &Place) -> String {
     std::fs::read_to_string(place.path().join("opened")).unwrap_or_default()
 }
@@ -253,15 +262,22 @@ fn a_run_can_be_watched_while_it_goes_on() {
     place.plan(json!([sleep("a", 1500, &[])]));
     let mut command = place.command(["run", "plan.json", "--open"]);
     command.env("BROWSER", browser(&place)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().unwrap();
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("http://")).unwrap();
+    let (_, url) = line.split_once("http://").unwrap();
+    let (address, rest) = url.split_once("/runs/").unwrap();
+    let (run, token) = rest.split_once("?token=").unwrap();
     let begun = Instant::now();
-    while !opened(&place).contains("token=") {
+    while !opened(&place).ends_with('\n') {
         assert!(begun.elapsed() < Duration::from_secs(30), "the browser was not opened");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let url = opened(&place);
-    let (address, rest) = url.trim().strip_prefix("http://").unwrap().split_once("/runs/").unwrap();
-    let (run, token) = rest.split_once("?token=").unwrap();
+    // Everybody can see what a browser is started with: it lets in once, and is not the token.
+    let ticket = opened(&place).trim().split_once("?token=").unwrap().1.to_owned();
+    let page = format!("/runs/{run}?token={ticket}");
+    assert_eq!(ask(address, &ticket, "GET", "/api", "").0, 401);
+    assert_eq!([enter(address, &page), enter(address, &page)], [303, 401]);
     let (status, shown) = ask(address, token, "GET", &format!("/api/runs/{run}"), "");
     assert_eq!((status, &shown["head"]["state"]), (200, &json!("running")));
     // It is the page of this run, and starts no other.
@@ -269,9 +285,9 @@ fn a_run_can_be_watched_while_it_goes_on() {
     assert_eq!((status, &problem["code"]), (409, &json!("serve.one_run")));
     // The end of the run is shown, too, before the page goes.
     while ask(address, token, "GET", &format!("/api/runs/{run}"), "").1["head"]["state"] != "succeeded" {}
-    let ran = Ran::from(child.wait_with_output().unwrap());
-    assert_eq!(ran.exit, 0, "{ran:?}");
-    assert!(ran.stderr.contains(&format!("plandag open {run}")), "{}", ran.stderr);
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains(&format!("plandag open {run}"))), "{rest:?}");
     assert!(TcpStream::connect(address).is_err(), "the page is gone with the run");
 }
 

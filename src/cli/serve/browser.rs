@@ -1,12 +1,15 @@
 //! The browser of whoever is at this machine.
 
+use std::io;
+
 use webbrowser::{Browser, BrowserOptions};
 
-/// Opens a page, if there is somebody to see it.
-pub(super) fn open(url: &str) -> bool {
+/// Opens a page, if it has an address and there is somebody to see it.
+pub(super) fn open(url: io::Result<String>) -> bool {
+    let Ok(url) = url else { return false };
     let mut options = BrowserOptions::new();
     options.with_suppress_output(true);
-    has_screen() && webbrowser::open_browser_with_options(Browser::Default, url, &options).is_ok()
+    has_screen() && webbrowser::open_browser_with_options(Browser::Default, &url, &options).is_ok()
 }
 
 /// Without a screen there may be a browser for terminals, and that is where the command writes.

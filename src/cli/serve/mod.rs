@@ -172,7 +172,7 @@ impl Serving<'_> {
                 paint(style::RETRY, "!")
             ));
         }
-        if self.open && !browser::open(&url) {
+        if self.open && !browser::open(bound.url_once(self.path)) {
             console.say(" there is no browser to open; the address above is for one");
         }
         console.say(" Ctrl-C ends it");

@@ -1,5 +1,6 @@
 //! `plandag run --open`: the page of a run while it goes on.
 
+use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -44,7 +45,7 @@ impl RunPage {
         console: &Console,
     ) -> Result<Self, Failure> {
         let (stop, stopped) = oneshot::channel();
-        let (sender, url) = mpsc::sync_channel(1);
+        let (sender, urls) = mpsc::sync_channel(1);
         let journal = SqliteJournal::open_with(journal, Secrets::from_env(), None).map_err(journal_failure)?;
         let server = Server::new(journal).only(run).launcher(Myself { decisions }, "");
         let thread = thread::Builder::new().name("plandag-page".to_owned()).spawn({
@@ -52,9 +53,9 @@ impl RunPage {
             move || serve(server, &path, &sender, stopped)
         });
         let thread = thread.map_err(|error| no_page(&error.to_string()))?;
-        let url = url.recv().map_err(|_| no_page("its thread has ended"))??;
-        console.say(&format!(" {}{url}", paint(style::FAINT, "page      ")));
-        let opened = browser::open(&url).then(Instant::now);
+        let Urls { shown, opened } = urls.recv().map_err(|_| no_page("its thread has ended"))??;
+        console.say(&format!(" {}{shown}", paint(style::FAINT, "page      ")));
+        let opened = browser::open(opened).then(Instant::now);
         if opened.is_none() {
             console.say(" there is no browser to open; the address above is for one");
         }
@@ -73,11 +74,19 @@ impl RunPage {
     }
 }
 
-fn serve(server: Server, path: &str, url: &mpsc::SyncSender<Result<String, Failure>>, stopped: oneshot::Receiver<()>) {
+/// Where the page is.
+struct Urls {
+    /// For people.
+    shown: String,
+    /// For the browser.
+    opened: io::Result<String>,
+}
+
+fn serve(server: Server, path: &str, urls: &mpsc::SyncSender<Result<Urls, Failure>>, stopped: oneshot::Receiver<()>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = url.send(Err(no_page(&error.to_string())));
+            let _ = urls.send(Err(no_page(&error.to_string())));
             return;
         }
     };
@@ -85,14 +94,14 @@ fn serve(server: Server, path: &str, url: &mpsc::SyncSender<Result<String, Failu
         match bind(server, LOOPBACK, 0).await {
             Ok(bound) => {
                 // Who asked waits for it.
-                let _ = url.send(Ok(bound.url(path)));
+                let _ = urls.send(Ok(Urls { shown: bound.url(path), opened: bound.url_once(path) }));
                 let stopped = async {
                     // Whoever is gone wants it no more, either.
                     let _ = stopped.await;
                 };
                 bound.run(stopped).await;
             }
-            Err(failure) => drop(url.send(Err(failure))),
+            Err(failure) => drop(urls.send(Err(failure))),
         }
     });
     runtime.shutdown_background();

@@ -122,8 +122,8 @@ fn with_token(app: &App, request: &Parts) -> Option<Result<String, Problem>> {
     if path.starts_with("/api") {
         return None;
     }
-    // A path of two slashes would be another host to a browser.
-    let path = format!("/{}", path.trim_start_matches('/'));
+    // A path that begins with two slashes, of either kind, would be another host to a browser.
+    let path = format!("/{}", path.trim_start_matches(['/', '\\']));
     let may_enter = app.keys.is_token(token) || app.keys.takes(token);
     Some(if may_enter { Ok(path) } else { Err(no_token()) })
 }

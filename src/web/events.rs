@@ -50,7 +50,7 @@ impl Client {
             let next = match &*self.receiver.borrow_and_update() {
                 Sight::Shown(shown) if shown.version > self.has => Next::Send(Arc::clone(shown)),
                 Sight::Shown(shown) if shown.is_over => Next::End(event("end", &json!({}))),
-                Sight::Lost(problem) => Next::End(event("problem", problem)),
+                Sight::Lost(problem) => Next::End(event("problem", &problem.details())),
                 Sight::Shown(_) | Sight::Opening => Next::Wait,
             };
             match next {

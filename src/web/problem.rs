@@ -6,14 +6,15 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::JournalError;
 use crate::history::ForkError;
 use crate::plan_file::{Place, PlanProblem, PlanProblems};
 
-/// Why something was not done: the answer `application/problem+json`, with the code that the command has for it.
+/// Why something was not done: the answer `application/problem+json`, with the code that the command has for it. It can be
+/// read from what the command says with `--json`.
 ///
 /// ```
 /// use plandag::web::Problem;
@@ -21,7 +22,7 @@ use crate::plan_file::{Place, PlanProblem, PlanProblems};
 /// let problem = Problem::new("journal.unknown_run", "there is no run `7f3k`").help("GET /api/runs lists them");
 /// assert_eq!(problem.status(), 404);
 /// ```
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Problem {
     code: Cow<'static, str>,
     message: String,
@@ -30,7 +31,7 @@ pub struct Problem {
     #[serde(default)]
     help: Vec<String>,
     /// What is wrong with a plan, if that is it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     problems: Option<Box<Value>>,
 }
 
@@ -113,6 +114,24 @@ impl Problem {
         }
     }
 
+    /// The details as RFC 9457 has them, with what else is known.
+    pub(super) fn details(&self) -> Value {
+        let status = self.status_code();
+        let mut details = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.message,
+            "code": self.code,
+            "notes": self.notes,
+            "help": self.help,
+        });
+        if let Some(problems) = &self.problems {
+            details["problems"] = Value::clone(problems);
+        }
+        details
+    }
+
     /// For a person who opened a page that cannot be shown.
     pub(super) fn into_text(self) -> Response {
         let lines = self.notes.iter().chain(&self.help).map(|line| format!("\n{line}"));
@@ -124,15 +143,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status_code();
-        let mut body = json!(self);
-        if let Some(fields) = body.as_object_mut() {
-            fields.remove("message");
-        }
-        body["type"] = json!("about:blank");
-        body["title"] = json!(status.canonical_reason());
-        body["status"] = json!(status.as_u16());
-        body["detail"] = json!(self.message);
-        let mut response = Response::new(Body::from(body.to_string()));
+        let mut response = Response::new(Body::from(self.details().to_string()));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn places_are_those_of_the_request() {
         let body = "{ \"plan\":\n  {\"steps\": [{\"id\": \"a\", \"tol\": \"sleep\"}]} }";
-        let found = serde_json::json!(problem(Kind::Json, body));
+        let found = problem(Kind::Json, body).details();
         assert_eq!(found["code"], "plan.malformed");
         assert_eq!(
             (&found["problems"][0]["places"][0]["line"], &found["problems"][0]["places"][0]["column"]),

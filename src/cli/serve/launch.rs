@@ -3,18 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use plandag::journal::{Owner, RunId};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Task};
 use serde::Deserialize as _;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::super::failure::Failure;
@@ -54,63 +56,66 @@ impl Commands {
         self.children.clone()
     }
 
-    /// Starts the command, and reads what it says first. It goes on by itself then.
-    async fn run(&self, arguments: Vec<OsString>, input: &str) -> Result<RunId, Problem> {
+    /// Starts the command, and waits for what it says first. It goes on by itself then, also if whoever asked for it
+    /// does not wait.
+    async fn run(&self, arguments: Vec<OsString>, input: String) -> Result<RunId, Problem> {
         let place = self.children.take()?;
-        let cannot = |error: std::io::Error| Problem::new("config.program", format!("no run can be started: {error}"));
+        let cannot = |error: io::Error| Problem::new("config.program", format!("no run can be started: {error}"));
         let mut command = Command::new(&self.program);
         command.args(arguments).arg("--json").arg("--journal").arg(&self.journal);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // Ctrl-C is for the server, which hands it on.
         #[cfg(unix)]
         command.process_group(0);
-        let mut child = command.spawn().map_err(cannot)?;
+        let child = command.spawn().map_err(cannot)?;
         place.is(child.id());
-        if let Some(mut stdin) = child.stdin.take() {
-            // One that does not read to the end says why.
-            let _ = stdin.write_all(input.as_bytes()).await;
-        }
-        let mut lines = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        let begun = first(lines.as_mut()).await;
-        tokio::spawn(async move {
-            // It is read on: a run stops when nobody reads what it says.
-            while let Some(Ok(Some(_))) = next(lines.as_mut()).await {}
-            let status = child.wait().await;
-            tracing::info!(?status, "a run that was started from a page has ended");
-            drop(place);
-        });
-        begun
+        let (begun, begins) = oneshot::channel();
+        tokio::spawn(follow(child, input, begun, place));
+        begins.await.unwrap_or_else(|_| Err(no_beginning()))
     }
 }
 
-type Output = Lines<BufReader<ChildStdout>>;
-
-async fn next(lines: Option<&mut Output>) -> Option<std::io::Result<Option<String>>> {
-    Some(lines?.next_line().await)
+/// Gives a run its input, says how it begins, and reads on to its end: a run stops when nobody reads what it says.
+async fn follow(mut child: Child, input: String, begun: oneshot::Sender<Result<RunId, Problem>>, place: Place) {
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read to the end says why.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(stdout).lines();
+        let mut line = async || lines.next_line().await.ok().flatten();
+        // Whoever asked may have gone.
+        let _ = begun.send(line().await.map_or_else(|| Err(no_beginning()), |line| beginning(&line)));
+        while line().await.is_some() {}
+    }
+    let status = child.wait().await;
+    tracing::info!(?status, "a run that was started from a page has ended");
+    drop(place);
 }
 
 /// The first line of a run: that it has begun, or why not.
-async fn first(lines: Option<&mut Output>) -> Result<RunId, Problem> {
-    let line = next(lines).await.and_then(Result::ok).flatten().unwrap_or_default();
-    let mut line: Value = serde_json::from_str(&line).unwrap_or_default();
+fn beginning(line: &str) -> Result<RunId, Problem> {
+    let mut line: Value = serde_json::from_str(line).unwrap_or_default();
+    if let Some(run) = line["run"].as_str() {
+        return Ok(RunId::from(run));
+    }
     for problem in line["problems"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         // The plan is what was sent, and not a file.
         problem.remove("file");
     }
-    match line["run"].as_str() {
-        Some(run) => Ok(RunId::from(run)),
-        None => Err(Problem::deserialize(line).unwrap_or_else(|_| {
-            Problem::new("internal.panic", "the run ended before it began").help("please report this")
-        })),
-    }
+    Err(Problem::deserialize(line).unwrap_or_else(|_| no_beginning()))
+}
+
+fn no_beginning() -> Problem {
+    Problem::new("internal.panic", "the run ended before it began").help("please report this")
 }
 
 impl Launcher for Commands {
     fn start<'a>(&'a self, job: Job) -> BoxFuture<'a, Result<RunId, Problem>> {
         Box::pin(async move {
             let input = match &job.task {
-                Task::Objective(text) => text.as_str(),
-                Task::Plan(file) => file.source.text(),
+                Task::Objective(text) => text.clone(),
+                Task::Plan(file) => file.source.text().to_owned(),
             };
             let mut inputs = self.inputs.clone();
             inputs.extend(job.inputs);
@@ -131,7 +136,7 @@ impl Launcher for Commands {
     fn resume<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<(), Problem>> {
         Box::pin(async move {
             let arguments = vec!["resume".into(), run.as_str().into()];
-            self.run(arguments, "").await.map(|_| ())
+            self.run(arguments, String::new()).await.map(|_| ())
         })
     }
 

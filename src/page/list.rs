@@ -8,8 +8,9 @@ use crate::report::Escaped;
 
 use super::words;
 
-/// The page that lists runs, the first one on top. `token` is what it shows to the server when it starts one.
-pub fn runs_html(runs: &[RunSummary], token: &str) -> String {
+/// The page that lists runs, the first one on top. `token` is what it shows to the server when it starts one,
+/// and `may` says what that may do then.
+pub fn runs_html(runs: &[RunSummary], token: &str, may: &str) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -21,7 +22,7 @@ pub fn runs_html(runs: &[RunSummary], token: &str) -> String {
          <div id=\"columns\"><main>\n<section aria-labelledby=\"new-title\"><h2 id=\"new-title\">New run</h2>\n\
          <form id=\"new\"><label for=\"source\">An objective, or a plan as JSON</label>\
          <textarea id=\"source\" rows=\"3\" required spellcheck=\"false\"></textarea>\
-         <button type=\"submit\">Start</button></form></section>\n\
+         <button type=\"submit\">Start</button></form><pre class=\"may\">{}</pre></section>\n\
          <section aria-labelledby=\"runs-title\"><h2 id=\"runs-title\">All runs</h2>\n\
          <div id=\"toolbar\" role=\"search\" hidden><label>Search <input type=\"search\" id=\"search\" \
          placeholder=\"run or objective\" autocomplete=\"off\"></label><label>State <select id=\"filter\">\
@@ -30,7 +31,8 @@ pub fn runs_html(runs: &[RunSummary], token: &str) -> String {
          <table id=\"runs\"><caption class=\"hidden\">Runs</caption><thead><tr><th scope=\"col\">State\
          <th scope=\"col\">Run<th scope=\"col\">Objective<th scope=\"col\">Started\
          <th scope=\"col\" class=\"number\">Took</tr></thead><tbody>",
-        Escaped(token)
+        Escaped(token),
+        Escaped(may),
     );
     for summary in runs {
         let started = summary.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -100,6 +100,7 @@ fn header(html: &mut String, head: &Head, is_live: bool) {
     if is_live {
         html.push_str(
             "<div class=\"actions\"><button type=\"button\" id=\"cancel\" hidden>Cancel</button>\
+             <button type=\"button\" id=\"resume\" hidden>Go on</button>\
              <button type=\"button\" id=\"retry\" hidden>Retry what failed</button></div>\n",
         );
     }

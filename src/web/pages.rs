@@ -15,7 +15,7 @@ use super::problem::Problem;
 /// `GET /`: all runs.
 pub(super) async fn runs(State(app): State<Arc<App>>) -> Response {
     match app.runs().await {
-        Ok(runs) => Html(page::runs_html(&runs, app.keys.form())).into_response(),
+        Ok(runs) => Html(page::runs_html(&runs, app.keys.form(), &app.may)).into_response(),
         Err(problem) => problem.into_text(),
     }
 }

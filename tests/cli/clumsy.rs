@@ -31,7 +31,7 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["run", "plan.json", "-o", "docs"],
     &["run", "plan.json", "--quiet", "--verbose"],
     &["plan", "plan.json", "--sequential"],
-    &["graph", "plan.json", "--format", "svg"],
+    &["graph", "plan.json", "--format", "png"],
     &["check", "utf16.json"],
     &["explain", "plan.cicle"],
     &["tools", "../calculate"],

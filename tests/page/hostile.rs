@@ -73,7 +73,7 @@ async fn pages(texts: &[String]) -> [String; 4] {
     [
         run_html(&shown, Mode::Live { token: "token" }),
         run_html(&shown, Mode::Report),
-        runs_html(&runs, "token"),
+        runs_html(&runs, "token", "may"),
         svg_of(&shown),
     ]
 }

@@ -196,7 +196,7 @@ async fn the_list_of_runs_leads_to_their_pages() {
     let journal = MemoryJournal::new();
     let claim = journal.create(&RunId::new("a/b?<i>")).await.unwrap();
     journal.append(&claim, &events, Durability::Process).await.unwrap();
-    let html = runs_html(&journal.runs().await.unwrap(), "token");
+    let html = runs_html(&journal.runs().await.unwrap(), "token", "may");
     assert!(html.contains("<a href=\"/runs/a%2Fb%3F%3Ci%3E\">a/b?&lt;i&gt;</a>"), "{html}");
-    assert!(runs_html(&[], "token").contains("No run was kept yet"));
+    assert!(runs_html(&[], "token", "may").contains("No run was kept yet"));
 }

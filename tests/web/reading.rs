@@ -25,7 +25,8 @@ async fn a_plan_is_submitted_and_its_run_read() {
     let page = site.get(&format!("/runs/{run}")).await;
     assert!(page.kind.starts_with("text/html"), "{page:?}");
     assert!(page.text.contains("first") && !page.text.contains("<script>hello"), "{}", page.text);
-    assert!(site.get("/").await.text.contains(run));
+    let list = site.get("/").await.text;
+    assert!(list.contains(run) && list.contains("may echo"), "{list}");
     assert!(site.get("/assets/page.js").await.kind.starts_with("text/javascript"));
     assert_eq!(site.get("/api").await.body["may"], "may echo");
 }

@@ -26,7 +26,10 @@ async function ask(method, path, body) {
 }
 
 // Follows the run. The browser connects anew by itself; the first thing it is told then is the whole run.
+let isFollowed = false;
 function follow() {
+  if (isFollowed) return;
+  isFollowed = true;
   const source = new EventSource(`${address()}/events`);
   const connection = (text) => say(find("connection"), text);
   source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
@@ -36,14 +39,17 @@ function follow() {
     take(JSON.parse(event.data));
   });
   source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
-  source.addEventListener("problem", (event) => {
+  const close = () => {
     source.close();
+    isFollowed = false;
     connection("");
+  };
+  source.addEventListener("problem", (event) => {
+    close();
     complain(JSON.parse(event.data));
   });
   source.addEventListener("end", () => {
-    source.close();
-    connection("");
+    close();
     showHead();
     drawTimeline();
   });
@@ -70,6 +76,11 @@ async function cancel() {
   find("cancel").disabled = true;
   await ask("POST", "/cancel");
   find("cancel").disabled = false;
+}
+
+// What makes a run that has stopped go on, which is then followed again.
+async function goOn(path) {
+  if (await ask("POST", path)) follow();
 }
 
 async function retry() {

@@ -19,6 +19,7 @@ function showHead() {
   showProgress();
   if (isLive) {
     find("cancel").hidden = !isRunning();
+    find("resume").hidden = !["stopped", "interrupted"].includes(head.state);
     find("retry").hidden = isRunning() || head.state === "succeeded" || head.total === 0;
   }
   document.title = `${sign(head.state)} ${head.objective || head.run} · plandag`;
@@ -225,6 +226,7 @@ function listen() {
   });
   if (isLive) {
     find("cancel").addEventListener("click", cancel);
+    find("resume").addEventListener("click", () => goOn("/resume"));
     find("retry").addEventListener("click", retry);
   }
 }

@@ -68,7 +68,7 @@ function actions(it) {
   const buttons = make("div", { class: "ask" });
   if (isLive && it.state === "unapproved") {
     const decide = (what, word, kind) => make("button", { type: "button", class: kind, onclick: () =>
-      ask("POST", `/steps/${encodeURIComponent(it.id)}/${what}`) }, word);
+      goOn(`/steps/${encodeURIComponent(it.id)}/${what}`) }, word);
     buttons.append(decide("approve", "Let it act", ""), decide("deny", "Do not", "danger"));
   }
   buttons.append(make("button", { type: "button", onclick: (event) => copy(it, event.target) }, "Copy as plan"));

@@ -98,6 +98,34 @@ async fn a_sentence_that_leans_on_another_brings_it_along() {
 }
 
 #[tokio::test]
+async fn a_sentence_is_about_what_its_paragraph_named_last() {
+    let text = "# malloc\n\n## Description\n\nThe function calloc() returns memory for an array. All of that memory is set \
+                to zero before it is returned.\n";
+    let answer = answer(&[("malloc.md", text)], "Compare malloc and calloc on zero").await;
+    assert_eq!(lines_quoted(&answer), [("calloc", "malloc.md", 5)], "the page is of malloc, the sentence of calloc");
+}
+
+#[tokio::test]
+async fn a_pointer_to_another_place_is_no_answer() {
+    let text =
+        "# Locks\n\nSee the manual of locks for details about locks. A lock keeps others out of a file for a while.\n";
+    let answer = answer(&[("locks.md", text)], "locks").await;
+    let quotes = answer["quotes"].as_array().unwrap();
+    assert_eq!(quotes.len(), 1, "{quotes:?}");
+    assert_eq!(quotes[0]["text"], "A lock keeps others out of a file for a while.");
+}
+
+#[tokio::test]
+async fn a_page_is_about_the_whole_of_its_name() {
+    let pages = [
+        ("merge.md", "# merge\n\nConflicts are left in the files of the tree, between marks.\n"),
+        ("merge-index.md", "# merge-index\n\nConflicts are handed on to a program that is given as an argument.\n"),
+    ];
+    let answer = answer(&pages, "Compare merge and rebase on conflicts").await;
+    assert_eq!(lines_quoted(&answer), [("merge", "merge.md", 3)]);
+}
+
+#[tokio::test]
 async fn the_same_sentence_is_quoted_once() {
     let text = "The cache of nginx is kept on disk between restarts.\n";
     let answer = answer(&[("a.md", text), ("b.md", text)], "nginx cache").await;

@@ -10,11 +10,15 @@ use super::sentences::{LENGTHS, Sentence, leans, quality, sentences};
 use super::words::{Stems, is_faint, telling_words, words};
 
 /// Sentences below this are not quoted: better none than one beside the point.
-const LEAST: f64 = 0.34;
+const LEAST: f64 = 0.4;
 /// Sentences below this part of the best one are not quoted.
 const LEAST_OF_BEST: f64 = 0.7;
 /// The same where a whole sentence is looked for: many others share some of its words.
 const LEAST_OF_BEST_FOR_A_QUESTION: f64 = 0.8;
+/// Where even the best sentence is below this, the documents may not answer a question at all.
+const SURE: f64 = 0.8;
+/// That many sentences are quoted then, at most.
+const FEW: usize = 2;
 /// From how many words on it is a question rather than a name.
 const WORDS_OF_A_QUESTION: usize = 3;
 /// Sentences that share more than this part of the words of the shorter one say the same.
@@ -27,9 +31,16 @@ const FAINT: f64 = 0.3;
 const DEFINED: f64 = 1.3;
 /// The verbs of such sentences.
 const DEFINING: &str = "is are means allows lets provides describes refers consists runs performs";
+/// Where two things are compared in general, a sentence that names both counts so much more.
+const COMPARED: f64 = 1.3;
+/// From this part of its words on, something is named.
+const MOST_OF_A_NAME: f64 = 0.6;
 
-/// Words in the names of files that are about the making of a thing, not about the thing.
-const BESIDE: &str = "authors benches changelog changes copyright examples history news test tests thanks todo";
+/// The sum of all weights, but for rounding.
+const ALL: f64 = 0.999;
+
+/// What words begin with, in the names of files, that are about the making of a thing, not about the thing.
+const BESIDE: &str = "author bench changelog changes copyright example histor news release test thanks todo";
 
 /// A passage that was found.
 #[derive(Debug, serde::Deserialize)]
@@ -78,15 +89,29 @@ impl Terms {
                 weights.push((stem, weight));
             }
         }
+        Self::weighted(weights)
+    }
+
+    fn weighted(weights: Vec<(String, f64)>) -> Self {
         let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
         Self(weights.into_iter().map(|(word, weight)| (word, weight / total)).collect())
     }
 
+    /// Those that are among `words`, and the others.
+    fn divided(self, words: &HashSet<String>) -> (Self, Self) {
+        let (inside, outside) = self.0.into_iter().partition(|(word, _)| words.contains(word));
+        (Self::weighted(inside), Self::weighted(outside))
+    }
+
     /// How much of the words is named.
     fn named(&self, names: &[Vec<String>]) -> f64 {
+        self.covered(&[(&self.own(names), 1.0)])
+    }
+
+    /// The words of those names that have no other words.
+    fn own(&self, names: &[Vec<String>]) -> HashSet<String> {
         let is_one = |word: &String| self.0.iter().any(|(other, _)| other == word);
-        let own: HashSet<String> = names.iter().filter(|parts| parts.iter().all(is_one)).flatten().cloned().collect();
-        self.covered(&[(&own, 1.0)])
+        names.iter().filter(|parts| parts.iter().all(is_one)).flatten().cloned().collect()
     }
 
     /// How many of `words` are among these.
@@ -137,6 +162,8 @@ pub(super) struct Quote {
 
 /// [`Wanted`] in stems.
 struct LookedFor {
+    /// Words of a question that name a folder of the documents: of SQLite, the folder `sqlite` is asked.
+    folder: Terms,
     subject: Terms,
     aspect: Terms,
     others: Vec<Terms>,
@@ -144,20 +171,18 @@ struct LookedFor {
 
 /// The sentences to quote, best first.
 pub(super) fn choose(stems: &Stems, wanted: &Wanted<'_>, hits: &[Hit], rarity: &Rarity) -> Vec<Quote> {
-    let looked_for = LookedFor {
-        subject: Terms::new(stems, wanted.subject, rarity),
-        aspect: Terms::new(stems, wanted.aspect, rarity),
-        others: wanted.others.iter().map(|other| Terms::new(stems, other, rarity)).collect(),
-    };
+    let looked_for = LookedFor::new(stems, wanted, hits, rarity);
     let mut candidates: Vec<Quote> = hits.iter().flat_map(|hit| score_passage(stems, &looked_for, hit)).collect();
     // A stable sort: between equals, the passage that was found first goes first.
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let is_question = looked_for.subject.is_empty() && looked_for.aspect.0.len() >= WORDS_OF_A_QUESTION;
     let of_best = if is_question { LEAST_OF_BEST_FOR_A_QUESTION } else { LEAST_OF_BEST };
-    let least = candidates.first().map_or(LEAST, |best| LEAST.max(best.score * of_best));
+    let best = candidates.first().map_or(0.0, |best| best.score);
+    let least = LEAST.max(best * of_best);
+    let limit = if is_question && best < SURE { FEW.min(wanted.limit) } else { wanted.limit };
     let mut chosen: Vec<Quote> = Vec::new();
     for candidate in candidates.into_iter().take_while(|candidate| candidate.score >= least) {
-        if chosen.len() == wanted.limit {
+        if chosen.len() == limit {
             break;
         }
         if !chosen.iter().any(|quote| says_the_same(quote, &candidate)) {
@@ -176,9 +201,12 @@ fn says_the_same(a: &Quote, b: &Quote) -> bool {
 /// What a passage stands under and in.
 struct Place {
     path: HashSet<String>,
+    folders: HashSet<String>,
     /// The file's own name, without its extensions.
     title: HashSet<String>,
     headings: HashSet<String>,
+    /// What the headings name.
+    names: Vec<Vec<String>>,
     innermost: HashSet<String>,
 }
 
@@ -189,8 +217,8 @@ fn standing(hit: &Hit) -> f64 {
         "comment" => 0.75,
         _ => 0.0,
     };
-    let is_beside = |word: String| BESIDE.split(' ').any(|beside| beside == word);
-    if words(&hit.file).any(is_beside) { kind * 0.75 } else { kind }
+    let is_beside = |word: String| BESIDE.split(' ').any(|beside| word.starts_with(beside));
+    if words(&hit.file).any(is_beside) { kind * 0.5 } else { kind }
 }
 
 fn score_passage(stems: &Stems, looked_for: &LookedFor, hit: &Hit) -> Vec<Quote> {
@@ -198,21 +226,28 @@ fn score_passage(stems: &Stems, looked_for: &LookedFor, hit: &Hit) -> Vec<Quote>
     if standing == 0.0 {
         return Vec::new();
     }
-    let name = hit.file.rsplit('/').next().unwrap_or_default();
+    let (folders, name) = hit.file.rsplit_once('/').unwrap_or(("", &hit.file));
     let name = name.rsplit_once('.').map_or(name, |(name, _)| name);
     let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
     let place = Place {
         path: stems.of(&hit.file),
+        folders: stems.of(folders),
         title: words(name).filter(|word| !is_number(word)).map(|word| stems.stem(&word)).collect(),
         headings: stems.of(&hit.heading),
+        names: stems.names(&hit.heading),
         innermost: stems.of(hit.heading.rsplit(" > ").next().unwrap_or_default()),
     };
     let sentences = whole_thoughts(sentences(&hit.text));
     let mut before: HashSet<String> = HashSet::new();
+    let mut named = Named::Nothing;
     let mut quotes = Vec::new();
     for sentence in &sentences {
         let here = stems.of(&sentence.text);
-        let fit = looked_for.fit(&place, &stems.names(&sentence.text), &here, &before);
+        if sentence.is_first {
+            named = Named::Nothing;
+        }
+        named = named.then(looked_for.named(&stems.names(&sentence.text)));
+        let fit = looked_for.fit(&place, named, &here, &before);
         let is_general = looked_for.subject.is_empty() || looked_for.aspect.is_empty();
         let defined = is_general && looked_for.is_defined_in(stems, &sentence.text);
         let score = standing * fit * quality(sentence) * if defined { DEFINED } else { 1.0 };
@@ -244,28 +279,89 @@ fn whole_thoughts(sentences: Vec<Sentence>) -> Vec<Sentence> {
     whole
 }
 
+/// What a sentence names of what is compared.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    Nothing,
+    /// The subject, and how much of it.
+    Subject(f64),
+    /// The subject together with one that it is compared with.
+    Both(f64),
+    /// Only one that it is compared with.
+    Other,
+}
+
+impl Named {
+    /// What the next sentence of the paragraph is about, if `next` is what it names: it may still speak of the other,
+    /// like `The memory is set to zero.` after a sentence about `calloc`.
+    fn then(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Other, Self::Nothing) => Self::Other,
+            _ => next,
+        }
+    }
+}
+
 impl LookedFor {
+    fn new(stems: &Stems, wanted: &Wanted<'_>, hits: &[Hit], rarity: &Rarity) -> Self {
+        let subject = Terms::new(stems, wanted.subject, rarity);
+        let aspect = Terms::new(stems, wanted.aspect, rarity);
+        let others = wanted.others.iter().map(|other| Terms::new(stems, other, rarity)).collect();
+        let mut names = HashSet::new();
+        if subject.is_empty() && aspect.0.len() >= WORDS_OF_A_QUESTION {
+            let folders = hits.iter().filter_map(|hit| hit.file.split_once('/'));
+            names.extend(folders.flat_map(|(folder, _)| stems.of(folder)));
+        }
+        let (folder, aspect) = match aspect.divided(&names) {
+            // Nothing but the folder is asked for.
+            (all, rest) if rest.is_empty() => (rest, all),
+            divided => divided,
+        };
+        Self { folder, subject, aspect, others }
+    }
+
+    /// What a sentence names of what is compared.
+    fn named(&self, names: &[Vec<String>]) -> Named {
+        let subject = self.subject.named(names);
+        let other = self.others.iter().any(|other| other.named(names) > MOST_OF_A_NAME);
+        match (subject > 0.0, other) {
+            (true, true) if subject > MOST_OF_A_NAME => Named::Both(subject),
+            (_, true) => Named::Other,
+            (true, false) => Named::Subject(subject),
+            (false, false) => Named::Nothing,
+        }
+    }
+
     /// How much a sentence is to the point; 0 if it is beside it.
-    fn fit(&self, place: &Place, names: &[Vec<String>], here: &HashSet<String>, before: &HashSet<String>) -> f64 {
-        let Place { path, title, headings, innermost } = place;
+    fn fit(&self, place: &Place, named: Named, here: &HashSet<String>, before: &HashSet<String>) -> f64 {
+        let Place { path, folders, title, headings, names, innermost } = place;
         if self.subject.is_empty() {
+            let is_there = self.folder.covered(&[(here, 1.0), (headings, 1.0), (path, 1.0)]) > ALL;
             let covered = self.aspect.covered(&[(here, 1.0), (headings, 0.7), (path, 0.65), (before, 0.4)]);
             let said = self.aspect.covered(&[(here, 1.0), (innermost, 0.6)]);
             let titled = 1.0 + 0.15 * self.aspect.share_of(title);
-            return if covered >= 0.6 && said >= 0.4 { covered * titled } else { 0.0 };
+            return if is_there && covered >= 0.6 && said >= 0.45 { covered * titled } else { 0.0 };
         }
         // A page about `git-merge` is named so; one about `git-merge-tree` is about something else.
-        let titled = 0.85 + 0.15 * self.subject.share_of(title);
-        let about = self.subject.covered(&[(path, titled), (headings, 0.9), (before, 0.5)]);
-        let about = about.max(0.8 * self.subject.named(names));
+        let titled = self.subject.share_of(&title.difference(folders).cloned().collect());
+        let under = self.subject.own(names);
+        let about = self.subject.covered(&[(folders, 0.85), (title, titled), (&under, 0.9), (before, 0.5)]);
+        let is_under = |terms: &Terms| terms.covered(&[(innermost, 1.0)]) > MOST_OF_A_NAME;
+        let is_page_of = |terms: &Terms| terms.covered(&[(title, 1.0), (innermost, 1.0)]) > MOST_OF_A_NAME;
+        let about = match named {
+            Named::Nothing if self.others.iter().any(is_under) && !is_under(&self.subject) => 0.0,
+            Named::Other if !is_under(&self.subject) => 0.0,
+            Named::Nothing | Named::Other => about,
+            Named::Subject(part) => about.max(0.8 * part),
+            Named::Both(part) => {
+                // Where nothing in particular is asked, what tells the two apart comes first.
+                let tells_apart = self.aspect.is_empty() && self.others.iter().chain([&self.subject]).any(is_page_of);
+                about.max(0.8 * part) * if tells_apart { COMPARED } else { 1.0 }
+            }
+        };
         let to_the_point = self.aspect.covered(&[(here, 1.0), (innermost, 0.65), (headings, 0.4), (before, 0.35)]);
         let said = self.aspect.covered(&[(here, 1.0), (innermost, 0.65)]);
-        let is_named = |terms: &Terms| terms.named(names) > 0.6 || terms.covered(&[(innermost, 1.0)]) > 0.6;
-        let about_other = self.others.iter().any(is_named) && !is_named(&self.subject);
-        match about >= 0.5 && said >= 0.45 && !about_other {
-            true => about * to_the_point,
-            false => 0.0,
-        }
+        if about >= 0.5 && said >= 0.55 { about * to_the_point } else { 0.0 }
     }
 
     /// Whether the words looked for come first and are said to be something: `A mutex is ..`.

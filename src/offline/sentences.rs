@@ -130,6 +130,7 @@ pub(super) fn quality(sentence: &Sentence) -> f64 {
         || words < FEWEST_WORDS
         || options * 4 > words
         || text.starts_with("$ ")
+        || text.starts_with("See ")
         || is_mostly_marks(text)
     {
         return 0.0;

@@ -8,7 +8,7 @@ use rust_stemmers::{Algorithm, Stemmer};
 /// Words that say nothing about what a text is about.
 const STOP_WORDS: &str = "\
     a about above after again against all also am an and any are as at be been before being below between both but \
-    by can could did differ difference differences do does doing done down during each either else ever every few for from further get gets give \
+    by can could did differ difference differences do does doing done during each either else ever every few for from further get gets give \
     given gives go got had has have having he her here him his happen happens how i if in into is it its itself just let like make \
     makes many may me might more most much must my need needs no nor not of off on once one only or other our out \
     over own per please rather s same she should so some such t tell than that the their them then there these they \
@@ -98,8 +98,8 @@ impl Stems {
             chunk.trim_start_matches(['[', '(', '`', '"']).starts_with('-') || inside.contains('.')
         };
         let chunks = sentence.split_whitespace().filter(|chunk| !is_option_or_file(chunk));
-        let parts =
-            chunks.flat_map(|chunk| chunk.split(|character: char| !character.is_alphanumeric() && character != '-'));
+        let parts = chunks
+            .flat_map(|chunk| chunk.split(|character: char| !character.is_alphanumeric() && !"-_".contains(character)));
         parts.map(|part| words(part).map(|word| self.stem(&word)).collect()).collect()
     }
 }

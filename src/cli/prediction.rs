@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plandag::simulate::{Simulation, WhatIf};
-use plandag::{Dag, Limits, Plan, Policy, RunStart};
+use plandag::{Dag, Limits, Plan, Policy, RunStart, Step};
 
 use super::duration::human;
 use super::faster;
@@ -41,7 +41,7 @@ impl Prediction {
             makespan: simulated.makespan,
             work: simulated.work,
             slots: start.policy.max_parallel,
-            unknown: dag.steps().iter().filter(|step| step.estimate_ms.is_none()).count(),
+            unknown: dag.steps().iter().filter(|step| step.estimate_ms.is_none() && !is_known(step, start)).count(),
             plan: plan.clone(),
             policy: start.policy.clone(),
         }
@@ -102,6 +102,12 @@ impl Prediction {
         );
         lines.join("\n")
     }
+}
+
+/// Whether earlier runs say how long the step's tool takes.
+fn is_known(step: &Step, start: &RunStart) -> bool {
+    let name = step.tool.as_deref().or(start.default_tool.as_deref());
+    start.tools.iter().any(|tool| Some(tool.name.as_str()) == name && tool.mean_ms.is_some())
 }
 
 /// A simulation of a plan under a policy, without limits on size: nothing is really done.

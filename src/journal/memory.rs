@@ -1,5 +1,6 @@
 //! A journal in memory: for tests, and for resuming within one process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,6 +8,7 @@ use dashmap::{DashMap, Entry};
 use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
+use super::means::{MOST_RUNS, Means};
 use super::{Claim, Durability, Journal, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
@@ -147,5 +149,22 @@ impl Journal for MemoryJournal {
             started.map(|record| RunSummary { owner: record.owner(), ..record.summary.clone() }).collect();
         runs.sort_by(|one, other| other.started.cmp(&one.started).then_with(|| one.run.cmp(&other.run)));
         Box::pin(ready(Ok(runs)))
+    }
+
+    fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
+        let mut newest: Vec<_> =
+            self.runs.iter().map(|record| (record.summary.started, record.key().clone())).collect();
+        newest.sort_by(|one, other| other.cmp(one));
+        let mut means = Means::default();
+        for (_, run) in newest.into_iter().take(MOST_RUNS) {
+            let Some(record) = self.runs.get(&run) else { continue };
+            for event in &record.events {
+                if means.is_full() {
+                    break;
+                }
+                means.take(event);
+            }
+        }
+        Box::pin(ready(Ok(means.into_millis())))
     }
 }

@@ -1,16 +1,18 @@
 //! Where the record of a run is kept: the trait, a journal in memory, and one in an SQLite file.
 
+mod means;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod summary;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -207,6 +209,17 @@ pub trait Journal: Send + Sync {
             found.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
         })
     }
+
+    /// How long a successful call of each tool took on average in the newest runs, in milliseconds. A new run reads it
+    /// once, and keeps it in its first event: steps that nobody has estimated are expected to take that long. A journal
+    /// that does not say leaves it at that nothing is known.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
+        Box::pin(ready(Ok(BTreeMap::new())))
+    }
 }
 
 impl<J: Journal + ?Sized> Journal for Arc<J> {
@@ -253,5 +266,9 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
         (**self).summary(run)
+    }
+
+    fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
+        (**self).tool_means()
     }
 }

@@ -354,7 +354,11 @@ impl Runner {
                     Some(journal) => Some(journal.create(id).await?),
                     None => None,
                 };
-                let scheduler = Scheduler::new(Arc::new(self.run_start(objective)));
+                let mut start = self.run_start(objective);
+                if let Some(journal) = &self.journal {
+                    expect(&mut start.tools, &**journal).await;
+                }
+                let scheduler = Scheduler::new(Arc::new(start));
                 Ok(Begun { first: Event::Begin, scheduler, record: Record::default(), claim })
             }
             Begin::Resume => {
@@ -438,6 +442,15 @@ impl Runner {
 
     fn journal_for(&self, run: &RunId) -> Result<&dyn Journal, RunError> {
         self.journal.as_deref().ok_or_else(|| JournalError::UnknownRun { run: run.to_string() }.into())
+    }
+}
+
+/// Has tools that do not say how long they take be expected to take as long as in earlier runs.
+async fn expect(tools: &mut [ToolSpec], journal: &dyn Journal) {
+    // An expectation only helps to choose an order: an old run that cannot be read does not keep a new one from starting.
+    let means = journal.tool_means().await.unwrap_or_default();
+    for tool in tools {
+        tool.mean_ms = tool.mean_ms.or_else(|| means.get(&tool.name).copied());
     }
 }
 

@@ -9,5 +9,6 @@ mod in_flight;
 mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
+mod observed;
 mod owner;
 mod support;

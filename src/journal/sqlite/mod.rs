@@ -6,6 +6,7 @@ mod reader;
 mod schema;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -192,6 +193,10 @@ impl Journal for SqliteJournal {
 
     fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
         Box::pin(self.reader.summary(run.clone()))
+    }
+
+    fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
+        Box::pin(self.reader.tool_means())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The thread that reads. It has a connection of its own that cannot write, so that nothing read can delay a run.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::JournalError;
 use crate::event::{RunEvent, RunEventKind, Timestamp};
+use crate::journal::means::{MOST_RUNS, Means};
 use crate::journal::{RunId, RunStatus, RunSummary};
 
 use super::lock::{self, Lock};
@@ -150,6 +153,26 @@ impl Reader {
 }
 
 impl Reader {
+    pub(super) async fn tool_means(&self) -> Result<BTreeMap<String, u64>, JournalError> {
+        self.read(|connection, _| {
+            let mut query =
+                connection.prepare_cached("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
+            let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
+            let mut means = Means::default();
+            for run in newest {
+                each_event(connection, run.map_err(failed)?, |event| {
+                    means.take(&event);
+                    if means.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                })?;
+                if means.is_full() {
+                    break;
+                }
+            }
+            Ok(means.into_millis())
+        })
+        .await
+    }
+
     /// What is wrong with the file itself, and with the outputs in it. Also how many outputs there are.
     pub(super) async fn check(&self) -> Result<(Vec<String>, u64), JournalError> {
         self.read(|connection, _| {
@@ -175,18 +198,36 @@ impl Reader {
 
 /// The history of a run, from an open connection.
 pub(super) fn history(connection: &Connection, run: u64) -> Result<Vec<RunEvent>, JournalError> {
+    let mut events = Vec::new();
+    each_event(connection, run, |event| {
+        events.push(event);
+        ControlFlow::Continue(())
+    })?;
+    Ok(events)
+}
+
+/// Reads the events of a run in their order, for as long as they are wanted.
+fn each_event(
+    connection: &Connection,
+    run: u64,
+    mut take: impl FnMut(RunEvent) -> ControlFlow<()>,
+) -> Result<(), JournalError> {
     let (first, end) = (run << SEQ_BITS, (run + 1) << SEQ_BITS);
     let sql = "SELECT key, at_us, body FROM events WHERE key >= ?1 AND key < ?2 ORDER BY key";
     let mut query = connection.prepare_cached(sql).map_err(failed)?;
-    let rows = query.query_map([first, end], |row| {
-        let seq = row.get::<_, u64>(0)? - first;
-        let at = Timestamp::from_micros(row.get(1)?);
-        let kind: Result<RunEventKind, _> = serde_json::from_str(row.get_ref(2)?.as_str()?);
-        Ok(kind
-            .map(|kind| RunEvent { seq, at, kind })
-            .map_err(|error| JournalError::Corrupt { seq, message: format!("it cannot be read: {error}") }))
-    });
-    rows.map_err(failed)?.map(|row| row.map_err(failed).flatten()).collect()
+    let mut rows = query.query([first, end]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let seq = row.get::<_, u64>(0).map_err(failed)? - first;
+        let at = Timestamp::from_micros(row.get(1).map_err(failed)?);
+        let body = row.get_ref(2).map_err(failed)?;
+        let kind: Result<RunEventKind, _> = serde_json::from_str(body.as_str().map_err(|error| failed(error.into()))?);
+        let kind =
+            kind.map_err(|error| JournalError::Corrupt { seq, message: format!("it cannot be read: {error}") })?;
+        if take(RunEvent { seq, at, kind }).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn summary(row: &Row<'_>, locks: &Path) -> Result<RunSummary, rusqlite::Error> {

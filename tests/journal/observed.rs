@@ -1,0 +1,94 @@
+//! What earlier runs say about how long tools take, and what a new run makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plandag::journal::{Journal, MemoryJournal, RunId, SqliteJournal};
+use plandag::{Plan, RunEventKind, RunStart, Runner, Scheduler, Step, StepError, StepId, tool_fn};
+use tokio::runtime::Runtime;
+
+/// Tools of two speeds.
+fn runner(plan: Plan, journal: &Arc<dyn Journal>) -> Runner {
+    let taking = |millis| {
+        tool_fn(move |_| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok(millis)
+        })
+    };
+    let failing = tool_fn(|_| async { Err::<(), _>(StepError::permanent("it never works")) });
+    Runner::new(plan)
+        .tool("quick", taking(2))
+        .tool("slow", taking(60))
+        .tool("failing", failing)
+        .default_tool("quick")
+        .journal(Arc::clone(journal))
+        .max_parallel(1)
+}
+
+fn run(runtime: &Runtime, plan: Plan, journal: &Arc<dyn Journal>) -> (RunId, Vec<StepId>) {
+    let report = runtime.block_on(runner(plan, journal).run("observe")).unwrap();
+    let mut started: Vec<_> =
+        report.steps().filter_map(|step| Some((step.attempts.first()?.number, step.id.clone()))).collect();
+    started.sort();
+    (report.run().clone(), started.into_iter().map(|(_, id)| id).collect())
+}
+
+fn start(runtime: &Runtime, journal: &Arc<dyn Journal>, run: &RunId) -> Arc<RunStart> {
+    let history = runtime.block_on(journal.history(run)).unwrap();
+    let replayed = Scheduler::replay(&history).unwrap();
+    match &history[0].kind {
+        RunEventKind::RunStarted { start } => {
+            assert_eq!(replayed.start(), start, "a replay expects the same");
+            Arc::clone(start)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn mean(start: &RunStart, tool: &str) -> Option<u64> {
+    start.tools.iter().find(|spec| spec.name == tool).unwrap().mean_ms
+}
+
+fn journals() -> (tempfile::TempDir, [Arc<dyn Journal>; 2]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = SqliteJournal::open(folder.path().join("runs.db")).unwrap();
+    (folder, [Arc::new(MemoryJournal::new()), Arc::new(file)])
+}
+
+#[test]
+fn a_tool_is_expected_to_take_as_long_as_it_took() {
+    let runtime = Runtime::new().unwrap();
+    let (_folder, journals) = journals();
+    for journal in &journals {
+        let plan =
+            || Plan::from_iter([Step::new("a", "quick"), Step::new("b", "slow"), Step::described("c", "no tool")]);
+        let (first, order) = run(&runtime, plan(), journal);
+        assert_eq!(order, ["a", "b", "c"], "nothing is known yet");
+        let before = start(&runtime, journal, &first);
+        assert_eq!([mean(&before, "quick"), mean(&before, "slow")], [None, None]);
+
+        let (second, order) = run(&runtime, plan(), journal);
+        assert_eq!(order[0], "b", "the longest remaining path is that of the slow tool");
+        let after = start(&runtime, journal, &second);
+        assert!(mean(&after, "slow") >= Some(60) && mean(&after, "quick") < Some(60), "{after:?}");
+        assert_eq!(mean(&after, "failing"), None, "it has not been called");
+    }
+}
+
+#[test]
+fn what_a_step_says_of_itself_counts_more_and_failures_count_nothing() {
+    let runtime = Runtime::new().unwrap();
+    let (_folder, journals) = journals();
+    for journal in &journals {
+        run(&runtime, Plan::from_iter([Step::new("a", "slow"), Step::new("b", "failing")]), journal);
+        let plan = Plan::from_iter([
+            Step::new("slow", "slow"),
+            Step::new("estimated", "quick").estimate_ms(100),
+            // A second, like every step that nobody knows anything about.
+            Step::new("unknown", "failing"),
+        ]);
+        let (run, order) = run(&runtime, plan, journal);
+        assert_eq!(order, ["unknown", "estimated", "slow"]);
+        assert_eq!(mean(&start(&runtime, journal, &run), "failing"), None);
+    }
+}

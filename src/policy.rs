@@ -147,6 +147,10 @@ pub struct Policy {
     /// Which of several ready steps starts first.
     pub order: Order,
     /// How often a ready step that needs more than is free may be passed by others before its pools are reserved.
+    ///
+    /// So once it ranks highest among the ready steps that need the same, at most this many steps that rank lower and
+    /// take of one of its pools start before it. Steps that rank higher still go first, and so does whatever needs none
+    /// of its pools.
     pub patience: u32,
     /// Interruptions (crashes under it) after which a step has failed.
     pub max_interruptions: u32,

@@ -66,13 +66,13 @@ fn list_schedule(tasks: &[Task], machine: &Machine) -> Vec<u64> {
             let mut chosen = None;
             for (place, &head) in heads.iter().enumerate() {
                 let uses = &tasks[head].uses;
-                if !uses.iter().all(|(pool, weight)| free[pool] >= *weight) {
-                    if passed[head] >= machine.patience {
-                        kept_free.extend(uses.keys());
-                    }
-                } else if !uses.keys().any(|pool| kept_free.contains(pool)) {
+                let fits = uses.iter().all(|(pool, weight)| free[pool] >= *weight);
+                if fits && !uses.keys().any(|pool| kept_free.contains(pool)) {
                     chosen = Some((place, head));
                     break;
+                }
+                if passed[head] >= machine.patience {
+                    kept_free.extend(uses.keys());
                 }
             }
             let Some((place, task)) = chosen else { break };

@@ -51,8 +51,9 @@ impl Scheduler {
         }
     }
 
-    /// The best ready step that fits. A better one that does not fit is passed, until its patience is over: then what
-    /// it needs is kept for it, and only steps that rank higher, or need none of it, go first.
+    /// The best ready step that fits. A better one that does not fit, or that has to leave a pool to one that is better
+    /// still, is passed until its patience is over: then what it needs is kept for it, and only steps that rank higher,
+    /// or need none of it, go first.
     fn next_launch(&mut self) -> Option<StepNumber> {
         if self.shapes.len() == 1 {
             return self.head(0).map(|(_, Reverse(step))| step);
@@ -72,12 +73,11 @@ impl Scheduler {
             let Reverse(step) = key.1;
             let needs = &self.shapes[shape].needs;
             let is_reserved = reserved.as_ref().is_some_and(|pools| needs.iter().any(|(pool, _)| pools.contains(pool)));
-            if !self.pools.fit(needs) {
-                if self.node(step).passed >= self.policy.patience {
-                    reserved.get_or_insert_default().extend(needs.iter().map(|(pool, _)| *pool));
-                }
-            } else if !is_reserved {
+            if self.pools.fit(needs) && !is_reserved {
                 return Some(step);
+            }
+            if self.node(step).passed >= self.policy.patience {
+                reserved.get_or_insert_default().extend(needs.iter().map(|(pool, _)| *pool));
             }
             passed_over = Some(key);
         }

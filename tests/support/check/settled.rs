@@ -126,17 +126,31 @@ impl Checker {
             (needs.iter().all(has_room) && is_open, needs)
         };
         let patience = u64::from(self.books.policy.patience);
-        let mut waiting = Vec::new();
+        let was_passed = |checker: &Self, step: StepNumber| {
+            checker.books.step(step).startable_since.is_some_and(|since| launches - since >= patience)
+        };
+        let mut kept_free = BTreeSet::new();
         let mut idle = Vec::new();
         for step in startable {
             let (fits, needs) = fits(self, step);
             if fits {
                 idle.push((step, needs));
-            } else if self.books.step(step).startable_since.is_some_and(|since| launches - since >= patience) {
-                waiting.extend(needs.into_iter().map(|(pool, _)| pool));
+            } else if was_passed(self, step) {
+                kept_free.extend(needs.into_iter().map(|(pool, _)| pool));
             }
         }
-        let unjust = idle.iter().find(|(_, needs)| !needs.iter().any(|(pool, _)| waiting.contains(pool)));
+        // What has to leave a pool to others, and was passed too often itself, has its other pools kept free, too.
+        loop {
+            let is_held = |needs: &[(String, u32)]| needs.iter().any(|(pool, _)| kept_free.contains(pool));
+            let held = idle.iter().filter(|(step, needs)| is_held(needs) && was_passed(self, *step));
+            let more: BTreeSet<String> =
+                held.flat_map(|(_, needs)| needs.iter().map(|(pool, _)| pool.clone())).collect();
+            if more.is_subset(&kept_free) {
+                break;
+            }
+            kept_free.extend(more);
+        }
+        let unjust = idle.iter().find(|(_, needs)| !needs.iter().any(|(pool, _)| kept_free.contains(pool)));
         let unjust = unjust.map(|(step, _)| *step);
         self.must(unjust.is_none(), "no slot idles beside a step that could start", || format!("step {unjust:?}"));
     }

@@ -52,9 +52,7 @@ fn identity(_: &Path) -> Option<Identity> {
 
 impl Reader {
     pub(super) fn start(path: &Path, locks: PathBuf) -> Result<Self, JournalError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        connection.busy_timeout(BUSY).map_err(failed)?;
+        let connection = connect(path)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("plandag-journal-reader".to_owned())
@@ -153,10 +151,14 @@ impl Reader {
 }
 
 impl Reader {
-    pub(super) async fn tool_means(&self) -> Result<BTreeMap<String, u64>, JournalError> {
-        self.read(|connection, _| {
+    pub(super) async fn tool_means(&self, path: &Path) -> Result<BTreeMap<String, u64>, JournalError> {
+        let path = path.to_owned();
+        self.read(move |_, _| {
+            // A new run reads this and nothing else, so the connection is closed again: while one that cannot write is
+            // open at the end of the process, SQLite leaves its log beside the file.
+            let connection = &connect(&path)?;
             let mut query =
-                connection.prepare_cached("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
+                connection.prepare("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
             let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
             let mut means = Means::default();
             for run in newest {
@@ -194,6 +196,14 @@ impl Reader {
         })
         .await
     }
+}
+
+/// A connection that cannot write.
+fn connect(path: &Path) -> Result<Connection, JournalError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    Ok(connection)
 }
 
 /// The history of a run, from an open connection.

@@ -134,6 +134,20 @@ fn estimates_that_are_far_off_cost_little() {
 }
 
 #[test]
+fn many_plans_under_one_cap_are_near_to_what_is_possible() {
+    let batches = &sets()["batches"];
+    let over = batches.iter().map(|batch| {
+        let policy = policy("8", Order::CriticalPath);
+        let run = Simulation::new(batch.plan.clone()).policy(policy).without_history().run();
+        let over = seconds(run.makespan) / seconds(run.bound()) - 1.0;
+        println!("{:>24} {:>8.3} % over the bound", batch.id, over * 100.0);
+        over
+    });
+    let mean = over.sum::<f64>() / batches.len() as f64;
+    assert!(mean <= 0.015, "{mean}");
+}
+
+#[test]
 fn an_order_decides_where_there_is_no_room_for_all() {
     let plan = Plan::from_iter([
         Step::new("short", "t").estimate_ms(10),

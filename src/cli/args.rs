@@ -182,6 +182,7 @@ Examples:
   plandag run plan.json --input city=Paris
   plandag run build.yaml --allow shell --allow write_file --output-dir out
   plandag run plan.json --sequential            one step at a time, for comparison
+  plandag run --batch objectives.txt            many objectives and plans, under one shared set of caps
   plandag run plan.json --open                  watched in a browser
   generate-plan | plandag run - --json          events as JSON lines
 ",
@@ -192,6 +193,10 @@ pub(crate) struct RunArgs {
     /// A plan (an existing file, or a name in .json, .yaml or .yml), an objective, or - for standard input
     #[arg(value_name = "FILE|OBJECTIVE|-")]
     pub(crate) source: String,
+    /// Takes FILE for a list, an objective or the path of a plan on each line: all run at once, under one shared set of
+    /// caps, and each fails alone
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) batch: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]

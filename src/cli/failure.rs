@@ -87,6 +87,17 @@ impl Failure {
 }
 
 impl Failure {
+    /// What happened, in one line.
+    pub(crate) fn brief(&self) -> String {
+        match &self.problems {
+            Some(problems) => {
+                let errors: Vec<String> = problems.problems.iter().map(|problem| problem.error.to_string()).collect();
+                errors.join("; ")
+            }
+            None => self.message.clone(),
+        }
+    }
+
     /// For people: what happened, what it means, what to do.
     pub(crate) fn render(&self) -> String {
         let mut rendered = match &self.problems {

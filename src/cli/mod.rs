@@ -3,6 +3,7 @@
 mod analyse;
 mod args;
 mod ascii;
+mod batch;
 mod bench;
 mod console;
 mod diagnostic;

@@ -40,7 +40,12 @@ impl Line {
 
     /// An error before there was a run.
     pub(crate) fn error(fields: Fields) -> Self {
-        Self { v: VERSION, t: 0.0, run: None, ev: "error", fields }
+        Self::before_run("error", fields)
+    }
+
+    /// Something before there was a run.
+    pub(crate) fn before_run(ev: &'static str, fields: Fields) -> Self {
+        Self { v: VERSION, t: 0.0, run: None, ev, fields }
     }
 
     /// The line of an event. None for the last event of a run: what it says is part of the last line of all.

@@ -9,10 +9,11 @@ use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
-use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunEventKind, RunHandle};
+use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunEventKind, RunHandle, Runner};
 use tokio::runtime::Runtime;
 
 use super::args::{RunArgs, Settings};
+use super::batch::{Batch, Sources};
 use super::console::Console;
 use super::failure::Failure;
 use super::history::Recorded;
@@ -27,6 +28,9 @@ use super::toolbox::Toolbox;
 use super::watch::{Watched, nowhere, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
+    if args.batch {
+        return run_batch(args, console);
+    }
     let source = source::read(&args.source, console).map_err(|failure| match Toolbox::open(&args.settings) {
         Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
         // That is told once the plan has the right shape.
@@ -45,34 +49,67 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     if !job.can_replan {
         policy = without_replans(policy);
     }
-    let is_objective = job.plan.is_none();
     let runner = toolbox.runner(job.planner, &args.settings, policy);
-    let journal = args.keep.open()?;
-    let is_kept = journal.is_some();
-    let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
-    let runner = match journal {
-        Some(journal) => {
-            let (name, value) = Recorded::label(job.plan.as_ref().map(|(plan, _)| plan));
-            runner.journal(journal).label(name, value)
+    let plan = job.plan.map(|(plan, _)| plan);
+    Beginning { runner, objective: job.objective, plan, batch: None }.go(&toolbox, output, args, console)
+}
+
+/// Runs what the lines of a file stand for, as one run.
+fn run_batch(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let sources = Sources::read(args, console)?;
+    let equipment = Equipment::of(args, sources.need_model(), console)?;
+    let output = Output::prepare(args.output.as_deref(), console)?;
+    let batch = Batch::of(sources, args, &equipment, console)?;
+    let Equipment { toolbox, policy, .. } = equipment;
+    let plan = batch.plan(&args.source, &policy);
+    let objective = plan.objective.clone().unwrap_or_default();
+    let (name, tool) = batch.tool();
+    let runner = toolbox.runner(plan.clone(), &args.settings, without_replans(policy)).tool(name, tool);
+    Beginning { runner, objective, plan: Some(plan), batch: Some(batch) }.go(&toolbox, output, args, console)
+}
+
+/// A run that is about to begin.
+struct Beginning {
+    runner: Runner,
+    objective: String,
+    /// The plan, where it is known before the run.
+    plan: Option<Plan>,
+    /// What the steps of that plan stand for, if it is many in one.
+    batch: Option<Batch>,
+}
+
+impl Beginning {
+    /// Carries it out, and tells how it went.
+    fn go(self, toolbox: &Toolbox, output: Output<'_>, args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
+        let Self { runner, objective, plan, batch } = self;
+        let journal = args.keep.open()?;
+        let is_kept = journal.is_some();
+        let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
+        let runner = match journal {
+            Some(journal) => {
+                let (name, value) = Recorded::label(plan.as_ref(), batch.as_ref());
+                runner.journal(journal).label(name, value)
+            }
+            None => runner,
+        };
+        let mut page = None;
+        let (decisions, decided) = mpsc::unbounded();
+        let start = || {
+            let handle = runner.start(objective);
+            page = place.map(|place| RunPage::open(handle.id(), &place, decisions, console));
+            handle
+        };
+        let watched = watch_all(runtime()?, start, decided, &[], toolbox, args.json, console)?;
+        let is_objective = plan.is_none();
+        let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
+        match page {
+            Some(Ok(page)) => page.close(console),
+            // The run went on without it.
+            Some(Err(failure)) => console.complain(&failure.after_start().render()),
+            None => {}
         }
-        None => runner,
-    };
-    let mut page = None;
-    let (decisions, decided) = mpsc::unbounded();
-    let start = || {
-        let handle = runner.start(job.objective);
-        page = place.map(|place| RunPage::open(handle.id(), &place, decisions, console));
-        handle
-    };
-    let watched = watch_all(runtime()?, start, decided, &[], &toolbox, args.json, console)?;
-    let finished = Summary { watched, is_objective, is_kept, args }.finish(output, console);
-    match page {
-        Some(Ok(page)) => page.close(console),
-        // The run went on without it.
-        Some(Err(failure)) => console.complain(&failure.after_start().render()),
-        None => {}
+        finished
     }
-    finished
 }
 
 /// A run that is gone on with.
@@ -84,10 +121,11 @@ pub(crate) struct Going {
     pub(crate) accept_changes: bool,
 }
 
-/// Goes on with a run that was started with `args`, and with `plan` if it was given one.
+/// Goes on with a run that was started with `args`, and with `plan`, or the plan of a `batch`, if it was given one.
 pub(crate) fn resume(
     args: &RunArgs,
     plan: Option<Plan>,
+    batch: Option<Batch>,
     going: Going,
     runtime: Runtime,
     console: &Console,
@@ -97,7 +135,8 @@ pub(crate) fn resume(
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
     let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
-        (Some(plan), Some(models)) if args.model.names_a_planner() => {
+        // Who revises a batch would change lines that have nothing to do with the one that failed.
+        (Some(plan), Some(models)) if args.model.names_a_planner() && batch.is_none() => {
             (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
         }
         (Some(plan), _) => (Box::new(plan), without_replans(policy)),
@@ -106,15 +145,22 @@ pub(crate) fn resume(
     };
     let runner = toolbox.runner(planner, &args.settings, policy);
     let runner = runner.journal(journal).accept_changes(accept_changes);
+    let runner = match &batch {
+        Some(batch) => {
+            let (name, tool) = batch.tool();
+            runner.tool(name, tool)
+        }
+        None => runner,
+    };
     let watched = watch_all(runtime, || runner.start_resume(run), nowhere(), &past, &toolbox, args.json, console)?;
-    Summary { watched, is_objective, is_kept: true, args }.finish(output, console)
+    Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console)
 }
 
 /// What a run is carried out with.
 pub(crate) struct Equipment {
     pub(crate) toolbox: Toolbox,
-    models: Option<Models>,
-    policy: Policy,
+    pub(crate) models: Option<Models>,
+    pub(crate) policy: Policy,
 }
 
 impl Equipment {

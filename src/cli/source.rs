@@ -1,5 +1,6 @@
 //! What the command is given: a plan or an objective, by name, in words or on standard input.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
 
@@ -53,6 +54,24 @@ pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure>
 /// Whether a text looks like a plan, in JSON or in YAML, and not like words.
 fn is_plan(text: &str) -> bool {
     text.trim_start().starts_with('{') || text.lines().any(|line| line.trim_end().starts_with("steps:"))
+}
+
+/// Reads a text as it is, from a file or from standard input.
+pub(crate) fn read_text(argument: &str, console: &Console) -> Result<String, Failure> {
+    let bytes = match argument {
+        STDIN => read_stdin(console)?,
+        path => {
+            let mut bytes = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(PlanFile::MAX_BYTES + 1).read_to_end(&mut bytes));
+            read.map_err(|error| unreadable(Path::new(path), &error))?;
+            bytes
+        }
+    };
+    let usage = |why: &str| Failure::usage("usage.arguments", format!("`{argument}` {why}"));
+    if bytes.len() as u64 > PlanFile::MAX_BYTES {
+        return Err(usage(&format!("is longer than {} bytes", PlanFile::MAX_BYTES)));
+    }
+    String::from_utf8(bytes).map_err(|_| usage("is not UTF-8 text"))
 }
 
 /// Reads a plan.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::RunArgs;
+use super::batch::Batch;
 use super::console::{Console, json_text};
 use super::failure::Failure;
 use super::faster;
@@ -33,6 +34,8 @@ pub(crate) struct Summary<'a> {
     /// Whether there is a record of it that it can be resumed from.
     pub(crate) is_kept: bool,
     pub(crate) args: &'a RunArgs,
+    /// What its steps stand for, if it is many in one.
+    pub(crate) batch: Option<Batch>,
 }
 
 impl Summary<'_> {
@@ -43,10 +46,9 @@ impl Summary<'_> {
         if !self.args.json {
             console.say(&self.render());
         }
-        if let Ok(answer) = self.watched.report.answer()
+        if let Some(text) = self.answer(output.is_file())
             && (output.is_file() || !self.args.json)
         {
-            let text = answer_text(answer, output.is_file());
             output.write(&text)?;
         }
         if self.args.json {
@@ -57,9 +59,23 @@ impl Summary<'_> {
         failure.map_or(Ok(exit), Err)
     }
 
+    /// What is given out; none if there is no answer.
+    fn answer(&self, exact: bool) -> Option<String> {
+        let report = &self.watched.report;
+        let Some(batch) = &self.batch else { return report.answer().ok().map(|answer| answer_text(answer, exact)) };
+        let part = |(title, answer): &(String, Value)| {
+            let title = if exact { title.clone() } else { text::line(title).into_owned() };
+            format!("# {title}\n\n{}", answer_text(answer, exact))
+        };
+        let parts: Vec<String> = batch.answers(report).iter().map(part).collect();
+        (!parts.is_empty()).then(|| parts.join("\n"))
+    }
+
     fn exit(&self) -> ExitCode {
+        let has_refused = self.batch.as_ref().is_some_and(Batch::has_refused);
         match (ExitCode::of(&self.watched.report), self.watched.stopped_by) {
             (ExitCode::Interrupted, Some(signal)) => signal.exit(),
+            (ExitCode::Success, _) if has_refused => ExitCode::StepsFailed,
             (exit, _) => exit,
         }
     }
@@ -67,6 +83,11 @@ impl Summary<'_> {
     /// Why there is no answer, if there is none.
     fn failure(&self, exit: ExitCode) -> Option<Failure> {
         let report = &self.watched.report;
+        if let (Some(batch), Ending::Succeeded | Ending::Failed(FailureReason::StepsFailed(_))) =
+            (&self.batch, report.ending())
+        {
+            return batch.failure(report, exit);
+        }
         let failure = match report.ending() {
             Ending::Succeeded => return None,
             Ending::Failed(FailureReason::StepsFailed(_)) => return Some(self.steps_failed(exit)),
@@ -278,11 +299,16 @@ impl Summary<'_> {
         let timing = Timing::of(report);
         let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
         let (sign, steps) = match report.ending() {
-            Ending::Succeeded => (paint(style::GOOD, "✓ succeeded"), counted(counts.all, "step")),
+            Ending::Succeeded => (paint(style::GOOD, "✓ succeeded"), counted(counts.all, self.unit())),
             Ending::Stopped(_) => (paint(style::RETRY, "■ stopped"), self.done_of_all(&counts)),
             _ => (paint(style::ERROR, "✗ failed"), self.done_of_all(&counts)),
         };
-        let mut lines = vec![String::new(), format!(" {sign}   {steps} {}", timing.headline())];
+        let mut lines = vec![String::new()];
+        if let Some(batch) = &self.batch {
+            lines.extend(batch.table(report));
+            lines.push(String::new());
+        }
+        lines.push(format!(" {sign}   {steps} {}", timing.headline()));
         if timing.work > Duration::ZERO {
             lines.push(format!("   {}{}", heading("critical"), timing.critical_line()));
         }
@@ -317,7 +343,12 @@ impl Summary<'_> {
     }
 
     fn done_of_all(&self, counts: &Counts) -> String {
-        format!("{} of {} done", counts.succeeded, counted(counts.all, "step"))
+        format!("{} of {} done", counts.succeeded, counted(counts.all, self.unit()))
+    }
+
+    /// What the steps of the plan are called.
+    fn unit(&self) -> &'static str {
+        if self.batch.is_some() { "line" } else { "step" }
     }
 
     fn used(&self) -> String {
@@ -351,6 +382,7 @@ impl Summary<'_> {
     fn next(&self) -> String {
         let source = text::quoted(&self.args.source);
         match (&self.args.settings.files, self.args.source.as_str()) {
+            _ if self.batch.is_some() && self.is_kept => format!("plandag show {}", self.watched.report.run()),
             (_, "-") => "plandag help run".to_owned(),
             (Some(files), _) if self.is_objective => {
                 format!("plandag plan {source} --files {} -o plan.json", text::quoted(&files.to_string_lossy()))
@@ -386,6 +418,7 @@ impl Summary<'_> {
             ("replans", json!(report.replans())),
         ]);
         fields.extend(spent(&report.usage()));
+        fields.extend(self.batch.iter().map(|batch| ("lines", batch.fields(report))));
         Line::new(report.run(), Timestamp::ZERO + timing.wall, name, fields)
     }
 }

@@ -8,9 +8,9 @@ use plandag::report::ExitCode;
 
 use crate::support::Place;
 
-const GROUPS: [&str; 16] = [
-    "bench", "trace", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm", "journal",
-    "internal", "provider", "model", "serve",
+const GROUPS: [&str; 17] = [
+    "batch", "bench", "trace", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm",
+    "journal", "internal", "provider", "model", "serve",
 ];
 
 #[test]

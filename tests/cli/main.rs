@@ -7,6 +7,7 @@ mod acting;
 mod analysing;
 #[cfg(unix)]
 mod approving;
+mod batching;
 mod benching;
 #[cfg(target_os = "linux")]
 mod cancelled;

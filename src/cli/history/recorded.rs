@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::args::{Cli, Command, RunArgs};
+use super::super::batch::Batch;
 use super::super::failure::Failure;
 use super::super::model::variable;
 use super::super::text;
@@ -25,16 +26,20 @@ pub(crate) struct Recorded {
     directory: PathBuf,
     /// The plan, if it did not come from a planner.
     plan: Option<Plan>,
+    /// What the steps of that plan stand for, if it is one of many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    batch: Option<Batch>,
 }
 
 impl Recorded {
     /// What this process was started with, as a label of the run that it starts.
-    pub(crate) fn label(plan: Option<&Plan>) -> (&'static str, Value) {
+    pub(crate) fn label(plan: Option<&Plan>, batch: Option<&Batch>) -> (&'static str, Value) {
         let recorded = Self {
             arguments: arguments(),
             // A directory that is gone cannot be gone back to.
             directory: std::env::current_dir().unwrap_or_default(),
             plan: plan.cloned(),
+            batch: batch.cloned(),
         };
         (LABEL, serde_json::to_value(recorded).unwrap_or_default())
     }
@@ -64,7 +69,8 @@ impl Recorded {
 
     /// Refuses to go on if the plan has changed since the run was started, as far as its file can still be read.
     pub(super) fn check_plan(&self, source: &str, run: &RunId) -> Result<(), Failure> {
-        let Some(then) = &self.plan else { return Ok(()) };
+        // The file of a batch is no plan; the lines that were read from it are kept whole.
+        let (Some(then), None) = (&self.plan, &self.batch) else { return Ok(()) };
         let Ok(file) = PlanFile::read(Path::new(source), PlanFile::MAX_BYTES) else { return Ok(()) };
         let differences = differences(then, &file.plan);
         if differences.is_empty() {
@@ -79,8 +85,8 @@ impl Recorded {
             .help(format!("or run the new plan: plandag run {}", text::quoted(source))))
     }
 
-    pub(super) fn into_plan(self) -> Option<Plan> {
-        self.plan
+    pub(super) fn into_plan(self) -> (Option<Plan>, Option<Batch>) {
+        (self.plan, self.batch)
     }
 }
 

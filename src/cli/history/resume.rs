@@ -122,7 +122,8 @@ fn take_up(
     if !going.accept_changes {
         recorded.check_plan(&args.source, &going.run)?;
     }
-    run::resume(&args, recorded.into_plan(), going, runtime, console)
+    let (plan, batch) = recorded.into_plan();
+    run::resume(&args, plan, batch, going, runtime, console)
 }
 
 fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {

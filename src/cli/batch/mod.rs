@@ -1,0 +1,213 @@
+//! `plandag run --batch`: many objectives and plans as one run, under one shared set of caps.
+//!
+//! Each line of the file is a step of one plan, and expands to the plan that the line stands for: its steps are `3/search`
+//! for line 3. So all lines share slots, pools and limits, the longest remaining path goes first whatever line it belongs
+//! to, one journal entry can be resumed, and a line that fails takes no other with it.
+
+mod table;
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use plandag::llm::PlanTool;
+use plandag::offline::OfflinePlanner;
+use plandag::report::ExitCode;
+use plandag::{
+    Plan, PlanRequest, PlanSink, Planner as _, Policy, Revision, Step, StepContext, StepError, Tool, ToolOutput,
+    ToolSpec,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::args::RunArgs;
+use super::console::Console;
+use super::failure::Failure;
+use super::ndjson::{Fields, Line as JsonLine};
+use super::prediction::{counted, simulation};
+use super::run::{Equipment, needs_model, no_planner};
+use super::source::{self, Source};
+use super::style::{self, paint};
+use super::text;
+
+/// The tool whose steps are lines.
+const TOOL: &str = "line";
+
+/// A line that can be run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Line {
+    /// Its number in the file, from 1; also its step's id.
+    number: usize,
+    text: String,
+    /// What it stands for. None: a model plans it when it runs.
+    plan: Option<Plan>,
+}
+
+/// A line that cannot.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Refused {
+    number: usize,
+    text: String,
+    reason: String,
+}
+
+/// The lines of a file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Batch {
+    lines: Vec<Line>,
+    refused: Vec<Refused>,
+}
+
+/// Lines as they were read, before it is known what they can be run with.
+pub(crate) struct Sources(Vec<(usize, String, Result<Source, Failure>)>);
+
+impl Sources {
+    /// Reads the file. Empty lines and those that begin with `#` are left out.
+    pub(crate) fn read(args: &RunArgs, console: &Console) -> Result<Self, Failure> {
+        let text = source::read_text(&args.source, console)?;
+        let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+        let read = |line: &str| match line {
+            "-" => Err(Failure::usage("usage.arguments", "a line of a batch cannot be standard input")),
+            line => source::read(line, console),
+        };
+        let sources: Vec<_> = lines.map(|(line, number)| (number, line.to_owned(), read(line))).collect();
+        if sources.is_empty() {
+            return Err(Failure::new("batch.empty", ExitCode::PlanInvalid, format!("`{}` has no lines", args.source))
+                .help("write an objective, or the path of a plan, on each line"));
+        }
+        Ok(Self(sources))
+    }
+
+    /// Whether a model is of use for any of them.
+    pub(crate) fn need_model(&self) -> bool {
+        self.0.iter().any(|(_, _, source)| source.as_ref().is_ok_and(needs_model))
+    }
+}
+
+impl Batch {
+    /// Makes plans of the lines, and tells of those that cannot be run.
+    pub(crate) fn of(
+        sources: Sources,
+        args: &RunArgs,
+        equipment: &Equipment,
+        console: &Console,
+    ) -> Result<Self, Failure> {
+        let mut batch = Self::default();
+        for (number, text, source) in sources.0 {
+            match source.and_then(|source| plan(source, args, equipment)) {
+                Ok(plan) => batch.lines.push(Line { number, text, plan }),
+                Err(failure) => {
+                    let refused = Refused { number, text, reason: failure.brief() };
+                    if args.json {
+                        let fields = [
+                            ("line", json!(number)),
+                            ("source", json!(refused.text)),
+                            ("error", json!(failure.fields())),
+                        ];
+                        // Who does not read this does not read the run either, and that ends it.
+                        let _ = console.json(&JsonLine::before_run("line.refused", Fields::from(fields)));
+                    } else {
+                        console.complain(&format!(
+                            " {} line {number}: {}",
+                            paint(style::ERROR, "✗"),
+                            text::line(&refused.reason)
+                        ));
+                    }
+                    batch.refused.push(refused);
+                }
+            }
+        }
+        if batch.lines.is_empty() {
+            let message = format!("none of {} can be run", counted(batch.refused.len(), "line"));
+            return Err(Failure::new("batch.empty", ExitCode::PlanInvalid, message));
+        }
+        Ok(batch)
+    }
+
+    /// Whether there are lines that were no part of the run.
+    pub(crate) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// The plan of the whole run.
+    pub(crate) fn plan(&self, name: &str, policy: &Policy) -> Plan {
+        let steps = self.lines.iter().map(|line| {
+            let step = Step::new(line.id(), if line.plan.is_some() { TOOL } else { PlanTool::NAME });
+            let step = step.description(line.text.as_str());
+            match &line.plan {
+                Some(plan) => step.args(json!({ "line": line.number })).estimate_ms(critical_ms(plan, policy)),
+                None => step.args(json!({ "objective": line.text.replace("${", "$${") })),
+            }
+        });
+        let mut plan: Plan = steps.collect();
+        // A pool that several plans size is as large as the most careful of them wants it.
+        for (pool, size) in self.lines.iter().filter_map(|line| line.plan.as_ref()).flat_map(|plan| &plan.pools) {
+            let shared = plan.pools.entry(pool.clone()).or_insert(*size);
+            *shared = (*shared).min(*size);
+        }
+        plan.objective(format!("{} of {name}", counted(self.lines.len(), "line")))
+    }
+
+    /// The tool that turns each step into what its line stands for.
+    pub(crate) fn tool(&self) -> (&'static str, impl Tool + 'static) {
+        let plans = self.lines.iter().filter_map(|line| Some((line.number, line.plan.clone()?)));
+        (TOOL, Lines { plans: plans.collect() })
+    }
+}
+
+impl Line {
+    fn id(&self) -> String {
+        self.number.to_string()
+    }
+}
+
+/// The plan of a line; none if a model makes it later.
+fn plan(source: Source, args: &RunArgs, equipment: &Equipment) -> Result<Option<Plan>, Failure> {
+    let Equipment { toolbox, models, policy } = equipment;
+    let start = |objective: &str| toolbox.start(objective, &args.settings, policy.clone());
+    match source {
+        Source::Plan(file) => {
+            toolbox.check(&file, &start(file.source.name()))?;
+            toolbox.check_needs(&file.plan)?;
+            Ok(Some(file.plan))
+        }
+        Source::Objective { .. } if models.is_some() => Ok(None),
+        Source::Objective { text, could_be_file } if args.settings.files.is_none() => {
+            Err(no_planner(&text, could_be_file))
+        }
+        Source::Objective { text, .. } => {
+            let request = PlanRequest::first(&start(&text));
+            let planned = futures::executor::block_on(OfflinePlanner::new().plan(request, PlanSink::ignore()));
+            match planned.map(|reply| reply.revision) {
+                Ok(Revision::Plan(plan)) => Ok(Some(plan)),
+                Ok(_) => Err(Failure::new("planner.declined", ExitCode::NoPlan, "there is no plan for it")),
+                Err(error) => Err(Failure::new("planner.failed", ExitCode::NoPlan, error.to_string())),
+            }
+        }
+    }
+}
+
+/// The longest path of a plan, in milliseconds: what its line should take at least, so that a line is expanded just when
+/// the first of its steps would have its turn.
+fn critical_ms(plan: &Plan, policy: &Policy) -> u64 {
+    let run = simulation(plan.clone(), &Policy { max_parallel: u32::MAX, ..policy.clone() }).without_history().run();
+    u64::try_from(run.critical_path.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Expands the steps of a batch.
+struct Lines {
+    plans: BTreeMap<usize, Plan>,
+}
+
+impl Tool for Lines {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec::new(TOOL, "Carries out what a line of a batch stands for.")
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        let number = cx.args["line"].as_u64().and_then(|number| usize::try_from(number).ok());
+        let plan = number.and_then(|number| self.plans.get(&number)).cloned();
+        Box::pin(
+            async move { plan.map(ToolOutput::Plan).ok_or(StepError::bad_input("`line` has to be one of the batch")) },
+        )
+    }
+}

@@ -1,0 +1,130 @@
+//! `run --batch`: many objectives and plans as one run.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, Ran, calculate, sleep};
+
+fn plan(place: &Place, name: &str, steps: Value) {
+    place.file(name, json!({ "steps": steps }).to_string());
+}
+
+/// What became of each line, by its number.
+fn states(ran: &Ran) -> Vec<(u64, String)> {
+    let last = ran.last_event();
+    let state = |line: &Value| (line["line"].as_u64().unwrap(), line["state"].as_str().unwrap().to_owned());
+    last["lines"].as_array().unwrap().iter().map(state).collect()
+}
+
+/// The most steps of plans that ran at once.
+fn most_at_once(ran: &Ran) -> usize {
+    let (mut now, mut most) = (0, 0);
+    for event in ran.events() {
+        let is_of_plan = event["step"].as_str().is_some_and(|step| step.contains('/'));
+        match event["ev"].as_str() {
+            Some("step.started") if is_of_plan => now += 1,
+            Some("step.finished") if is_of_plan => now -= 1,
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+#[test]
+fn every_line_fails_alone_and_a_table_says_how() {
+    let place = Place::new();
+    plan(&place, "sum.json", json!([calculate("a", "1 + 2")]));
+    plan(&place, "wrong.json", json!([calculate("b", "1 +"), sleep("c", 1, &["b"])]));
+    plan(&place, "cycle.json", json!([sleep("x", 1, &["x"])]));
+    place.file("notes/lmdb.md", "# LMDB\n\nLMDB is durable: a commit is on disk when it returns.\n");
+    let lines = "# what is to be done\nsum.json\n\nwrong.json\nmissing.json\ncycle.json\nIs LMDB durable?\n";
+    place.file("objectives.txt", lines);
+    let ran = place.run(["run", "--batch", "objectives.txt", "--files", "notes", "--offline"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    for part in [
+        "✗ line 5: there is no file `missing.json`",
+        "✗ line 6: the plan has a cycle: x -> x",
+        "✓ 2  sum.json",
+        "✗ 4  wrong.json",
+        "4/b: ",
+        "✗ 5  missing.json",
+        "✓ 7  Is LMDB durable?",
+        "error[batch.incomplete]: 3 of 5 lines failed",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}\n{}", ran.stderr);
+    }
+    assert!(ran.stdout.starts_with("# 2  sum.json\n\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("# 7  Is LMDB durable?\n\n") && ran.stdout.contains("lmdb.md:3"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("wrong.json"), "{}", ran.stdout);
+    let runs = place.run(["runs", "--json"]);
+    assert_eq!(runs.stdout.lines().count(), 1, "they are one run: {}", runs.stdout);
+}
+
+#[test]
+fn all_lines_share_the_caps() {
+    let place = Place::new();
+    let steps = || json!([sleep("a", 60, &[]), sleep("b", 60, &[]), sleep("c", 60, &["a"])]);
+    plan(&place, "one.json", steps());
+    place.file("two.json", json!({ "steps": steps(), "pools": { "sleep": 2 } }).to_string());
+    place.file("objectives.txt", "one.json\ntwo.json\none.json\n");
+    let run = |cap: &str| place.run(["run", "--batch", "objectives.txt", "--max-parallel", cap, "--json"]);
+    let ran = run("1");
+    assert_eq!((ran.exit, most_at_once(&ran)), (0, 1), "{ran:?}");
+    assert!(ran.last_event()["ms"].as_u64() >= Some(9 * 60), "{}", ran.last_event());
+    assert_eq!(states(&ran), [1, 2, 3].map(|line| (line, "succeeded".to_owned())));
+    assert_eq!(most_at_once(&run("64")), 2, "the pool that one of them sizes holds for all");
+    assert_eq!(run("64").last_event()["lines"][1]["steps"], 3);
+}
+
+#[test]
+fn a_batch_that_was_stopped_goes_on() {
+    let place = Place::new();
+    plan(&place, "long.json", json!([sleep("a", 150, &[]), sleep("b", 150, &["a"])]));
+    plan(&place, "wrong.json", json!([calculate("b", "1 +")]));
+    place.file("objectives.txt", "long.json\nwrong.json\n");
+    let ran = place.run(["run", "--batch", "objectives.txt", "--deadline", "80ms", "--json"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    assert_eq!(states(&ran), [(1, "unfinished".to_owned()), (2, "failed".to_owned())]);
+    // What the lines stand for is kept with the run.
+    place.file("objectives.txt", "something else\n");
+    std::fs::remove_file(place.path().join("long.json")).unwrap();
+    let ran = place.run(["resume", "--deadline", "1m", "--json"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    assert_eq!(states(&ran), [(1, "succeeded".to_owned()), (2, "failed".to_owned())]);
+}
+
+#[test]
+fn what_failed_of_a_batch_is_tried_again() {
+    let place = Place::new();
+    plan(&place, "good.json", json!([sleep("a", 1, &[])]));
+    plan(&place, "wrong.json", json!([calculate("b", "1 +")]));
+    place.file("objectives.txt", "good.json\nwrong.json\n");
+    assert_eq!(place.run(["run", "--batch", "objectives.txt"]).exit, 1);
+    let ran = place.run(["retry", "--json"]);
+    assert_eq!(states(&ran), [(1, "succeeded".to_owned()), (2, "failed".to_owned())], "{ran:?}");
+    let started: Vec<Value> = ran
+        .events()
+        .into_iter()
+        .filter(|event| event["ev"] == "step.started")
+        .map(|event| event["step"].clone())
+        .collect();
+    assert_eq!(started, ["2", "2/b"], "what is finished is not done again");
+}
+
+#[test]
+fn a_batch_without_a_line_that_can_be_run_runs_nothing() {
+    let place = Place::new();
+    let refused = |content: &str| {
+        place.file("objectives.txt", content);
+        place.run(["run", "--batch", "objectives.txt", "--offline"])
+    };
+    let ran = refused("\n# nothing\n");
+    assert_eq!(ran.exit, 3);
+    assert!(ran.stderr.contains("error[batch.empty]: `objectives.txt` has no lines"), "{}", ran.stderr);
+    let ran = refused("missing.json\nCompare A and B\n-\n");
+    assert_eq!(ran.exit, 3);
+    assert!(ran.stderr.contains("error[batch.empty]: none of 3 lines can be run"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("line 2: there is no model to plan this objective"), "{}", ran.stderr);
+    assert_eq!(place.run(["run", "--batch", "nothing.txt"]).exit, 2);
+    assert_eq!(place.run(["run", "--batch", "objectives.txt", "--confirm"]).exit, 2);
+}

@@ -143,7 +143,7 @@ fn many_plans_under_one_cap_are_near_to_what_is_possible() {
         println!("{:>24} {:>8.3} % over the bound", batch.id, over * 100.0);
         over
     });
-    // The best that a search of hours has found for these is 0.9 % over.
+    // The best that is known for these is 0.9 % over.
     let mean = over.sum::<f64>() / batches.len() as f64;
     assert!(mean <= 0.02, "{mean}");
 }

@@ -278,7 +278,13 @@ fn a_run_can_be_watched_while_it_goes_on() {
     let page = format!("/runs/{run}?token={ticket}");
     assert_eq!(ask(address, &ticket, "GET", "/api", "").0, 401);
     assert_eq!([enter(address, &page), enter(address, &page)], [303, 401]);
-    let (status, shown) = ask(address, token, "GET", &format!("/api/runs/{run}"), "");
+    let look = || ask(address, token, "GET", &format!("/api/runs/{run}"), "");
+    let (mut status, mut shown) = look();
+    // A browser takes longer to start than the run to write its first event; this one may be faster.
+    while status == 404 && begun.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(Duration::from_millis(10));
+        (status, shown) = look();
+    }
     assert_eq!((status, &shown["head"]["state"]), (200, &json!("running")));
     // It is the page of this run, and starts no other.
     let (status, problem) = ask(address, token, "POST", "/api/runs", r#"{"objective": "more"}"#);

@@ -1,11 +1,11 @@
-//! What it costs to get from the text of a plan to a checked DAG, per step.
+//! What it costs to get from the text of a plan to a checked DAG: parsing and validation, for a plan of 100,000 steps.
 
-#![expect(clippy::print_stdout, reason = "it prints its figures")]
 #![expect(clippy::unwrap_used, reason = "what is missing here is a mistake of the measurement")]
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use plandag::{Dag, Limits, Plan, PlanFile, PlanFormat, Policy, RunStart, Step, ToolSpec};
 
 const STEPS: usize = 100_000;
@@ -30,26 +30,23 @@ fn start() -> RunStart {
     }
 }
 
-/// The shortest of many runs: on a busy machine the others measure its other work.
-fn shortest<T>(name: &str, mut run: impl FnMut() -> T) {
-    let mut shortest = Duration::MAX;
-    for _ in 0..40 {
-        let began = Instant::now();
-        let result = black_box(run());
-        shortest = shortest.min(began.elapsed());
-        drop(result);
-    }
-    println!("{name}: {:.0} ns a step", shortest.as_nanos() as f64 / STEPS as f64);
-}
-
-fn main() {
+fn input(criterion: &mut Criterion) {
     let (plan, start) = (layered(), start());
-    shortest("check", || Dag::check(&plan, &start).unwrap());
     let text = serde_json::to_string(&plan).unwrap();
     let parse = || PlanFile::parse("plan.json", text.as_str(), PlanFormat::Json, u64::MAX).unwrap().plan;
-    shortest("parse", parse);
-    shortest("parse and check", || {
-        let plan = parse();
-        (Dag::check(&plan, &start).unwrap(), plan)
+    let mut group = criterion.benchmark_group("input");
+    group.throughput(Throughput::Elements(STEPS as u64)).sample_size(20);
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    group.bench_function("check", |bencher| bencher.iter_with_large_drop(|| Dag::check(&plan, &start).unwrap()));
+    group.bench_function("parse", |bencher| bencher.iter_with_large_drop(|| black_box(parse())));
+    group.bench_function("parse and check", |bencher| {
+        bencher.iter_with_large_drop(|| {
+            let plan = parse();
+            (Dag::check(&plan, &start).unwrap(), plan)
+        });
     });
+    group.finish();
 }
+
+criterion_group!(benches, input);
+criterion_main!(benches);

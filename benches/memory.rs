@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "it prints its figures")]
 
+#[expect(dead_code, reason = "it uses a part of it")]
 mod support;
 
 use std::time::Instant;

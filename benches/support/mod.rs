@@ -1,6 +1,10 @@
-//! The graphs that are measured, as dependency lists and as plans.
+//! The graphs that are measured, as dependency lists and as plans, and what runs them.
 
-use plandag::{Plan, Step};
+pub(crate) mod floor;
+pub(crate) mod plandag;
+
+use ::plandag::{Plan, Step};
+use serde_json::Value;
 
 /// Which steps each step depends on; only earlier ones.
 pub(crate) type Dependencies = Vec<Vec<u32>>;
@@ -78,4 +82,9 @@ pub(crate) fn plan(graph: &Dependencies) -> Plan {
         Some(last) => plan.answer(last.as_str()),
         None => plan,
     }
+}
+
+/// One more than the first input.
+pub(crate) fn next<'a>(mut inputs: impl Iterator<Item = &'a Value>) -> i64 {
+    inputs.next().and_then(Value::as_i64).unwrap_or(0) + 1
 }

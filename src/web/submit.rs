@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(found["code"], "plan.malformed");
         assert_eq!(
             (&found["problems"][0]["places"][0]["line"], &found["problems"][0]["places"][0]["column"]),
-            (&2.into(), &27.into()),
+            (&2.into(), &26.into()),
             "{found}"
         );
     }

@@ -46,7 +46,7 @@ async fn a_server_on_the_web_has_tools() {
     assert_eq!(name, "web.say");
     let call = |text: &str| tool.call(StepContext::new(json!({ "text": text })));
     assert_eq!(call("hello").await.unwrap(), ToolOutput::Value(json!({ "text": "said" })));
-    assert_eq!(call("secret").await.unwrap(), ToolOutput::Value(json!({ "text": "it was [secret]" })));
+    assert_eq!(call("secret").await.unwrap(), ToolOutput::Value(json!({ "text": "it was [redacted]" })));
     let busy = call("busy").await.unwrap_err();
     assert_eq!((busy.kind, busy.retry_after_ms), (StepErrorKind::Transient, Some(7_000)), "{busy}");
     servers.close().await;

@@ -193,11 +193,11 @@ async fn secrets_do_not_come_back() {
     let more = json!({ "env": { "SOME_TOKEN": "canary-5ecret" } });
     let servers = running("tells_secrets", more.clone()).await;
     let answer = call(&servers, json!({})).await.unwrap();
-    assert_eq!(answer["text"], "[secret]");
+    assert_eq!(answer["text"], "[redacted]");
     assert!(!format!("{servers:?} {:?}", tool(&servers, "fake.say").spec()).contains("canary"), "{servers:?}");
     servers.close().await;
     let error = failing("dies_telling_secrets", more).await;
-    assert!(error.message.contains("[secret]") && !error.message.contains("canary"), "{error}");
+    assert!(error.message.contains("[redacted]") && !error.message.contains("canary"), "{error}");
 }
 
 /// The first error in the environment of the server itself: nothing but what it was given.

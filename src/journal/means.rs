@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::event::{AttemptNumber, Graft, RunEvent, RunEventKind, Timestamp};
 
 /// The newest runs that are looked at.
-pub(super) const MOST_RUNS: usize = 32;
+pub(super) const MOST_RUNS: usize = 8;
 /// Events that are looked at, over all of them: a new run does not wait long for what it is told.
-pub(super) const MOST_EVENTS: usize = 4_096;
+pub(super) const MOST_EVENTS: usize = 512;
 
 /// The time of successful calls by tool, taken up event by event.
 #[derive(Debug, Default)]

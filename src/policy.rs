@@ -110,6 +110,10 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum Order {
     /// The one with the longest remaining path, by what its steps are expected to take.
+    ///
+    /// Where steps have to wait for one another's slots, and their paths alone would leave slots empty at the end, it is
+    /// the one that has to start first for the plan to end as soon as it can: the plan is laid out on its slots from its
+    /// end backwards. That is done when a plan is accepted, where expectations differ and no pool has a size.
     #[default]
     CriticalPath,
     /// The one with the most steps after it, one after the other.

@@ -41,14 +41,19 @@ impl Machine {
     }
 }
 
-/// The start of each task.
-///
-/// Longest remaining path by estimate first, the lower number on ties; the first of each kind that fits is started;
-/// one that was passed `patience` times keeps its pools free; tasks end one by one, those of one instant in the order
-/// of their starts.
+/// The start of each task, with the longest remaining path by estimate first, or what is better where slots are few.
 fn list_schedule(tasks: &[Task], machine: &Machine) -> Vec<u64> {
     let number = numbers(tasks);
-    let rank = ranks(tasks, &number);
+    let paths = ranks(tasks, &number);
+    let rank = better_ranks(tasks, machine, &number, &paths).unwrap_or(paths);
+    list_schedule_by(tasks, machine, &number, &rank)
+}
+
+/// The start of each task.
+///
+/// The highest rank first, the lower number on ties; the first of each kind that fits is started; one that was passed
+/// `patience` times keeps its pools free; tasks end one by one, those of one instant in the order of their starts.
+fn list_schedule_by(tasks: &[Task], machine: &Machine, number: &[usize], rank: &[u64]) -> Vec<u64> {
     let mut missing: Vec<usize> = tasks.iter().map(|task| task.after.len()).collect();
     let mut ready: Vec<usize> = (0..tasks.len()).filter(|&task| missing[task] == 0).collect();
     let mut passed = vec![0; tasks.len()];
@@ -129,6 +134,40 @@ fn ranks(tasks: &[Task], number: &[usize]) -> Vec<u64> {
         }
     }
     rank
+}
+
+/// Ranks from a schedule that is made backwards from one that is made forwards, by `paths` or by what could start first:
+/// the last end comes first. They count if the tasks are over sooner by them, as far as estimates say. Not where there
+/// are pools, or where all estimates are the same.
+fn better_ranks(tasks: &[Task], machine: &Machine, number: &[usize], paths: &[u64]) -> Option<Vec<u64>> {
+    let expected: Vec<Task> =
+        tasks.iter().map(|task| Task { duration: task.estimate.unwrap_or(1_000), ..task.clone() }).collect();
+    if !machine.pools.is_empty() || expected.iter().all(|task| task.duration == expected[0].duration) {
+        return None;
+    }
+    let ends = |tasks: &[Task], slots: u32, number: &[usize], rank: &[u64]| -> Vec<u64> {
+        let starts = list_schedule_by(tasks, &Machine { slots, ..machine.clone() }, number, rank);
+        starts.iter().zip(tasks).map(|(start, task)| start + task.duration).collect()
+    };
+    let mut backwards: Vec<Task> = expected.iter().map(|task| Task { after: Vec::new(), ..task.clone() }).collect();
+    for (task, forwards) in expected.iter().enumerate() {
+        forwards.after.iter().for_each(|&before| backwards[before].after.push(task));
+    }
+    let from_behind: Vec<usize> = number.iter().map(|number| tasks.len() - 1 - number).collect();
+    let unlimited = ends(&expected, u32::MAX, number, paths);
+    let earliest: Vec<u64> =
+        unlimited.iter().zip(&expected).map(|(end, task)| u64::MAX - (end - task.duration)).collect();
+    let length = |rank: &[u64]| ends(&expected, machine.slots, number, rank).into_iter().max();
+    let mut best = (length(paths), None);
+    for begin in [paths, &earliest] {
+        let forwards = ends(&expected, machine.slots, number, begin);
+        let rank = ends(&backwards, machine.slots, &from_behind, &forwards);
+        let length = length(&rank);
+        if length < best.0 {
+            best = (length, Some(rank));
+        }
+    }
+    best.1
 }
 
 /// The same tasks as a plan, run by the crate.

@@ -18,6 +18,7 @@ mod outcome;
 mod outside;
 mod rank;
 mod ready;
+mod rehearse;
 mod replan;
 mod replay;
 mod snapshot;

@@ -5,14 +5,19 @@ use petgraph::graph::NodeIndex;
 use crate::event::StepNumber;
 use crate::policy::Order;
 
+use super::rehearse::Rehearsal;
 use super::state::{NONE, UNRANKED};
 use super::{Scheduler, StepState};
 
 /// What a step is expected to take if nobody says, in milliseconds: all the same, so that hops are counted.
 const USUAL_MS: u64 = 1_000;
 
+/// Plans of more steps than this are not rehearsed: what stands empty at their end is nothing beside the whole.
+const MOST_REHEARSED: usize = 4_096;
+
 impl Scheduler {
-    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
+    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first; those of the
+    /// run's plan by more than that, where it does not have the slots to start whatever is ready.
     pub(super) fn rank_scope(&mut self, parent: StepNumber) {
         // What comes after the parent comes after a child on which no other child depends.
         let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
@@ -31,7 +36,44 @@ impl Scheduler {
         if self.policy.order == Order::Fifo {
             members.reverse();
         }
+        if parent == NONE && self.policy.order == Order::CriticalPath {
+            self.rehearse(&members);
+        }
         self.scope_mut(parent).members = members;
+    }
+
+    /// Ranks steps so that slots are not left empty at the end, where a rehearsal shows that it makes the run shorter.
+    /// It knows of slots only, and is not worth the while where every step is expected to take the same.
+    fn rehearse(&mut self, members: &[StepNumber]) {
+        let slots = self.policy.max_parallel.max(1) as usize;
+        let is_open = |&number: &StepNumber| !self.node(number).is_settled();
+        if members.len() <= slots || !self.pools.is_empty() {
+            return;
+        }
+        let open: Vec<StepNumber> = members.iter().copied().filter(is_open).collect();
+        let mut expected = open.iter().map(|&number| self.estimate(number));
+        let first = expected.next();
+        if open.len() <= slots || open.len() > MOST_REHEARSED || expected.all(|other| Some(other) == first) {
+            return;
+        }
+        let mut place = vec![NONE; self.nodes.len()];
+        for (index, &number) in (0..).zip(&open) {
+            place[number as usize] = index;
+        }
+        let dependents = |number: StepNumber| self.graph.neighbors(NodeIndex::new(number as usize));
+        let edges: Vec<(u32, u32)> = (0..)
+            .zip(&open)
+            .flat_map(|(index, &number)| dependents(number).map(move |dependent| (index, dependent.index())))
+            .map(|(index, dependent)| (index, place[dependent]))
+            .filter(|(_, dependent)| *dependent != NONE)
+            .collect();
+        let expected = open.iter().map(|&number| self.estimate(number)).collect();
+        let paths: Vec<u64> = open.iter().map(|&number| self.node(number).rank).collect();
+        if let Some(ranks) = Rehearsal::new(expected, &edges).better_ranks(&paths, slots) {
+            for (&number, rank) in open.iter().zip(ranks) {
+                self.set_rank(number, rank);
+            }
+        }
     }
 
     fn highest_dependent(&self, number: StepNumber) -> Option<u64> {

@@ -31,7 +31,7 @@ pub(super) struct Node {
     /// The last error, of a try or for good.
     pub(super) error: Option<Arc<StepError>>,
     pub(super) state: StepState,
-    /// The longest remaining path from here, in milliseconds.
+    /// How long before the end it should start at the latest, in milliseconds, or what the policy's order puts there.
     pub(super) rank: u64,
     /// Which graft added it, as an index.
     pub(super) graft: u32,

@@ -1,14 +1,13 @@
-//! Which items a picture has, which lines join them, and where on its level each item stands.
+//! Which items a picture has, and which lines join them. Where each stands is for [`crate::report::layout`] to say.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{label, mark};
 use crate::report::graph::Graph;
+use crate::report::layout::{Extent, places};
 
 /// Free columns between two items.
 const GAP: usize = 2;
-/// Down, up and down again: later sweeps change little.
-const SWEEPS: usize = 3;
 
 /// Something that takes up room on a level.
 #[derive(Debug)]
@@ -41,8 +40,6 @@ pub(super) struct Layout {
     pub(super) levels: Vec<Vec<Item>>,
     /// `lines[level]` lead from `level` to the next.
     pub(super) lines: Vec<Vec<Line>>,
-    /// `order[level]` are the positions of its items from left to right.
-    order: Vec<Vec<usize>>,
 }
 
 impl Layout {
@@ -53,7 +50,7 @@ impl Layout {
         for &(from, to) in &graph.edges {
             targets.entry(node_of[from]).or_default().insert(node_of[to]);
         }
-        let mut layout = Self { levels: Vec::new(), lines: Vec::new(), order: Vec::new() };
+        let mut layout = Self { levels: Vec::new(), lines: Vec::new() };
         let mut incoming: HashMap<usize, Vec<usize>> = HashMap::new();
         let mut lanes: Vec<(usize, BTreeSet<usize>)> = Vec::new();
         for (level, texts) in texts.into_iter().enumerate() {
@@ -85,7 +82,6 @@ impl Layout {
                     lanes.push((number, beyond));
                 }
             }
-            layout.order.push((0..items.len()).collect());
             layout.levels.push(items);
             layout.lines.push(lines.lines);
         }
@@ -98,75 +94,25 @@ impl Layout {
         widths.sum::<usize>().saturating_sub(GAP)
     }
 
-    /// Gives every item its column: first an order in which few lines cross, then places near its neighbours.
+    /// Gives every item its column.
     pub(super) fn arrange(&mut self, columns: usize) {
-        let levels = self.levels.len();
-        for sweep in 0..SWEEPS {
-            if sweep % 2 == 0 {
-                (1..levels).for_each(|level| self.sort(level, |layout, item| layout.middle_above(level, item)));
-            } else {
-                (0..levels).rev().for_each(|level| self.sort(level, |layout, item| layout.middle_below(level, item)));
+        let (mut before, mut extents) = (Vec::new(), Vec::new());
+        // The number of the first item of the level above.
+        let mut above = 0;
+        for (level, items) in self.levels.iter().enumerate() {
+            let first = before.len();
+            let lines = level.checked_sub(1).map_or(&[][..], |above| &self.lines[above]);
+            for item in items {
+                let sources = item.incoming.iter().flat_map(|&line| &lines[line].from);
+                before.push(sources.map(|source| above + source).collect());
+                extents.push(Extent { size: (item.width + GAP) as u32, joint: (item.width / 2) as u32 });
             }
+            above = first;
         }
-        // The widest level stays packed, the others align with it.
-        let widest = (0..levels).max_by_key(|&level| (self.width(level), std::cmp::Reverse(level))).unwrap_or_default();
-        for level in (0..widest).rev() {
-            self.align(level, columns, |layout, item| layout.middle_below(level, item));
+        let places = places(&before, extents, (columns + GAP) as u32);
+        for (item, place) in self.levels.iter_mut().flatten().zip(places) {
+            item.column = place as usize;
         }
-        for level in widest + 1..levels {
-            self.align(level, columns, |layout, item| layout.middle_above(level, item));
-        }
-    }
-
-    /// Sorts a level by where its neighbours are, and packs it.
-    fn sort(&mut self, level: usize, middle: impl Fn(&Self, usize) -> Option<f64>) {
-        let mut keyed: Vec<(f64, usize)> = self.order[level]
-            .iter()
-            .map(|&item| (middle(self, item).unwrap_or(self.levels[level][item].middle() as f64), item))
-            .collect();
-        keyed.sort_by(|(left, _), (right, _)| left.total_cmp(right));
-        self.order[level] = keyed.into_iter().map(|(_, item)| item).collect();
-        let mut column = 0;
-        for &item in &self.order[level] {
-            self.levels[level][item].column = column;
-            column += self.levels[level][item].width + GAP;
-        }
-    }
-
-    /// Moves the items of a level as near to their neighbours as their order allows, in the least squares sense:
-    /// items that want the same place form a block, whose place is the mean of what its items want.
-    fn align(&mut self, level: usize, columns: usize, middle: impl Fn(&Self, usize) -> Option<f64>) {
-        let mut blocks: Vec<(f64, usize)> = Vec::new();
-        let mut offset = 0;
-        let mut offsets = Vec::with_capacity(self.order[level].len());
-        for &index in &self.order[level] {
-            let item = &self.levels[level][index];
-            let wanted = middle(self, index).unwrap_or(item.middle() as f64) - (item.width / 2 + offset) as f64;
-            offsets.push(offset);
-            offset += item.width + GAP;
-            let mut block = (wanted, 1);
-            while let Some((place, size)) = blocks.pop_if(|(place, _)| *place > block.0) {
-                block.0 = (block.0 * block.1 as f64 + place * size as f64) / (block.1 + size) as f64;
-                block.1 += size;
-            }
-            blocks.push(block);
-        }
-        let room = columns.saturating_sub(self.width(level)) as f64;
-        let starts = blocks.into_iter().flat_map(|(place, size)| std::iter::repeat_n(place.clamp(0.0, room), size));
-        for ((&index, offset), start) in self.order[level].iter().zip(offsets).zip(starts) {
-            self.levels[level][index].column = start.round() as usize + offset;
-        }
-    }
-
-    fn middle_above(&self, level: usize, item: usize) -> Option<f64> {
-        let above = level.checked_sub(1)?;
-        let lines = self.levels[level][item].incoming.iter();
-        mean(lines.flat_map(|&line| &self.lines[above][line].from).map(|&from| self.levels[above][from].middle()))
-    }
-
-    fn middle_below(&self, level: usize, item: usize) -> Option<f64> {
-        let line = self.lines[level].iter().find(|line| line.from.contains(&item))?;
-        mean(line.to.iter().map(|&to| self.levels[level + 1][to].middle()))
     }
 }
 
@@ -223,9 +169,4 @@ impl Lines {
         });
         self.lines[line].from.push(item);
     }
-}
-
-fn mean(columns: impl Iterator<Item = usize>) -> Option<f64> {
-    let (sum, count) = columns.fold((0, 0), |(sum, count), column| (sum + column, count + 1));
-    (count > 0).then(|| sum as f64 / count as f64)
 }

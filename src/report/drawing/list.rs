@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{label, mark};
-use crate::report::graph::{Graph, neighbours};
+use crate::report::graph::Graph;
 
 /// Longer levels are cut.
 const MOST_STEPS: usize = 12;
 
 /// Lists the steps of each level with what they wait for.
 pub(super) fn list(graph: &Graph, columns: usize) -> String {
-    let dependencies = neighbours(graph.nodes.len(), graph.edges.iter().map(|&(from, to)| (to, from)));
+    let dependencies = graph.dependencies();
     let critical = graph.critical_nodes();
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); graph.level_sizes().len()];
     for (node, step) in graph.nodes.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! A plan drawn for a terminal: levels from top to bottom, lines between them.
+//! A plan drawn for a terminal: levels from top to bottom, lines between them. On which level each step is, and where on
+//! it, is what [`layout`](super::layout) says of every drawing; here it is put into characters.
 //!
 //! Steps with the same dependents share one line, and a dependency that skips levels runs through them as a lane. Every
 //! step has a column of its own for each line that enters it, so lines may cross but never run into each other: what

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crate::dag::Dag;
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::svg::{Labelled, svg};
 
 /// Mermaid refuses to draw more than 500 edges, with a message that does not say so.
@@ -70,13 +70,12 @@ impl Graph {
                 level: 0,
             })
             .collect();
-        for (level, steps) in dag.levels().into_iter().enumerate() {
-            steps.into_iter().for_each(|step| nodes[step as usize].level = level);
-        }
         let edges = dag.graph().raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
         let mut edges: Vec<(usize, usize)> = edges.collect();
         edges.sort_unstable();
         edges.dedup();
+        let levels = layout::levels(&dependencies(nodes.len(), &edges));
+        nodes.iter_mut().zip(levels).for_each(|(node, level)| node.level = level);
         let critical = dag.critical_path(|step| step.estimate_ms.unwrap_or(UNKNOWN_MS));
         Self { nodes, edges, critical: critical.into_iter().map(|step| step as usize).collect() }
     }
@@ -143,8 +142,7 @@ impl Graph {
     /// An SVG picture, the critical path marked. It has a ground of its own and follows the reader's choice of dark or
     /// light, so it can stand in any document.
     pub fn to_svg(&self) -> String {
-        let dependencies = neighbours(self.nodes.len(), self.edges.iter().map(|&(from, to)| (to, from)));
-        let layout = Layout::of(&dependencies);
+        let layout = Layout::of(&self.dependencies());
         let critical = Critical::of(self);
         let boxes = layout.places.iter().zip(&self.nodes).enumerate().filter_map(|(index, (place, node))| {
             Some(Labelled {
@@ -171,10 +169,15 @@ impl Graph {
         self.critical.iter().copied().collect()
     }
 
+    /// What each node depends on.
+    pub(super) fn dependencies(&self) -> Vec<Vec<usize>> {
+        dependencies(self.nodes.len(), &self.edges)
+    }
+
     /// A smaller graph that means the same from afar, of at most [`MERMAID_EDGES`] edges.
     fn fold(&self) -> Self {
         let dependents = neighbours(self.nodes.len(), self.edges.iter().copied());
-        let dependencies = neighbours(self.nodes.len(), self.edges.iter().map(|&(from, to)| (to, from)));
+        let dependencies = self.dependencies();
         let mut group_of = HashMap::new();
         let twins: Vec<usize> = (0..self.nodes.len())
             .map(|node| {
@@ -242,8 +245,13 @@ impl Critical {
     }
 }
 
+/// What each node depends on.
+fn dependencies(nodes: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    neighbours(nodes, edges.iter().map(|&(from, to)| (to, from)))
+}
+
 /// The neighbours of every node, in ascending order if the pairs are.
-pub(super) fn neighbours(nodes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Vec<Vec<usize>> {
+fn neighbours(nodes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Vec<Vec<usize>> {
     let mut lists = vec![Vec::new(); nodes];
     for (from, to) in pairs {
         lists[from].push(to);

@@ -1,7 +1,7 @@
 //! Which column each box is in.
 
 /// How many boxes are before each one on the longest way. A box of a circle, which no plan has, is in the first column.
-pub(super) fn levels(before: &[Vec<usize>]) -> Vec<usize> {
+pub(crate) fn levels(before: &[Vec<usize>]) -> Vec<usize> {
     let mut open: Vec<usize> = before.iter().map(Vec::len).collect();
     let after = after(before);
     let mut levels = vec![0; before.len()];

@@ -1,4 +1,4 @@
-//! Where the boxes and lines of a graph are: computed once, for pages and for pictures.
+//! Where the boxes and lines of a graph are: computed once, for pages, for pictures and for terminals.
 //!
 //! Boxes stand in columns, each to the right of all that it depends on. The first plan of a run decides where its boxes
 //! are; whatever is added later takes free places beside them, so what was there does not move unless what it depends on
@@ -14,7 +14,10 @@ mod lines;
 mod order;
 
 use grid::Grid;
-use order::Arranged;
+use order::{Arranged, Room};
+
+pub(crate) use levels::levels;
+pub(crate) use order::Extent;
 
 /// How wide a box is.
 pub(crate) const BOX_WIDTH: u32 = 184;
@@ -68,6 +71,15 @@ pub(crate) struct Growth {
     pub(crate) now: Vec<Option<Vec<usize>>>,
 }
 
+/// The places of boxes of any sizes along the columns they are in, for drawings with a unit of their own: boxes of the
+/// same [level](levels) do not overlap, and all end within `length` if each column has room in that. `before` says what
+/// each box depends on.
+pub(crate) fn places(before: &[Vec<usize>], boxes: Vec<Extent>, length: u32) -> Vec<u32> {
+    let lane = Extent { size: 0, joint: 0 };
+    let arranged = Arranged::new(before, &Room { boxes, lane, most_in_stack: usize::MAX, length: Some(length) });
+    arranged.places.into_iter().map(|(_, place)| place).collect()
+}
+
 impl Layout {
     /// The layout of a graph, of which it is said what each box depends on.
     pub(crate) fn of(graph: &[Vec<usize>]) -> Self {
@@ -76,7 +88,7 @@ impl Layout {
 
     /// The layout of a graph that has grown: boxes of its beginning are where they were, as far as that can be.
     pub(crate) fn grown(growth: &Growth) -> Self {
-        let first = Arranged::new(&growth.first);
+        let first = Arranged::new(&growth.first, &room(growth.first.len()));
         let now: Vec<Vec<usize>> = growth.now.iter().map(|before| before.clone().unwrap_or_default()).collect();
         let levels = levels::levels(&now);
         let grid = Grid::new(growth, &now, &levels, &first);
@@ -84,6 +96,16 @@ impl Layout {
             growth.now.iter().enumerate().map(|(node, shown)| shown.as_ref().map(|_| grid.place(node))).collect();
         let lines = lines::lines(&now, &levels, &places, &grid);
         Self { width: grid.width(), height: grid.height(), places, lines }
+    }
+}
+
+/// The room that so many boxes take up on a page.
+fn room(boxes: usize) -> Room {
+    Room {
+        boxes: vec![Extent { size: BOX_HEIGHT + GAP, joint: BOX_HEIGHT / 2 }; boxes],
+        lane: Extent { size: LANE, joint: LANE / 2 },
+        most_in_stack: MOST_IN_STACK,
+        length: None,
     }
 }
 

@@ -1,9 +1,30 @@
-//! Where the boxes of the first plan stand: in an order in which few lines cross, near to what they are joined with.
+//! Where boxes stand: in an order in which few lines cross, near to what they are joined with.
 
 use std::collections::HashMap;
 
 use super::levels::{lanes, levels};
-use super::{BOX_HEIGHT, GAP, LANE, MOST_IN_STACK};
+
+/// The room that something takes up in its column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// How much it is, the gap to the next one included.
+    pub(crate) size: u32,
+    /// How far from its beginning its lines begin and end.
+    pub(crate) joint: u32,
+}
+
+/// The room there is, and what of it is needed, in whatever is the unit of a drawing.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    /// What each box takes up.
+    pub(super) boxes: Vec<Extent>,
+    /// What a line takes up that passes a column.
+    pub(super) lane: Extent,
+    /// Columns of more boxes become several stacks.
+    pub(super) most_in_stack: usize,
+    /// The length of a column, unless it may be as long as it likes.
+    pub(super) length: Option<u32>,
+}
 
 /// Down, up, and so on: later sweeps change little.
 const SWEEPS: usize = 8;
@@ -22,7 +43,8 @@ pub(super) struct Arranged {
 /// Something in a column.
 #[derive(Debug)]
 struct Item {
-    height: f64,
+    size: f64,
+    joint: f64,
     top: f64,
     /// Which stack of its column it is in.
     stack: usize,
@@ -34,21 +56,23 @@ struct Item {
 
 impl Item {
     fn middle(&self) -> f64 {
-        self.top + self.height / 2.0
+        self.top + self.joint
     }
 }
 
 impl Arranged {
-    pub(super) fn new(before: &[Vec<usize>]) -> Self {
+    /// `before` says what each box depends on.
+    pub(super) fn new(before: &[Vec<usize>], room: &Room) -> Self {
         let levels = levels(before);
-        let mut columns = Columns::new(before, &levels);
+        let mut columns = Columns::new(before, &levels, room);
         columns.sort();
         columns.align();
         columns.finish(levels)
     }
 }
 
-struct Columns {
+struct Columns<'a> {
+    room: &'a Room,
     items: Vec<Item>,
     /// The box of an item, or the box whose lines it is a lane of, and the column.
     what: Vec<(usize, usize)>,
@@ -57,8 +81,8 @@ struct Columns {
     order: Vec<Vec<usize>>,
 }
 
-impl Columns {
-    fn new(before: &[Vec<usize>], levels: &[usize]) -> Self {
+impl<'a> Columns<'a> {
+    fn new(before: &[Vec<usize>], levels: &[usize], room: &'a Room) -> Self {
         let boxes = before.len();
         let mut what: Vec<(usize, usize)> = levels.iter().copied().enumerate().collect();
         let lanes = lanes(before, levels).unwrap_or_default();
@@ -68,8 +92,15 @@ impl Columns {
         let mut items = Vec::with_capacity(what.len());
         for (item, &(_, level)) in what.iter().enumerate() {
             order[level].push(item);
-            let height = f64::from(if item < boxes { BOX_HEIGHT + GAP } else { LANE });
-            items.push(Item { height, top: 0.0, stack: 0, before: Vec::new(), after: Vec::new() });
+            let Extent { size, joint } = room.boxes.get(item).copied().unwrap_or(room.lane);
+            items.push(Item {
+                size: f64::from(size),
+                joint: f64::from(joint),
+                top: 0.0,
+                stack: 0,
+                before: Vec::new(),
+                after: Vec::new(),
+            });
         }
         // The last item of a box's lines before a column: a lane, or the box itself.
         let up_to = |node: usize, level: usize| match level.checked_sub(1) {
@@ -93,19 +124,61 @@ impl Columns {
             item.before.sort_unstable();
             item.after.sort_unstable();
         }
-        Self { items, what, boxes, order }
+        Self { room, items, what, boxes, order }
     }
 
-    /// Gives each column an order in which few lines cross: by the middle of what its items are joined with.
+    /// Gives each column an order in which few lines cross: by the middle of what its items are joined with. Sweeps may
+    /// also make it worse, so the best order is kept.
     fn sort(&mut self) {
         (0..self.order.len()).for_each(|level| self.pack(level));
+        let mut best = (self.crossings(), self.order.clone());
         for sweep in 0..SWEEPS {
             if sweep % 2 == 0 {
                 (1..self.order.len()).for_each(|level| self.sort_column(level, |item| &item.before));
             } else {
                 (0..self.order.len()).rev().for_each(|level| self.sort_column(level, |item| &item.after));
             }
+            let crossings = self.crossings();
+            if crossings <= best.0 {
+                best = (crossings, self.order.clone());
+            }
         }
+        self.order = best.1;
+        (0..self.order.len()).for_each(|level| self.pack(level));
+    }
+
+    /// How many pairs of lines cross between neighbouring columns.
+    fn crossings(&self) -> u64 {
+        let mut position = vec![0; self.items.len()];
+        for column in &self.order {
+            column.iter().enumerate().for_each(|(place, &item)| position[item] = place);
+        }
+        let mut crossings = 0;
+        for columns in self.order.windows(2) {
+            // Lines from further down that end further up than those before them cross them. How many ended where is
+            // kept in a tree of sums (Fenwick).
+            let mut ended = vec![0_u64; columns[1].len() + 1];
+            let mut lines = 0;
+            for &item in &columns[0] {
+                for &to in &self.items[item].after {
+                    let mut at = position[to] + 1;
+                    crossings += lines;
+                    while at > 0 {
+                        crossings -= ended[at];
+                        at &= at - 1;
+                    }
+                }
+                for &to in &self.items[item].after {
+                    let mut at = position[to] + 1;
+                    while at < ended.len() {
+                        ended[at] += 1;
+                        at += at & at.wrapping_neg();
+                    }
+                    lines += 1;
+                }
+            }
+        }
+        crossings
     }
 
     fn sort_column(&mut self, level: usize, neighbours: fn(&Item) -> &Vec<usize>) {
@@ -121,32 +194,43 @@ impl Columns {
     /// Puts the items of a column below each other, centred so that columns can be compared. Many boxes become several
     /// stacks, and lines pass behind them.
     fn pack(&mut self, level: usize) {
-        let order = &self.order[level];
-        if let Some(in_stack) = self.in_stack(level) {
-            let top = -(in_stack as f64) * f64::from(BOX_HEIGHT + GAP) / 2.0;
-            for (place, &item) in order.iter().filter(|item| **item < self.boxes).enumerate() {
-                self.items[item].top = top + (place % in_stack) as f64 * f64::from(BOX_HEIGHT + GAP);
-                self.items[item].stack = place / in_stack;
+        let in_stack = self.in_stack(level);
+        let begin = -self.length(level) / 2.0;
+        let (mut top, mut place) = (begin, 0);
+        for &item in &self.order[level] {
+            if in_stack.is_some() && item >= self.boxes {
+                continue;
             }
-            return;
-        }
-        let mut top = -self.height(level) / 2.0;
-        for &item in order {
-            self.items[item].top = top;
-            top += self.items[item].height;
+            if in_stack.is_some_and(|in_stack| place % in_stack == 0) {
+                top = begin;
+            }
+            let item = &mut self.items[item];
+            item.top = top;
+            item.stack = in_stack.map_or(0, |in_stack| place / in_stack);
+            top += item.size;
+            place += 1;
         }
     }
 
     /// How many boxes of a column are below each other, if it becomes several stacks.
     fn in_stack(&self, level: usize) -> Option<usize> {
-        let boxes = self.order[level].iter().filter(|item| **item < self.boxes).count();
-        (boxes > MOST_IN_STACK).then(|| boxes.div_ceil(boxes.div_ceil(MOST_IN_STACK)))
+        let boxes = self.boxes_of(level).count();
+        (boxes > self.room.most_in_stack).then(|| boxes.div_ceil(boxes.div_ceil(self.room.most_in_stack)))
     }
 
-    fn height(&self, level: usize) -> f64 {
+    fn boxes_of(&self, level: usize) -> impl Iterator<Item = usize> {
+        self.order[level].iter().copied().filter(|item| *item < self.boxes)
+    }
+
+    /// How long a column is when it is packed.
+    fn length(&self, level: usize) -> f64 {
+        let length = |items: &[usize]| items.iter().map(|&item| self.items[item].size).sum();
         match self.in_stack(level) {
-            Some(in_stack) => in_stack as f64 * f64::from(BOX_HEIGHT + GAP),
-            None => self.order[level].iter().map(|&item| self.items[item].height).sum(),
+            Some(in_stack) => {
+                let boxes: Vec<usize> = self.boxes_of(level).collect();
+                boxes.chunks(in_stack).map(length).fold(0.0, f64::max)
+            }
+            None => length(&self.order[level]),
         }
     }
 
@@ -155,15 +239,15 @@ impl Columns {
         (!items.is_empty()).then(|| sum / items.len() as f64)
     }
 
-    /// The highest column stays packed, the others align with it.
+    /// The longest column stays packed, the others align with it.
     fn align(&mut self) {
         let levels = 0..self.order.len();
-        let highest = levels.rev().max_by(|left, right| self.height(*left).total_cmp(&self.height(*right)));
-        let highest = highest.unwrap_or_default();
-        for level in (0..highest).rev() {
+        let longest = levels.rev().max_by(|left, right| self.length(*left).total_cmp(&self.length(*right)));
+        let longest = longest.unwrap_or_default();
+        for level in (0..longest).rev() {
             self.align_column(level, |item| &item.after);
         }
-        for level in highest + 1..self.order.len() {
+        for level in longest + 1..self.order.len() {
             self.align_column(level, |item| &item.before);
         }
     }
@@ -180,16 +264,22 @@ impl Columns {
         for &index in &self.order[level] {
             let item = &self.items[index];
             let middle = self.mean(neighbours(item)).unwrap_or(item.middle());
-            let (mut place, mut size) = (middle - item.height / 2.0 - offset, 1);
+            let (mut place, mut size) = (middle - item.joint - offset, 1);
             while let Some((above, others)) = blocks.pop_if(|(above, _)| *above > place) {
                 place = (place * size as f64 + above * others as f64) / (size + others) as f64;
                 size += others;
             }
             blocks.push((place, size));
             offsets.push(offset);
-            offset += item.height;
+            offset += item.size;
         }
-        let starts = blocks.into_iter().flat_map(|(place, size)| std::iter::repeat_n(place, size));
+        // Columns are centred, and so is what there is room for.
+        let (first, last) = match self.room.length {
+            Some(length) => (-f64::from(length) / 2.0, f64::from(length) / 2.0 - offset),
+            None => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let within = |place: f64| place.min(last).max(first);
+        let starts = blocks.into_iter().flat_map(|(place, size)| std::iter::repeat_n(within(place), size));
         for ((&index, offset), start) in self.order[level].iter().zip(offsets).zip(starts) {
             self.items[index].top = start + offset;
         }

@@ -42,6 +42,23 @@ proptest! {
         prop_assert_eq!(layout.lines.len(), graph.iter().map(Vec::len).sum::<usize>());
     }
 
+    /// What a terminal asks for: labels of any length that are next to each other on the level they are on.
+    #[test]
+    fn boxes_of_any_size_have_room_beside_each_other(graph in graphs(), sizes in prop::collection::vec(1_u32..30, 60)) {
+        let levels = levels(&graph);
+        let members = |level: usize| (0..graph.len()).filter(|node| levels[*node] == level).collect::<Vec<_>>();
+        let by_level: Vec<Vec<usize>> = (0..=levels.iter().copied().max().unwrap_or(0)).map(members).collect();
+        let length = by_level.iter().map(|level| level.iter().map(|&node| sizes[node]).sum()).max().unwrap_or(0);
+        let extents = (0..graph.len()).map(|node| Extent { size: sizes[node], joint: sizes[node] / 2 });
+        let places = places(&graph, extents.collect(), length);
+        for mut level in by_level {
+            level.sort_by_key(|&node| places[node]);
+            let ends = level.iter().map(|&node| places[node] + sizes[node]);
+            let next = level[1..].iter().map(|&node| places[node]).chain([length]);
+            prop_assert!(ends.zip(next).all(|(end, next)| end <= next), "{:?} of {}", places, length);
+        }
+    }
+
     /// What is added to a plan depends on what was there, and nothing that was there moves.
     #[test]
     fn what_was_there_stays_where_it_was(graph in graphs(), first in 1_usize..60) {
@@ -66,6 +83,26 @@ proptest! {
         after.places[out] = before.places[out];
         prop_assert_eq!(after.places, before.places);
     }
+}
+
+/// Two halves that have nothing to do with each other, mixed up.
+#[test]
+fn an_order_is_found_in_which_nothing_crosses() {
+    let graph = [vec![], vec![], vec![0], vec![1], vec![0], vec![1], vec![2, 4], vec![3, 5]];
+    let places = Layout::of(&graph).places.into_iter().flatten().map(|(_, y)| y).collect::<Vec<_>>();
+    let upper = places[0] < places[1];
+    let is_apart = |left: usize, right: usize| (places[left] < places[right]) == upper;
+    assert!([(2, 3), (2, 5), (4, 3), (4, 5), (6, 7)].iter().all(|&(left, right)| is_apart(left, right)), "{places:?}");
+}
+
+/// From the middle of its box a line goes straight through the next column, beside the box there.
+#[test]
+fn what_can_be_straight_is_straight() {
+    let layout = Layout::of(&[vec![], vec![], vec![0], vec![1, 2]]);
+    let passes = layout.lines.iter().find(|line| (line.from, line.to) == (1, 3)).unwrap();
+    let (x, y) = layout.places[1].unwrap();
+    let straight = format!("M{} {}H", x + BOX_WIDTH, y + BOX_HEIGHT / 2);
+    assert!(passes.path.starts_with(&straight), "{} from {x} {y}", passes.path);
 }
 
 #[test]

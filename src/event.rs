@@ -219,7 +219,7 @@ pub enum Event {
         /// The request it answers.
         request: RequestNumber,
         /// The answer.
-        reply: Result<Revision, PlanError>,
+        reply: Box<Result<Revision, PlanError>>,
         /// What the answer cost.
         usage: Usage,
     },
@@ -268,7 +268,7 @@ pub enum Returned {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// Ask the planner.
-    RequestPlan(RequestPlan),
+    RequestPlan(Box<RequestPlan>),
     /// Call a tool. Answered by exactly one [`Event::AttemptReturned`].
     Launch(Box<Launch>),
     /// End a running attempt. Its [`Event::AttemptReturned`] is still expected, once it is really gone.
@@ -325,9 +325,7 @@ pub struct Launch {
     /// Which try of the step this is; the first is 1. Interruptions do not count.
     pub tries: u32,
     /// The results of the steps it depends on, in the order of [`Dag::dependencies`](crate::Dag::dependencies).
-    ///
-    /// Most steps depend on few others, and a list that lives as short as this one is not worth an allocation.
-    pub inputs: SmallVec<[Input; 3]>,
+    pub inputs: Vec<Input>,
     /// Why the step's last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use smallvec::SmallVec;
 
 use crate::error::StepError;
 use crate::event::{AttemptNumber, Input, Output, Usage};
@@ -220,7 +220,7 @@ pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] Caller);
 
 /// The outputs of the steps that a step depends on, by the ids the step knows them by.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Inputs(pub(crate) SmallVec<[Input; 3]>);
+pub struct Inputs(pub(crate) Vec<Input>);
 
 impl Inputs {
     /// The output of `id`: null if its condition was false, or if it failed under `on_failure: continue`.
@@ -378,7 +378,7 @@ where
     }
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
-        let result = (self.f)(cx);
-        Box::pin(async move { result.await.map(Into::into) })
+        // Unlike an `async` block around it, `map` holds the future in one place only.
+        Box::pin((self.f)(cx).map(|result| result.map(Into::into)))
     }
 }

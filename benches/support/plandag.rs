@@ -67,7 +67,7 @@ pub(crate) fn core_alone(plan: &Plan) -> (Duration, Duration) {
     let started = Instant::now();
     let reply = Ok(Revision::Plan(plan));
     scheduler.on_event_into(
-        Event::PlanReturned { request: 0, reply, usage: Usage::default() },
+        Event::PlanReturned { request: 0, reply: Box::new(reply), usage: Usage::default() },
         Timestamp::ZERO,
         &mut transition,
     );

@@ -276,7 +276,7 @@ impl Driver {
             match command {
                 Command::Launch(launch) => self.launch(launch),
                 Command::Abort { attempt } => self.orders.aborts.push(attempt),
-                Command::RequestPlan(request) => self.ask(request, run),
+                Command::RequestPlan(request) => self.ask(*request, run),
                 Command::WakeAt(at) => self.orders.wake_at = Some(at),
             }
         }

@@ -106,7 +106,7 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
             (Err(PlanError::Planner { message }), Usage::default())
         }
     };
-    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply, usage }));
+    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply: Box::new(reply), usage }));
 }
 
 /// Refuses what could not be handled safely further on.

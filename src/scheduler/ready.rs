@@ -6,8 +6,6 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 use crate::policy::Order;
@@ -120,7 +118,7 @@ impl Scheduler {
         })));
     }
 
-    fn inputs(&self, step: StepNumber) -> SmallVec<[Input; 3]> {
+    fn inputs(&self, step: StepNumber) -> Vec<Input> {
         let parent = self.node(step).parent;
         let input = |&number: &StepNumber| {
             let node = self.node(number);

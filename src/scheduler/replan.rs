@@ -21,13 +21,13 @@ impl Scheduler {
         let kind = RunEventKind::PlanRequested { request, revision, reason, reported };
         self.emit(kind, transition);
         if let Some(pending) = &self.pending {
-            transition.commands.push(Command::RequestPlan(RequestPlan {
+            transition.commands.push(Command::RequestPlan(Box::new(RequestPlan {
                 request,
                 revision,
                 reason: pending.reason.clone(),
                 failures: pending.reported.clone(),
                 must_answer: pending.must_answer,
-            }));
+            })));
         }
     }
 

@@ -150,7 +150,7 @@ impl<'a> Driver<'a> {
                     let reply = (self.simulation.planner)(&request, &self.scheduler);
                     self.at_once.push_back(Event::PlanReturned {
                         request: request.request,
-                        reply,
+                        reply: Box::new(reply),
                         usage: Usage::default(),
                     });
                 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use plandag::{
-    AttemptNumber, Event, Graft, Input, RequestNumber, Revision, RunEvent, RunEventKind, Step, StepId, Timestamp,
+    AttemptNumber, Event, Graft, Input, PlanError, RequestNumber, Revision, RunEvent, RunEventKind, Step, StepId,
+    Timestamp,
 };
 use serde_json::Value;
 
@@ -81,17 +82,19 @@ impl fmt::Display for Entry {
 
 fn told(event: &Event) -> String {
     match event {
-        Event::PlanReturned { request, reply: Ok(Revision::Plan(plan)), .. } => {
-            format!("request {request}: answer {:?} of {}", plan.answer, steps(&plan.steps))
-        }
-        Event::PlanReturned { request, reply: Ok(Revision::Patch(patch)), .. } => format!(
-            "request {request}: add {} change {} drop {:?} answer {:?}",
-            steps(&patch.add),
-            steps(&patch.change),
-            patch.drop,
-            patch.answer
-        ),
+        Event::PlanReturned { request, reply, .. } => format!("request {request}: {}", replied(reply)),
         Event::PlanStep { request, step: streamed } => format!("request {request} streams {}", step(streamed)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn replied(reply: &Result<Revision, PlanError>) -> String {
+    match reply {
+        Ok(Revision::Plan(plan)) => format!("answer {:?} of {}", plan.answer, steps(&plan.steps)),
+        Ok(Revision::Patch(patch)) => {
+            let (added, changed) = (steps(&patch.add), steps(&patch.change));
+            format!("add {added} change {changed} drop {:?} answer {:?}", patch.drop, patch.answer)
+        }
         other => format!("{other:?}"),
     }
 }

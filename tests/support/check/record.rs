@@ -232,8 +232,8 @@ impl Checker {
         self.rejections = 0;
         self.must(graft.scope.is_none(), "a plan of the run is in no expansion", || format!("{graft:?}"));
         let told = match &self.told {
-            Some(Event::PlanReturned { request: told, reply: Ok(reply), .. }) if *told == request => {
-                Some((judge(&self.books, reply), reply.clone()))
+            Some(Event::PlanReturned { request: told, reply, .. }) if *told == request && reply.is_ok() => {
+                reply.as_ref().as_ref().ok().map(|reply| (judge(&self.books, reply), reply.clone()))
             }
             Some(event) => {
                 let message = format!("request {request} is accepted when told {event:?}");
@@ -319,7 +319,7 @@ impl Checker {
         if let Some(Event::PlanReturned { reply, .. }) = &self.told {
             let reply = reply.clone();
             self.must(!rejection.offences.is_empty(), "a rejection says why", || format!("{reply:?}"));
-            if let Ok(reply) = &reply
+            if let Ok(reply) = &*reply
                 && let Verdict::Good(_) = judge(&self.books, reply)
                 && !self.must_answer
             {
@@ -511,8 +511,9 @@ impl Checker {
             .filter(|&step| !self.books.step(step).state.is_terminal())
             .collect();
         let answered = match &self.told {
-            Some(Event::PlanReturned { reply: Ok(Revision::Answer(_)), .. }) | None => true,
+            Some(Event::PlanReturned { reply, .. }) => matches!(**reply, Ok(Revision::Answer(_))),
             Some(_) => false,
+            None => true,
         };
         self.must(unsettled.is_empty() || answered, "at the end every step has a terminal state", || {
             format!("{unsettled:?}")

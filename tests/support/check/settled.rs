@@ -181,7 +181,9 @@ impl Checker {
     }
 
     pub(super) fn check_outcome(&mut self, outcome: &RunOutcome) {
-        if let Some(Event::PlanReturned { reply: Ok(Revision::Answer(answer)), .. }) = &self.told {
+        if let Some(Event::PlanReturned { reply, .. }) = &self.told
+            && let Ok(Revision::Answer(answer)) = &**reply
+        {
             let is_it = *outcome == RunOutcome::Succeeded { answer: Output::inline(answer.clone()) };
             return self.must(is_it, "the planner's answer is the answer", || format!("{outcome:?}"));
         }

@@ -351,7 +351,7 @@ impl World {
                     at = at.plus_millis(self.rng.u64(0..=self.longest_ms));
                 }
                 let usage = self.usage();
-                self.plan_for(at.plus_millis(1), Event::PlanReturned { request, reply: reply.answer, usage });
+                self.plan_for(at.plus_millis(1), Event::PlanReturned { request, reply: Box::new(reply.answer), usage });
             }
         }
     }

@@ -129,6 +129,13 @@ impl Scheduler {
                 self.after_settling(step, transition);
             }
         }
+        // A fork may have left out the last part of an expansion.
+        let parents: Vec<_> = self.scopes.keys().copied().collect();
+        for parent in parents {
+            if self.settle_parent(parent, transition) {
+                self.after_settling(parent, transition);
+            }
+        }
         self.approve_allowed(transition);
         self.ask_again_after_interruption(transition);
         self.armed = None;

@@ -93,7 +93,7 @@ fn fork_and_run(found: Found, changes: &Changes, json: bool, console: &Console) 
     resume::go_on(journal, new, runtime, json, console)
 }
 
-/// `8 reused, 1 run again, 2 run for the first time, 1 left out`.
+/// `8 reused, 1 run again, 2 run for the first time, 1 put together again, 1 left out`.
 fn counts(fork: &Fork) -> String {
     let named = |steps: &[StepId], what: &str| match steps.len() {
         0 => None,
@@ -106,6 +106,7 @@ fn counts(fork: &Fork) -> String {
         Some(format!("{} reused", fork.reused.len())),
         named(&fork.again, "run again"),
         named(&fork.first, "run for the first time"),
+        named(&fork.put_together, "put together again"),
         named(&fork.left_out, "left out"),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")

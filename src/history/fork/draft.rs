@@ -1,0 +1,265 @@
+//! The history of a fork while it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::event::{
+    Added, Graft, PlanReason, Rejection, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
+};
+use crate::plan::{OnFailure, Step, StepId};
+use crate::reference;
+use crate::scheduler::{Scheduler, StepState};
+
+use super::extent::Extent;
+use super::{ForkError, History};
+
+/// The label of a fork that says which run it comes from.
+const FORKED_FROM: &str = "forked_from";
+
+/// A run before its end, and what is added to it.
+pub(super) struct Draft<'a> {
+    history: &'a History,
+    /// The run before its end.
+    scheduler: Scheduler,
+    events: Vec<RunEvent>,
+    /// The plan as it was accepted last.
+    plan: Arc<Graft>,
+    /// What steps became.
+    expansions: BTreeMap<StepNumber, Arc<Graft>>,
+    /// The members of the plan, and of what steps became, in ascending order.
+    members: BTreeMap<Option<StepNumber>, Vec<StepNumber>>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(history: &'a History) -> Result<Self, ForkError> {
+        let mut events: Vec<RunEvent> = history.events.iter().map(without_usage).collect();
+        events.pop_if(|last| matches!(last.kind, RunEventKind::RunFinished { .. }));
+        if let Some(RunEventKind::RunStarted { start }) = events.first_mut().map(|event| &mut event.kind) {
+            let mut forked = RunStart::clone(start);
+            forked.labels.insert(FORKED_FROM.to_owned(), history.report.run().as_str().into());
+            *start = Arc::new(forked);
+        }
+        // It is a part of what was replayed when the history was loaded.
+        let scheduler = Scheduler::replay(&events).map_err(|_| ForkError::NoPlan)?;
+        let mut plan = None;
+        let mut expansions = BTreeMap::new();
+        for event in &events {
+            match &event.kind {
+                RunEventKind::PlanAccepted { graft, .. } => plan = Some(Arc::clone(graft)),
+                RunEventKind::StepExpanded { step, graft, .. } => drop(expansions.insert(*step, Arc::clone(graft))),
+                _ => {}
+            }
+        }
+        let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for step in (0..scheduler.step_count()).filter_map(|number| scheduler.step(number)).filter(|step| step.member) {
+            members.entry(step.parent).or_default().push(step.number);
+        }
+        Ok(Self { history, scheduler, events, plan: plan.ok_or(ForkError::NoPlan)?, expansions, members })
+    }
+
+    pub(super) fn into_events(self) -> Vec<RunEvent> {
+        self.events
+    }
+
+    pub(super) fn step_count(&self) -> u32 {
+        self.scheduler.step_count()
+    }
+
+    pub(super) fn dependencies(&self, number: StepNumber) -> &[StepNumber] {
+        self.scheduler.dependencies(number)
+    }
+
+    /// The members of the plan, or of what a step became.
+    pub(super) fn members(&self, scope: Option<StepNumber>) -> &[StepNumber] {
+        self.members.get(&scope).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn expansion(&self, number: StepNumber) -> Option<&Arc<Graft>> {
+        self.expansions.get(&number)
+    }
+
+    pub(super) fn parent(&self, number: StepNumber) -> Option<StepNumber> {
+        self.scheduler.step(number)?.parent
+    }
+
+    /// The step that became the plan that this one is part of, and so on, outwards.
+    pub(super) fn parents(&self, number: StepNumber) -> impl Iterator<Item = StepNumber> {
+        std::iter::successors(self.parent(number), |parent| self.parent(*parent))
+    }
+
+    /// The number of a step of the plan, or of what one of its steps became.
+    pub(super) fn member(&self, id: &StepId) -> Result<StepNumber, ForkError> {
+        let number = self.scheduler.current(id.as_str());
+        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
+        number
+            .filter(|number| is_member(*number) && self.parents(*number).all(is_member))
+            .ok_or_else(|| ForkError::UnknownStep { step: id.clone() })
+    }
+
+    /// The number of a step that has run.
+    pub(super) fn ran(&self, id: &StepId) -> Result<StepNumber, ForkError> {
+        let number = self.member(id)?;
+        if self.has_run(number) { Ok(number) } else { Err(ForkError::NeverRan { step: id.clone() }) }
+    }
+
+    pub(super) fn has_run(&self, number: StepNumber) -> bool {
+        self.history.report.step_by_number(number).is_some_and(|step| !step.attempts.is_empty())
+    }
+
+    pub(super) fn is_finished(&self, number: StepNumber) -> bool {
+        self.scheduler.step(number).is_some_and(|step| match step.state {
+            StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+            StepState::Failed => step.definition.on_failure == OnFailure::Continue,
+            _ => false,
+        })
+    }
+
+    pub(super) fn part_of_expansion(&self, step: StepNumber) -> ForkError {
+        let parent = self.parent(step).unwrap_or(step);
+        ForkError::PartOfExpansion { step: self.history.id(step), parent: self.history.id(parent) }
+    }
+
+    /// Writes down the plan with the new numbers, then what its steps become, and what is left out.
+    pub(super) fn write(
+        &mut self,
+        extent: &Extent,
+        from: Option<StepNumber>,
+        without: &BTreeSet<StepNumber>,
+        set: &BTreeMap<String, Value>,
+    ) -> Result<(), ForkError> {
+        let add = |number: &StepNumber, has_own_id: bool| -> Result<Added, ForkError> {
+            let step = self.scheduler.step(*number).ok_or(ForkError::NoPlan)?;
+            let definition = match from {
+                Some(from) if from == *number => Arc::new(with_arguments(step.definition, set)?),
+                _ => Arc::clone(step.definition),
+            };
+            // What is left out waits for nothing.
+            let waits_for = if without.contains(number) { &[] } else { self.dependencies(*number) };
+            let dependencies = waits_for.iter().map(|step| extent.renamed(*step)).collect();
+            Ok(Added { id: has_own_id.then(|| step.id.clone()), step: definition, dependencies })
+        };
+        let mut first = self.step_count();
+        let mut graft = |scope: Option<StepNumber>, was: &Graft| -> Result<Graft, ForkError> {
+            let is_again = |number: &StepNumber| extent.again.contains_key(number);
+            let (again, kept): (Vec<StepNumber>, Vec<StepNumber>) =
+                self.members(scope).iter().partition(|n| is_again(n));
+            let graft = Graft {
+                scope: scope.map(|parent| extent.renamed(parent)),
+                first,
+                added: again.iter().map(|number| add(number, scope.is_some())).collect::<Result<_, _>>()?,
+                joined: if scope.is_some() { kept } else { Vec::new() },
+                answer: extent.answer(&was.answer),
+                ..Graft::default()
+            };
+            first += graft.added.len() as u32;
+            Ok(graft)
+        };
+        let (left, closed) = self.replaced(extent);
+        let plan = Graft { left, closed, pools: self.plan.pools.clone(), ..graft(None, &self.plan)? };
+        let mut expansions = Vec::new();
+        for parent in &extent.reopened {
+            if let Some(was) = self.expansion(*parent) {
+                expansions.push((extent.renamed(*parent), graft(Some(*parent), was)?));
+            }
+        }
+        self.accept(plan);
+        for (step, graft) in expansions {
+            let (attempt, graft) = (self.start(step), Arc::new(graft));
+            self.push(RunEventKind::StepExpanded { step, attempt, graft, usage: Usage::default() });
+        }
+        for step in without {
+            let step = extent.renamed(*step);
+            // As one whose condition is false, so that its dependents see a null.
+            let attempt = Some(self.start(step));
+            self.push(RunEventKind::StepSkipped { step, because: SkipReason::Condition, attempt });
+        }
+        Ok(())
+    }
+
+    /// Members of the plan that get a new number: those that are over, and those that are not, with all that is going on
+    /// inside of them.
+    fn replaced(&self, extent: &Extent) -> (Vec<StepNumber>, Vec<StepNumber>) {
+        let is_settled = |number: &StepNumber| {
+            self.scheduler.step(*number).is_some_and(|step| {
+                use StepState as State;
+                matches!(step.state, State::Succeeded | State::Failed | State::Skipped(_) | State::Superseded)
+            })
+        };
+        let replaced = self.members(None).iter().copied().filter(|number| extent.again.contains_key(number));
+        let (left, mut closed): (Vec<_>, Vec<_>) = replaced.partition(is_settled);
+        let mut next = 0;
+        while let Some(parent) = closed.get(next) {
+            closed.extend(self.members(Some(*parent)).iter().copied().filter(|number| !is_settled(number)));
+            next += 1;
+        }
+        (left, closed)
+    }
+
+    /// Writes the new plan down. Nobody was asked for it, so it does not count as a revision of the planner's.
+    fn accept(&mut self, graft: Graft) {
+        let mut request = 0;
+        let mut pending = None;
+        for event in &self.events {
+            match &event.kind {
+                RunEventKind::PlanRequested { request: asked, .. } => {
+                    request = asked + 1;
+                    pending = Some(*asked);
+                }
+                RunEventKind::PlanAccepted { .. } | RunEventKind::PlanRejected { .. } => pending = None,
+                _ => {}
+            }
+        }
+        if let Some(request) = pending {
+            let rejection = Arc::new(Rejection { given_up: true, ..Rejection::default() });
+            self.push(RunEventKind::PlanRejected { request, rejection, usage: Usage::default() });
+        }
+        let revision = self.scheduler.revision() + 1;
+        self.push(RunEventKind::PlanRequested { request, revision, reason: PlanReason::First, reported: Vec::new() });
+        let graft = Arc::new(graft);
+        self.push(RunEventKind::PlanAccepted { request, revision, graft, usage: Usage::default() });
+    }
+
+    /// Has a step's next attempt start.
+    fn start(&mut self, step: StepNumber) -> u32 {
+        let started = |event: &&RunEvent| matches!(event.kind, RunEventKind::AttemptStarted { .. });
+        let attempt = self.events.iter().filter(started).count() as u32;
+        self.push(RunEventKind::AttemptStarted { step, attempt });
+        attempt
+    }
+
+    fn push(&mut self, kind: RunEventKind) {
+        let at = self.events.last().map(|last| last.at).unwrap_or_default();
+        self.events.push(RunEvent { seq: self.events.len() as u64, at, kind });
+    }
+}
+
+/// What was paid for in one run is not paid for again in the other.
+fn without_usage(event: &RunEvent) -> RunEvent {
+    let mut event = event.clone();
+    if let Some(usage) = event.kind.usage_mut() {
+        *usage = Usage::default();
+    }
+    event
+}
+
+fn with_arguments(step: &Step, set: &BTreeMap<String, Value>) -> Result<Step, ForkError> {
+    let mut changed = step.clone();
+    for (name, value) in set {
+        let error = |why| ForkError::Argument { step: step.id.clone(), name: name.clone(), why };
+        if reference::has_references(value) {
+            return Err(error("a value set here cannot refer to other steps"));
+        }
+        let mut place = &mut changed.args;
+        for part in name.split('.') {
+            if place.is_null() {
+                *place = Value::Object(Default::default());
+            }
+            let fields = place.as_object_mut().ok_or_else(|| error("what it would be a part of is no object"))?;
+            place = fields.entry(part).or_insert(Value::Null);
+        }
+        *place = value.clone();
+    }
+    Ok(changed)
+}

@@ -1,0 +1,79 @@
+//! How much of a run a fork does again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::event::{AnswerFrom, StepNumber};
+
+use super::ForkError;
+use super::draft::Draft;
+
+/// The plan and its expansions, divided into what is kept and what is not.
+#[derive(Debug, Default)]
+pub(super) struct Extent {
+    /// The new number of every step that gets one, by the old one. In each scope in ascending order, so that a step still
+    /// has a higher number than what it depends on; those of a scope come one after the other.
+    pub(super) again: BTreeMap<StepNumber, StepNumber>,
+    /// Those of them whose expansion is done again in part, the outer ones first.
+    pub(super) reopened: Vec<StepNumber>,
+    /// The other steps of the scopes that are looked into.
+    pub(super) kept: Vec<StepNumber>,
+}
+
+impl Extent {
+    /// What follows from running `from` again, leaving out `without`, and finishing what is not finished.
+    pub(super) fn of(
+        draft: &Draft<'_>,
+        from: Option<StepNumber>,
+        without: &BTreeSet<StepNumber>,
+    ) -> Result<Self, ForkError> {
+        let changed: BTreeSet<StepNumber> = without.iter().copied().chain(from).collect();
+        let around: BTreeSet<StepNumber> = changed.iter().flat_map(|number| draft.parents(*number)).collect();
+        let mut extent = Self::default();
+        let mut next = draft.step_count();
+        let mut scopes = VecDeque::from([None]);
+        while let Some(scope) = scopes.pop_front() {
+            for &number in draft.members(scope) {
+                let has_other_input = draft.dependencies(number).iter().any(|step| extent.again.contains_key(step));
+                let is_whole = changed.contains(&number) || has_other_input;
+                if !is_whole && !around.contains(&number) && draft.is_finished(number) {
+                    extent.kept.push(number);
+                    continue;
+                }
+                extent.again.insert(number, next);
+                next += 1;
+                if !is_whole && draft.expansion(number).is_some() {
+                    extent.reopened.push(number);
+                    scopes.push_back(Some(number));
+                }
+            }
+        }
+        let reaches = |number: &&StepNumber| !extent.again.contains_key(number);
+        match changed.iter().find(reaches).copied().or_else(|| extent.used_from_outside(draft)) {
+            Some(step) => Err(draft.part_of_expansion(step)),
+            None => Ok(extent),
+        }
+    }
+
+    /// The number of a step in the fork.
+    pub(super) fn renamed(&self, number: StepNumber) -> StepNumber {
+        self.again.get(&number).copied().unwrap_or(number)
+    }
+
+    pub(super) fn answer(&self, answer: &AnswerFrom) -> AnswerFrom {
+        match answer {
+            AnswerFrom::Open => AnswerFrom::Open,
+            AnswerFrom::Step(number) => AnswerFrom::Step(self.renamed(*number)),
+            AnswerFrom::Sinks(numbers) => AnswerFrom::Sinks(numbers.iter().map(|step| self.renamed(*step)).collect()),
+        }
+    }
+
+    /// A part of an expansion that would run again, and whose output a step outside of it is given. That one would have
+    /// to get its number first.
+    fn used_from_outside(&self, draft: &Draft<'_>) -> Option<StepNumber> {
+        let mut scopes = std::iter::once(None).chain(self.reopened.iter().copied().map(Some));
+        scopes.find_map(|scope| {
+            let mut inputs = draft.members(scope).iter().flat_map(|number| draft.dependencies(*number));
+            inputs.find(|step| self.again.contains_key(step) && draft.parent(**step) != scope).copied()
+        })
+    }
+}

@@ -1,0 +1,298 @@
+//! `fork` and `retry` inside of what a step became: only what has to run runs.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use plandag::history::{Changes, Fork, ForkError, History};
+use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
+use plandag::report::StepOutcome;
+use plandag::{
+    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunReport, Runner, Step, StepError,
+    StepId, tool_fn,
+};
+use serde_json::{Value, json};
+
+use crate::support::Place;
+
+/// A tool that says that it was there.
+fn say(id: &str) -> Step {
+    Step::new(id, "say").args(json!({ "what": id }))
+}
+
+/// `map` becomes `one`, `two`, which comes after it, and `deep`, which becomes `x` and `y`.
+fn plan() -> Plan {
+    Plan::from_iter([
+        say("list"),
+        Step::new("map", "spread").args(json!({ "into": "outer" })).depends_on(["list"]),
+        say("beside"),
+        Step::new("join", "gather").args(json!({ "map": "${map}", "beside": "${beside}" })),
+    ])
+}
+
+fn spread(into: &str) -> Plan {
+    match into {
+        "outer" => Plan::from_iter([
+            say("one"),
+            say("two").depends_on(["one"]),
+            Step::new("deep", "spread").args(json!({ "into": "inner" })),
+        ]),
+        _ => Plan::from_iter([say("x"), say("y")]),
+    }
+}
+
+fn all() -> Value {
+    json!({ "map": { "two": "two", "deep": { "x": "x", "y": "y" } }, "beside": "beside" })
+}
+
+/// Runs of one plan, and which steps' tools were called.
+struct Runs {
+    journal: MemoryJournal,
+    runner: Runner,
+    called: Arc<Mutex<Vec<String>>>,
+    fails: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Runs {
+    fn new(planner: impl Planner + 'static) -> Self {
+        let (called, fails) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
+        let (log, failing) = (Arc::clone(&called), Arc::clone(&fails));
+        let say = tool_fn(move |cx| {
+            log.lock().unwrap().push(cx.id.to_string());
+            let is_bad = *failing.lock().unwrap() == Some(cx.id.as_str());
+            async move { if is_bad { Err(StepError::permanent("no luck")) } else { Ok(cx.args["what"].clone()) } }
+        });
+        let log = Arc::clone(&called);
+        let spread = tool_fn(move |cx| {
+            log.lock().unwrap().push(cx.id.to_string());
+            async move { Ok(spread(cx.args["into"].as_str().unwrap())) }
+        });
+        let journal = MemoryJournal::new();
+        let runner = Runner::new(planner)
+            .tool("say", say)
+            .tool("spread", spread)
+            .tool("gather", tool_fn(|cx| async move { Ok(cx.args) }))
+            .max_parallel(1)
+            .journal(journal.clone());
+        Self { journal, runner, called, fails }
+    }
+
+    /// What was called since this was asked for last, in alphabetical order.
+    fn called(&self) -> Vec<String> {
+        let mut called = std::mem::take(&mut *self.called.lock().unwrap());
+        called.sort();
+        called
+    }
+
+    async fn run(&self) -> RunId {
+        let report = self.runner.run("spread").await.unwrap();
+        self.called();
+        report.run().clone()
+    }
+
+    async fn fork(&self, run: &RunId, changes: &Changes) -> Result<Fork, ForkError> {
+        History::load(&self.journal, run).await.unwrap().fork(changes)
+    }
+
+    /// Carries a fork out.
+    async fn finish(&self, fork: &Fork) -> RunReport {
+        let run = RunId::random();
+        fork.save(&self.journal, &run).await.unwrap();
+        self.runner.resume(run).await.unwrap()
+    }
+}
+
+fn from(step: &str) -> Changes {
+    Changes { from: Some(StepId::from(step)), ..Changes::default() }
+}
+
+fn names(steps: &[StepId]) -> Vec<&str> {
+    steps.iter().map(StepId::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_part_of_an_expansion_runs_again_with_what_depends_on_it() {
+    let runs = Runs::new(plan());
+    let run = runs.run().await;
+    let fork = runs.fork(&run, &from("map/one")).await.unwrap();
+    assert_eq!(names(&fork.reused), ["list", "beside", "map/deep"]);
+    assert_eq!(names(&fork.again), ["join", "map/one", "map/two"]);
+    assert_eq!(names(&fork.put_together), ["map"]);
+    assert!(fork.first.is_empty() && fork.left_out.is_empty(), "{fork:?}");
+    let report = runs.finish(&fork).await;
+    assert_eq!(runs.called(), ["map/one", "map/two"]);
+    assert_eq!(*report.answer().unwrap(), all());
+
+    // A fork is a run like any other: it can be forked, too, and deeper inside.
+    let fork = runs.fork(report.run(), &from("map/deep/y")).await.unwrap();
+    assert_eq!(names(&fork.reused), ["list", "beside", "map/one", "map/two", "map/deep/x"]);
+    assert_eq!(names(&fork.put_together), ["map", "map/deep"]);
+    let report = runs.finish(&fork).await;
+    assert_eq!(runs.called(), ["map/deep/y"]);
+    assert_eq!(*report.answer().unwrap(), all());
+
+    let set = Changes { set: [("what".to_owned(), json!("else"))].into(), ..from("map/deep/x") };
+    let report = runs.finish(&runs.fork(&run, &set).await.unwrap()).await;
+    assert_eq!(report.answer().unwrap()["map"]["deep"], json!({ "x": "else", "y": "y" }));
+}
+
+#[tokio::test]
+async fn the_step_itself_runs_again_with_all_of_it_if_that_is_asked_for() {
+    let runs = Runs::new(plan());
+    let run = runs.run().await;
+    let fork = runs.fork(&run, &from("map")).await.unwrap();
+    assert_eq!((names(&fork.again), fork.put_together.len()), (vec!["map", "join"], 0));
+    runs.finish(&fork).await;
+    assert_eq!(runs.called(), ["map"], "and what it becomes is as before");
+}
+
+#[tokio::test]
+async fn what_failed_in_an_expansion_is_all_that_is_tried_again() {
+    for (fails, called) in [
+        ("map/one", &["map/one", "map/two"][..]),
+        ("map/two", &["map/two"]),
+        ("map/deep/x", &["map/deep/x"]),
+        ("beside", &["beside"]),
+    ] {
+        let runs = Runs::new(plan());
+        *runs.fails.lock().unwrap() = Some(fails);
+        let run = runs.run().await;
+        let fork = runs.fork(&run, &Changes::default()).await.unwrap();
+        let again: Vec<&str> = names(&fork.again).into_iter().chain(names(&fork.first)).collect();
+        assert!(called.iter().all(|step| again.contains(step)), "{again:?}");
+        assert_eq!(again.len(), called.len() + 1, "these and the join: {again:?}");
+        let failed = runs.finish(&fork).await;
+        assert!(failed.answer().is_err());
+        assert_eq!(runs.called(), called[..1], "it fails again");
+
+        *runs.fails.lock().unwrap() = None;
+        let fork = runs.fork(failed.run(), &Changes::default()).await.unwrap();
+        let report = runs.finish(&fork).await;
+        assert_eq!(runs.called(), called, "{fails}");
+        assert_eq!(*report.answer().unwrap(), all());
+        assert_eq!(runs.fork(report.run(), &Changes::default()).await.unwrap_err(), ForkError::NothingToDo);
+    }
+}
+
+#[tokio::test]
+async fn parts_of_an_expansion_are_left_out() {
+    let runs = Runs::new(plan());
+    let run = runs.run().await;
+    let without = |steps: &[&str]| Changes {
+        without: steps.iter().map(|step| StepId::from(*step)).collect(),
+        ..Changes::default()
+    };
+    let fork = runs.fork(&run, &without(&["map/deep/x"])).await.unwrap();
+    assert_eq!((names(&fork.left_out), names(&fork.again)), (vec!["map/deep/x"], vec!["join"]));
+    let report = runs.finish(&fork).await;
+    assert_eq!(report.answer().unwrap()["map"], json!({ "deep": { "x": null, "y": "y" }, "two": "two" }));
+    assert!(runs.called().is_empty());
+
+    // It cannot be changed inside where it is left out itself.
+    let both = Changes { from: Some("map/one".into()), ..without(&["map"]) };
+    let error = runs.fork(&run, &both).await.unwrap_err();
+    assert_eq!(error, ForkError::PartOfExpansion { step: "map/one".into(), parent: "map".into() });
+    let unknown = runs.fork(&run, &from("map/three")).await.unwrap_err();
+    assert_eq!(unknown, ForkError::UnknownStep { step: "map/three".into() });
+}
+
+/// However far a run came before it was given up, a fork of it comes to the same end, and calls nothing again that was
+/// finished.
+#[tokio::test]
+async fn a_run_that_ended_anywhere_is_finished_by_a_fork() {
+    let runs = Runs::new(plan());
+    let run = runs.run().await;
+    let history = runs.journal.history(&run).await.unwrap();
+    let mut forks = 0;
+    for length in 1..history.len() {
+        let cut = RunId::random();
+        let claim = runs.journal.create(&cut).await.unwrap();
+        runs.journal.append(&claim, &history[..length], Durability::Process).await.unwrap();
+        drop(claim);
+        let loaded = History::load(&runs.journal, &cut).await.unwrap();
+        let finished: Vec<String> = loaded
+            .report()
+            .steps()
+            .filter(|step| step.outcome == StepOutcome::Succeeded)
+            .map(|s| s.id.to_string())
+            .collect();
+        let fork = match loaded.fork(&Changes::default()) {
+            Ok(fork) => fork,
+            Err(ForkError::NoPlan | ForkError::NothingToDo) => continue,
+            Err(error) => panic!("{length}: {error}"),
+        };
+        forks += 1;
+        let report = runs.finish(&fork).await;
+        assert_eq!(*report.answer().unwrap(), all(), "after {length} events");
+        let called = runs.called();
+        assert!(called.iter().all(|step| !finished.contains(step)), "after {length} events: {called:?}, {finished:?}");
+        let counted = names(&fork.again).len() + names(&fork.first).len();
+        assert!(counted >= 1 && names(&fork.reused).iter().all(|step| !called.contains(&(*step).to_owned())));
+    }
+    assert!(forks > 10, "{forks}");
+}
+
+/// After a failure, has a step take what is inside of an expansion.
+struct Reaching;
+
+impl Planner for Reaching {
+    fn plan<'a>(&'a self, request: PlanRequest, _: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            Ok(match request.reason {
+                PlanReason::First => {
+                    let map = Step::new("map", "spread").args(json!({ "into": "inner" }));
+                    Plan::from_iter([map, say("bad").depends_on(["map"])]).into()
+                }
+                _ => Patch {
+                    drop: vec!["bad".into()],
+                    add: vec![Arc::new(Step::new("end", "gather").depends_on(["map/x"]))],
+                    ..Patch::default()
+                }
+                .into(),
+            })
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_is_used_from_outside_is_only_run_again_with_the_whole() {
+    let runs = Runs::new(Reaching);
+    *runs.fails.lock().unwrap() = Some("bad");
+    let run = runs.run().await;
+    let error = runs.fork(&run, &from("map/x")).await.unwrap_err();
+    assert_eq!(error, ForkError::PartOfExpansion { step: "map/x".into(), parent: "map".into() });
+    let other = runs.fork(&run, &from("map/y")).await.unwrap();
+    assert_eq!(names(&other.again), ["map/y"]);
+}
+
+/// The steps of a batch's lines are what the lines became.
+#[test]
+fn the_command_tries_the_failed_part_of_a_line_again() {
+    let place = Place::new();
+    let shell = |id: &str, script: &str, depends_on: &[&str]| {
+        let script = format!("echo {id} >> ../witness; {script}");
+        json!({ "id": id, "tool": "shell", "args": { "argv": ["sh", "-c", script] }, "depends_on": depends_on })
+    };
+    place.plan(json!([
+        shell("good", "echo good", &[]),
+        shell("picky", "test -e ../there && echo there", &["good"]),
+        shell("last", "echo last", &["picky"]),
+    ]));
+    fs::write(place.path("lines.txt"), "plan.json\n").unwrap();
+    let failed = place.run("run --batch lines.txt --allow shell");
+    assert_eq!(failed.exit, Some(1), "{failed:?}");
+    fs::write(place.path("there"), "").unwrap();
+    fs::write(place.path("witness"), "").unwrap();
+    let again = place.run("retry");
+    assert_eq!(again.exit, Some(0), "{again:?}");
+    let counts = "1 reused, 1 run again (1/picky), 1 run for the first time (1/last), 1 put together again (1)";
+    assert!(again.stderr.contains(counts), "{}", again.stderr);
+    assert_eq!(place.witnessed(), ["picky", "last"]);
+
+    fs::write(place.path("witness"), "").unwrap();
+    let run: Value = serde_json::from_str(place.run("runs --json").stdout.lines().next().unwrap()).unwrap();
+    let forked = place.run(&format!("fork {} --from 1/last", run["run"].as_str().unwrap()));
+    assert_eq!(forked.exit, Some(0), "{forked:?}");
+    assert!(forked.stderr.contains("2 reused, 1 run again (1/last), 1 put together again (1)"), "{}", forked.stderr);
+    assert_eq!(place.witnessed(), ["last"]);
+}

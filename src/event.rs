@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::error::{PlanError, StepError};
 use crate::plan::{Plan, Step, StepId};
-use crate::planner::Revision;
+use crate::planner::PlanReply;
 use crate::policy::Policy;
 use crate::tool::ToolSpec;
 
@@ -219,9 +219,7 @@ pub enum Event {
         /// The request it answers.
         request: RequestNumber,
         /// The answer.
-        reply: Box<Result<Revision, PlanError>>,
-        /// What the answer cost.
-        usage: Usage,
+        reply: Box<Result<PlanReply, PlanError>>,
     },
     /// An attempt is over and its tool is really gone.
     AttemptReturned {
@@ -570,7 +568,7 @@ pub struct Rejection {
     pub left: Vec<StepNumber>,
     /// Whether the planner is not asked about this again.
     pub given_up: bool,
-    /// The answer itself, where it was no plan at all.
+    /// The text of the answer, if it was read from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Arc<str>>,
 }

@@ -114,13 +114,8 @@ pub enum Revision {
     Answer(Value),
     /// There is no other plan.
     Declined,
-    /// No plan: everything that is wrong with the answer, and the answer itself for whoever wants to look into it.
-    Unusable {
-        /// What is wrong with it.
-        offences: Vec<PlanError>,
-        /// The answer, as it came.
-        answer: Arc<str>,
-    },
+    /// No plan: everything that is wrong with the answer.
+    Unusable(Vec<PlanError>),
 }
 
 /// What a planner answers, and what the answer cost.
@@ -130,11 +125,14 @@ pub struct PlanReply {
     pub revision: Revision,
     /// What it cost.
     pub usage: Usage,
+    /// The text that the answer was read from, if it was: kept where the answer is not usable, for the next request and
+    /// for whoever wants to look into it.
+    pub text: Option<Arc<str>>,
 }
 
 impl From<Revision> for PlanReply {
     fn from(revision: Revision) -> Self {
-        Self { revision, usage: Usage::default() }
+        Self { revision, usage: Usage::default(), text: None }
     }
 }
 

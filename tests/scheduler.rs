@@ -69,7 +69,7 @@ impl Driver {
 
     fn reply(&mut self, revision: Revision) {
         let request = self.requests.pop().expect("the planner was asked").request;
-        self.send(Event::PlanReturned { request, reply: Box::new(Ok(revision)), usage: Usage::default() });
+        self.send(Event::PlanReturned { request, reply: Box::new(Ok(revision.into())) });
     }
 
     fn returns(&mut self, id: &str, result: Result<Returned, StepError>) {
@@ -245,7 +245,7 @@ fn scenario_streamed_plan_is_cut_off_and_corrected() {
     assert_eq!(driver.running(), ["a"], "an acting step waits for the whole plan");
     driver.requests.clear();
     let reply = Err(PlanError::Truncated { message: "no end mark".into() });
-    driver.send(Event::PlanReturned { request, reply: Box::new(reply), usage: Usage::default() });
+    driver.send(Event::PlanReturned { request, reply: Box::new(reply) });
     assert_eq!(driver.state("c"), StepState::Superseded);
     assert!(matches!(driver.requests.last().expect("asked again").reason, PlanReason::Rejected(_)));
     driver.reply(Revision::Plan(Plan::from_iter([Step::new("a", "read"), Step::new("pay", "pay").depends_on(["a"])])));
@@ -488,7 +488,7 @@ fn late_and_doubled_results_change_nothing() {
         draw: 0,
     };
     driver.send(again);
-    driver.send(Event::PlanReturned { request: 0, reply: Box::new(Ok(Revision::Declined)), usage: Usage::default() });
+    driver.send(Event::PlanReturned { request: 0, reply: Box::new(Ok(Revision::Declined.into())) });
     driver.send(Event::AttemptReturned {
         attempt: 999,
         result: Ok(Returned::ConditionFalse),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use plandag::{
-    Command, Event, Limits, Output, Plan, Policy, Returned, Revision, RunStart, Runner, Scheduler, Timestamp, ToolSpec,
+    Command, Event, Limits, Output, Plan, Policy, Returned, RunStart, Runner, Scheduler, Timestamp, ToolSpec,
     Transition, Usage, tool_fn,
 };
 
@@ -65,9 +65,9 @@ pub(crate) fn core_alone(plan: &Plan) -> (Duration, Duration) {
     scheduler.on_event_into(Event::Begin, Timestamp::ZERO, &mut transition);
     let plan = plan.clone();
     let started = Instant::now();
-    let reply = Ok(Revision::Plan(plan));
+    let reply = Ok(plan.into());
     scheduler.on_event_into(
-        Event::PlanReturned { request: 0, reply: Box::new(reply), usage: Usage::default() },
+        Event::PlanReturned { request: 0, reply: Box::new(reply) },
         Timestamp::ZERO,
         &mut transition,
     );

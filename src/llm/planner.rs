@@ -109,12 +109,12 @@ impl LlmPlanner {
             usage += reply.usage;
             match reply.revision {
                 Revision::Plan(plan) => return Ok((plan, usage)),
-                Revision::Unusable { offences, .. } if corrections == start.policy.max_corrections => {
+                Revision::Unusable(offences) if corrections == start.policy.max_corrections => {
                     return Err(offences);
                 }
-                Revision::Unusable { offences, answer } => {
+                Revision::Unusable(offences) => {
                     corrections += 1;
-                    request.rejected_answer = Some(answer);
+                    request.rejected_answer = reply.text;
                     request.reason = PlanReason::Rejected(Arc::new(offences));
                 }
                 _ => return Err(vec![PlanError::Declined]),
@@ -144,26 +144,23 @@ impl LlmPlanner {
     }
 
     fn reply(&self, request: &PlanRequest, writing: Writing<'_>, reply: ModelReply) -> Result<PlanReply, PlanError> {
-        let usage = reply.usage;
-        if reply.end == ReplyEnd::Refused {
+        let ModelReply { usage, end: ended, .. } = reply;
+        if ended == ReplyEnd::Refused {
             let message = format!("model `{}` refuses to plan this", self.model.name());
             return Err(PlanError::Model { problem: ModelProblem::Refused, message });
         }
         let (end, mut draft, answer) = writing.finish();
-        let unusable = |offences| PlanReply { revision: Revision::Unusable { offences, answer: answer.into() }, usage };
-        if let Some(message) = cut_off(&end, reply.end, draft.steps.len()) {
-            return Ok(unusable(vec![PlanError::Truncated { message }]));
+        let reply = |revision| PlanReply { revision, usage, text: Some(answer.into()) };
+        if let Some(message) = cut_off(&end, ended, draft.steps.len()) {
+            return Ok(reply(Revision::Unusable(vec![PlanError::Truncated { message }])));
         }
         if !draft.offences.is_empty() {
-            return Ok(unusable(draft.offences));
+            return Ok(reply(Revision::Unusable(draft.offences)));
         }
         if let Some(tool) = &self.answer_tool {
             draft.answer_with(tool);
         }
-        Ok(match self.revision(request, end, draft) {
-            Ok(revision) => PlanReply { revision, usage },
-            Err(offences) => unusable(offences),
-        })
+        Ok(reply(self.revision(request, end, draft).unwrap_or_else(Revision::Unusable)))
     }
 
     fn revision(&self, request: &PlanRequest, end: End, draft: Draft<'_>) -> Result<Revision, Vec<PlanError>> {
@@ -245,7 +242,7 @@ impl<'a> Writing<'a> {
         let (_, draft, answer) = self.finish();
         let message = format!("{} after {} complete steps", error.message, draft.steps.len());
         let offences = vec![PlanError::Truncated { message }];
-        PlanReply { revision: Revision::Unusable { offences, answer: answer.into() }, usage: error.usage }
+        PlanReply { revision: Revision::Unusable(offences), usage: error.usage, text: Some(answer.into()) }
     }
 }
 
@@ -263,7 +260,7 @@ fn cut_off(end: &End, reply: ReplyEnd, steps: usize) -> Option<String> {
     }
 }
 
-/// Checks a first plan as the run will, so that its text is kept with what is wrong with it.
+/// Checks a first plan as the run will: one that is planned without being run is checked by nobody else.
 fn check(request: &PlanRequest, plan: &Plan) -> Result<(), Vec<PlanError>> {
     let limits = Limits { steps: request.max_steps, ..Limits::default() };
     let start = RunStart {

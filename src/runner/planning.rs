@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 
 use crate::error::{PlanError, StepError};
-use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason, Usage};
+use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason};
 use crate::plan::{OnFailure, Patch, Plan};
 use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision};
 use crate::report::Record;
@@ -98,27 +98,24 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
         })
     };
     let answered = AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind().await;
-    let (reply, usage) = match answered {
-        Ok(Ok(PlanReply { revision, usage })) => (bounded(revision, run.max_output_bytes), usage),
-        Ok(Err(error)) => (Err(error), Usage::default()),
-        Err(panic) => {
-            let message = format!("it panicked: {}", panic_text(&*panic));
-            (Err(PlanError::Planner { message }), Usage::default())
-        }
+    let reply = match answered {
+        Ok(reply) => reply.map(|reply| bounded(reply, run.max_output_bytes)),
+        Err(panic) => Err(PlanError::Planner { message: format!("it panicked: {}", panic_text(&*panic)) }),
     };
-    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply: Box::new(reply), usage }));
+    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply: Box::new(reply) }));
 }
 
 /// Refuses what could not be handled safely further on.
-fn bounded(revision: Revision, max_output_bytes: usize) -> Result<Revision, PlanError> {
-    let bounded = match revision {
+fn bounded(reply: PlanReply, max_output_bytes: usize) -> PlanReply {
+    let bounded = match reply.revision {
         Revision::Plan(plan) => output::bounded_plan(plan).map(Revision::Plan),
         Revision::Patch(Patch { add, change, drop, answer }) => output::bounded_steps(add).and_then(|add| {
             let change = output::bounded_steps(change)?;
             Ok(Revision::Patch(Patch { add, change, drop, answer }))
         }),
         Revision::Answer(answer) => output::bounded_answer(answer, max_output_bytes).map(Revision::Answer),
-        Revision::Declined | Revision::Unusable { .. } => Ok(revision),
+        other @ (Revision::Declined | Revision::Unusable(_)) => Ok(other),
     };
-    bounded.map_err(|error| PlanError::Malformed { message: error.message })
+    let unusable = |error: StepError| Revision::Unusable(vec![PlanError::Malformed { message: error.message }]);
+    PlanReply { revision: bounded.unwrap_or_else(unusable), ..reply }
 }

@@ -234,9 +234,7 @@ impl Scheduler {
             // What was running when the run stopped is treated as interrupted, whatever it still says.
             (Phase::Stopped, _) => return,
             (_, Event::PlanStep { request, step }) => self.plan_step(request, &step, transition),
-            (_, Event::PlanReturned { request, reply, usage }) => {
-                self.plan_returned(request, *reply, usage, transition)
-            }
+            (_, Event::PlanReturned { request, reply }) => self.plan_returned(request, *reply, transition),
             (_, Event::AttemptReturned { attempt, result, usage, draw }) => {
                 self.attempt_returned(attempt, result, usage, draw, transition);
             }

@@ -7,7 +7,7 @@ use crate::event::{
     Command, FailureReason, Output, PlanReason, Rejection, RequestNumber, RequestPlan, RunEventKind, RunOutcome,
     StepNumber, Transition, Usage,
 };
-use crate::planner::Revision;
+use crate::planner::{PlanReply, Revision};
 use crate::policy::ReplanWhen;
 
 use super::graft::Listed;
@@ -50,23 +50,22 @@ impl Scheduler {
     pub(super) fn plan_returned(
         &mut self,
         request: RequestNumber,
-        reply: Result<Revision, PlanError>,
-        usage: Usage,
+        reply: Result<PlanReply, PlanError>,
         transition: &mut Transition,
     ) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
         let must_answer = pending.must_answer;
-        let mut unusable = None;
+        let (reply, usage, text) = match reply {
+            Ok(PlanReply { revision, usage, text }) => (Ok(revision), usage, text),
+            Err(error) => (Err(error), Usage::default(), None),
+        };
         let listed = match reply {
             Ok(Revision::Answer(answer)) => {
                 let outcome = RunOutcome::Succeeded { answer: Output::inline(answer) };
                 return self.finish(outcome, usage, transition);
             }
             Ok(Revision::Declined) => Err(vec![PlanError::Declined]),
-            Ok(Revision::Unusable { offences, answer }) => {
-                unusable = Some(answer);
-                Err(offences)
-            }
+            Ok(Revision::Unusable(offences)) => Err(offences),
             Ok(Revision::Plan(_) | Revision::Patch(_)) if must_answer => Err(vec![PlanError::Planner {
                 message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
             }]),
@@ -75,7 +74,7 @@ impl Scheduler {
             Err(error) => Err(vec![error]),
         };
         match listed.and_then(|listed| self.graft_plan(listed)) {
-            Err(offences) => self.reject(offences, unusable, usage, transition),
+            Err(offences) => self.reject(offences, text, usage, transition),
             Ok(graft) => {
                 let aborts = self.aborts(&graft.closed);
                 let first = graft.first;

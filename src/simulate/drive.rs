@@ -14,6 +14,7 @@ use crate::event::{
     AttemptNumber, Command, Event, FailureReason, Launch, Output, Returned, RunEvent, RunEventKind, RunOutcome,
     Timestamp, Usage,
 };
+use crate::planner::PlanReply;
 use crate::scheduler::{Phase, Scheduler, StepState};
 
 /// The jitter of every back-off: the mean of what a real run draws.
@@ -150,8 +151,7 @@ impl<'a> Driver<'a> {
                     let reply = (self.simulation.planner)(&request, &self.scheduler);
                     self.at_once.push_back(Event::PlanReturned {
                         request: request.request,
-                        reply: Box::new(reply),
-                        usage: Usage::default(),
+                        reply: Box::new(reply.map(PlanReply::from)),
                     });
                 }
                 Command::Launch(launch) => self.launch(&launch),

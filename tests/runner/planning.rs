@@ -74,6 +74,25 @@ async fn a_planner_that_fails_or_panics_is_asked_again_a_few_times() {
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
+#[tokio::test]
+async fn the_text_of_a_revision_that_does_not_fit_is_kept() {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        let text = request.rejected_answer.as_deref().map(str::to_owned);
+        Ok(match request.reason {
+            PlanReason::First => PlanReply::from(Plan::from_iter([Step::new("a", "fail")])),
+            PlanReason::Failures => {
+                let add = vec![Arc::new(Step::new("b", "echo").depends_on(["nobody"]))];
+                PlanReply { text: Some("b after nobody".into()), ..Patch { add, ..Patch::default() }.into() }
+            }
+            _ => PlanReply::from(Revision::Answer(json!(text))),
+        })
+    });
+    let fail = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
+    let runner = Runner::new(planner).tool("fail", fail).tool("echo", echo());
+    let report = runner.run("try").await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), "b after nobody", "the planner sees what it wrote");
+}
+
 /// Writes a plan of three steps, one a second, the last of which needs the first two.
 struct SlowWriter;
 
@@ -95,7 +114,7 @@ impl Planner for SlowWriter {
                 plan.push(step);
             }
             sleep(Duration::from_millis(500)).await;
-            Ok(PlanReply { revision: Revision::Plan(plan), usage: Usage { output_tokens: 300, ..Usage::default() } })
+            Ok(PlanReply { usage: Usage { output_tokens: 300, ..Usage::default() }, ..plan.into() })
         })
     }
 }

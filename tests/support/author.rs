@@ -81,7 +81,7 @@ impl Author {
                 Revision::Patch(patch) => {
                     self.proposed.insert(request.request, patched(&self.accepted, patch));
                 }
-                Revision::Answer(_) | Revision::Declined | Revision::Unusable { .. } => {}
+                Revision::Answer(_) | Revision::Declined | Revision::Unusable(_) => {}
             }
         }
         reply

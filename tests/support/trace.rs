@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use plandag::{
-    AttemptNumber, Event, Graft, Input, PlanError, RequestNumber, Revision, RunEvent, RunEventKind, Step, StepId,
-    Timestamp,
+    AttemptNumber, Event, Graft, Input, PlanError, PlanReply, RequestNumber, Revision, RunEvent, RunEventKind, Step,
+    StepId, Timestamp,
 };
 use serde_json::Value;
 
@@ -88,8 +88,8 @@ fn told(event: &Event) -> String {
     }
 }
 
-fn replied(reply: &Result<Revision, PlanError>) -> String {
-    match reply {
+fn replied(reply: &Result<PlanReply, PlanError>) -> String {
+    match reply.as_ref().map(|reply| &reply.revision) {
         Ok(Revision::Plan(plan)) => format!("answer {:?} of {}", plan.answer, steps(&plan.steps)),
         Ok(Revision::Patch(patch)) => {
             let (added, changed) = (steps(&patch.add), steps(&patch.change));

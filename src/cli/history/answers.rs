@@ -55,7 +55,7 @@ fn render(revision: u32, rejection: &Rejection) -> String {
         Some(answer) => {
             lines.extend(text::lines(answer).lines().map(|line| format!("   {} {line}", paint(style::FAINT, "|"))));
         }
-        None => lines.push(format!("   {}", paint(style::FAINT, "it had the form of a plan: its text was not kept"))),
+        None => lines.push(format!("   {}", paint(style::FAINT, "it was not read from a text"))),
     }
     lines.join("\n") + "\n"
 }

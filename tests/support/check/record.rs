@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use plandag::{AnswerFrom, AttemptNumber, Graft, Output, Revision, RunOutcome};
+use plandag::{AnswerFrom, AttemptNumber, Graft, Output, PlanReply, Revision, RunOutcome};
 use plandag::{
     Decision, Event, PlanError, PlanReason, Rejection, RequestNumber, Returned, RunEvent, RunEventKind, SkipReason,
     StepError, StepErrorKind, StepNumber, Timestamp, Usage,
@@ -233,7 +233,7 @@ impl Checker {
         self.must(graft.scope.is_none(), "a plan of the run is in no expansion", || format!("{graft:?}"));
         let told = match &self.told {
             Some(Event::PlanReturned { request: told, reply, .. }) if *told == request && reply.is_ok() => {
-                reply.as_ref().as_ref().ok().map(|reply| (judge(&self.books, reply), reply.clone()))
+                reply.as_ref().as_ref().ok().map(|reply| (judge(&self.books, &reply.revision), reply.revision.clone()))
             }
             Some(event) => {
                 let message = format!("request {request} is accepted when told {event:?}");
@@ -320,7 +320,7 @@ impl Checker {
             let reply = reply.clone();
             self.must(!rejection.offences.is_empty(), "a rejection says why", || format!("{reply:?}"));
             if let Ok(reply) = &*reply
-                && let Verdict::Good(_) = judge(&self.books, reply)
+                && let Verdict::Good(_) = judge(&self.books, &reply.revision)
                 && !self.must_answer
             {
                 let offences = &rejection.offences;
@@ -511,7 +511,9 @@ impl Checker {
             .filter(|&step| !self.books.step(step).state.is_terminal())
             .collect();
         let answered = match &self.told {
-            Some(Event::PlanReturned { reply, .. }) => matches!(**reply, Ok(Revision::Answer(_))),
+            Some(Event::PlanReturned { reply, .. }) => {
+                matches!(**reply, Ok(PlanReply { revision: Revision::Answer(_), .. }))
+            }
             Some(_) => false,
             None => true,
         };

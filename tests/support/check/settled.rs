@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use plandag::{Event, FailureReason, Output, ReplanWhen, Revision, RunOutcome, StepId, StepNumber, Timestamp};
+use plandag::{
+    Event, FailureReason, Output, PlanReply, ReplanWhen, Revision, RunOutcome, StepId, StepNumber, Timestamp,
+};
 use serde_json::Value;
 
 use super::Checker;
@@ -182,7 +184,7 @@ impl Checker {
 
     pub(super) fn check_outcome(&mut self, outcome: &RunOutcome) {
         if let Some(Event::PlanReturned { reply, .. }) = &self.told
-            && let Ok(Revision::Answer(answer)) = &**reply
+            && let Ok(PlanReply { revision: Revision::Answer(answer), .. }) = &**reply
         {
             let is_it = *outcome == RunOutcome::Succeeded { answer: Output::inline(answer.clone()) };
             return self.must(is_it, "the planner's answer is the answer", || format!("{outcome:?}"));

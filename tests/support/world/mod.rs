@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use plandag::{
-    AttemptNumber, Command, Decision, Event, Launch, Limits, Output, Phase, Plan, Policy, Returned, RunEvent,
-    RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind, StepNumber, StopReason, Timestamp, Usage,
+    AttemptNumber, Command, Decision, Event, Launch, Limits, Output, Phase, Plan, PlanReply, Policy, Returned,
+    RunEvent, RunEventKind, RunStart, Scheduler, Step, StepError, StepErrorKind, StepNumber, StopReason, Timestamp,
+    Usage,
 };
 use serde_json::{Value, json};
 
@@ -351,7 +352,8 @@ impl World {
                     at = at.plus_millis(self.rng.u64(0..=self.longest_ms));
                 }
                 let usage = self.usage();
-                self.plan_for(at.plus_millis(1), Event::PlanReturned { request, reply: Box::new(reply.answer), usage });
+                let reply = reply.answer.map(|revision| PlanReply { usage, ..revision.into() });
+                self.plan_for(at.plus_millis(1), Event::PlanReturned { request, reply: Box::new(reply) });
             }
         }
     }

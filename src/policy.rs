@@ -136,6 +136,9 @@ pub struct Policy {
     pub retry: Retry,
     /// The attempt timeout of steps and tools that do not name their own, in milliseconds.
     pub timeout_ms: Option<u64>,
+    /// The longest a planner may be silent, in milliseconds: without an answer, and without a step of one. What it would
+    /// have answered counts as rejected then.
+    pub planner_timeout_ms: Option<u64>,
     /// Requests for a revision, after failures and for reviews together.
     pub max_replans: u32,
     /// How often the planner may correct a rejected answer to one request.
@@ -173,6 +176,7 @@ impl Default for Policy {
             pools: BTreeMap::new(),
             retry: Retry::default(),
             timeout_ms: Some(600_000),
+            planner_timeout_ms: Some(600_000),
             max_replans: 2,
             max_corrections: 2,
             replan_when: ReplanWhen::default(),

@@ -16,7 +16,6 @@ use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Event, Launch, Output, Returned, RunStart, StepNumber, Usage};
 use crate::journal::{Claim, Journal, RunId};
 use crate::plan::Step;
-use crate::policy::Policy;
 use crate::reference;
 use crate::report::gather::Parts;
 use crate::tool::{Call, Caller, Inputs, StepContext, Tool, ToolOutput, ToolTimeout};
@@ -40,6 +39,7 @@ pub(super) struct RunContext {
     pub(super) inputs: Arc<Value>,
     pub(super) journal: Option<Kept>,
     pub(super) timeout: Option<Duration>,
+    pub(super) planner_timeout: Option<Duration>,
     pub(super) max_output_bytes: usize,
     pub(super) desk: Arc<Desk>,
 }
@@ -60,11 +60,6 @@ impl RunContext {
         self.desk.post(Message::Failed(error.into()));
         interrupted
     }
-}
-
-/// The default timeout of a policy.
-pub(super) fn default_timeout(policy: &Policy) -> Option<Duration> {
-    policy.timeout_ms.map(Duration::from_millis)
 }
 
 /// A call that is to be made.

@@ -216,6 +216,13 @@ impl Runner {
         self
     }
 
+    /// Sets the longest a planner may be silent: see [`Policy::planner_timeout_ms`].
+    #[must_use]
+    pub fn planner_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.planner_timeout_ms = Some(millis(timeout));
+        self
+    }
+
     /// Sets how long a run may take; it is stopped then, and can be resumed.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -433,7 +440,8 @@ impl Runner {
             inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
             start: Arc::clone(start),
             journal: self.journal.clone().zip(claim).map(|(journal, claim)| Kept { journal, claim }),
-            timeout: attempt::default_timeout(&self.policy),
+            timeout: self.policy.timeout_ms.map(Duration::from_millis),
+            planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
             max_output_bytes: self.max_output_bytes,
             desk,
             id,

@@ -1,9 +1,14 @@
 //! One call of the planner, from the request to the answer.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::future::{Either, select};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::error::{PlanError, StepError};
 use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason};
@@ -91,18 +96,29 @@ fn put_together(output: &Output, scheduler: &Scheduler) -> Output {
 /// Asks the planner and hands its answer to the loop.
 pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Arc<RunContext>) {
     let number = request.request;
+    let limit = run.planner_timeout.unwrap_or(Duration::MAX);
+    let step_came = Arc::new(Notify::new());
     let sink = {
-        let run = Arc::clone(&run);
+        let (run, step_came) = (Arc::clone(&run), Arc::clone(&step_came));
         PlanSink::new(move |step| {
+            step_came.notify_one();
             run.desk.post(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
         })
     };
-    let answered = AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind().await;
-    let reply = match answered {
-        Ok(reply) => reply.map(|reply| bounded(reply, run.max_output_bytes)),
-        Err(panic) => Err(PlanError::Planner { message: format!("it panicked: {}", panic_text(&*panic)) }),
+    let mut answering = pin!(AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind());
+    let reply = loop {
+        match timeout(limit, select(answering.as_mut(), pin!(step_came.notified()))).await {
+            Ok(Either::Left((Ok(reply), _))) => break reply.map(|reply| bounded(reply, run.max_output_bytes)),
+            Ok(Either::Left((Err(panic), _))) => break Err(failed(format!("it panicked: {}", panic_text(&*panic)))),
+            Ok(Either::Right(_)) => {}
+            Err(_) => break Err(failed(format!("nothing came of it within {limit:?}"))),
+        }
     };
     run.desk.post(Message::Event(Event::PlanReturned { request: number, reply: Box::new(reply) }));
+}
+
+fn failed(message: String) -> PlanError {
+    PlanError::Planner { message }
 }
 
 /// Refuses what could not be handled safely further on.

@@ -74,6 +74,23 @@ async fn a_planner_that_fails_or_panics_is_asked_again_a_few_times() {
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_planner_that_never_answers_ends_the_run() {
+    let planner = planner_fn(|_: PlanRequest| std::future::pending::<Result<Plan, PlanError>>());
+    let runner = Runner::new(planner).planner_timeout(Duration::from_secs(60));
+    let started = Instant::now();
+    let report = runner.run("wait").await.expect("a report");
+    assert_eq!(started.elapsed().as_secs(), 180, "once, and for two corrections");
+    let error = report.answer().expect_err("there is no plan").to_string();
+    assert!(error.contains("nothing came of it within 60s"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planner_that_goes_on_writing_has_time() {
+    let report = Runner::new(SlowWriter).planner_timeout(Duration::from_millis(1_100)).tool("sleep", sleeper());
+    assert_eq!(report.run("stream").await.expect("a report").answer().expect("an answer"), "c");
+}
+
 #[tokio::test]
 async fn the_text_of_a_revision_that_does_not_fit_is_kept() {
     let planner = planner_fn(|request: PlanRequest| async move {

@@ -105,6 +105,7 @@ impl Knobs {
             pools: pools.map(|pool| (pool.to_owned(), rng.u32(1..=4))).collect(),
             retry: Retry { max_attempts: rng.u32(1..=3), base_ms: 10, max_ms: 100 },
             timeout_ms: None,
+            planner_timeout_ms: None,
             max_replans: match (self.replans, self.storms) {
                 (false, _) => 0,
                 (true, false) => rng.u32(0..=4),

@@ -11,6 +11,8 @@ mod folder;
 mod index;
 #[cfg(all(feature = "mcp", unix))]
 pub mod mcp;
+#[cfg(all(any(feature = "mcp", feature = "shell"), unix))]
+mod orphans;
 mod passages;
 mod read_file;
 mod search_files;

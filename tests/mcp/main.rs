@@ -216,6 +216,12 @@ fn lives(number: &str) -> bool {
     Command::new("kill").args(["-0", number]).stderr(Stdio::null()).status().unwrap().success()
 }
 
+/// Whether a process is there, and not just nobody's to wait for.
+fn runs(number: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 async fn gone(number: &str) -> bool {
     for _ in 0..100 {
         if !lives(number) {
@@ -274,6 +280,32 @@ async fn a_server_does_not_outlive_a_command_that_was_killed() {
     command.kill().unwrap();
     command.wait().unwrap();
     assert!(gone(&server).await && gone(&child).await);
+}
+
+/// A call that goes on in a server whose command was killed is over before the step is tried again.
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn servers_of_a_killed_command_are_gone_before_its_steps_are_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("number");
+    let write = |name: &str, value: Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+    write("servers.json", config("goes_on", json!({ "env": { "NUMBER": file } })));
+    write("plan.json", json!({ "steps": [{ "id": "a", "tool": "fake.say", "on_interrupt": "retry" }] }));
+    let command = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plandag"));
+        command.args(arguments.split(' ')).args(["--journal", "runs.db"]).current_dir(folder.path());
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut killed = command("run plan.json --mcp servers.json").stdout(Stdio::null()).spawn().unwrap();
+    let server = number_in(&file).await;
+    assert!(runs(&server));
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    // It would end by itself after a second: this is faster.
+    let resumed = command("resume").output().unwrap();
+    assert_eq!(resumed.status.code(), Some(0), "{resumed:?}");
+    assert!(String::from_utf8_lossy(&resumed.stdout).contains("is gone"), "{resumed:?}");
 }
 
 /// One server goes wrong in every call; the steps beside it do not notice.

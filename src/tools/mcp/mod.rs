@@ -2,7 +2,7 @@
 //!
 //! Which servers there are is said by the usual `mcpServers` JSON ([`McpConfig`]). They are started before the run
 //! ([`McpServers::start`]), one process each, and ended after it ([`McpServers::close`]), or when the process that
-//! started them is gone, however that went. A server may be anybody's, so it is not believed more than it has to be:
+//! started them is gone, however that went: by themselves within a second, or when a run is resumed before that. A server may be anybody's, so it is not believed more than it has to be:
 //!
 //! - What its tools return is [untrusted](crate::ToolSpec::untrusted), always.
 //! - Its tools act, whatever they say of themselves. Where the configuration says `"trust": true`, a tool with a
@@ -17,6 +17,7 @@
 mod client;
 mod config;
 mod connection;
+mod owner;
 mod pipe;
 mod process;
 mod server;

@@ -18,6 +18,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::owner;
+
 /// How long a server has to end by itself once its input is closed, and once more when it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long it takes at most until it is known that a server has ended, and all that it wrote is read.
@@ -52,6 +54,7 @@ impl Process {
         let mut command = Command::new(program);
         command.args(args).env_clear().kill_on_drop(true).process_group(0);
         command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)))).envs(env);
+        command.envs(owner::variable());
         if let Some(cwd) = cwd {
             command.current_dir(cwd);
         }

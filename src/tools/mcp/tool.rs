@@ -8,6 +8,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 use super::connection::Listed;
+use super::owner;
 use super::server::Server;
 use crate::error::StepError;
 use crate::tool::{Effect, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -71,6 +72,15 @@ impl Tool for McpTool {
             let output = output(result)
                 .map_err(|error| StepError { message: secrets.redact(&error.message).into_owned(), ..error })?;
             Ok(secrets.redact_value(output).into())
+        })
+    }
+
+    fn reap<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // Servers are of a process and not of a run: to look once is enough for all tools of one.
+            if self.index == 0 {
+                owner::end_orphans().await;
+            }
         })
     }
 }

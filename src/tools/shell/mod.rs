@@ -6,10 +6,9 @@
 //! (a part of) the program or the code it runs, and one that a program would take for an option. See [`request`].
 //!
 //! Programs start with a clean environment, and their process group ends with the attempt. See [`process`]. What a killed
-//! process has left running is ended before its run goes on. See [`orphans`].
+//! process has left running is ended before its run goes on. See `orphans`.
 
 mod capture;
-mod orphans;
 mod process;
 mod request;
 
@@ -26,9 +25,12 @@ use tokio::process::Command;
 use crate::error::StepError;
 use crate::tool::{Effect, StepContext, Tool, ToolOutput, ToolSpec};
 
+use super::orphans;
 use process::Finished;
 use request::Request;
 
+/// The environment variable that tells a program its idempotency key, which begins with the name of the run.
+const KEY: &str = "PLANDAG_IDEMPOTENCY_KEY";
 /// What a program inherits of our environment. Everything else could be a secret.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "LANG", "TMPDIR"];
 /// Where programs are looked for if our own environment does not say.
@@ -104,7 +106,7 @@ impl Tool for Shell {
             let mut command = command(&request, &folder);
             let key = cx.idempotency_key();
             if !key.is_empty() {
-                command.env(orphans::KEY, key);
+                command.env(KEY, key);
             }
             let finished = process::run(command, request.stdin, cx.hold())
                 .await
@@ -114,7 +116,8 @@ impl Tool for Shell {
     }
 
     fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(orphans::end(run))
+        let mark = format!("{KEY}={run}/");
+        Box::pin(orphans::end(move |variable| variable.starts_with(mark.as_bytes())))
     }
 }
 

@@ -1,8 +1,7 @@
-//! Programs that outlived the process which ran them: it was killed, so nobody ended them.
+//! Programs that outlived the process which started them: it was killed, so nobody ended them.
 //!
-//! Every program is told its idempotency key, which begins with the name of the run, and hands it on to what it starts.
-//! So they are found by their environment, however deep they are, without a list that a killed process could have
-//! failed to write.
+//! They are found by a variable of their environment, which they hand on to what they start: however deep they are, and
+//! without a list that a killed process could have failed to write. Only Linux says what environment a process has.
 
 use std::fs;
 use std::time::Duration;
@@ -10,18 +9,14 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 
-/// The environment variable with the idempotency key.
-pub(super) const KEY: &str = "PLANDAG_IDEMPOTENCY_KEY";
-
 /// How often, and how many times, it is looked whether the last one is gone.
 const GONE_EVERY: Duration = Duration::from_millis(10);
 const GONE_CHECKS: u32 = 100;
 
-/// Ends the programs of a run that nobody drives. Only Linux says what environment a process has.
-pub(super) async fn end(run: &str) {
-    let entry = format!("{KEY}={run}/");
+/// Ends all programs with a variable, as `NAME=value`, that marks them, and waits until they are gone.
+pub(super) async fn end(marks: impl Fn(&[u8]) -> bool) {
     for _ in 0..GONE_CHECKS {
-        let orphans: Vec<Pid> = processes().filter(|pid| has_entry(*pid, entry.as_bytes())).collect();
+        let orphans: Vec<Pid> = processes().filter(|pid| is_marked(*pid, &marks)).collect();
         if orphans.is_empty() {
             return;
         }
@@ -31,7 +26,7 @@ pub(super) async fn end(run: &str) {
         }
         sleep(GONE_EVERY).await;
     }
-    tracing::warn!(run, "programs of an earlier process do not end");
+    tracing::warn!("programs of an earlier process do not end");
 }
 
 fn processes() -> impl Iterator<Item = Pid> {
@@ -39,8 +34,8 @@ fn processes() -> impl Iterator<Item = Pid> {
     numbers.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
 }
 
-fn has_entry(pid: Pid, entry: &[u8]) -> bool {
+fn is_marked(pid: Pid, marks: &impl Fn(&[u8]) -> bool) -> bool {
     // That of somebody else cannot be read, and is none of ours.
     let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(entry))
+    environment.split(|byte| *byte == 0).any(marks)
 }

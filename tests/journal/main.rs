@@ -11,5 +11,6 @@ mod kills;
 #[cfg(target_os = "linux")]
 mod memory;
 mod observed;
+mod older;
 mod owner;
 mod support;

@@ -76,9 +76,10 @@ impl SqliteJournal {
             let _opening = lock::wait(&locks.join("opening")).map_err(|error| schema::unusable(&path, error))?;
             schema::look(&path)?;
             schema::create(&path)?;
-            let connection = Connection::open(&path).map_err(failed)?;
+            let mut connection = Connection::open(&path).map_err(failed)?;
             connection.busy_timeout(BUSY).map_err(failed)?;
             schema::prepare(&connection)?;
+            schema::migrate(&mut connection)?;
             connection
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;

@@ -27,6 +27,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// of a run lie beside each other in the file.
 pub(super) const SEQ_BITS: u32 = 40;
 
+/// What makes the layout of the next number of each older one: the first of them of number 1, and so on. Events are
+/// never touched.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = [];
+
 const TABLES: &str = "
 CREATE TABLE owners (
     run INTEGER PRIMARY KEY,
@@ -219,6 +223,22 @@ fn no_rows(error: Error) -> Result<(), Error> {
     if error == Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
 }
 
+/// Brings the layout of an older release up to this one's. Nobody else opens the file meanwhile.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
+    migrate_by(connection, &MIGRATIONS).map_err(failed)
+}
+
+fn migrate_by(connection: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (migration, version) in migrations.iter().zip(1_usize..).skip(found.saturating_sub(1)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
 /// Makes a journal, if the file is empty. It is made beside it and takes its place when it is complete: a process that
 /// is killed meanwhile leaves no half of one behind.
 pub(super) fn create(path: &Path) -> Result<(), JournalError> {
@@ -245,4 +265,36 @@ pub(super) fn create(path: &Path) -> Result<(), JournalError> {
     // Closing it moves everything from its log into the file.
     connection.close().map_err(|(_, error)| failed(error))?;
     std::fs::rename(&draft, path).map_err(|error| unusable(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> u32 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn an_older_layout_goes_through_every_one_after_it() {
+        let migrations = ["CREATE TABLE two (a)", "ALTER TABLE two ADD COLUMN three", "CREATE TABLE four (a)"];
+        for (from, tables) in [(1, "four,two"), (3, "four"), (4, "")] {
+            let mut connection = Connection::open_in_memory().unwrap();
+            connection.pragma_update(None, "user_version", from).unwrap();
+            migrate_by(&mut connection, &migrations).unwrap();
+            assert_eq!(version(&connection), 4);
+            let names = "SELECT coalesce(group_concat(name), '') FROM (SELECT name FROM sqlite_schema ORDER BY name)";
+            assert_eq!(connection.query_row(names, [], |row| row.get::<_, String>(0)).unwrap(), tables);
+        }
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_layout_as_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        migrate_by(&mut connection, &["CREATE TABLE two (a)", "CREATE TABLE three (a); nonsense"]).unwrap_err();
+        assert_eq!(version(&connection), 2);
+        let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, u32>(0));
+        assert_eq!(tables.unwrap(), 1);
+    }
 }

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::error::{PlanError, StepError};
 use crate::plan::{Plan, Step, StepId};
-use crate::planner::PlanReply;
+use crate::planner::{Expansion, PlanReply};
 use crate::policy::Policy;
 use crate::tool::ToolSpec;
 
@@ -326,6 +326,8 @@ pub struct Launch {
     pub inputs: Vec<Input>,
     /// Why the step's last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,
+    /// What came of the plan that the tool returned before, if it is asked for another one.
+    pub expansion: Option<Box<Expansion>>,
 }
 
 /// The result of one dependency.
@@ -388,7 +390,8 @@ pub enum RunEventKind {
     StepDrafted { request: RequestNumber, graft: Arc<Graft> },
     /// The attempt returned a plan, which is carried out in the step's place.
     StepExpanded { step: StepNumber, attempt: AttemptNumber, graft: Arc<Graft>, usage: Usage },
-    /// The step may start again: its back-off is over, or a person said so.
+    /// The step may start again: its back-off is over, a person said so, or its tool is asked for another plan because
+    /// one of the steps it became has failed.
     StepReady { step: StepNumber },
     /// The step would act, and text has reached it that the step `from` brought in from outside: a person has to
     /// approve it.

@@ -95,7 +95,9 @@ pub use event::*;
 pub use plan::{OnFailure, OnInterrupt, Patch, Plan, Step, StepId};
 #[cfg(feature = "plan-file")]
 pub use plan_file::{Place, PlanFile, PlanFileError, PlanFormat, PlanProblem, PlanProblems, PlanSource};
-pub use planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn};
+pub use planner::{
+    Expansion, FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision, planner_fn,
+};
 pub use policy::{Limits, Order, Policy, ReplanWhen, Retry};
 #[cfg(feature = "redact")]
 pub use redact::Secrets;

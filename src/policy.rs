@@ -62,6 +62,9 @@ pub enum ReplanWhen {
     FirstFailure,
     /// When nothing more can move, with all failures at once.
     Stuck,
+    /// Never for the run's own plan. Tools that [have another plan](crate::ToolSpec::replans) for what their step became
+    /// are asked, as always.
+    Inside,
 }
 
 /// What a run may use up. Reaching a limit stops the run; a stopped run can be resumed with higher ones.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::error::StepError;
 use crate::event::{AttemptNumber, Input, Output, Usage};
 use crate::plan::{Plan, Step, StepId};
+use crate::planner::Expansion;
 
 /// Whether a tool changes anything outside the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,11 @@ pub struct ToolSpec {
     pub untrusted: bool,
     /// Whether it may be repeated after an attempt of unknown outcome although it acts.
     pub idempotent: bool,
+    /// Whether it has another plan when a step of the one it returned has failed for good. It is called again then, with
+    /// [what came of that plan](StepContext::expansion), and what the next one repeats of it is kept: for each step up to
+    /// [`Policy::max_replans`](crate::Policy::max_replans) times.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replans: bool,
     /// Its attempt timeout.
     pub timeout: ToolTimeout,
     /// How long it takes on average, in milliseconds, where that is known.
@@ -164,6 +170,8 @@ pub struct StepContext {
     pub inputs: Inputs,
     /// Why the last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,
+    /// What became of the plan that the tool returned before, if it is [asked for another one](ToolSpec::replans).
+    pub expansion: Option<Box<Expansion>>,
     pub(crate) caller: Caller,
 }
 
@@ -179,6 +187,7 @@ impl StepContext {
             tries: 1,
             inputs: Inputs::default(),
             last_error: None,
+            expansion: None,
             caller: Caller(Arc::new(Nobody)),
         }
     }

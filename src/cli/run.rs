@@ -9,7 +9,7 @@ use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
-use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunEventKind, RunHandle, Runner};
+use plandag::{Dag, Plan, Planner, Policy, ReplanWhen, RunEvent, RunEventKind, RunHandle, Runner};
 use tokio::runtime::Runtime;
 
 use super::args::{RunArgs, Settings};
@@ -57,14 +57,15 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
 /// Runs what the lines of a file stand for, as one run.
 fn run_batch(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let sources = Sources::read(args, console)?;
-    let equipment = Equipment::of(args, sources.need_model(), console)?;
+    let needs_model = sources.need_model() || args.model.names_a_planner();
+    let equipment = Equipment::of(args, needs_model, console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let batch = Batch::of(sources, args, &equipment, console)?;
     let Equipment { toolbox, policy, .. } = equipment;
     let plan = batch.plan(&args.source, &policy);
     let objective = plan.objective.clone().unwrap_or_default();
-    let (name, tool) = batch.tool();
-    let runner = toolbox.runner(plan.clone(), &args.settings, without_replans(policy)).tool(name, tool);
+    let (name, tool) = batch.tool(reviser(args, &toolbox));
+    let runner = toolbox.runner(plan.clone(), &args.settings, replans_of_lines(policy)).tool(name, tool);
     Beginning { runner, objective, plan: Some(plan), batch: Some(batch) }.go(&toolbox, output, args, console)
 }
 
@@ -135,10 +136,10 @@ pub(crate) fn resume(
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
     let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
-        // Who revises a batch would change lines that have nothing to do with the one that failed.
         (Some(plan), Some(models)) if args.model.names_a_planner() && batch.is_none() => {
             (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
         }
+        (Some(plan), _) if batch.is_some() => (Box::new(plan), replans_of_lines(policy)),
         (Some(plan), _) => (Box::new(plan), without_replans(policy)),
         (None, Some(models)) => (Box::new(models.planner(&toolbox.useless())), policy),
         (None, None) => (Box::new(OfflinePlanner::new()), without_replans(policy)),
@@ -147,7 +148,7 @@ pub(crate) fn resume(
     let runner = runner.journal(journal).accept_changes(accept_changes);
     let runner = match &batch {
         Some(batch) => {
-            let (name, tool) = batch.tool();
+            let (name, tool) = batch.tool(reviser(args, &toolbox));
             runner.tool(name, tool)
         }
         None => runner,
@@ -194,6 +195,17 @@ fn had_model(past: &[RunEvent]) -> bool {
 /// Neither a plan alone nor a rule has a second way: asking for one would be for show.
 fn without_replans(policy: Policy) -> Policy {
     Policy { max_replans: 0, review: false, ..policy }
+}
+
+/// Who revises a batch would change lines that have nothing to do with the one that failed: each is planned anew by
+/// itself.
+fn replans_of_lines(policy: Policy) -> Policy {
+    Policy { replan_when: ReplanWhen::Inside, review: false, ..policy }
+}
+
+/// What revises plans of one's own, if somebody named a model for that.
+fn reviser(args: &RunArgs, toolbox: &Toolbox) -> Option<PlanTool> {
+    toolbox.planner().filter(|_| args.model.names_a_planner()).cloned()
 }
 
 /// Nobody could stop what is about to begin.

@@ -41,6 +41,8 @@ pub(crate) struct Toolbox {
     output_folder: PathBuf,
     /// Who is asked, if there are models.
     models: Option<String>,
+    /// Plans a part of the run, if there are models.
+    planner: Option<PlanTool>,
 }
 
 impl Toolbox {
@@ -86,15 +88,18 @@ impl Toolbox {
             folder: settings.files.clone(),
             output_folder: settings.output_dir.clone(),
             models: None,
+            planner: None,
         })
     }
 
     /// Adds the tools that are done by language models.
     pub(crate) fn add_models(&mut self, models: &Models) -> Result<(), Failure> {
         let offered = self.offered(models.step_tools())?;
-        let useless = self.useless();
-        let tools = models.tools(&self.tools, &offered, &useless);
+        let tools = models.tools(&self.tools, &offered);
         self.tools.extend(tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)));
+        let planner = models.plan_tool(&self.tools, &self.useless());
+        self.tools.push((PlanTool::NAME.to_owned(), Arc::new(planner.clone())));
+        self.planner = Some(planner);
         self.models = Some(models.describe());
         Ok(())
     }
@@ -128,6 +133,11 @@ impl Toolbox {
         let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);
         let useless = self.tools.iter().filter(|(name, tool)| no_folder(name) || !self.is_allowed(name, tool.as_ref()));
         useless.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// What plans a part of the run, if there are models.
+    pub(crate) fn planner(&self) -> Option<&PlanTool> {
+        self.planner.as_ref()
     }
 
     /// The tool that does the steps which name none.

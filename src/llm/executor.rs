@@ -188,6 +188,7 @@ impl StepModel {
                     tries: cx.tries,
                     inputs: Inputs::default(),
                     last_error: None,
+                    expansion: None,
                     caller: cx.caller.clone(),
                 };
                 match tool.call(cx).await {

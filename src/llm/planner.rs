@@ -16,8 +16,9 @@ use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError};
 use crate::event::{PlanReason, RunStart, Usage};
 use crate::plan::{Plan, Step};
-use crate::planner::{PlanReply, PlanRequest, PlanSink, Planner, Revision};
+use crate::planner::{Expansion, PlanReply, PlanRequest, PlanSink, Planner, Revision};
 use crate::policy::{Limits, Policy};
+use crate::tool::ToolOutput;
 
 /// How often a provider is asked that does not answer.
 const TRIES: u32 = 5;
@@ -101,24 +102,70 @@ impl LlmPlanner {
     ///
     /// What is wrong with the last answer, or with the model.
     pub async fn plan_alone(&self, start: &RunStart) -> Result<(Plan, Usage), Vec<PlanError>> {
-        let mut request = PlanRequest::first(start);
+        let plan = |revision| match revision {
+            Revision::Plan(plan) => Ok(plan),
+            _ => Err(vec![PlanError::Declined]),
+        };
+        self.until_usable(PlanRequest::first(start), start.policy.max_corrections, plan).await
+    }
+
+    /// Has another plan made for what a step became, or an answer without one. As [`plan_alone`](Self::plan_alone).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the last answer, or with the model.
+    pub async fn revise_alone(
+        &self,
+        start: &RunStart,
+        expansion: Expansion,
+    ) -> Result<(ToolOutput, Usage), Vec<PlanError>> {
+        let request = PlanRequest {
+            revision: 2,
+            reason: PlanReason::Failures,
+            plan: expansion.plan.clone(),
+            finished: expansion.finished.clone(),
+            failed: expansion.failed.clone(),
+            skipped: expansion.skipped.clone(),
+            ..PlanRequest::first(start)
+        };
+        let outcome = |revision| {
+            let plan = match revision {
+                Revision::Answer(answer) => return Ok(answer.into()),
+                Revision::Plan(plan) => plan,
+                Revision::Patch(patch) => expansion.patched(patch)?,
+                Revision::Declined | Revision::Unusable(_) => return Err(vec![PlanError::Declined]),
+            };
+            Dag::check(&plan, start)?;
+            Ok(plan.into())
+        };
+        self.until_usable(request, start.policy.max_corrections, outcome).await
+    }
+
+    /// Asks until `take` has no offence to find.
+    async fn until_usable<T>(
+        &self,
+        mut request: PlanRequest,
+        max_corrections: u32,
+        take: impl Fn(Revision) -> Result<T, Vec<PlanError>>,
+    ) -> Result<(T, Usage), Vec<PlanError>> {
         let mut usage = Usage::default();
         let mut corrections = 0;
         loop {
             let reply = self.ask(request.clone(), PlanSink::ignore()).await.map_err(|error| vec![error])?;
             usage += reply.usage;
-            match reply.revision {
-                Revision::Plan(plan) => return Ok((plan, usage)),
-                Revision::Unusable(offences) if corrections == start.policy.max_corrections => {
-                    return Err(offences);
-                }
-                Revision::Unusable(offences) => {
-                    corrections += 1;
-                    request.rejected_answer = reply.text;
-                    request.reason = PlanReason::Rejected(Arc::new(offences));
-                }
-                _ => return Err(vec![PlanError::Declined]),
+            let offences = match reply.revision {
+                Revision::Unusable(offences) => offences,
+                revision => match take(revision) {
+                    Ok(taken) => return Ok((taken, usage)),
+                    Err(offences) => offences,
+                },
+            };
+            if corrections == max_corrections {
+                return Err(offences);
             }
+            corrections += 1;
+            request.rejected_answer = reply.text;
+            request.reason = PlanReason::Rejected(Arc::new(offences));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 /// The tool that has its step planned by a model and carried out in its place.
 ///
 /// Its argument is the `objective`. The planner sees the results of the steps that this one depends on; the steps of its
-/// plan run in the same run, under the same caps.
+/// plan run in the same run, under the same caps. If one of them fails, the planner is asked for another plan.
 #[derive(Clone, Debug)]
 pub struct PlanTool {
     planner: LlmPlanner,
@@ -34,6 +34,15 @@ impl PlanTool {
             Some(Value::String(objective)) if !objective.trim().is_empty() => objective.clone(),
             _ => return Err(StepError::bad_input("`objective` has to say what the step is for")),
         };
+        self.plan_for(objective, cx).await
+    }
+
+    /// Has this objective planned as the step's, or planned anew if what the step became has failed.
+    ///
+    /// # Errors
+    ///
+    /// If the model makes no usable plan of it.
+    pub async fn plan_for(&self, objective: String, cx: &StepContext) -> Result<ToolOutput, StepError> {
         let start = RunStart {
             objective,
             inputs: cx.inputs.iter().map(|(id, value)| (id.to_string(), value.clone())).collect(),
@@ -42,21 +51,33 @@ impl PlanTool {
             default_tool: Some(self.default_tool.clone()),
             labels: Default::default(),
         };
-        let (plan, usage) = self.planner.plan_alone(&start).await.map_err(failed)?;
+        let (output, usage) = match cx.expansion.clone() {
+            None => {
+                let (plan, usage) = self.planner.plan_alone(&start).await.map_err(|offences| failed("", &offences))?;
+                (plan.into(), usage)
+            }
+            Some(expansion) => {
+                let before = expansion.failed.first().map_or_else(String::new, |step| {
+                    format!("step `{}` of its plan failed: {}; ", step.id, step.error.message)
+                });
+                let revised = self.planner.revise_alone(&start, *expansion).await;
+                revised.map_err(|offences| failed(&before, &offences))?
+            }
+        };
         cx.add_usage(usage);
-        Ok(plan.into())
+        Ok(output)
     }
 }
 
-fn failed(offences: Vec<PlanError>) -> StepError {
+fn failed(before: &str, offences: &[PlanError]) -> StepError {
     let said: Vec<String> = offences.iter().map(ToString::to_string).collect();
     let said = said.join("; ");
     match offences.first() {
         Some(PlanError::Model { problem, .. }) => {
             let kind = if problem.may_pass() { StepErrorKind::Transient } else { StepErrorKind::Permanent };
-            StepError::new(kind, said).details(json!({ "code": problem.code() }))
+            StepError::new(kind, format!("{before}{said}")).details(json!({ "code": problem.code() }))
         }
-        _ => StepError::permanent(format!("no usable plan for it: {said}")),
+        _ => StepError::permanent(format!("{before}no usable plan for it: {said}")),
     }
 }
 
@@ -70,6 +91,7 @@ impl Tool for PlanTool {
                 "additionalProperties": false
             }),
             output: "the answer of its plan".into(),
+            replans: true,
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(Self::NAME, "Plans what is too large for one step, and carries that plan out.")
         }

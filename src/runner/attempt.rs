@@ -199,7 +199,7 @@ async fn call(attempt: Arc<Attempt>, mut job: Job) -> Result<Returned, StepError
 
 /// What the tool is called with; none if the step's condition is false.
 fn context(attempt: &Arc<Attempt>, launch: Launch) -> Result<Option<StepContext>, StepError> {
-    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, .. } = launch;
+    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, .. } = launch;
     let lookup = |id: &str| match id {
         reference::INPUTS => Some(Arc::clone(&attempt.run.inputs)),
         id => inputs.iter().find(|input| input.id == *id).map(|input| match &input.output {
@@ -217,7 +217,8 @@ fn context(attempt: &Arc<Attempt>, launch: Launch) -> Result<Option<StepContext>
         false => step.args.clone(),
     };
     let caller = Caller(Arc::clone(attempt) as _);
-    Ok(Some(StepContext { args, id, step, attempt: number, tries, inputs: Inputs(inputs), last_error, caller }))
+    let inputs = Inputs(inputs);
+    Ok(Some(StepContext { args, id, step, attempt: number, tries, inputs, last_error, expansion, caller }))
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {

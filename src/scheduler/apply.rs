@@ -68,7 +68,15 @@ impl Scheduler {
                 self.apply_graft(graft, false);
                 self.rank_scope(*step);
             }
-            RunEventKind::StepReady { step } => self.set_state(*step, StepState::Ready),
+            RunEventKind::StepReady { step } => {
+                if self.node(*step).state == StepState::Expanded {
+                    self.nodes[*step as usize].tries = 0;
+                    let scope = self.scope_mut(*step);
+                    scope.failed = None;
+                    scope.replans += 1;
+                }
+                self.set_state(*step, StepState::Ready);
+            }
             RunEventKind::ApprovalRequested { step, .. } => {
                 self.nodes[*step as usize].passed = 0;
                 self.set_state(*step, StepState::Unapproved);

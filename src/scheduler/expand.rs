@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::error::{PlanError, StepError, StepErrorKind};
-use crate::event::{AttemptNumber, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage};
+use crate::event::{AnswerFrom, AttemptNumber, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage};
 use crate::plan::{Plan, Step};
+use crate::planner::{Expansion, FailedStep, FinishedStep};
 
 use super::state::NONE;
 use super::{Phase, Scheduler, StepState};
@@ -40,6 +41,39 @@ impl Scheduler {
         // Everything in it may have been done before.
         self.settle_parent(step, transition);
         Ok(())
+    }
+
+    /// Whether the tool of a step may be asked for another plan when one that it returned has failed.
+    pub(super) fn has_other_plans(&self, step: StepNumber) -> bool {
+        self.start.tools.get(usize::from(self.node(step).tool)).is_some_and(|tool| tool.replans)
+    }
+
+    /// What came of the plan that the tool of this step returned before, if it is to return another one.
+    pub(super) fn expansion(&self, step: StepNumber) -> Option<Box<Expansion>> {
+        if !self.has_other_plans(step) {
+            return None;
+        }
+        let scope = self.scopes.get(&step)?;
+        let mut expansion = Expansion::default();
+        for node in scope.members.iter().map(|number| self.node(*number)).filter(|node| node.member) {
+            let (id, definition) = (node.definition.id.clone(), Arc::clone(&node.definition));
+            expansion.plan.steps.push(Arc::clone(&definition));
+            match (&node.state, &node.error) {
+                _ if node.is_finished() => {
+                    expansion.finished.push(FinishedStep { id, step: definition, output: node.output.clone() });
+                }
+                (StepState::Skipped(_), _) => expansion.skipped.push(id),
+                (_, Some(error)) => {
+                    expansion.failed.push(FailedStep { id, step: definition, error: Arc::clone(error) });
+                }
+                _ => {}
+            }
+        }
+        expansion.plan.answer = match scope.answer {
+            AnswerFrom::Step(number) => Some(self.node(number).definition.id.clone()),
+            AnswerFrom::Open | AnswerFrom::Sinks(_) => None,
+        };
+        Some(Box::new(expansion))
     }
 
     fn depth(&self, step: StepNumber) -> u32 {

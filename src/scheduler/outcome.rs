@@ -58,7 +58,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends an expanded step in which nothing is open any more.
+    /// Ends an expanded step in which nothing is open any more, or has its tool asked for another plan.
     pub(super) fn settle_parent(&mut self, parent: StepNumber, transition: &mut Transition) -> bool {
         let Some(scope) = self.scopes.get(&parent) else { return false };
         if self.node(parent).state != StepState::Expanded || scope.open > 0 {
@@ -69,6 +69,10 @@ impl Scheduler {
             None => {
                 let output = self.answer_of(&scope.answer);
                 RunEventKind::StepSucceeded { step: parent, attempt: None, output, usage }
+            }
+            Some(_) if scope.replans < self.policy.max_replans && self.has_other_plans(parent) => {
+                self.emit(RunEventKind::StepReady { step: parent }, transition);
+                return false;
             }
             Some(child) => {
                 let child = self.node(child);

@@ -115,6 +115,7 @@ impl Scheduler {
             tries: node.tries,
             inputs,
             last_error: node.error.clone(),
+            expansion: self.expansion(step),
         })));
     }
 

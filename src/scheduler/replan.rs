@@ -36,7 +36,11 @@ impl Scheduler {
         let is_due = self.counts.unreported > 0
             && self.pending.is_none()
             && self.replans < self.policy.max_replans
-            && (self.policy.replan_when == ReplanWhen::FirstFailure || !self.moves());
+            && match self.policy.replan_when {
+                ReplanWhen::FirstFailure => true,
+                ReplanWhen::Stuck => !self.moves(),
+                ReplanWhen::Inside => false,
+            };
         if !is_due {
             return;
         }

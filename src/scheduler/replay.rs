@@ -87,9 +87,11 @@ impl Scheduler {
                 self.check_state(*step, StepState::Ready)
             }
             Kind::StepApproved { step } => self.check_state(*step, StepState::Unapproved),
-            Kind::StepReady { step } => {
-                self.check_one_of(*step, |state| matches!(state, StepState::Backoff(_) | StepState::Unknown(_)))
-            }
+            Kind::StepReady { step } => self.check_one_of(*step, |state| match state {
+                StepState::Backoff(_) | StepState::Unknown(_) => true,
+                StepState::Expanded => self.scope(*step).is_some_and(|scope| scope.open == 0),
+                _ => false,
+            }),
             Kind::StepSkipped { step, attempt, .. } => {
                 self.check_state(*step, attempt.map_or(StepState::Waiting, StepState::Running))
             }

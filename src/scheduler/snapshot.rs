@@ -80,7 +80,13 @@ fn number(number: u32) -> Option<u32> {
 }
 
 fn scope_value(scope: &Scope) -> Value {
-    json!({ "members": scope.members, "open": scope.open, "failed": scope.failed, "answer": scope.answer })
+    json!({
+        "members": scope.members,
+        "open": scope.open,
+        "failed": scope.failed,
+        "answer": scope.answer,
+        "replans": scope.replans,
+    })
 }
 
 fn request_value(request: &Request) -> Value {

@@ -96,6 +96,8 @@ pub(super) struct Scope {
     /// The member that failed first.
     pub(super) failed: Option<StepNumber>,
     pub(super) answer: AnswerFrom,
+    /// How often the tool of the expanded step was asked for another plan.
+    pub(super) replans: u32,
 }
 
 /// The numbers an id stands for.

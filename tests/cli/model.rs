@@ -332,3 +332,41 @@ fn a_plan_of_ones_own_is_revised_by_a_model_that_is_named() {
     assert_eq!(ran.exit, 1, "{}", ran.stderr);
     assert_eq!(server.calls().len(), 1);
 }
+
+/// A model that first plans what fails, and knows another way then.
+struct Resourceful;
+
+impl Respond for Resourceful {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let text = request.body_json::<Value>().unwrap()["messages"].to_string();
+        let usage = json!({ "prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120 });
+        let plan = match (text.contains("failed:"), text.contains("boil. @calculate")) {
+            (false, _) => "1. @calculate {\"expression\": \"1 / 0\"}\nEND\n",
+            (true, false) => "1. @calculate {\"expression\": \"20 + 1\"}\nEND\n",
+            (true, true) => "boil. @calculate {\"expression\": \"6 * 7\"}\nEND\n",
+        };
+        streamed(plan, &usage)
+    }
+}
+
+#[test]
+fn each_line_of_a_batch_is_revised_by_itself() {
+    let (server, place) = (Server::with(Resourceful), Place::new());
+    place.plan(json!([calculate("boil", "1 / 0"), calculate("pour", "${boil.result} + 0")]));
+    place.file("good.json", json!({ "steps": [calculate("a", "2 + 2")] }).to_string());
+    place.file("lines.txt", "plan.json\ngood.json\nHalf of it\n");
+    let results = |ran: &Ran| -> Vec<(Value, Value)> {
+        let last = ran.last_event();
+        let lines = last["lines"].as_array().unwrap();
+        lines.iter().map(|line| (line["state"].clone(), line["answer"]["result"].clone())).collect()
+    };
+    let ran = server.run(&place, ["run", "--batch", "lines.txt", "--model", "m", "--json"]);
+    let done = |result: u32| (json!("succeeded"), json!(result));
+    assert_eq!((ran.exit, results(&ran)), (0, vec![done(42), done(4), done(21)]), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(server.calls().len(), 3, "one plan and two revisions");
+
+    let ran = server.run(&place, ["run", "--batch", "lines.txt", "--model", "m", "--max-replans", "0", "--json"]);
+    let failed = || (json!("failed"), Value::Null);
+    assert_eq!((ran.exit, results(&ran)), (1, vec![failed(), done(4), failed()]), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(server.calls().len(), 4, "one plan more");
+}

@@ -2,7 +2,7 @@
 //!
 //! Each line of the file is a step of one plan, and expands to the plan that the line stands for: its steps are `3/search`
 //! for line 3. So all lines share slots, pools and limits, the longest remaining path goes first whatever line it belongs
-//! to, one journal entry can be resumed, and a line that fails takes no other with it.
+//! to, one journal entry can be resumed, and a line that fails takes no other with it. Each line has replans of its own.
 
 mod table;
 
@@ -147,10 +147,10 @@ impl Batch {
         plan.objective(format!("{} of {name}", counted(self.lines.len(), "line")))
     }
 
-    /// The tool that turns each step into what its line stands for.
-    pub(crate) fn tool(&self) -> (&'static str, impl Tool + 'static) {
-        let plans = self.lines.iter().filter_map(|line| Some((line.number, line.plan.clone()?)));
-        (TOOL, Lines { plans: plans.collect() })
+    /// The tool that turns each step into what its line stands for, and asks `reviser` when that has failed.
+    pub(crate) fn tool(&self, reviser: Option<PlanTool>) -> (&'static str, impl Tool + 'static) {
+        let lines = self.lines.iter().map(|line| (line.number, line.clone()));
+        (TOOL, Lines { lines: lines.collect(), reviser })
     }
 }
 
@@ -195,19 +195,32 @@ fn critical_ms(plan: &Plan, policy: &Policy) -> u64 {
 
 /// Expands the steps of a batch.
 struct Lines {
-    plans: BTreeMap<usize, Plan>,
+    lines: BTreeMap<usize, Line>,
+    reviser: Option<PlanTool>,
+}
+
+impl Lines {
+    async fn plan(&self, cx: &StepContext) -> Result<ToolOutput, StepError> {
+        let number = cx.args["line"].as_u64().and_then(|number| usize::try_from(number).ok());
+        let line = number.and_then(|number| self.lines.get(&number));
+        let plan = line.and_then(|line| Some((line, line.plan.as_ref()?)));
+        let (line, plan) = plan.ok_or_else(|| StepError::bad_input("`line` has to be one of the batch"))?;
+        match &self.reviser {
+            Some(reviser) if cx.expansion.is_some() => {
+                reviser.plan_for(plan.objective.clone().unwrap_or_else(|| line.text.clone()), cx).await
+            }
+            _ => Ok(plan.clone().into()),
+        }
+    }
 }
 
 impl Tool for Lines {
     fn spec(&self) -> ToolSpec {
-        ToolSpec::new(TOOL, "Carries out what a line of a batch stands for.")
+        let replans = self.reviser.is_some();
+        ToolSpec { replans, ..ToolSpec::new(TOOL, "Carries out what a line of a batch stands for.") }
     }
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
-        let number = cx.args["line"].as_u64().and_then(|number| usize::try_from(number).ok());
-        let plan = number.and_then(|number| self.plans.get(&number)).cloned();
-        Box::pin(
-            async move { plan.map(ToolOutput::Plan).ok_or(StepError::bad_input("`line` has to be one of the batch")) },
-        )
+        Box::pin(async move { self.plan(&cx).await })
     }
 }

@@ -182,7 +182,6 @@ impl Models {
         &self,
         others: &[(String, Arc<dyn Tool>)],
         offered: &[&str],
-        useless: &[&str],
     ) -> Vec<(&'static str, Arc<dyn Tool>)> {
         let step_model = |role: &Role, name: &str| {
             let tool = StepModel::new(Arc::clone(&role.model)).named(name).prompts(Arc::clone(&self.prompts));
@@ -194,12 +193,13 @@ impl Models {
         if let Some(answer) = &self.answer {
             tools.push((ANSWER_TOOL, Arc::new(step_model(answer, ANSWER_TOOL))));
         }
-        let spec = |name: &str, tool: &Arc<dyn Tool>| ToolSpec { name: name.to_owned(), ..tool.spec() };
-        let mut specs: Vec<ToolSpec> = others.iter().map(|(name, tool)| spec(name, tool)).collect();
-        specs.extend(tools.iter().map(|(name, tool)| spec(name, tool)));
-        let plan = PlanTool::new(self.planner(useless), specs, StepModel::NAME);
-        tools.push((PlanTool::NAME, Arc::new(plan)));
         tools
+    }
+
+    /// The tool that has a step planned, in a run that has these tools beside it.
+    pub(crate) fn plan_tool(&self, others: &[(String, Arc<dyn Tool>)], useless: &[&str]) -> PlanTool {
+        let spec = |(name, tool): &(String, Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
+        PlanTool::new(self.planner(useless), others.iter().map(spec).collect(), StepModel::NAME)
     }
 
     /// The tools that a model may call while it does a step.

@@ -165,6 +165,7 @@ impl Checker {
         let is_due = match self.books.policy.replan_when {
             ReplanWhen::FirstFailure => true,
             ReplanWhen::Stuck => !moves,
+            ReplanWhen::Inside => false,
         };
         if self.books.pending.is_some() || self.replans >= self.books.policy.max_replans || !is_due {
             return;

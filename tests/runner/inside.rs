@@ -1,0 +1,115 @@
+//! A tool that returned a plan is asked for another one when a step of it has failed.
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
+use plandag::report::StepOutcome;
+use plandag::{
+    Plan, RunReport, Runner, Step, StepContext, StepError, StepErrorKind, Tool, ToolOutput, ToolSpec, tool_fn,
+};
+use serde_json::{Value, json};
+
+fn say(id: &str) -> Step {
+    Step::new(id, "say").args(json!({ "what": id }))
+}
+
+/// Knows a way that fails, and for each failure of it another one.
+struct Resourceful {
+    /// The way that does not fail, if there is one.
+    good: u32,
+}
+
+impl Tool for Resourceful {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { replans: true, ..ToolSpec::new("resourceful", "") }
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        let way = match &cx.expansion {
+            None => 0,
+            Some(before) => {
+                let ids = |ids: Vec<&plandag::StepId>| ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>();
+                let failed = ids(before.failed.iter().map(|step| &step.id).collect());
+                let way: u32 = failed[0].trim_start_matches("way").parse().expect("a way has a number");
+                assert_eq!(failed, [format!("way{way}")]);
+                assert_eq!(ids(before.finished.iter().map(|step| &step.id).collect()), ["before"]);
+                assert_eq!(ids(before.skipped.iter().collect()), ["after"]);
+                assert_eq!(before.plan.answer, Some("after".into()));
+                assert_eq!(before.failed[0].error.message, "no luck");
+                way + 1
+            }
+        };
+        let attempt = say(&format!("way{way}")).depends_on(["before"]);
+        let attempt = if way == self.good { attempt } else { Step { tool: Some("fails".into()), ..attempt } };
+        let after = Step::new("after", "say").args(json!({ "what": format!("${{way{way}}}") }));
+        let plan = Plan::from_iter([say("before"), attempt, after]).answer("after");
+        Box::pin(async move { Ok(plan.into()) })
+    }
+}
+
+fn runner(good: u32, called: &Arc<Mutex<Vec<String>>>) -> Runner {
+    let called = Arc::clone(called);
+    let say = tool_fn(move |cx| {
+        called.lock().expect("nobody panics").push(cx.id.to_string());
+        async move { Ok(cx.args["what"].clone()) }
+    });
+    let steps = [Step::new("it", "resourceful"), Step::new("end", "say").args(json!({ "what": "${it}" }))];
+    Runner::new(Plan::from_iter(steps))
+        .tool("resourceful", Resourceful { good })
+        .tool("fails", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no luck")) }))
+        .tool("say", say)
+}
+
+async fn run(runner: Runner) -> RunReport {
+    runner.run("by whatever way").await.expect("it comes to an end")
+}
+
+#[tokio::test]
+async fn what_is_done_is_kept_and_the_rest_done_another_way() {
+    let called = Arc::default();
+    let report = run(runner(2, &called)).await;
+    assert_eq!(*report.answer().unwrap(), json!("way2"));
+    assert_eq!(*called.lock().unwrap(), ["it/before", "it/way2", "it/after", "end"]);
+    let it = report.step("it").unwrap();
+    assert_eq!((it.attempts.len(), it.outcome), (3, StepOutcome::Succeeded));
+    assert_eq!(report.replans(), 0, "that is no affair of the run's planner");
+}
+
+#[tokio::test]
+async fn a_tool_is_asked_as_often_as_a_planner() {
+    for max_replans in 0..4 {
+        let called = Arc::default();
+        let report = run(runner(9, &called).max_replans(max_replans)).await;
+        let it = report.step("it").unwrap();
+        assert_eq!(it.attempts.len(), max_replans as usize + 1);
+        assert_eq!(it.error.unwrap().kind, StepErrorKind::ExpansionFailed);
+        assert!(it.error.unwrap().message.contains(&format!("way{max_replans}")), "{:?}", it.error);
+        assert_eq!(*called.lock().unwrap(), ["it/before"]);
+        assert!(report.answer().is_err());
+    }
+}
+
+/// Wherever the process ended, the run goes on: no way is tried again that has failed, and nothing done twice.
+#[tokio::test]
+async fn a_run_goes_on_in_the_middle_of_it() {
+    let journal = MemoryJournal::new();
+    let called = Arc::default();
+    let whole = run(runner(2, &called).journal(journal.clone())).await;
+    let history = journal.history(whole.run()).await.unwrap();
+    // What happened at one instant was written at once.
+    let cuts = (1..history.len()).filter(|&length| history[length - 1].at < history[length].at);
+    for length in cuts {
+        let cut = RunId::random();
+        let claim = journal.create(&cut).await.unwrap();
+        journal.append(&claim, &history[..length], Durability::Process).await.unwrap();
+        drop(claim);
+        let called: Arc<Mutex<Vec<String>>> = Arc::default();
+        let report = runner(2, &called).journal(journal.clone()).resume(cut).await.unwrap();
+        assert_eq!(*report.answer().unwrap(), json!("way2"), "after {length} events");
+        let called = called.lock().unwrap();
+        let all = ["it/before", "it/way2", "it/after", "end"];
+        assert!(all.ends_with(&called.iter().map(String::as_str).collect::<Vec<_>>()), "after {length}: {called:?}");
+        assert_eq!(report.step("it").unwrap().attempts.iter().filter(|call| call.error.is_none()).count(), 3);
+    }
+}

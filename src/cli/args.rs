@@ -11,6 +11,7 @@ use plandag::tools::HostPort;
 use super::analyse::AnalyseArgs;
 use super::bench::BenchArgs;
 use super::duration;
+use super::earlier::EarlierArgs;
 use super::history::{KeepArgs, Verb};
 use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
 use super::order::Order;
@@ -239,6 +240,8 @@ pub(crate) struct PlanArgs {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) earlier: EarlierArgs,
     /// Writes the plan to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -304,7 +307,7 @@ pub(crate) enum GraphFormat {
     Svg,
 }
 
-/// Runs plans in virtual time: how long they would take, if every step took its estimate.
+/// Runs plans in virtual time: how long they would take, if every step took its estimate, or as long as its tool did.
 #[derive(Args, Debug)]
 #[command(
     help_template = TEMPLATE,
@@ -330,6 +333,8 @@ pub(crate) struct SimulateArgs {
     /// Draws the order of --policy random
     #[arg(long, value_name = "N", default_value_t = 42)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) earlier: EarlierArgs,
     /// One JSON line a plan, with its `id` and `makespan_ms`
     #[arg(long)]
     pub(crate) json: bool,

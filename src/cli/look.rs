@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::{CheckArgs, GraphArgs, GraphFormat, PlanArgs};
 use super::console::{Console, json_text};
+use super::earlier;
 use super::failure::Failure;
 use super::model::args::SpendingArgs;
 use super::model::{self, Models, detect};
@@ -35,7 +36,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     if let Some(models) = &models {
         toolbox.add_models(models)?;
     }
-    let (plan, dag, start) = match source {
+    let (plan, dag, mut start) = match source {
         Source::Plan(file) => {
             let objective = file.plan.objective.clone().unwrap_or_default();
             let start = toolbox.start(&objective, &args.settings, policy);
@@ -55,6 +56,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     };
     let output = Output::prepare(args.output.as_deref(), console)?;
     if !args.json {
+        earlier::expect(&mut start, &args.earlier.means()?);
         console.say(&Prediction::new(&plan, &dag, &start).render());
         console.say(&toolbox.render());
         let needs = toolbox.needs(&plan);

@@ -8,6 +8,7 @@ mod bench;
 mod console;
 mod diagnostic;
 mod difference;
+mod earlier;
 mod explain;
 mod failure;
 mod faster;

@@ -1,5 +1,6 @@
 //! What is known of a run before it starts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::simulate::{Simulation, WhatIf};
@@ -21,6 +22,8 @@ pub(crate) struct Prediction {
     makespan: Duration,
     work: Duration,
     slots: u32,
+    /// Steps that should take as long as their tools took in earlier runs.
+    learned: usize,
     unknown: usize,
     /// To look for what would make it faster, where that is wanted.
     plan: Plan,
@@ -30,6 +33,7 @@ pub(crate) struct Prediction {
 impl Prediction {
     /// Runs the plan in virtual time.
     pub(crate) fn new(plan: &Plan, dag: &Dag, start: &RunStart) -> Self {
+        let (plan, learned) = learned(plan, |tool| mean(tool, start));
         let simulation = simulation(plan.clone(), &start.policy).tools(start.tools.clone());
         let simulated = simulation.inputs(start.inputs.clone()).without_history().run();
         let id = |number: u32| simulated.scheduler.step(number).map_or_else(String::new, |step| step.id.to_string());
@@ -41,8 +45,9 @@ impl Prediction {
             makespan: simulated.makespan,
             work: simulated.work,
             slots: start.policy.max_parallel,
-            unknown: dag.steps().iter().filter(|step| step.estimate_ms.is_none() && !is_known(step, start)).count(),
-            plan: plan.clone(),
+            unknown: plan.steps.iter().filter(|step| step.estimate_ms.is_none()).count(),
+            learned,
+            plan,
             policy: start.policy.clone(),
         }
     }
@@ -86,6 +91,9 @@ impl Prediction {
                 human(self.work)
             ),
         ];
+        if self.learned > 0 {
+            lines.push(format!(" {}{}", heading(""), as_learned(self.learned)));
+        }
         match self.unknown {
             0 => {}
             all if all == self.steps => {
@@ -104,10 +112,29 @@ impl Prediction {
     }
 }
 
-/// Whether earlier runs say how long the step's tool takes.
-fn is_known(step: &Step, start: &RunStart) -> bool {
-    let name = step.tool.as_deref().or(start.default_tool.as_deref());
-    start.tools.iter().any(|tool| Some(tool.name.as_str()) == name && tool.mean_ms.is_some())
+/// How long earlier runs say that a tool takes, in milliseconds.
+fn mean(tool: Option<&str>, start: &RunStart) -> Option<u64> {
+    let name = tool.or(start.default_tool.as_deref());
+    start.tools.iter().find(|tool| Some(tool.name.as_str()) == name)?.mean_ms
+}
+
+/// The plan with the mean of its tool for every step that has no estimate, where that is known, and for how many it is.
+pub(crate) fn learned(plan: &Plan, mean: impl Fn(Option<&str>) -> Option<u64>) -> (Plan, usize) {
+    let mut plan = plan.clone();
+    let mut learned = 0;
+    for step in plan.steps.iter_mut().filter(|step| step.estimate_ms.is_none()) {
+        if let Some(mean) = mean(step.tool.as_deref()) {
+            *step = Arc::new(Step::clone(step).estimate_ms(mean));
+            learned += 1;
+        }
+    }
+    (plan, learned)
+}
+
+/// What a prediction rests on that is not in the plan.
+pub(crate) fn as_learned(steps: usize) -> String {
+    let takes = if steps == 1 { "counts as long as its tool" } else { "count as long as their tools" };
+    format!("{} without an estimate_ms {takes} took in earlier runs", counted(steps, "step"))
 }
 
 /// A simulation of a plan under a policy, without limits on size: nothing is really done.

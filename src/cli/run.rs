@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use super::args::{RunArgs, Settings};
 use super::batch::{Batch, Sources};
 use super::console::Console;
+use super::earlier;
 use super::failure::Failure;
 use super::history::Recorded;
 use super::model::Models;
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     if args.confirm {
-        confirm(&job, &toolbox, &args.settings, &policy, console)?;
+        confirm(&job, &toolbox, args, &policy, console)?;
     }
     if !job.can_replan {
         policy = without_replans(policy);
@@ -342,13 +343,7 @@ pub(crate) fn no_planner(objective: &str, could_be_file: bool) -> Failure {
 }
 
 /// Shows what would be done, and asks.
-fn confirm(
-    job: &Job,
-    toolbox: &Toolbox,
-    settings: &Settings,
-    policy: &Policy,
-    console: &Console,
-) -> Result<(), Failure> {
+fn confirm(job: &Job, toolbox: &Toolbox, args: &RunArgs, policy: &Policy, console: &Console) -> Result<(), Failure> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         let code = "confirm.no_terminal";
         let message = "--confirm has a question, and there is no terminal to ask it on";
@@ -357,7 +352,8 @@ fn confirm(
     }
     match &job.plan {
         Some((plan, dag)) => {
-            let start = toolbox.start(&job.objective, settings, policy.clone());
+            let mut start = toolbox.start(&job.objective, &args.settings, policy.clone());
+            earlier::expect(&mut start, &args.keep.means()?);
             console.complain(&Prediction::new(plan, dag, &start).render());
         }
         None if job.can_replan => console.complain(" the objective is planned by a model; plandag plan shows a plan"),

@@ -1,9 +1,12 @@
 //! `plandag simulate`.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
+use plandag::llm::StepModel;
 use plandag::report::ExitCode;
 use plandag::simulate::{Ended, WhatIf, workload};
 use plandag::{Dag, FailureReason, Plan, PlanFile, Policy, RunOutcome};
@@ -13,9 +16,10 @@ use serde_json::{Value, json};
 use super::args::SimulateArgs;
 use super::console::{Console, ReaderGone};
 use super::duration::human;
+use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
-use super::prediction::{counted, simulation};
+use super::prediction::{as_learned, counted, learned, simulation};
 use super::source;
 use super::style::{self, paint};
 use super::text;
@@ -27,13 +31,14 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
     }
     policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy.order = args.policy.with_seed(args.seed);
-    let simulator = Simulator { policy, json: args.json, console };
+    let simulator = Simulator { policy, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
     match Input::open(&args.plans, console)? {
         Input::Plan(file) => {
             Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
             let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let what_if = WhatIf::of_plan(&file.plan, &simulator.policy);
-            match simulator.simulate(&id, file.plan) {
+            let expected = simulator.expected(&file.plan)?;
+            let what_if = WhatIf::of_plan(&expected.plan, &simulator.policy);
+            match simulator.simulate(&id, expected) {
                 Ok(line) if args.json => {
                     let line = Line { faster: Some(faster::fields(&what_if)), ..line };
                     simulator.tell(&line).or(Ok(()))
@@ -86,8 +91,28 @@ fn is_workload(bytes: &[u8]) -> bool {
 
 struct Simulator<'a> {
     policy: Policy,
+    earlier: &'a EarlierArgs,
+    /// What earlier runs say, once it matters.
+    means: OnceCell<BTreeMap<String, u64>>,
     json: bool,
     console: &'a Console,
+}
+
+/// A plan in which every step says how long it takes, if that is known at all.
+struct Expected {
+    plan: Plan,
+    basis: Basis,
+}
+
+/// What durations rest on, in steps.
+#[derive(Clone, Copy, Serialize)]
+struct Basis {
+    /// What the plan says.
+    estimate_ms: usize,
+    /// What the tool took in earlier runs.
+    earlier_runs: usize,
+    /// Nothing: a second each.
+    nothing: usize,
 }
 
 /// What one simulated plan came to. `id` and `makespan_ms` are what scripts rely on.
@@ -102,6 +127,7 @@ struct Line {
     work_ms: u64,
     steps: u32,
     max_parallel: u32,
+    basis: Basis,
     /// What would make it faster, where there is only one plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     faster: Option<Value>,
@@ -115,7 +141,7 @@ impl Simulator<'_> {
             let told = match workload {
                 Err(error) => Err(error.to_string()),
                 Ok(workload) => self
-                    .simulate(&workload.id, workload.plan)
+                    .simulate(&workload.id, self.expected(&workload.plan)?)
                     .map_err(|reason| format!("plan `{}`: {reason}", workload.id)),
             };
             let told = match told {
@@ -139,7 +165,20 @@ impl Simulator<'_> {
         }
     }
 
-    fn simulate(&self, id: &str, plan: Plan) -> Result<Line, String> {
+    /// The journal is only looked at for a plan that does not say everything itself.
+    fn expected(&self, plan: &Plan) -> Result<Expected, Failure> {
+        let given = plan.steps.iter().filter(|step| step.estimate_ms.is_some()).count();
+        let rest = plan.steps.len() - given;
+        if rest > 0 && self.means.get().is_none() {
+            // It was not set a moment ago, and nobody else sets it.
+            let _ = self.means.set(self.earlier.means()?);
+        }
+        let mean = |tool: Option<&str>| self.means.get()?.get(tool.unwrap_or(StepModel::NAME)).copied();
+        let (plan, learned) = learned(plan, mean);
+        Ok(Expected { plan, basis: Basis { estimate_ms: given, earlier_runs: learned, nothing: rest - learned } })
+    }
+
+    fn simulate(&self, id: &str, Expected { plan, basis }: Expected) -> Result<Line, String> {
         let run = simulation(plan, &self.policy).without_history().run();
         match &run.ended {
             Ended::Finished(RunOutcome::Succeeded { .. }) => {}
@@ -158,6 +197,7 @@ impl Simulator<'_> {
             bound_ms: millis(run.bound()),
             critical_ms: millis(run.critical_path),
             work_ms: millis(run.work),
+            basis,
             faster: None,
         })
     }
@@ -175,6 +215,11 @@ impl Simulator<'_> {
             time(line.work_ms),
             time(line.bound_ms),
         );
+        let basis = match line.basis.earlier_runs {
+            0 => String::new(),
+            learned => format!("  {}\n", as_learned(learned)),
+        };
+        let text = text + &basis;
         self.console.data(&text).map_err(|_| ReaderGone)
     }
 

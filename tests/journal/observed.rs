@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use plandag::journal::{Journal, MemoryJournal, RunId, SqliteJournal};
 use plandag::{Plan, RunEventKind, RunStart, Runner, Scheduler, Step, StepError, StepId, tool_fn};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+
+use crate::support::Place;
 
 /// Tools of two speeds.
 fn runner(plan: Plan, journal: &Arc<dyn Journal>) -> Runner {
@@ -91,4 +94,44 @@ fn what_a_step_says_of_itself_counts_more_and_failures_count_nothing() {
         assert_eq!(order, ["unknown", "estimated", "slow"]);
         assert_eq!(mean(&start(&runtime, journal, &run), "failing"), None);
     }
+}
+
+/// The command predicts by the same means, says so, and does without where that is wanted.
+#[test]
+fn predictions_know_how_long_tools_took() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 120 } }]));
+    assert_eq!(place.run("run plan.json -q").exit, Some(0));
+    place.plan(json!([
+        { "id": "b", "tool": "sleep", "args": { "ms": 1 } },
+        { "id": "c", "tool": "sleep", "args": { "ms": 1 }, "estimate_ms": 5_000, "depends_on": ["b"] },
+        { "id": "d", "tool": "calculate", "args": { "expression": "1" } },
+    ]));
+    let simulated = |more: &str| -> Value {
+        let ran = place.run(&format!("simulate plan.json --json{more}"));
+        assert_eq!(ran.exit, Some(0), "{ran:?}");
+        serde_json::from_str(&ran.stdout).unwrap()
+    };
+    let known = simulated("");
+    assert!((5_120..5_900).contains(&known["makespan_ms"].as_u64().unwrap()), "{known}");
+    assert_eq!(known["basis"], json!({ "estimate_ms": 1, "earlier_runs": 1, "nothing": 1 }));
+    let unknown = simulated(" --no-journal");
+    assert_eq!(unknown["makespan_ms"], 6_000);
+    assert_eq!(unknown["basis"], json!({ "estimate_ms": 1, "earlier_runs": 0, "nothing": 2 }));
+
+    let said = "1 step without an estimate_ms counts as long as its tool took in earlier runs";
+    let guessed = "without an estimate_ms count as 1s each";
+    for verb in ["plan", "simulate"] {
+        let ran = place.run(&format!("{verb} plan.json"));
+        let text = ran.stdout + &ran.stderr;
+        assert!(text.contains(said) && text.contains("5.1") && !text.contains("6s"), "{text}");
+        let ran = place.run(&format!("{verb} plan.json --no-journal"));
+        let text = ran.stdout + &ran.stderr;
+        assert!(!text.contains("earlier runs"), "{text}");
+        let ran = place.run(&format!("{verb} plan.json --journal nothing.db"));
+        assert_eq!(ran.exit, Some(2), "{ran:?}");
+    }
+    let plan = place.run("plan plan.json");
+    assert!(plan.stderr.contains(guessed), "{}", plan.stderr);
+    assert!(!plan.stdout.contains("estimate_ms\": 1"), "the plan stays as it is: {}", plan.stdout);
 }

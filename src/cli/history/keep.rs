@@ -1,5 +1,6 @@
 //! Where the record of a run is kept.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use clap::{Args, ValueEnum};
 use plandag::journal::{Durability, SqliteJournal};
 use plandag::report::ExitCode;
 
+use super::super::earlier;
 use super::super::failure::Failure;
 use super::super::secrets;
 use super::journal_failure;
@@ -54,6 +56,12 @@ impl KeepArgs {
         }
         open_or_make(self.journal.as_deref(), self.durability).map(Some)
     }
+
+    /// How long tools took in the earlier runs that are kept there, in milliseconds.
+    pub(crate) fn means(&self) -> Result<BTreeMap<String, u64>, Failure> {
+        let is_new = self.journal.as_ref().is_some_and(|journal| !journal.exists());
+        if self.no_journal || is_new { Ok(BTreeMap::new()) } else { earlier::means(self.journal.as_deref()) }
+    }
 }
 
 /// Opens a journal, the default one if none is named, and makes it if it is not there.
@@ -77,7 +85,7 @@ impl JournalArgs {
 }
 
 /// Opens a journal that is there: the default one if none is named.
-pub(super) fn open_existing(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
+pub(crate) fn open_existing(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
     let path = path(asked)?;
     if !path.exists() {
         let name = path.display();

@@ -23,7 +23,7 @@ use super::failure::Failure;
 pub(crate) use check::check_journal;
 pub(crate) use decide::interrupt;
 pub(crate) use find::{journal_failure, run as find_run};
-pub(crate) use keep::{JournalArgs, KeepArgs, Survives, open_or_make as open_journal};
+pub(crate) use keep::{JournalArgs, KeepArgs, Survives, open_existing, open_or_make as open_journal};
 pub(crate) use recorded::Recorded;
 
 /// The verbs that a journal adds.

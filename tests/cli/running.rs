@@ -154,3 +154,22 @@ fn a_closed_pipe_is_no_panic() {
         assert!(output.status.code().is_some_and(|code| code != 70 && code != 101), "{arguments:?}: {output:?}");
     }
 }
+
+#[test]
+fn a_replay_shows_what_the_run_showed() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 300, &[]), sleep("b", 100, &[]), calculate("c", "1 / ${a.slept_ms}")]));
+    let ran = place.run(["run", "plan.json"]);
+    let steps = |text: &str| -> Vec<String> {
+        let begins_with_time = |line: &&str| line.trim_start().starts_with(|first: char| first.is_ascii_digit());
+        text.lines().filter(begins_with_time).map(str::to_owned).collect()
+    };
+    assert_eq!(steps(&ran.stderr).len(), 6, "{}", ran.stderr);
+    for speed in ["1", "1000"] {
+        let replayed = place.run(["replay", "--speed", speed]);
+        assert_eq!((replayed.exit, replayed.stdout.as_str()), (0, ""), "{}", replayed.stderr);
+        assert_eq!(steps(&replayed.stderr), steps(&ran.stderr));
+    }
+    let refused = place.run(["replay", "--speed", "0"]);
+    assert!(refused.exit == 2 && refused.stderr.contains("a number over 0"), "{}", refused.stderr);
+}

@@ -10,6 +10,7 @@ mod find;
 mod keep;
 mod look;
 mod recorded;
+mod replay;
 mod report;
 mod resume;
 mod runs;
@@ -34,6 +35,7 @@ pub(crate) enum Verb {
     Show(look::ShowArgs),
     Logs(look::LogsArgs),
     Why(look::WhyArgs),
+    Replay(replay::ReplayArgs),
     Retry(again::RetryArgs),
     Fork(again::ForkArgs),
     Cancel(decide::CancelArgs),
@@ -57,6 +59,7 @@ impl Verb {
             Self::Cancel(_)
             | Self::Approve(_)
             | Self::Resolve(_)
+            | Self::Replay(_)
             | Self::Report(_)
             | Self::Export(_)
             | Self::Demo(_) => false,
@@ -70,6 +73,7 @@ impl Verb {
             Self::Show(args) => look::show(args, console),
             Self::Logs(args) => look::logs(args, console),
             Self::Why(args) => look::why(&args.of, console),
+            Self::Replay(args) => replay::run(args, console),
             Self::Retry(args) => again::retry(args, console),
             Self::Fork(args) => again::fork(args, console),
             Self::Cancel(args) => decide::cancel(args, console),

@@ -25,13 +25,20 @@ pub(crate) struct Live<'a> {
     above: Vec<String>,
     /// The run's clock at an instant of ours.
     clock: (Timestamp, Instant),
+    /// How fast the run's clock goes beside ours.
+    speed: f64,
 }
 
 impl<'a> Live<'a> {
     /// A picture on this terminal. None if it is not one on which a cursor moves.
     pub(crate) fn new(console: &'a Console) -> Option<Self> {
         let clock = (Timestamp::ZERO, Instant::now());
-        console.can_redraw().then(|| Self { console, region: Region::default(), above: Vec::new(), clock })
+        console.can_redraw().then(|| Self { console, region: Region::default(), above: Vec::new(), clock, speed: 1.0 })
+    }
+
+    /// The picture of a run that is shown so many times as fast as it was.
+    pub(crate) fn faster(self, speed: f64) -> Self {
+        Self { speed, ..self }
     }
 
     /// Sets the clock by an event that has just happened.
@@ -47,7 +54,7 @@ impl<'a> Live<'a> {
     /// Draws the picture as it is now.
     pub(crate) fn draw(&mut self, ledger: &Ledger) {
         let Some((columns, rows)) = self.console.size() else { return };
-        let now = self.clock.0 + self.clock.1.elapsed();
+        let now = self.clock.0 + self.clock.1.elapsed().mul_f64(self.speed);
         self.write(&frame(ledger, now, Size { columns, rows }), columns);
     }
 

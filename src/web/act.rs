@@ -199,6 +199,7 @@ async fn decide(app: &Arc<App>, run: &str, step: &str, outcome: StepOutcome, dec
     }
     let (answer, app) = (done(run.as_str(), json!({ "step": step, "status": "waiting" })), Arc::clone(app));
     // Only who drives the run can write to it. It stops when nothing is left to do but what was decided here.
+    let expected = app.watchers.expect(&run);
     tokio::spawn(async move {
         while app.journal.summary(&run).await.is_ok_and(|summary| summary.owner.is_some()) {
             sleep(GLANCE).await;
@@ -206,6 +207,7 @@ async fn decide(app: &Arc<App>, run: &str, step: &str, outcome: StepOutcome, dec
         if let Err(problem) = record(&app, &run, number, decision).await {
             tracing::warn!(%run, problem = problem.code(), "a decision could not be recorded");
         }
+        drop(expected);
     });
     Ok((StatusCode::ACCEPTED, answer).into_response())
 }

@@ -38,7 +38,7 @@ pub(super) struct Shown {
     pub(super) version: u64,
     /// What is new since the version before; none in the first.
     pub(super) update: Option<Bytes>,
-    /// Whether nobody drives the run any more.
+    /// Whether nobody drives the run any more, and it is not about to go on.
     pub(super) is_over: bool,
     snapshot: Snapshot,
     whole: OnceLock<Bytes>,
@@ -64,12 +64,14 @@ type Sender = watch::Sender<Sight>;
 #[derive(Clone, Default)]
 pub(super) struct Watchers {
     open: Arc<Mutex<BTreeMap<RunId, Weak<Sender>>>>,
+    /// Runs that go on once they have stopped.
+    expected: Arc<Mutex<BTreeMap<RunId, Weak<()>>>>,
 }
 
 impl Watchers {
     /// What is seen of a run from now on.
     pub(super) fn watch(&self, journal: &Arc<dyn Journal>, run: &RunId) -> watch::Receiver<Sight> {
-        let mut open = self.lock();
+        let mut open = lock(&self.open);
         if let Some(sender) = open.get(run).and_then(Weak::upgrade) {
             return sender.subscribe();
         }
@@ -81,16 +83,30 @@ impl Watchers {
         receiver
     }
 
+    /// As long as what this gives is kept, a run that stops is about to go on: whoever follows it is not told that it is
+    /// over.
+    pub(super) fn expect(&self, run: &RunId) -> Arc<()> {
+        let mut expected = lock(&self.expected);
+        expected.retain(|_, kept| kept.strong_count() > 0);
+        let kept = expected.get(run).and_then(Weak::upgrade).unwrap_or_default();
+        expected.insert(run.clone(), Arc::downgrade(&kept));
+        kept
+    }
+
+    fn is_expected(&self, run: &RunId) -> bool {
+        lock(&self.expected).get(run).is_some_and(|kept| kept.strong_count() > 0)
+    }
+
     /// Ends what is sent to everybody.
     pub(super) fn close(&self) {
-        for sender in std::mem::take(&mut *self.lock()).into_values().filter_map(|sender| sender.upgrade()) {
+        for sender in std::mem::take(&mut *lock(&self.open)).into_values().filter_map(|sender| sender.upgrade()) {
             sender.send_replace(Sight::Lost(Problem::new("serve.closing", "the server is being stopped")));
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, Weak<Sender>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Watcher {
@@ -119,12 +135,12 @@ impl Watcher {
             }
             sleep(GLANCE.max(begun.elapsed() * REST)).await;
         }
-        self.watchers.lock().remove(&self.run);
+        lock(&self.watchers.open).remove(&self.run);
     }
 
     /// Whether somebody still looks. If not, whoever comes next starts another watcher.
     fn is_wanted(&self) -> bool {
-        let mut open = self.watchers.lock();
+        let mut open = lock(&self.watchers.open);
         let is_wanted = self.sender.receiver_count() > 0;
         if !is_wanted {
             open.remove(&self.run);
@@ -134,8 +150,11 @@ impl Watcher {
 
     /// The run as it is now, if that is not how it was.
     async fn look(&self, last: Option<&(RunSummary, Arc<Shown>)>) -> Result<Option<(RunSummary, Arc<Shown>)>, Problem> {
+        // Asked first: who goes on with a run stops expecting it only when it has an owner again.
+        let is_expected = self.watchers.is_expected(&self.run);
         let summary = self.journal.summary(&self.run).await?;
-        if last.is_some_and(|(before, _)| *before == summary) {
+        let is_over = summary.state() != "running" && !is_expected;
+        if last.is_some_and(|(before, shown)| *before == summary && shown.is_over == is_over) {
             return Ok(None);
         }
         let history = History::load(&*self.journal, &self.run).await?;
@@ -143,7 +162,6 @@ impl Watcher {
         // A large run takes a while to draw, and others are to be served meanwhile.
         let drawn = spawn_blocking(move || {
             let snapshot = Snapshot::of(&history, &summary);
-            let is_over = summary.state() != "running";
             let (version, update) = match &before {
                 None => (1, None),
                 Some(before) => {

@@ -1,8 +1,11 @@
 //! What can be done to runs.
 
+use std::time::Duration;
+
 use plandag::journal::Journal as _;
 use serde_json::json;
 
+use crate::live::Follower;
 use crate::support::{Site, echo, wait};
 
 #[tokio::test]
@@ -56,6 +59,46 @@ async fn a_run_is_retried_and_forked() {
     let done = site.post(&format!("/api/runs/{new}/retry"), json!({})).await;
     assert_eq!((done.status, &done.body["code"]), (409, &json!("journal.no_fork")));
     assert_eq!(site.journal.runs().await.unwrap().len(), before, "nothing was written");
+}
+
+/// Steps of which one would act on text from outside.
+fn asking() -> serde_json::Value {
+    json!([{ "id": "letter", "tool": "outside" }, { "id": "reply", "tool": "act", "args": { "to": "${letter}" } }])
+}
+
+/// A decision that comes while the rest of the run goes on is written down when that is done. Who follows the run is not
+/// sent away in between.
+#[tokio::test]
+async fn what_is_approved_while_the_run_goes_on_is_done_in_the_end() {
+    let site = Site::start().await;
+    let mut steps = asking();
+    steps.as_array_mut().unwrap().push(wait("rest"));
+    let run = site.run(steps).await;
+    let mut follower = Follower::of(&site, &run).await;
+    while site.get(&format!("/api/runs/{run}")).await.body["steps"][1]["state"] != "unapproved" {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let answer = site.post(&format!("/api/runs/{run}/steps/reply/approve"), json!({})).await;
+    assert_eq!((answer.status, &answer.body["status"]), (202, &json!("waiting")), "{answer:?}");
+    site.gate.notify_one();
+    let mut states = Vec::new();
+    while let Some((name, data)) = follower.next().await {
+        states.push(if name == "end" { name } else { data["head"]["state"].as_str().unwrap().to_owned() });
+    }
+    assert!(states.ends_with(&["succeeded".into(), "end".into()]), "{states:?}");
+    assert_eq!(site.get(&format!("/api/runs/{run}/steps/reply")).await.body["output"], "acted");
+}
+
+#[tokio::test]
+async fn what_is_denied_fails() {
+    let site = Site::start().await;
+    let run = site.run(asking()).await;
+    site.until(&run, "undecided").await;
+    let answer = site.post(&format!("/api/runs/{run}/steps/reply/deny"), json!({})).await;
+    assert_eq!((answer.status, &answer.body["undecided"]), (200, &json!([])), "{answer:?}");
+    let shown = site.until(&run, "failed").await;
+    assert_eq!(shown["steps"][1]["state"], "failed");
+    assert_eq!(shown["steps"][1]["calls"], json!([]), "it was never called");
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use tokio::io::AsyncWriteExt as _;
 use crate::support::{Site, echo, wait};
 
 /// Somebody who follows a run.
-struct Follower {
+pub(crate) struct Follower {
     response: reqwest::Response,
     text: String,
 }
 
 impl Follower {
-    async fn of(site: &Site, run: &str) -> Self {
+    pub(crate) async fn of(site: &Site, run: &str) -> Self {
         let response = site.script(Method::GET, &format!("/api/runs/{run}/events")).send().await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -24,7 +24,7 @@ impl Follower {
     }
 
     /// The next event, by its name; none at the end of the stream.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let name = event.strip_prefix("event: ").and_then(|event| event.split_once("\ndata: "));

@@ -43,6 +43,7 @@ impl InProcess {
         Runner::new(plan)
             .tool("echo", tool_fn(|cx| async move { Ok(cx.args["value"].clone()) }))
             .tool("fail", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("it <b>broke</b>")) }))
+            .tool("outside", tool_fn(|_| async { Ok("a letter from a stranger") }).untrusted())
             .tool("act", tool_fn(|_| async { Ok("acted") }).with_spec(acts))
             .tool(
                 "wait",

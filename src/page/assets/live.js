@@ -72,6 +72,11 @@ function announce(steps) {
   if (news.length > 0) say(find("news"), news.map((it) => `${it.id} ${it.state}${it.error ? `: ${it.error.text}` : ""}`).join("; "));
 }
 
+// Somebody may have gone on with it elsewhere, and comes back.
+document.addEventListener("visibilitychange", () => {
+  if (isLive && !document.hidden && !["succeeded", "failed"].includes(run.head.state)) follow();
+});
+
 async function cancel() {
   find("cancel").disabled = true;
   await ask("POST", "/cancel");
@@ -79,8 +84,10 @@ async function cancel() {
 }
 
 // What makes a run that has stopped go on, which is then followed again.
-async function goOn(path) {
-  if (await ask("POST", path)) follow();
+async function goOn(path, body) {
+  const answer = await ask("POST", path, body);
+  if (answer) follow();
+  return answer;
 }
 
 async function retry() {

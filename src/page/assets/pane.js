@@ -64,16 +64,32 @@ function attempts(it) {
 const log = (it) => make("dl", { class: "log" },
   ...it.log.flatMap((line) => [make("dt", {}, time(line.at_us)), make("dd", {}, line.what)]));
 
+// What a person can decide about a step: the word for it, what is asked of the server, and whether it lets the step fail.
+const DECISIONS = {
+  unapproved: [["Let it act", "approve"], ["Do not", "deny", {}, "danger"]],
+  unknown: [
+    ["It took effect", "resolve", { succeeded: null }], ["Run it again", "resolve", "retry"],
+    ["It did not", "resolve", { failed: "it took no effect" }, "danger"],
+  ],
+};
+
+function decisions(it) {
+  const buttons = make("div", { class: "ask" });
+  for (const [word, path, body, kind] of (isLive && DECISIONS[it.state]) || []) {
+    const decide = async () => {
+      const answer = await goOn(`/steps/${encodeURIComponent(it.id)}/${path}`, body);
+      if (answer?.status === "waiting") buttons.replaceChildren(make("p", { role: "status" }, "Noted: it is done once the rest of the run is."));
+    };
+    buttons.append(make("button", { type: "button", class: kind, onclick: decide }, word));
+  }
+  return buttons;
+}
+
 function actions(it) {
   const buttons = make("div", { class: "ask" });
-  if (isLive && it.state === "unapproved") {
-    const decide = (what, word, kind) => make("button", { type: "button", class: kind, onclick: () =>
-      goOn(`/steps/${encodeURIComponent(it.id)}/${what}`) }, word);
-    buttons.append(decide("approve", "Let it act", ""), decide("deny", "Do not", "danger"));
-  }
   buttons.append(make("button", { type: "button", onclick: (event) => copy(it, event.target) }, "Copy as plan"));
   const canFork = isLive && !isRunning() && it.member && it.parent === null && it.calls.length > 0;
-  return make("div", {}, buttons, canFork ? forkForm(it) : "");
+  return make("div", {}, decisions(it), buttons, canFork ? forkForm(it) : "");
 }
 
 function copy(it, button) {

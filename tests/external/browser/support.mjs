@@ -31,6 +31,7 @@ Object.assign(plandag, { command, options });
 /// Starts the command, and waits for an address that it says.
 export function serve(...arguments_) {
   const child = spawn(command, arguments_, options);
+  process.on("exit", () => child.kill());
   return new Promise((done, fail) => {
     let said = "";
     const listen = (bytes) => {
@@ -42,6 +43,60 @@ export function serve(...arguments_) {
     child.stderr.on("data", listen);
     child.on("exit", (code) => fail(new Error(`it ended with ${code}: ${said}`)));
   });
+}
+
+/// A server, and somebody who visits it.
+export class Site {
+  static async start(...options) {
+    const { child, address } = await serve("serve", "--port", "0", ...options);
+    return Object.assign(new Site(), { child, address, origin: new URL(address).origin, own: await context() });
+  }
+
+  /// The list of runs, or whatever else is there.
+  async open(path = "") {
+    const { page, seen } = await open(path ? this.origin + path : this.address, { own: this.own });
+    return { page, seen };
+  }
+
+  /// Starts what is written into the form of the list of runs, and is on its page then.
+  async submit(source) {
+    const { page, seen } = await this.open();
+    await page.fill("#source", source);
+    await page.click("#new button");
+    await page.waitForURL("**/runs/*");
+    await page.waitForSelector("#toolbar:not([hidden])");
+    return { page, seen };
+  }
+
+  start(steps) {
+    return this.submit(JSON.stringify({ objective: "Watch it", steps }));
+  }
+
+  /// What the server says without a page.
+  async api(path) {
+    return (await this.own.request.get(`${this.origin}/api${path}`)).json();
+  }
+
+  stop() {
+    this.child.kill("SIGINT");
+  }
+}
+
+export const sleep = (id, ms, ...after) => ({ id, tool: "sleep", args: { ms }, depends_on: after });
+
+/// The name of the run that a page shows.
+export const runOf = (page) => decodeURIComponent(new URL(page.url()).pathname.split("/").pop());
+
+/// Waits until a run is in a state.
+export const state = (page, word) => page.waitForFunction(
+  (word) => document.getElementById("state").textContent.includes(word), word, { timeout: 20000 });
+
+/// Does what leads to the page of another run, and waits until that is there.
+export async function leads(page, act) {
+  const old = new URL(page.url()).pathname;
+  await act();
+  await page.waitForURL((url) => url.pathname !== old);
+  await page.waitForSelector("#toolbar:not([hidden])");
 }
 
 // Nothing of the browser's own asks for anything. Who may do everything must say that there is no sandbox.

@@ -1,0 +1,147 @@
+// What a page can do, clicked in a real browser, and what came of it: in the journal, in files, in processes.
+// `node acts.mjs plandag FOLDER-WITH-NODE-MODULES`
+
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { Site, browser, check, leads, place, plandag, runOf, serious, shoot, sleep, state, told } from "./support.mjs";
+
+const letters = fileURLToPath(new URL("letters.mjs", import.meta.url));
+const post = { command: process.execPath, args: [letters, place], trust: true };
+writeFileSync(join(place, "mcp.json"), JSON.stringify({ mcpServers: { post } }));
+mkdirSync(join(place, "notes"));
+writeFileSync(join(place, "notes", "tides.md"), "# Tides\n\nSpring tides come after the new moon and after the full moon.\n");
+
+const site = await Site.start("--mcp", "mcp.json", "--files", "notes");
+
+const sent = () => (existsSync(join(place, "sent")) ? readFileSync(join(place, "sent"), "utf8").trim().split("\n") : []);
+const letter = { id: "letter", tool: "post.read" };
+const reply = (said) => ({ id: "reply", tool: "post.send", args: { text: `${said} \${letter.text}` } });
+
+/// Chooses a step in the table.
+const choose = (page, id) => page.locator("#steps tbody tr th a", { hasText: new RegExp(`^${id}$`) }).last().click();
+const press = (page, label) => page.locator("#pane button", { hasText: label }).click();
+const stateOf = async (run, id) => (await site.api(`/runs/${run}`)).steps.findLast((step) => step.id === id).state;
+
+/// A step that would act on text from outside waits for somebody, while the rest goes on; then it acts, once.
+async function approved() {
+  const { page } = await site.start([sleep("first", 1000), { ...letter, depends_on: ["first"] }, reply("yes:"), sleep("other", 4000)]);
+  await page.waitForSelector("#steps tr.unapproved");
+  check((await page.locator("#news").textContent()).includes("reply unapproved"), "that somebody has to decide is announced");
+  check(sent().length === 0, "nothing was done unasked");
+  await choose(page, "reply");
+  check((await page.locator("#pane").textContent()).includes("from letter"), "the page says where the text came from");
+  await shoot(page, "acts-unapproved");
+  check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
+  await press(page, "Let it act");
+  await state(page, "succeeded");
+  check(sent().join() === "yes: a letter from a stranger", `it has acted: ${sent()}`);
+  await page.close();
+}
+
+/// The same with nothing else to do: the run has stopped by then, and ends once it was decided.
+async function denied() {
+  const before = sent().length;
+  const { page } = await site.start([letter, reply("no:"), sleep("after", 1, "reply")]);
+  await state(page, "undecided");
+  await choose(page, "reply");
+  await press(page, "Do not");
+  await state(page, "failed");
+  check(sent().length === before, "nothing was sent");
+  check((await stateOf(runOf(page), "reply")) === "failed", "the step has failed");
+  check((await stateOf(runOf(page), "after")) === "skipped", "and what depends on it was not done");
+  await page.close();
+}
+
+/// What was stopped, and what was killed, goes on where it was.
+async function goneOnWith() {
+  for (const how of ["cancelled", "killed"]) {
+    const { page } = await site.start([sleep("first", 1), sleep("second", 2500, "first"), sleep("third", 1, "second")]);
+    await page.waitForSelector("#steps tr.running");
+    const run = runOf(page);
+    if (how === "cancelled") {
+      // What runs may end; nothing new is started.
+      await page.click("#cancel");
+      await state(page, "stopped");
+    } else {
+      // Who asks for a run that somebody has is told who that is.
+      const [, pid] = plandag("resume", run, "--json").match(/pid (\d+)/);
+      process.kill(Number(pid), "SIGKILL");
+      await state(page, "interrupted");
+    }
+    check((await stateOf(run, "third")) !== "succeeded", `${how}: it is not done`);
+    await page.click("#resume");
+    await state(page, "succeeded");
+    check(await page.locator("#resume").isHidden(), "what is over is not gone on with");
+    const { steps } = await site.api(`/runs/${run}`);
+    check(steps.length === 3 && steps[0].calls.length === 1, `${how}: what was done was not done again`);
+    check(steps.every((step) => step.state === "succeeded"), `${how}: the rest was`);
+    await page.close();
+  }
+}
+
+/// What failed is tried again as a new run, which takes over the rest.
+async function retried() {
+  const { page } = await site.start([sleep("first", 1), { id: "broken", tool: "post.mended", retry: { max_attempts: 1 }, depends_on: ["first"] }]);
+  await state(page, "failed");
+  const old = runOf(page);
+  writeFileSync(join(place, "mended"), "");
+  await leads(page, () => page.click("#retry"));
+  await state(page, "succeeded");
+  check(runOf(page) !== old && (await stateOf(old, "broken")) === "failed", "the old run is as it was");
+  const { steps } = await site.api(`/runs/${runOf(page)}`);
+  const calls = (id) => steps.filter((step) => step.id === id).flatMap((step) => step.calls).length;
+  check(calls("first") <= 1 && (await site.api(`/runs/${runOf(page)}/steps/broken`)).output !== undefined, "what had worked is taken over");
+  await page.close();
+}
+
+/// A run is forked from a step: with other arguments, and without the step.
+async function forked() {
+  const calculate = (id, expression, ...after) => ({ id, tool: "calculate", args: { expression }, depends_on: after });
+  const { page } = await site.start([calculate("base", "6 * 7"), calculate("more", "${base.result} + 1"), calculate("apart", "1 + 1")]);
+  await state(page, "succeeded");
+  const value = async (id) => (await site.api(`/runs/${runOf(page)}/steps/${id}`)).output.result;
+  const old = await value("more");
+  await choose(page, "base");
+  await page.locator("#pane summary").click();
+  await page.fill("#fork-set", "expression=10 * 10");
+  await leads(page, () => press(page, "below it again"));
+  await state(page, "succeeded");
+  check((await value("base")) !== old && (await value("more")) === (await value("base")) + 1, "the step and what is below it were done again");
+  check((await value("apart")) === 2, "the rest was taken over");
+  await choose(page, "apart");
+  await page.locator("#pane summary").click();
+  await leads(page, () => press(page, "Run without it"));
+  await state(page, "succeeded");
+  check((await stateOf(runOf(page), "apart")) === "skipped", "the fork does without the step");
+  await page.close();
+}
+
+/// The form takes objectives and plans, and says what is wrong with what is neither.
+async function submitted() {
+  const { page } = await site.submit("When do spring tides come?");
+  await state(page, "succeeded");
+  check((await page.locator("#answer").textContent()).includes("full moon"), "the objective was answered");
+  await page.close();
+
+  const { page: list } = await site.open();
+  const before = (await site.api("/runs")).runs.length;
+  await list.fill("#source", JSON.stringify({ steps: [{ id: "a", tool: "sleep", depends_on: ["a"] }] }));
+  await list.click("#new button");
+  await list.waitForFunction(() => document.getElementById("message").textContent !== "");
+  const message = await list.locator("#message").textContent();
+  check(message.includes("plan.cycle") && (await list.inputValue("#source")).includes("depends_on"), `it says why not, and takes nothing away: ${message}`);
+  check((await site.api("/runs")).runs.length === before, "nothing was started");
+  await list.close();
+}
+
+await approved();
+await denied();
+await goneOnWith();
+await retried();
+await forked();
+await submitted();
+site.stop();
+console.log(told());
+await browser.close();

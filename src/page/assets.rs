@@ -18,6 +18,8 @@ pub(super) const SCRIPT: &str = concat!(
     include_str!("assets/words.js"),
     include_str!("assets/model.js"),
     include_str!("assets/graph.js"),
+    include_str!("assets/map.js"),
+    include_str!("assets/scale.js"),
     include_str!("assets/timeline.js"),
     include_str!("assets/table.js"),
     include_str!("assets/pane.js"),

@@ -46,6 +46,6 @@ pub use list::runs_html;
 pub use picture::svg_of;
 pub use run::{Mode, run_html};
 pub use snapshot::{
-    Call, Count, Drawing, DrawnEdge, DrawnStep, Head, LogLine, PlanEntry, Snapshot, StepEntry, Suggestion, Text,
+    Call, Count, Drawing, DrawnEdge, DrawnStep, Head, LogLine, PlanEntry, Rest, Snapshot, StepEntry, Suggestion, Text,
 };
 pub use update::Update;

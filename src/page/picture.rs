@@ -13,6 +13,8 @@ use super::{Drawing, Snapshot, StepEntry, words};
 const ID_CHARS: usize = 21;
 /// Characters of what is below it.
 const DETAIL_CHARS: usize = 26;
+/// Steps that a step waits for, of which the names are read out.
+const SPOKEN_STEPS: usize = 8;
 
 /// The picture as an `svg` element.
 pub(super) fn picture(snapshot: &Snapshot) -> String {
@@ -40,16 +42,14 @@ pub(super) fn picture(snapshot: &Snapshot) -> String {
         let _ = write!(
             html,
             "<g class=\"{class}\" data-step=\"{}\" transform=\"translate({} {})\" role=\"button\" tabindex=\"{}\" \
-             aria-label=\"{} {}, {}\"><rect class=\"box\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\
+             aria-pressed=\"false\" aria-label=\"{}\"><rect class=\"box\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\
              <text class=\"sign\" x=\"11\" y=\"16\">{}</text> <text class=\"id\" x=\"28\" y=\"16\">{}</text> \
              <text class=\"detail\" x=\"28\" y=\"30\">{}</text></g>",
             drawn.step,
             drawn.x,
             drawn.y,
             if index == 0 { 0 } else { -1 },
-            Escaped(&id),
-            Escaped(&detail),
-            step.state,
+            Escaped(spoken(snapshot, step, &id, &detail)),
             sign(step.state),
             Escaped(&id),
             Escaped(&detail),
@@ -96,6 +96,35 @@ fn detail(step: &StepEntry, folded: usize) -> String {
         let _ = write!(detail, " · {folded} inside");
     }
     detail
+}
+
+/// What is read out of a box: what is to be seen in it, then the step's state, what it still waits for or came after, and
+/// its whole name if there is no room for that.
+fn spoken(snapshot: &Snapshot, step: &StepEntry, id: &str, detail: &str) -> String {
+    let mut said = format!("{id} {detail}");
+    if !detail.contains(step.state) {
+        let _ = write!(said, ", {}", step.state);
+    }
+    let entry = |number: &StepNumber| &snapshot.steps[*number as usize];
+    let waits = step.state == "waiting";
+    let before: Vec<&str> = step
+        .after
+        .iter()
+        .map(entry)
+        .filter(|earlier| !waits || !words::is_over(earlier.state))
+        .map(|earlier| earlier.id.as_str())
+        .collect();
+    if !before.is_empty() {
+        let word = if waits { "waits for" } else { "after" };
+        let _ = write!(said, ", {word} {}", before[..before.len().min(SPOKEN_STEPS)].join(", "));
+    }
+    if before.len() > SPOKEN_STEPS {
+        let _ = write!(said, " and {} more", before.len() - SPOKEN_STEPS);
+    }
+    if step.id != id {
+        let _ = write!(said, ", in full {}", step.id);
+    }
+    said
 }
 
 /// How long the step's tool ran, as far as that is over.

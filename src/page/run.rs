@@ -83,7 +83,7 @@ fn header(html: &mut String, head: &Head, is_live: bool) {
         "<header>\n<nav aria-label=\"Where this is\"><b>plandag</b> / {runs} / <span id=\"run\">{}</span></nav>\n\
          <h1>{}</h1>\n<div class=\"facts\"><span id=\"state\" class=\"badge {}\"><span class=\"sign\">{}</span> {}</span>\
          <span id=\"elapsed\">{}</span><span id=\"done\">{} of {} steps</span><span id=\"tokens\">{}</span>\
-         <span id=\"money\">{}</span><span id=\"connection\" role=\"status\"></span></div>\n\
+         <span id=\"money\">{}</span><span id=\"eta\"></span><span id=\"connection\" role=\"status\"></span></div>\n\
          <div id=\"progress\" aria-hidden=\"true\"></div>\n<p id=\"problem\">{}</p>\n",
         Escaped(&head.run),
         title(head),
@@ -145,7 +145,7 @@ fn toolbar(html: &mut String, snapshot: &Snapshot) {
 fn body(html: &mut String, snapshot: &Snapshot) {
     html.push_str(
         "<div id=\"columns\">\n<main>\n<section aria-labelledby=\"graph-title\"><h2 id=\"graph-title\">Graph</h2>\
-         <div class=\"zoom\" hidden><button type=\"button\" id=\"zoom-out\" aria-label=\"Smaller\">−</button>\
+         <div class=\"zoom\" id=\"graph-tools\" hidden><button type=\"button\" id=\"zoom-out\" aria-label=\"Smaller\">−</button>\
          <button type=\"button\" id=\"zoom-fit\">Fit</button>\
          <button type=\"button\" id=\"zoom-in\" aria-label=\"Larger\">+</button>\
          <button type=\"button\" id=\"full\">Full screen</button></div>\n\
@@ -153,7 +153,12 @@ fn body(html: &mut String, snapshot: &Snapshot) {
     );
     html.push_str(&picture::picture(snapshot));
     html.push_str(
-        "</div></section>\n<section aria-labelledby=\"timeline-title\"><h2 id=\"timeline-title\">Timeline</h2>\
+        "</div><svg id=\"map\" aria-hidden=\"true\" hidden></svg></section>\n\
+         <section aria-labelledby=\"timeline-title\"><h2 id=\"timeline-title\">Timeline</h2>\
+         <div class=\"zoom\" id=\"time-tools\" hidden><label hidden><input type=\"checkbox\" id=\"fold-idle\" checked> fold \
+         idle time</label><button type=\"button\" id=\"time-out\" aria-label=\"Timeline: more of it\">−</button>\
+         <button type=\"button\" id=\"time-all\">All</button>\
+         <button type=\"button\" id=\"time-in\" aria-label=\"Timeline: nearer\">+</button></div>\
          <div id=\"timeline\"></div></section>\n\
          <section aria-labelledby=\"table-title\"><h2 id=\"table-title\">Steps</h2>\
          <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Table of the steps, scrollable\">",

@@ -20,6 +20,11 @@ pub(super) fn sign(state: &str) -> &'static str {
     }
 }
 
+/// Whether a step in this state is over.
+pub(super) fn is_over(state: &str) -> bool {
+    matches!(state, "succeeded" | "failed" | "skipped" | "superseded")
+}
+
 /// A length of time.
 pub(super) fn time(micros: u64) -> String {
     human(Duration::from_micros(micros))

@@ -4,6 +4,7 @@ mod critical;
 mod drawing;
 mod escape;
 mod exit_code;
+mod forecast;
 pub(crate) mod gather;
 mod graph;
 mod layout;
@@ -17,9 +18,10 @@ pub use critical::CriticalPath;
 #[cfg(feature = "page")]
 pub(crate) use escape::Escaped;
 pub use exit_code::ExitCode;
+pub use forecast::{Basis, Forecast, OpenStep, Progress};
 pub use graph::Graph;
 #[cfg(feature = "page")]
-pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Growth, Layout};
+pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Layout};
 pub(crate) use record::Record;
 pub use run::{Ending, NoAnswer, NoOutput, RunReport};
 pub use step::{AttemptReport, StepOutcome, StepReport};

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::approving;
@@ -188,6 +189,42 @@ fn a_journal_that_is_gone_is_said_to_be_gone() {
     }
     std::fs::rename(place.path().join("moved.db"), place.path().join("runs.db")).unwrap();
     assert_eq!(serving.ask("GET", "/api/runs", "").0, 200);
+    serving.stop("INT");
+}
+
+/// Another process keeps the file to itself for a while. What would have to be written down is refused, with the reason;
+/// what only reads is answered, and the server goes on.
+#[test]
+fn a_journal_that_is_locked_is_said_to_be_locked() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &["--journal", "runs.db"]);
+    let run = serving.submit(json!({ "steps": [calculate("a", "1")] }));
+    serving.until(&run, "succeeded");
+    // The server is a process of its own; this one is the other.
+    let holder = Connection::open(place.path().join("runs.db")).unwrap();
+    holder.busy_timeout(Duration::from_secs(10)).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (address, token) = (serving.address.as_str(), serving.token.as_str());
+    std::thread::scope(|scope| {
+        let plan = json!({ "plan": { "steps": [calculate("a", "1")] } });
+        let fork = (format!("/api/runs/{run}/fork"), json!({ "from": "a" }));
+        for (path, body) in [("/api/runs".to_owned(), plan), fork] {
+            scope.spawn(move || {
+                let (status, problem) = ask(address, token, "POST", &path, &body.to_string());
+                assert_eq!((status, &problem["code"]), (503, &json!("journal.store")), "{path}: {problem}");
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(detail.contains("another process keeps the file locked"), "{path}: {problem}");
+            });
+        }
+        for path in ["/api/runs".to_owned(), format!("/api/runs/{run}"), "/".to_owned()] {
+            let begun = Instant::now();
+            assert_eq!(ask(address, token, "GET", &path, "").0, 200, "{path}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{path} waits: {:?}", begun.elapsed());
+        }
+    });
+    drop(holder);
+    let again = serving.submit(json!({ "steps": [calculate("a", "1")] }));
+    serving.until(&again, "succeeded");
     serving.stop("INT");
 }
 

@@ -134,9 +134,18 @@ async fn an_update_has_only_what_changed() {
     assert_eq!(changed, ["quick"]);
     assert_eq!((&update["plans"], &update["drawings"]), (&Value::Null, &Value::Null));
     assert_eq!(update["head"]["done"], 1);
+    // Nothing was known at first; then how long one of them took.
+    assert_eq!(first.head.rest, None);
+    let rest = then.head.rest.as_ref().unwrap();
+    assert_eq!((rest.basis.as_str(), rest.is_partial, rest.waiting_us), ("this run", false, 0));
+    assert_eq!(
+        rest.paths.iter().map(|(due, after)| (due / 1_000_000, after / 1_000_000)).collect::<Vec<_>>(),
+        [(1, 1)]
+    );
     handle.await.unwrap();
     let end = load().await;
     assert_eq!((end.head.state, end.head.done, end.head.elapsed_us / 1_000_000), ("succeeded", 3, 5));
+    assert_eq!(end.head.rest, None);
 }
 
 /// The page of a server names its files, all of which there are, and the token; the file of a report names nothing.

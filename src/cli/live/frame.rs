@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use plandag::report::Forecast;
 use plandag::{StepNumber, Timestamp};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::forecast::{Forecast, expected, rough};
+use super::forecast::{expected, forecast, rough, words};
 use super::line::Line;
 use crate::cli::ledger::{Entry, Ledger, State};
 use crate::cli::style;
@@ -35,7 +36,7 @@ pub(super) struct Size {
 pub(super) fn frame(ledger: &Ledger, now: Timestamp, size: Size) -> Vec<String> {
     // In the last column some terminals begin a new line and others do not.
     let columns = size.columns.saturating_sub(1).max(1);
-    let forecast = Forecast::new(ledger, now);
+    let forecast = forecast(ledger);
     let footer = footer(ledger, &forecast, now, columns);
     let most = size.rows.saturating_sub(ROWS_LEFT + 2);
     if most == 0 {
@@ -62,7 +63,7 @@ fn rows(ledger: &Ledger, forecast: &Forecast, now: Timestamp, columns: usize, mo
     let widest = |of: fn(&Entry) -> usize| open.iter().map(|(_, entry)| of(entry)).max().unwrap_or(0);
     let table = Table {
         ledger,
-        forecast,
+        critical: forecast.critical(now),
         now,
         columns,
         id_columns: widest(|entry| entry.id.as_str().width()).min(MOST_COLUMNS).min(columns / 2),
@@ -114,7 +115,8 @@ fn spinner(now: Timestamp) -> &'static str {
 
 struct Table<'a> {
     ledger: &'a Ledger,
-    forecast: &'a Forecast,
+    /// The step at the head of the longest path.
+    critical: Option<StepNumber>,
     now: Timestamp,
     columns: usize,
     id_columns: usize,
@@ -143,7 +145,7 @@ impl Table<'_> {
             State::Undecided => line.plain("  waits for a decision"),
             _ => line.styled(style::FAINT, format!("  {}", self.waits_for(entry))),
         };
-        if self.forecast.critical == Some(number) { line.styled(style::STRONG, "  ◆ critical") } else { line }
+        if self.critical == Some(number) { line.styled(style::STRONG, "  ◆ critical") } else { line }
     }
 
     /// How long it has been going on, and how long it should still take, if anybody knows.
@@ -204,7 +206,7 @@ fn footer(ledger: &Ledger, forecast: &Forecast, now: Timestamp, columns: usize) 
         parts.push((2, Line::new("  ").styled(style::RETRY, "stopping")));
     }
     parts.push((0, Line::new(format!("   {}", rough(now.since_start())))));
-    if let Some((eta, basis)) = forecast.words() {
+    if let Some((eta, basis)) = words(forecast, now) {
         parts.push((2, Line::new(format!("  {eta}"))));
         parts.push((4, Line::default().styled(style::FAINT, format!(" {basis}"))));
     }

@@ -18,8 +18,8 @@ function adoptGraph() {
   find("zoom-out").addEventListener("click", () => zoomTo((zoom ?? fitZoom()) / 1.25));
   find("zoom-fit").addEventListener("click", () => zoomTo(null));
   find("full").addEventListener("click", () =>
-    document.fullscreenElement ? document.exitFullscreen() : find("graph").requestFullscreen());
-  document.querySelector(".zoom").hidden = false;
+    document.fullscreenElement ? document.exitFullscreen() : find("graph").parentElement.requestFullscreen());
+  find("graph-tools").hidden = false;
   // What would be too small to read is shown larger, and scrolled.
   if (fitZoom() < 0.5) zoomTo(0.7);
 }
@@ -33,10 +33,11 @@ function zoomTo(factor) {
   dag.classList.toggle("sized", zoom !== null);
   dag.setAttribute("width", Math.round(drawing().width * (zoom ?? 1)));
   dag.setAttribute("height", Math.round(drawing().height * (zoom ?? 1)));
+  showMap();
 }
 
 function newBox(drawn) {
-  return draw("g", { "data-step": drawn.step, role: "button", tabindex: -1 },
+  return draw("g", { "data-step": drawn.step, role: "button", tabindex: -1, "aria-pressed": "false" },
     draw("rect", { class: "box", width: 184, height: 38, rx: 6 }),
     draw("text", { class: "sign", x: 11, y: 16 }), " ",
     draw("text", { class: "id", x: 28, y: 16 }), " ",
@@ -77,11 +78,22 @@ function showBox(it, folded = drawing().steps.find((drawn) => drawn.step === it.
   const inside = folded ? ` · ${folded} inside` : "";
   const id = fitting(it.id, 21);
   const detail = fitting(`${it.tool} · ${it.state === "succeeded" ? time(busy(it)) : it.state}${inside}`, 26);
-  // What is to be seen, and the state in a word.
-  box.setAttribute("aria-label", `${id} ${detail}, ${it.state}`);
+  box.setAttribute("aria-label", spoken(it, id, detail));
   say(box.querySelector(".sign"), sign(it.state));
   say(box.querySelector(".id"), id);
   say(box.querySelector(".detail"), detail);
+}
+
+// What is read out of a box: what is to be seen in it, then the step's state, what it still waits for or came after, and
+// its whole name if there is no room for that.
+function spoken(it, id, detail) {
+  const waits = it.state === "waiting";
+  const before = it.after.map(step).filter((earlier) => !waits || !isOver(earlier.state)).map((earlier) => earlier.id);
+  const said = [`${id} ${detail}`];
+  if (!detail.includes(it.state)) said.push(it.state);
+  if (before.length) said.push(`${waits ? "waits for" : "after"} ${before.slice(0, 8).join(", ")}${before.length > 8 ? ` and ${before.length - 8} more` : ""}`);
+  if (id !== it.id) said.push(`in full ${it.id}`);
+  return said.join(", ");
 }
 
 function showEdges() {

@@ -7,6 +7,7 @@ function showHead() {
   say(badge.firstChild, sign(head.state));
   badge.lastChild.data = ` ${head.state}`;
   say(find("elapsed"), time(now()));
+  say(find("eta"), eta());
   say(find("done"), `${head.done} of ${head.total} steps`);
   const used = head.usage.input_tokens + head.usage.output_tokens;
   find("steps").classList.toggle("free", used === 0 && head.usage.micro_usd === 0);
@@ -98,6 +99,7 @@ function showUpdate({ steps, onPath, isRedrawn, isReplanned }) {
   announce(steps);
   find("unfold").parentElement.hidden = !run.unfolded;
   if (isRedrawn) drawGraph();
+  else drawMap();
   const changed = [...new Set([...steps.map((it) => it.number), ...onPath])].map(step);
   const folded = new Map(drawing().steps.map((drawn) => [drawn.step, drawn.folded]));
   for (const it of changed) {
@@ -131,6 +133,7 @@ function select(number) {
   view.selected = number !== null && run.steps[number] ? number : null;
   for (const [changed, is] of [[old, false], [view.selected, true]]) {
     for (const element of [boxes.get(changed), rows.get(changed), lanes.get(changed)?.lane]) element?.classList.toggle("selected", is);
+    boxes.get(changed)?.setAttribute("aria-pressed", is);
   }
   const box = boxes.get(view.selected);
   if (box) {
@@ -177,6 +180,10 @@ const KEYS = [
   ["s", "table of steps", () => go("table-title")],
   ["c", "only the critical path", () => toggle("only-critical")],
   ["u", "unfold what finished steps became", () => !find("unfold").parentElement.hidden && toggle("unfold")],
+  ["+", "timeline: nearer, around the selected step", () => zoomTime(2)],
+  ["-", "timeline: more of it", () => zoomTime(0.5)],
+  ["0", "timeline: all of it", () => showRange(0, span)],
+  ["m", "small map of a large graph", () => toggleMap()],
   ["/", "search", () => find("search").focus()],
   ["?", "these keys", () => find("help").showModal()],
   ["Escape", "close, and look for nothing", () => leave()],
@@ -211,6 +218,8 @@ function listen() {
     view.unfold = event.target.checked;
     drawGraph();
   });
+  listenForRange();
+  listenForMap();
   addEventListener("hashchange", selectByHash);
   addEventListener("keydown", (event) => {
     const isWriting = event.target.closest("input, textarea, select, dialog");
@@ -247,6 +256,7 @@ function begin() {
   setInterval(() => {
     if (!isRunning()) return;
     say(find("elapsed"), time(now()));
+    say(find("eta"), eta());
     tick();
   }, 250);
 }

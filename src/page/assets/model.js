@@ -3,7 +3,7 @@
 const isLive = document.body.dataset.mode === "live";
 let run = JSON.parse(find("data").textContent);
 // What the reader has chosen.
-const view = { selected: null, search: "", state: "", unfold: false };
+const view = { selected: null, search: "", state: "", unfold: false, foldsIdle: true };
 
 const step = (number) => run.steps[number];
 const drawing = () => (view.unfold && run.unfolded) || run.layout;
@@ -14,6 +14,15 @@ const isRunning = () => run.head.state === "running";
 function now() {
   const { elapsed_us: elapsed, updated_unix_ms: updated } = run.head;
   return isRunning() ? elapsed + Math.max(0, Date.now() - updated) * 1e3 : elapsed;
+}
+
+// How long the rest should take, with what that rests on; nothing if that is nothing. See `Forecast` in the crate.
+function eta() {
+  const { rest } = run.head;
+  if (!rest || !isRunning()) return "";
+  const left = Math.max(rest.waiting_us, ...rest.paths.map(([due, after]) => Math.max(0, due - now()) + after));
+  const isPartial = rest.is_partial || rest.paths.some(([due]) => due < now());
+  return isPartial && left === 0 ? "" : `ETA ${isPartial ? "at least " : ""}~${rough(left)} from ${rest.basis}`;
 }
 
 // How long the tool of a step ran, up to now.

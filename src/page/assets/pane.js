@@ -93,6 +93,7 @@ function actions(it) {
 }
 
 function copy(it, button) {
+  if (it.arguments.cut) return complain({ title: "this page does not have all of its arguments" });
   let args;
   try {
     args = JSON.parse(it.arguments.text);

@@ -2,36 +2,47 @@
 // is over stays where it is between them.
 
 const lanes = new Map();
-let span = 0;
 let running = [];
 
-function spanNow() {
-  const latest = Math.max(now(), run.head.elapsed_us, 1);
-  if (!isRunning()) return latest;
-  // Between two leaps there is room to the right.
-  return latest <= span && latest > span / 2 ? span : latest * 1.4;
-}
-
-const share = (micros) => `${(100 * Math.max(0, micros)) / span}%`;
-
-// Styles are set from here rather than in attributes: the page allows no others.
+// Styles are set from here rather than in attributes: the page allows no others. What is out of sight has no bar.
 function bar(kind, from, to, title) {
+  const [left, right] = [place(from), place(to)].map((share) => Math.min(1, Math.max(0, share)));
+  if (place(to) < 0 || place(from) > 1) return null;
   const element = make("span", { class: kind, title });
-  element.style.left = share(from);
-  element.style.width = share(to - from);
+  element.style.left = `${100 * left}%`;
+  element.style.width = `${100 * (right - left)}%`;
   return element;
 }
 
 function drawTimeline() {
-  span = spanNow();
+  const old = find("timeline").querySelector(".lanes");
+  const wasAt = [old?.scrollTop ?? 0, document.activeElement === old];
+  setScale();
   lanes.clear();
   running = [];
   const shown = started();
-  const list = make("div", { class: "lanes", role: "region", tabindex: 0, "aria-label": "Timeline, scrollable; the table says the same" });
+  const list = make("div", { class: "lanes", role: "region", tabindex: 0, "aria-label": "Timeline, scrollable; the table says the same" }, axis());
   for (const it of shown) list.append(newLane(it));
   if (shown.length === 0) list.append(make("p", { class: "legend" }, "Nothing has run yet."));
   find("timeline").replaceChildren(legend(shown), list, totals());
+  list.scrollTop = wasAt[0];
+  if (wasAt[1]) list.focus({ preventScroll: true });
+  find("time-all").disabled = find("time-out").disabled = range === null;
+  find("fold-idle").parentElement.hidden = !idle().some(isIdle);
   showTotals();
+}
+
+// What moments there are, and what of the time is folded.
+function axis() {
+  const track = make("div", { class: "track" });
+  for (const share of [0, 0.25, 0.5, 0.75]) {
+    const tick = make("span", { class: "tick" }, time(momentAt(share)));
+    tick.style.left = `${100 * share}%`;
+    track.append(tick);
+  }
+  track.append(...gaps.map(([from, to]) => bar("gap", from, to, `nothing ran for ${time(to - from)}`)).filter(Boolean));
+  track.append(make("span", { class: "chosen", hidden: true }));
+  return make("div", { class: "axis", "aria-hidden": "true" }, make("span", { class: "name" }), track);
 }
 
 // The steps that have been started, in that order.
@@ -58,7 +69,8 @@ function legend(shown) {
     has((call) => call.error) ? entry("call failed", "failed try") : null,
     shown.some((it) => it.calls.length > 1) ? entry("pause", "waits to be tried again") : null,
     entry("critical", "critical path"),
-    run.plans.length > 1 ? entry("plan", "another plan") : null);
+    run.plans.length > 1 ? entry("plan", "another plan") : null,
+    gaps.length > 0 ? entry("gap", `nothing runs, ${time(gaps.reduce((sum, [from, to]) => sum + to - from, 0))} folded`) : null);
 }
 
 function newLane(it) {
@@ -86,15 +98,16 @@ function showLane(it) {
     const kind = call.ended_us === null ? "call now" : call.error ? "call failed" : "call";
     const what = call.error ? `failed after ${time(end - call.started_us)}: ${call.error.text}` : time(end - call.started_us);
     const element = bar(kind, call.started_us, end, what);
-    if (call.ended_us === null) running.push({ number: it.number, started: call.started_us, element });
+    if (element && call.ended_us === null) running.push({ number: it.number, started: call.started_us, element });
     bars.push(element);
     free = end;
   }
   if (it.retry_at_us) bars.push(bar("pause", free, it.retry_at_us, "waits to be tried again"));
-  const took = make("span", { class: "took" }, time(busy(it)));
-  took.style.left = share(Math.max(free, it.retry_at_us ?? 0));
+  const last = Math.max(free, it.retry_at_us ?? 0);
+  const took = make("span", { class: "took", hidden: place(last) < 0 || place(it.calls[0].started_us) > 1 }, time(busy(it)));
+  took.style.left = `${100 * Math.min(1, Math.max(0, place(last)))}%`;
   for (const plan of run.plans.slice(1)) bars.push(bar("plan", plan.at_us, plan.at_us, `plan ${plan.revision}`));
-  track.replaceChildren(...bars, took);
+  track.replaceChildren(...bars.filter(Boolean), took);
 }
 
 // One step at a time, and as it was: one above the other, on the same scale.
@@ -126,6 +139,7 @@ function tick() {
     drawTimeline();
     return;
   }
-  for (const { started, element } of running) element.style.width = share(now() - started);
+  const end = Math.min(1, place(now()));
+  for (const { started, element } of running) element.style.width = `${100 * Math.max(0, end - Math.max(0, place(started)))}%`;
   showTotals();
 }

@@ -25,6 +25,9 @@ function time(micros) {
   return `${Math.floor(minutes / 60)}h ${pad(minutes % 60)}m`;
 }
 
+// A length of time that is not known better than this.
+const rough = (micros) => (micros < 9.95e6 ? `${(micros / 1e6).toFixed(1)}s` : time(Math.round(micros / 1e6) * 1e6).replace(".0s", "s"));
+
 const money = (microUsd) => `$${(microUsd / 1e6).toFixed(3)}`;
 
 const counted = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;

@@ -2,17 +2,22 @@
 //!
 //! A step that was run anew is drawn where it was: a box stands for an id. Steps that no plan has any more are drawn if
 //! they have run, since what they did is part of the story.
+//!
+//! The graph is followed from the first plan through all that changed it, so that whoever looks at the run while it goes
+//! on sees move only what a change moves, and whoever comes later sees everything in the same place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::event::{RunEventKind, StepNumber};
+use crate::event::{Graft, RunEvent, RunEventKind, StepNumber};
 use crate::history::History;
-use crate::report::{Growth, Layout};
+use crate::report::Layout;
 
 use super::StepEntry;
-use super::gather::newest;
+
+/// Of very many changes to very many steps the first ones are followed, and the rest are taken as one.
+const MOST_WORK: usize = 400_000;
 
 /// A picture of the steps of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -56,124 +61,217 @@ pub struct DrawnEdge {
 
 /// The picture with everything folded that is finished, and the whole one if that is another.
 pub(super) fn drawings(history: &History, steps: &[StepEntry]) -> (Drawing, Option<Drawing>) {
-    let is_finished = |step: &StepEntry| step.state == "succeeded";
-    let folded = Picture::new(history, steps, is_finished);
-    let unfolded = (!folded.folded.is_empty()).then(|| Picture::new(history, steps, |_| false).draw());
-    (folded.draw(), unfolded)
+    let picture = Picture::new(history, steps);
+    let folded = picture.draw(true);
+    let has_folds = folded.steps.iter().any(|step| step.folded > 0);
+    (folded, has_folds.then(|| picture.draw(false)))
 }
 
-/// What is drawn.
+/// What could be drawn.
 struct Picture<'a> {
+    history: &'a History,
     steps: &'a [StepEntry],
-    growth: Growth,
-    /// The step of each box.
-    boxes: Vec<StepNumber>,
+    first: Vec<StepNumber>,
+    /// The box of each step.
+    box_of: Vec<usize>,
+    boxes: usize,
+}
+
+/// What is known of the steps at some moment, by number.
+#[derive(Clone, Default)]
+struct Moment {
+    /// Whether it is part of the plan.
+    member: Vec<bool>,
+    started: Vec<bool>,
+    /// Whether it is done, what it has become included.
+    finished: Vec<bool>,
+    /// The steps that became a plan.
+    expanded: HashSet<StepNumber>,
+}
+
+/// What is drawn at some moment.
+struct Shown {
+    /// The newest step of each box, if it is drawn.
+    steps: Vec<Option<StepNumber>>,
+    /// What each box depends on.
+    graph: Vec<Option<Vec<usize>>>,
     /// How many steps are folded into each one that has any.
     folded: BTreeMap<StepNumber, usize>,
-    is_shown: Vec<bool>,
 }
 
 impl<'a> Picture<'a> {
-    fn new(history: &History, steps: &'a [StepEntry], folds: impl Fn(&StepEntry) -> bool) -> Self {
-        let newest = newest(steps);
-        let mut folded = BTreeMap::new();
-        // The step that each one is folded into. A parent has a lower number than its children.
-        let mut inside: Vec<Option<StepNumber>> = Vec::with_capacity(steps.len());
-        for step in steps {
-            let parent = step.parent.map(|parent| parent as usize);
-            let into = parent
-                .and_then(|parent| inside[parent].or_else(|| folds(&steps[parent]).then_some(parent as StepNumber)));
-            inside.push(into);
-            if let Some(into) = into {
-                *folded.entry(into).or_default() += 1;
-            }
+    fn new(history: &'a History, steps: &'a [StepEntry]) -> Self {
+        let first: Vec<StepNumber> =
+            first_plan(history).into_iter().filter(|number| (*number as usize) < steps.len()).collect();
+        // Those of the first plan come first.
+        let mut boxes: HashMap<&str, usize> = HashMap::new();
+        for number in first.iter().copied().chain(0..steps.len() as StepNumber) {
+            let next = boxes.len();
+            boxes.entry(steps[number as usize].id.as_str()).or_insert(next);
         }
-        let is_newest = |step: &StepEntry| newest.get(step.id.as_str()) == Some(&step.number);
-        let is_shown: Vec<bool> = steps
+        let box_of = steps.iter().map(|step| boxes[step.id.as_str()]).collect();
+        Self { history, steps, first, box_of, boxes: boxes.len() }
+    }
+
+    fn draw(&self, folds: bool) -> Drawing {
+        let last = self.shown(&Moment::of(self.steps), folds);
+        let first: Vec<Vec<usize>> = self.first_boxes();
+        let moments = self.moments().map(|moment| self.shown(&moment, folds).graph);
+        let changes = moments.take(MOST_WORK / self.steps.len().max(1)).chain([last.graph]);
+        let layout = Layout::grown(&first, self.boxes, changes);
+        let mut steps: Vec<DrawnStep> = last
+            .steps
             .iter()
-            .zip(&inside)
-            .map(|(step, inside)| inside.is_none() && is_newest(step) && (step.member || !step.calls.is_empty()))
-            .collect();
-        let ids = ids(history, steps);
-        let box_of: HashMap<&str, usize> = ids.iter().copied().zip(0..).collect();
-        let boxes: Vec<StepNumber> = ids.iter().map(|id| newest[id]).collect();
-        let mut picture = Self { steps, growth: Growth::default(), boxes, folded, is_shown };
-        let first = first_plan(history);
-        picture.growth.first = picture
-            .first_boxes(&ids, &first)
-            .into_iter()
-            .map(|before| {
-                before.iter().filter_map(|step| box_of.get(steps[*step as usize].id.as_str()).copied()).collect()
+            .zip(&layout.places)
+            .filter_map(|(step, place)| {
+                let (step, (x, y)) = ((*step)?, (*place)?);
+                Some(DrawnStep { step, x, y, folded: last.folded.get(&step).copied().unwrap_or_default() })
             })
             .collect();
-        let before = picture.before();
-        picture.growth.now = picture
-            .boxes
-            .iter()
-            .map(|&number| {
-                let drawn = |step: &StepNumber| box_of.get(steps[*step as usize].id.as_str()).copied();
-                picture.is_shown[number as usize].then(|| before[number as usize].iter().filter_map(drawn).collect())
-            })
-            .collect();
-        picture
+        steps.sort_by_key(|step| (step.x, step.y));
+        let edges = layout.lines.into_iter().filter_map(|line| {
+            Some(DrawnEdge { from: last.steps[line.from]?, to: last.steps[line.to]?, path: line.path })
+        });
+        Drawing { width: layout.width, height: layout.height, edges: edges.collect(), steps }
     }
 
     /// What each box of the first plan depended on then.
-    fn first_boxes(&self, ids: &[&str], first: &[StepNumber]) -> Vec<Vec<StepNumber>> {
-        let of_id: HashMap<&str, StepNumber> =
-            first.iter().map(|&number| (self.steps[number as usize].id.as_str(), number)).collect();
-        ids.iter().map_while(|id| of_id.get(id)).map(|&number| self.steps[number as usize].after.clone()).collect()
+    fn first_boxes(&self) -> Vec<Vec<usize>> {
+        let box_of = |number: &StepNumber| self.box_of[*number as usize];
+        let mut boxes = vec![Vec::new(); self.first.iter().map(|number| box_of(number) + 1).max().unwrap_or_default()];
+        let count = boxes.len();
+        for number in &self.first {
+            let before = self.steps[*number as usize].after.iter().map(box_of);
+            boxes[box_of(number)] = before.filter(|earlier| *earlier < count).collect();
+        }
+        boxes
     }
 
-    /// The steps that lines lead from to each shown step. Whoever waits for a step that became a plan waits for the last
-    /// steps of that, and its first ones come after the step.
-    fn before(&self) -> Vec<Vec<StepNumber>> {
+    /// The run after each event that may have changed what is drawn, from the first plan on.
+    fn moments(&self) -> impl Iterator<Item = Moment> {
+        let events = self.history.events().iter().skip_while(|event| !is_plan(event));
+        let before = self.history.events().iter().take_while(|event| !is_plan(event));
+        let mut moment = Moment::default();
+        for event in before {
+            moment.take(event);
+        }
+        events.filter_map(move |event| if moment.take(event) { Some(moment.clone()) } else { None })
+    }
+
+    /// What is drawn at some moment: with everything folded that is finished, or with nothing.
+    fn shown(&self, moment: &Moment, folds: bool) -> Shown {
+        let known = moment.member.len().min(self.steps.len());
+        let mut shown = Shown { steps: vec![None; self.boxes], graph: vec![None; self.boxes], folded: BTreeMap::new() };
+        // The step that each one is folded into. A parent has a lower number than its children.
+        let mut inside: Vec<Option<StepNumber>> = Vec::with_capacity(known);
+        for step in &self.steps[..known] {
+            let parent = step.parent.filter(|_| folds);
+            let into = parent.and_then(|parent| {
+                inside[parent as usize].or_else(|| moment.finished[parent as usize].then_some(parent))
+            });
+            inside.push(into);
+            if let Some(into) = into {
+                *shown.folded.entry(into).or_default() += 1;
+            }
+            let number = step.number as usize;
+            let is_drawn = into.is_none() && (moment.member[number] || moment.started[number]);
+            shown.steps[self.box_of[number]] = is_drawn.then_some(step.number);
+        }
+        for (number, before) in self.before(&shown) {
+            shown.graph[self.box_of[number as usize]] = Some(before);
+        }
+        shown
+    }
+
+    /// The boxes that lines lead from to each step that is drawn. Whoever waits for a step that became a plan waits for
+    /// the last steps of that, and its first ones come after the step.
+    fn before(&self, shown: &Shown) -> Vec<(StepNumber, Vec<usize>)> {
+        let is_drawn = |number: StepNumber| shown.steps[self.box_of[number as usize]] == Some(number);
+        let mut drawn: Vec<StepNumber> = shown.steps.iter().copied().flatten().collect();
+        drawn.sort_unstable();
         let mut children: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
-        for step in self.steps.iter().filter(|step| self.is_shown[step.number as usize]) {
-            if let Some(parent) = step.parent {
-                children.entry(parent).or_default().push(step.number);
+        for &number in &drawn {
+            if let Some(parent) = self.steps[number as usize].parent {
+                children.entry(parent).or_default().push(number);
             }
         }
-        let mut ends: Vec<Vec<StepNumber>> = (0..self.steps.len() as StepNumber).map(|number| vec![number]).collect();
+        let mut ends: HashMap<StepNumber, Vec<StepNumber>> = HashMap::new();
+        let end = |ends: &HashMap<StepNumber, Vec<StepNumber>>, step: StepNumber| {
+            ends.get(&step).cloned().unwrap_or_else(|| vec![step])
+        };
         for (&parent, children) in children.iter().rev() {
             let waited_for: HashSet<StepNumber> =
                 children.iter().flat_map(|child| &self.steps[*child as usize].after).copied().collect();
             let last = children.iter().filter(|child| !waited_for.contains(child));
-            ends[parent as usize] = last.flat_map(|child| ends[*child as usize].clone()).collect();
+            let last = last.flat_map(|child| end(&ends, *child)).collect();
+            ends.insert(parent, last);
         }
-        let is_shown = |step: &StepNumber| self.is_shown[*step as usize];
-        self.steps
-            .iter()
-            .map(|step| {
-                let earlier = step.after.iter().flat_map(|before| &ends[*before as usize]).copied().filter(is_shown);
-                let mut before: Vec<StepNumber> = earlier.collect();
-                before.extend(step.parent.filter(|_| step.after.is_empty()).filter(is_shown));
-                before.sort_unstable();
-                before.dedup();
-                before
-            })
-            .collect()
+        let before = |number: StepNumber| {
+            let step = &self.steps[number as usize];
+            let earlier = step.after.iter().flat_map(|before| end(&ends, *before));
+            let parent = step.parent.filter(|_| step.after.is_empty());
+            let drawn = earlier.chain(parent).filter(|step| is_drawn(*step));
+            let mut before: Vec<usize> = drawn.map(|step| self.box_of[step as usize]).collect();
+            before.sort_unstable();
+            before.dedup();
+            before
+        };
+        drawn.iter().map(|&number| (number, before(number))).collect()
+    }
+}
+
+impl Moment {
+    /// As it is now.
+    fn of(steps: &[StepEntry]) -> Self {
+        Self {
+            member: steps.iter().map(|step| step.member).collect(),
+            started: steps.iter().map(|step| !step.calls.is_empty()).collect(),
+            finished: steps.iter().map(|step| step.state == "succeeded").collect(),
+            expanded: HashSet::new(),
+        }
     }
 
-    fn draw(&self) -> Drawing {
-        let layout = Layout::grown(&self.growth);
-        let mut steps: Vec<DrawnStep> = self
-            .boxes
-            .iter()
-            .zip(&layout.places)
-            .filter_map(|(&step, place)| {
-                let (x, y) = (*place)?;
-                Some(DrawnStep { step, x, y, folded: self.folded.get(&step).copied().unwrap_or_default() })
-            })
-            .collect();
-        steps.sort_by_key(|step| (step.x, step.y));
-        let edges = layout.lines.into_iter().map(|line| DrawnEdge {
-            from: self.boxes[line.from],
-            to: self.boxes[line.to],
-            path: line.path,
-        });
-        Drawing { width: layout.width, height: layout.height, steps, edges: edges.collect() }
+    /// Takes up an event, and says whether something else may have to be drawn then.
+    fn take(&mut self, event: &RunEvent) -> bool {
+        match &event.kind {
+            RunEventKind::StepDrafted { graft, .. } | RunEventKind::PlanAccepted { graft, .. } => self.graft(graft),
+            RunEventKind::StepExpanded { graft, .. } => self.graft(graft),
+            RunEventKind::PlanRejected { rejection, .. } => {
+                rejection.closed.iter().chain(&rejection.left).for_each(|step| set(&mut self.member, *step, false));
+                return !rejection.closed.is_empty() || !rejection.left.is_empty();
+            }
+            RunEventKind::AttemptStarted { step, .. } => {
+                set(&mut self.started, *step, true);
+                return false;
+            }
+            RunEventKind::StepSucceeded { step, .. } => {
+                set(&mut self.finished, *step, true);
+                return self.expanded.contains(step);
+            }
+            _ => return false,
+        }
+        true
     }
+
+    fn graft(&mut self, graft: &Graft) {
+        let count = graft.first as usize + graft.added.len();
+        for (flags, new) in [(&mut self.member, true), (&mut self.started, false), (&mut self.finished, false)] {
+            flags.resize(flags.len().max(count), new);
+        }
+        graft.joined.iter().for_each(|step| set(&mut self.member, *step, true));
+        graft.closed.iter().chain(&graft.left).for_each(|step| set(&mut self.member, *step, false));
+        self.expanded.extend(graft.scope);
+    }
+}
+
+fn set(flags: &mut [bool], step: StepNumber, to: bool) {
+    if let Some(flag) = flags.get_mut(step as usize) {
+        *flag = to;
+    }
+}
+
+fn is_plan(event: &RunEvent) -> bool {
+    matches!(event.kind, RunEventKind::PlanAccepted { .. })
 }
 
 /// The steps of the first plan.
@@ -190,11 +288,4 @@ fn first_plan(history: &History) -> Vec<StepNumber> {
         }
     }
     steps
-}
-
-/// All ids, those of the first plan first.
-fn ids<'a>(history: &History, steps: &'a [StepEntry]) -> Vec<&'a str> {
-    let mut seen = HashSet::new();
-    let first = first_plan(history).into_iter().filter_map(|number| steps.get(number as usize));
-    first.chain(steps).map(|step| step.id.as_str()).filter(|id| seen.insert(*id)).collect()
 }

@@ -177,11 +177,6 @@ pub(super) fn duration(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Whether a step in this state is over.
-pub(super) fn is_over(state: &str) -> bool {
-    matches!(state, "succeeded" | "failed" | "skipped" | "superseded")
-}
-
 /// The last number that each id stands for.
 pub(super) fn newest(steps: &[StepEntry]) -> HashMap<&str, StepNumber> {
     steps.iter().map(|step| (step.id.as_str(), step.number)).collect()

@@ -5,8 +5,11 @@ use std::time::{Duration, SystemTime};
 use crate::history::History;
 use crate::journal::RunSummary;
 use crate::report::{Ending, NoAnswer};
+use crate::scheduler::Phase;
 
-use super::gather::{duration, is_over};
+use super::super::words::is_over;
+use super::gather::duration;
+use super::rest::rest;
 use super::{Count, Head, StepEntry, micros, preview};
 
 pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry]) -> Head {
@@ -48,6 +51,9 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
         work_us: duration(report.work()),
         critical_us: duration(report.critical_path().length),
         bound_us: duration(report.bound()),
+        rest: (summary.state() == "running" && report.scheduler().phase() == Phase::Running)
+            .then(|| rest(history))
+            .flatten(),
     }
 }
 

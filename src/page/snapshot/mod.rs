@@ -5,6 +5,7 @@ mod gather;
 mod head;
 mod log;
 mod preview;
+mod rest;
 
 use serde::Serialize;
 
@@ -14,6 +15,7 @@ use crate::journal::{RunId, RunSummary};
 use crate::plan::StepId;
 
 pub use drawn::{Drawing, DrawnEdge, DrawnStep};
+pub use rest::Rest;
 
 /// Everything that a page shows of one run. Times are microseconds on the run's own clock.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -86,6 +88,8 @@ pub struct Head {
     pub critical_us: u64,
     /// What no schedule on so many slots could go below.
     pub bound_us: u64,
+    /// How long the rest should take, while it runs and as far as there is anything to go by.
+    pub rest: Option<Rest>,
 }
 
 /// How many steps are in a state.

@@ -1,20 +1,30 @@
-//! Where everything stands in the end: what the first plan had where it was, the rest in free places.
+//! Where everything stands: whatever is there already stays where it is, as far as that can be, and the rest gets free
+//! places.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::levels::lanes;
+use super::levels::{lanes, levels};
 use super::order::Arranged;
-use super::{BOX_HEIGHT, BOX_WIDTH, CHANNEL, GAP, Growth, LANE, MARGIN, MOST_IN_STACK, STACK_GAP};
+use super::{BOX_HEIGHT, BOX_WIDTH, CHANNEL, GAP, Graph, LANE, MARGIN, MOST_IN_STACK, STACK_GAP};
 
 /// Boxes and lanes with their places.
 pub(super) struct Grid {
     columns: Vec<Column>,
-    /// The column, the stack and the place of each box.
-    boxes: Vec<(usize, usize, u32)>,
+    /// Where each box is, or was when it was drawn last.
+    boxes: Vec<Option<Spot>>,
+    is_shown: Vec<bool>,
     /// How far down the lines of a box pass a column.
     lanes: HashMap<(usize, usize), u32>,
     /// Where each column begins.
     left: Vec<u32>,
+}
+
+/// The place of a box.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    column: usize,
+    stack: usize,
+    top: u32,
 }
 
 #[derive(Clone, Default)]
@@ -30,51 +40,80 @@ struct Stack {
 }
 
 impl Grid {
-    pub(super) fn new(growth: &Growth, now: &[Vec<usize>], levels: &[usize], first: &Arranged) -> Self {
-        let columns = vec![Column::default(); levels.iter().max().map_or(0, |last| last + 1)];
-        let mut grid = Self { columns, boxes: vec![(0, 0, 0); now.len()], lanes: HashMap::new(), left: Vec::new() };
-        let is_shown = |node: &usize| growth.now[*node].is_some();
-        let stays = |node: &usize| first.levels.get(*node) == Some(&levels[*node]);
-        for node in (0..now.len()).filter(is_shown).filter(stays) {
-            let (stack, top) = first.places[node];
-            grid.put(node, levels[node], stack, top);
+    /// A grid for so many boxes, with those of the first plan in it.
+    pub(super) fn new(boxes: usize, first: &Arranged) -> Self {
+        let mut grid = Self {
+            columns: Vec::new(),
+            boxes: vec![None; boxes],
+            is_shown: vec![false; boxes],
+            lanes: HashMap::new(),
+            left: Vec::new(),
+        };
+        for (node, (&column, &(stack, top))) in first.levels.iter().zip(&first.places).enumerate() {
+            grid.put(node, Spot { column, stack, top });
         }
-        let lanes = lanes(now, levels).unwrap_or_default();
-        let (old, new): (Vec<_>, Vec<_>) =
-            lanes.into_iter().partition(|lane| stays(&lane.0) && first.lanes.contains_key(lane));
-        for lane in old {
-            grid.put_lane(lane, first.lanes[&lane]);
-        }
-        // Whoever has moved, or is new, goes where there is room near what it depends on. That is further left.
-        let mut moved: Vec<usize> = (0..now.len()).filter(is_shown).filter(|node| !stays(node)).collect();
-        moved.sort_by_key(|&node| levels[node]);
-        for node in moved {
-            let wanted = match first.places.get(node) {
-                Some((_, top)) => *top,
-                None => grid.middle(&now[node]),
-            };
-            let (stack, top) = grid.columns[levels[node]].free(wanted);
-            grid.put(node, levels[node], stack, top);
-        }
-        for (node, level) in new {
-            if grid.columns[level].stacks.len() <= 1 {
-                let stack = grid.columns[level].stack(0);
-                let top = stack.free(grid.boxes[node].2 + BOX_HEIGHT / 2, LANE);
-                grid.put_lane((node, level), top);
-            }
-        }
-        let mut left = MARGIN;
-        for column in &grid.columns {
-            grid.left.push(left);
-            left += column.width() + CHANNEL;
+        for (&lane, &top) in &first.lanes {
+            grid.put_lane(lane, top);
         }
         grid
     }
 
-    /// The left upper corner of a box.
-    pub(super) fn place(&self, node: usize) -> (u32, u32) {
-        let (column, stack, top) = self.boxes[node];
-        (self.left[column] + stack as u32 * (BOX_WIDTH + STACK_GAP), MARGIN + top)
+    /// Takes up what the graph is now. What depends on the same as before stays; what does not, or is new, goes where
+    /// there is room near to where it was, or to what it depends on.
+    pub(super) fn grow(&mut self, graph: &Graph) {
+        let before: Vec<Vec<usize>> = graph.iter().map(|before| before.clone().unwrap_or_default()).collect();
+        let levels = levels(&before);
+        let stays = |spot: &Option<Spot>, node: usize| {
+            graph[node].is_some() && spot.is_some_and(|spot| spot.column == levels[node])
+        };
+        for node in 0..graph.len() {
+            if self.is_shown[node] && !stays(&self.boxes[node], node) {
+                self.remove(node);
+            }
+        }
+        let lanes = lanes(&before, &levels).unwrap_or_default();
+        let is_lane: HashSet<(usize, usize)> = lanes.iter().copied().collect();
+        let gone: Vec<(usize, usize)> =
+            self.lanes.keys().copied().filter(|lane| !is_lane.contains(lane) || !self.is_shown[lane.0]).collect();
+        gone.into_iter().for_each(|lane| self.remove_lane(lane));
+        // What it depends on is further left, and has its place by then.
+        let mut moved: Vec<usize> =
+            (0..graph.len()).filter(|&node| graph[node].is_some() && !self.is_shown[node]).collect();
+        moved.sort_by_key(|&node| levels[node]);
+        for node in moved {
+            let wanted = self.boxes[node].map_or_else(|| self.middle(&before[node]), |spot| spot.top);
+            let (stack, top) = self.column(levels[node]).free(wanted);
+            self.put(node, Spot { column: levels[node], stack, top });
+        }
+        for lane in lanes {
+            if let (None, Some(spot)) = (self.lanes.get(&lane), self.boxes[lane.0])
+                && self.column(lane.1).stacks.len() <= 1
+            {
+                let top = self.column(lane.1).stack(0).free(spot.top + BOX_HEIGHT / 2, LANE);
+                self.put_lane(lane, top);
+            }
+        }
+    }
+
+    /// Says how wide the columns are, once all has its place.
+    pub(super) fn finish(&mut self) {
+        let mut left = MARGIN;
+        self.left = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            self.left.push(left);
+            left += column.width() + CHANNEL;
+        }
+    }
+
+    /// The left upper corner of a box; none if it is not drawn.
+    pub(super) fn place(&self, node: usize) -> Option<(u32, u32)> {
+        let Spot { column, stack, top } = self.boxes[node].filter(|_| self.is_shown[node])?;
+        Some((self.left[column] + stack as u32 * (BOX_WIDTH + STACK_GAP), MARGIN + top))
+    }
+
+    /// The column of a box that is drawn.
+    pub(super) fn column_of(&self, node: usize) -> Option<usize> {
+        self.boxes[node].filter(|_| self.is_shown[node]).map(|spot| spot.column)
     }
 
     /// Where the lines of a box pass a column: from, to and how far down.
@@ -85,8 +124,8 @@ impl Grid {
     }
 
     pub(super) fn width(&self) -> u32 {
-        let last = self.columns.last().map_or(0, Column::width);
-        self.left.last().map_or(0, |left| left + last) + MARGIN
+        let ends = self.columns.iter().zip(&self.left).filter(|(column, _)| !column.is_empty());
+        ends.map(|(column, left)| left + column.width()).max().unwrap_or_default() + MARGIN
     }
 
     pub(super) fn height(&self) -> u32 {
@@ -94,21 +133,45 @@ impl Grid {
         stacks.filter_map(Stack::end).max().unwrap_or_default().saturating_sub(GAP) + 2 * MARGIN
     }
 
-    fn put(&mut self, node: usize, column: usize, stack: usize, top: u32) {
-        self.boxes[node] = (column, stack, top);
-        let stack = self.columns[column].stack(stack);
-        stack.take(top, BOX_HEIGHT + GAP);
+    fn column(&mut self, column: usize) -> &mut Column {
+        if self.columns.len() <= column {
+            self.columns.resize(column + 1, Column::default());
+        }
+        &mut self.columns[column]
+    }
+
+    fn put(&mut self, node: usize, spot: Spot) {
+        (self.boxes[node], self.is_shown[node]) = (Some(spot), true);
+        let stack = self.column(spot.column).stack(spot.stack);
+        stack.take(spot.top, BOX_HEIGHT + GAP);
         stack.boxes += 1;
+    }
+
+    /// Frees the place of a box, which is remembered.
+    fn remove(&mut self, node: usize) {
+        self.is_shown[node] = false;
+        if let Some(spot) = self.boxes[node] {
+            let stack = self.column(spot.column).stack(spot.stack);
+            stack.leave(spot.top, BOX_HEIGHT + GAP);
+            stack.boxes -= 1;
+        }
     }
 
     fn put_lane(&mut self, lane: (usize, usize), top: u32) {
         self.lanes.insert(lane, top);
-        self.columns[lane.1].stack(0).take(top, LANE);
+        self.column(lane.1).stack(0).take(top, LANE);
+    }
+
+    fn remove_lane(&mut self, lane: (usize, usize)) {
+        if let Some(top) = self.lanes.remove(&lane) {
+            self.column(lane.1).stack(0).leave(top, LANE);
+        }
     }
 
     /// The mean place of some boxes.
     fn middle(&self, nodes: &[usize]) -> u32 {
-        let sum: u64 = nodes.iter().map(|&node| u64::from(self.boxes[node].2)).sum();
+        let tops = nodes.iter().filter_map(|&node| self.boxes[node]).map(|spot| u64::from(spot.top));
+        let sum: u64 = tops.sum();
         u32::try_from(sum / nodes.len().max(1) as u64).unwrap_or(u32::MAX)
     }
 }
@@ -128,9 +191,14 @@ impl Column {
         (stack, self.stack(stack).free(wanted, BOX_HEIGHT + GAP))
     }
 
+    /// How wide it is: as wide as a box at least.
     fn width(&self) -> u32 {
-        let stacks = self.stacks.len().max(1) as u32;
+        let stacks = self.stacks.iter().rposition(|stack| stack.boxes > 0).unwrap_or_default() as u32 + 1;
         stacks * (BOX_WIDTH + STACK_GAP) - STACK_GAP
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stacks.iter().all(|stack| stack.taken.is_empty())
     }
 }
 
@@ -138,6 +206,13 @@ impl Stack {
     fn take(&mut self, top: u32, height: u32) {
         let at = self.taken.partition_point(|taken| *taken < (top, height));
         self.taken.insert(at, (top, height));
+    }
+
+    /// Frees what was taken there.
+    fn leave(&mut self, top: u32, height: u32) {
+        if let Ok(at) = self.taken.binary_search(&(top, height)) {
+            self.taken.remove(at);
+        }
     }
 
     /// The free place of this height that is nearest to `wanted`.

@@ -3,17 +3,18 @@
 use std::fmt::Write as _;
 
 use super::grid::Grid;
-use super::{BOX_HEIGHT, BOX_WIDTH, Line};
+use super::{BOX_HEIGHT, BOX_WIDTH, Graph, Line};
 
 /// A line for each dependency between two boxes that are drawn.
-pub(super) fn lines(before: &[Vec<usize>], levels: &[usize], places: &[Option<(u32, u32)>], grid: &Grid) -> Vec<Line> {
+pub(super) fn lines(graph: &Graph, places: &[Option<(u32, u32)>], grid: &Grid) -> Vec<Line> {
     let mut lines = Vec::new();
-    for (to, before) in before.iter().enumerate() {
-        for &from in before {
+    for (to, before) in graph.iter().enumerate() {
+        for &from in before.iter().flatten() {
             if let (Some(start), Some(end)) = (places[from], places[to])
-                && levels[from] < levels[to]
+                && let (Some(first), Some(last)) = (grid.column_of(from), grid.column_of(to))
+                && first < last
             {
-                let lanes = (levels[from] + 1..levels[to]).filter_map(|column| grid.lane(from, column));
+                let lanes = (first + 1..last).filter_map(|column| grid.lane(from, column));
                 lines.push(Line { from, to, path: path(start, end, lanes) });
             }
         }

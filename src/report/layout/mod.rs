@@ -1,8 +1,8 @@
 //! Where the boxes and lines of a graph are: computed once, for pages, for pictures and for terminals.
 //!
 //! Boxes stand in columns, each to the right of all that it depends on. The first plan of a run decides where its boxes
-//! are; whatever is added later takes free places beside them, so what was there does not move unless what it depends on
-//! did. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
+//! are. After that the graph is followed from change to change: what is added takes free places, and what was there does
+//! not move unless it has to be in another column, since what it depends on has changed. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
 //! lanes is bounded, so a plan of any size that may be run can be drawn.
 //!
 //! Crates that lay graphs out were looked at: those that give more than the places of boxes, or bound what they do, could
@@ -62,14 +62,8 @@ pub(crate) struct Line {
     pub(crate) path: String,
 }
 
-/// A graph that has grown.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Growth {
-    /// What each box of the first plan depended on then, by position.
-    pub(crate) first: Vec<Vec<usize>>,
-    /// What each box depends on now; those of the first plan come first. None if it is not drawn any more.
-    pub(crate) now: Vec<Option<Vec<usize>>>,
-}
+/// What each box depends on, by position; none for one that is not drawn.
+pub(crate) type Graph = [Option<Vec<usize>>];
 
 /// The places of boxes of any sizes along the columns they are in, for drawings with a unit of their own: boxes of the
 /// same [level](levels) do not overlap, and all end within `length` if each column has room in that. `before` says what
@@ -83,18 +77,26 @@ pub(crate) fn places(before: &[Vec<usize>], boxes: Vec<Extent>, length: u32) -> 
 impl Layout {
     /// The layout of a graph, of which it is said what each box depends on.
     pub(crate) fn of(graph: &[Vec<usize>]) -> Self {
-        Self::grown(&Growth { first: graph.to_vec(), now: graph.iter().cloned().map(Some).collect() })
+        let now: Vec<Option<Vec<usize>>> = graph.iter().cloned().map(Some).collect();
+        Self::grown(graph, now.len(), [now])
     }
 
-    /// The layout of a graph that has grown: boxes of its beginning are where they were, as far as that can be.
-    pub(crate) fn grown(growth: &Growth) -> Self {
-        let first = Arranged::new(&growth.first, &room(growth.first.len()));
-        let now: Vec<Vec<usize>> = growth.now.iter().map(|before| before.clone().unwrap_or_default()).collect();
-        let levels = levels::levels(&now);
-        let grid = Grid::new(growth, &now, &levels, &first);
-        let places: Vec<Option<(u32, u32)>> =
-            growth.now.iter().enumerate().map(|(node, shown)| shown.as_ref().map(|_| grid.place(node))).collect();
-        let lines = lines::lines(&now, &levels, &places, &grid);
+    /// The layout of a graph of so many boxes that has changed: the boxes of its beginning come first, and `changes` are
+    /// what it was after each change. The last one is drawn.
+    pub(crate) fn grown(
+        first: &[Vec<usize>],
+        boxes: usize,
+        changes: impl IntoIterator<Item = Vec<Option<Vec<usize>>>>,
+    ) -> Self {
+        let mut grid = Grid::new(boxes, &Arranged::new(first, &room(first.len())));
+        let mut now = Vec::new();
+        for graph in changes {
+            grid.grow(&graph);
+            now = graph;
+        }
+        grid.finish();
+        let places: Vec<Option<(u32, u32)>> = (0..boxes).map(|node| grid.place(node)).collect();
+        let lines = lines::lines(&now, &places, &grid);
         Self { width: grid.width(), height: grid.height(), places, lines }
     }
 }

@@ -64,8 +64,7 @@ proptest! {
     fn what_was_there_stays_where_it_was(graph in graphs(), first in 1_usize..60) {
         let first = graph[..first.min(graph.len())].to_vec();
         let before = Layout::of(&first);
-        let growth = Growth { first: first.clone(), now: graph.into_iter().map(Some).collect() };
-        let after = Layout::grown(&growth);
+        let after = Layout::grown(&first, graph.len(), [graph.into_iter().map(Some).collect()]);
         check(&after);
         prop_assert_eq!(&after.places[..first.len()], &before.places[..]);
     }
@@ -78,10 +77,113 @@ proptest! {
         let is_last = !graph.iter().flatten().any(|earlier| *earlier == out);
         prop_assume!(is_last);
         now[out] = None;
-        let mut after = Layout::grown(&Growth { first: graph, now });
+        let mut after = Layout::grown(&graph, now.len(), [now]);
         check(&after);
         after.places[out] = before.places[out];
         prop_assert_eq!(after.places, before.places);
+    }
+}
+
+/// What happens to a graph while a run goes on.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A step becomes so many steps, which come after it and before what waits for it.
+    Expand(prop::sample::Index, usize),
+    /// They are folded again.
+    Fold(prop::sample::Index),
+    /// A step is added after another one.
+    Add(prop::sample::Index),
+    /// A step that nothing waits for is dropped.
+    Drop(prop::sample::Index),
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let index = any::<prop::sample::Index>;
+    let change = prop_oneof![
+        (index(), 1_usize..4).prop_map(|(at, count)| Change::Expand(at, count)),
+        index().prop_map(Change::Fold),
+        index().prop_map(Change::Add),
+        index().prop_map(Change::Drop),
+    ];
+    prop::collection::vec(change, 1..7)
+}
+
+/// The graph after each change.
+fn followed(first: &[Vec<usize>], changes: &[Change]) -> Vec<Vec<Option<Vec<usize>>>> {
+    let mut graph: Vec<Option<Vec<usize>>> = first.iter().cloned().map(Some).collect();
+    let mut expansions: Vec<(usize, Vec<usize>)> = Vec::new();
+    let mut stages = vec![graph.clone()];
+    for change in changes {
+        let shown: Vec<usize> = (0..graph.len()).filter(|&node| graph[node].is_some()).collect();
+        let replace = |graph: &mut Vec<Option<Vec<usize>>>, old: &[usize], new: &[usize]| {
+            for before in graph.iter_mut().flatten().filter(|before| before.iter().any(|node| old.contains(node))) {
+                before.retain(|node| !old.contains(node));
+                before.extend(new);
+            }
+        };
+        match *change {
+            Change::Expand(at, count) if !shown.is_empty() => {
+                let parent = *at.get(&shown);
+                let children: Vec<usize> = (graph.len()..graph.len() + count).collect();
+                replace(&mut graph, &[parent], &children);
+                graph.extend(children.iter().map(|_| Some(vec![parent])));
+                expansions.push((parent, children));
+            }
+            Change::Fold(at) if !expansions.is_empty() => {
+                let (parent, children) = expansions.remove(at.index(expansions.len()));
+                if graph[parent].is_some() && !expansions.iter().any(|(inner, _)| children.contains(inner)) {
+                    children.iter().for_each(|&child| graph[child] = None);
+                    replace(&mut graph, &children, &[parent]);
+                }
+            }
+            Change::Add(at) if !shown.is_empty() => graph.push(Some(vec![*at.get(&shown)])),
+            Change::Drop(at) => {
+                let is_last = |node: &usize| !graph.iter().flatten().any(|before| before.contains(node));
+                let last: Vec<usize> = shown.into_iter().filter(is_last).collect();
+                if !last.is_empty() {
+                    graph[*at.get(&last)] = None;
+                }
+            }
+            _ => {}
+        }
+        stages.push(graph.clone());
+    }
+    let boxes = graph.len();
+    stages.iter_mut().for_each(|stage| stage.resize(boxes, None));
+    stages
+}
+
+/// What differs between two graphs, and all that comes after it in either.
+fn concerned(old: &Graph, new: &Graph) -> Vec<bool> {
+    let mut concerned: Vec<bool> = old.iter().zip(new).map(|(old, new)| old != new).collect();
+    for _ in 0..old.len() {
+        for node in 0..old.len() {
+            let mut before = old[node].iter().chain(&new[node]).flatten();
+            concerned[node] |= before.any(|earlier| concerned[*earlier]);
+        }
+    }
+    concerned
+}
+
+proptest! {
+    /// Whatever a run becomes, step by step: only what has changed, and what comes after that, moves.
+    #[test]
+    fn a_change_moves_only_what_comes_after_it(
+        first in graphs().prop_map(|graph| graph[..graph.len().min(12)].to_vec()),
+        changes in changes(),
+    ) {
+        let stages = followed(&first, &changes);
+        let at = |stage: usize| Layout::grown(&first, stages[0].len(), stages[..=stage].iter().cloned());
+        let mut before = at(0);
+        for stage in 1..stages.len() {
+            let after = at(stage);
+            check(&after);
+            let concerned = concerned(&stages[stage - 1], &stages[stage]);
+            for node in (0..concerned.len()).filter(|node| !concerned[*node]) {
+                prop_assert_eq!(before.places[node], after.places[node], "{} at {}: {:?}", node, stage, stages);
+            }
+            before = after;
+        }
     }
 }
 

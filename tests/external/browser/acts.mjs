@@ -2,6 +2,7 @@
 // `node acts.mjs plandag FOLDER-WITH-NODE-MODULES`
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -13,7 +14,17 @@ writeFileSync(join(place, "mcp.json"), JSON.stringify({ mcpServers: { post } }))
 mkdirSync(join(place, "notes"));
 writeFileSync(join(place, "notes", "tides.md"), "# Tides\n\nSpring tides come after the new moon and after the full moon.\n");
 
-const site = await Site.start("--mcp", "mcp.json", "--files", "notes");
+// It has nothing to give at first, and says when it will.
+let asked = 0;
+const busy = createServer((_, answer) => {
+  asked += 1;
+  if (asked === 1) answer.writeHead(503, { "Retry-After": "2" });
+  answer.end("here it is");
+});
+await new Promise((done) => busy.listen(0, "127.0.0.1", done));
+const host = `127.0.0.1:${busy.address().port}`;
+
+const site = await Site.start("--mcp", "mcp.json", "--files", "notes", "--allow-host", host);
 
 const sent = () => (existsSync(join(place, "sent")) ? readFileSync(join(place, "sent"), "utf8").trim().split("\n") : []);
 const letter = { id: "letter", tool: "post.read" };
@@ -136,12 +147,53 @@ async function submitted() {
   await list.close();
 }
 
+/// While nothing runs, the timeline goes by quickly; and it shows as little of the time as one likes.
+async function timed() {
+  const { page } = await site.start([{ id: "late", tool: "fetch", args: { url: `http://${host}/` } }, sleep("then", 400, "late")]);
+  await page.waitForSelector("#steps tr.retrying");
+  const eta = await page.locator("#eta").textContent();
+  check(/^ETA at least ~\d.*s from .*earlier runs/.test(eta), `how long a sleep takes is known, a page not: ${eta}`);
+  await state(page, "succeeded");
+  check((await page.locator("#eta").textContent()) === "", "what is over has no rest");
+  const width = (selector) => page.locator(selector).first().evaluate((element) => element.getBoundingClientRect().width);
+  const ticks = () => page.locator(".axis .tick").allTextContents();
+  const [narrow, whole] = [await width(".axis .gap"), (await width(".axis .track")) * 0.5];
+  check(narrow < whole / 5, `two idle seconds are folded: ${narrow} of ${whole}`);
+  await shoot(page, "acts-folded");
+  const folded = await ticks();
+  await page.uncheck("#fold-idle");
+  check((await page.locator(".axis .gap").count()) === 0 && (await ticks()).join() !== folded.join(), "and can be unfolded");
+
+  const all = await ticks();
+  const track = await page.locator(".axis .track").boundingBox();
+  const y = track.y + track.height / 2;
+  await page.mouse.move(track.x + track.width * 0.75, y);
+  await page.mouse.down();
+  await page.mouse.move(track.x + track.width * 0.85, y, { steps: 3 });
+  await page.mouse.move(track.x + track.width, y, { steps: 3 });
+  await page.mouse.up();
+  const part = await ticks();
+  check(part[0] === all[3], `what was drawn over is shown: ${all} ${part}`);
+  check((await page.locator(".lane.selected").count()) === 0, "and nothing is selected by that");
+  await page.locator(".lanes").focus();
+  await page.keyboard.press("ArrowLeft");
+  check((await ticks()).join() !== part.join(), "the arrows move it");
+  await page.keyboard.press("0");
+  check((await ticks()).join() === all.join(), "all of it is there again");
+  await page.keyboard.press("+");
+  check((await ticks()).join() !== all.join() && (await page.locator("#time-all").isEnabled()), "keys do it, too");
+  check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
+  await page.close();
+}
+
 await approved();
 await denied();
 await goneOnWith();
 await retried();
 await forked();
 await submitted();
+await timed();
 site.stop();
+busy.close();
 console.log(told());
 await browser.close();

@@ -9,12 +9,59 @@ import { Site, browser, cannotRun, check, leads, plandag, runOf, serious, shoot,
 const site = await Site.start();
 const places = (page) => page.$$eval("#boxes > g", (boxes) => boxes.map((box) => `${box.querySelector(".id").textContent} ${box.getAttribute("transform")}`).sort());
 
+/// What a screen reader is given of a page: the nodes of the browser's accessibility tree that are not left out.
+async function spoken(page) {
+  const client = await page.context().newCDPSession(page);
+  const { nodes } = await client.send("Accessibility.getFullAXTree");
+  await client.detach();
+  const known = new Map(nodes.map((node) => [node.nodeId, node]));
+  const inOrder = (node) => (node.ignored ? [] : [node]).concat((node.childIds ?? []).flatMap((id) => (known.has(id) ? inOrder(known.get(id)) : [])));
+  const roots = nodes.filter((node) => !known.has(node.parentId));
+  const property = (node, name) => node.properties?.find((property) => property.name === name)?.value.value;
+  return roots.flatMap(inOrder).map((node) => ({
+    role: node.role?.value, name: node.name?.value ?? "", live: property(node, "live"), focusable: property(node, "focusable"),
+  }));
+}
+
+/// Every step is said with its name, its state and what it waits for, after all that it depends on; and keys lead through
+/// them in that order.
+async function isSpoken(page, steps) {
+  const said = (await spoken(page)).filter(({ role, focusable }) => role === "button" && focusable).map(({ name }) => name);
+  const places = [];
+  for (const { id, state, after } of steps) {
+    const place = said.findIndex((name) => name.startsWith(`${id} `) && name.includes(state));
+    check(place >= 0, `${id} is announced as ${state}: ${said.join(" | ")}`);
+    check(after.every((earlier) => said[place].includes(earlier)), `${id} is announced with what it waits for: ${said[place]}`);
+    check(after.every((earlier) => places[earlier] < place), `${id} is announced after that`);
+    places[id] = place;
+  }
+  await page.locator("h1").click();
+  for (const place of steps.map(({ id }) => places[id]).sort((a, b) => a - b)) {
+    await page.keyboard.press("j");
+    const focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+    check(focused === said[place], `the keys lead on in that order: ${focused}`);
+  }
+  await page.keyboard.press("Escape");
+}
+
 /// A run is followed to its end, with a failure on the way; nothing jumps.
 async function watched() {
   const gone = { id: "gone", tool: "fetch", args: { url: "http://127.0.0.1:1/" }, on_failure: "continue", depends_on: ["first"] };
-  const { page, seen } = await site.start([sleep("first", 600), gone, sleep("second", 1500, "first"), sleep("third", 300, "second", "gone")]);
+  const { page, seen } = await site.start([sleep("first", 2500), gone, sleep("second", 1500, "first"), sleep("third", 300, "second", "gone")]);
   await state(page, "running");
   const before = await places(page);
+  await page.evaluate(() => {
+    globalThis.heard = [];
+    const news = document.getElementById("news");
+    new MutationObserver(() => heard.push(news.textContent)).observe(news, { childList: true, characterData: true, subtree: true });
+  });
+  await isSpoken(page, [
+    { id: "first", state: "running", after: [] },
+    { id: "gone", state: "waiting", after: ["first"] },
+    { id: "second", state: "waiting", after: ["first"] },
+    { id: "third", state: "waiting", after: ["second", "gone"] },
+  ]);
+  check((await spoken(page)).some(({ live }) => live === "polite"), "there is a place where news are read out");
   check(await page.locator("#cancel").isVisible(), "what runs can be cancelled");
   await shoot(page, "live-running");
   await page.waitForSelector("#boxes .step.failed");
@@ -24,6 +71,14 @@ async function watched() {
   check((await page.locator(".lane").count()) === 4, "so has the timeline");
   check((await places(page)).join() === before.join(), "no box has moved");
   check(await page.locator("#cancel").isHidden(), "what is over cannot be cancelled");
+  const failures = (await page.evaluate(() => heard)).filter((text) => text.includes("gone failed"));
+  check(failures.length === 1, `a failure is announced once: ${failures}`);
+  await isSpoken(page, [
+    { id: "first", state: "succeeded", after: [] },
+    { id: "gone", state: "failed", after: ["first"] },
+    { id: "third", state: "succeeded", after: ["second", "gone"] },
+    { id: "second", state: "succeeded", after: ["first"] },
+  ].sort((a, b) => a.after.length - b.after.length));
   check(seen.errors.length === 0, `nothing is wrong: ${seen.errors}`);
   check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
 

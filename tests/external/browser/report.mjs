@@ -75,6 +75,8 @@ async function large() {
       search: `const search = document.getElementById("search"); search.value = search.value ? "" : "step-7"; search.dispatchEvent(new Event("input"))`,
       filter: `const filter = document.getElementById("filter"); filter.value = filter.value ? "" : "succeeded"; filter.dispatchEvent(new Event("change"))`,
       larger: `document.getElementById("zoom-in").click()`,
+      "timeline nearer": key("+"),
+      "all of it": key("0"),
     };
     const latencies = [];
     for (const [name, act] of Object.entries(acts)) latencies.push([name, await latency(page, act)]);
@@ -84,6 +86,15 @@ async function large() {
     check(latencies.every(([, time]) => time < 100 * PATIENCE), `every interaction with ${steps} steps: 100 ms there`);
     check(seen.requests.length === 1 && seen.errors.length === 0, `it asks for nothing: ${seen.requests} ${seen.errors}`);
     if (steps === 100) check(statSync(file).size < 500_000, "100 steps are less than 500 kB");
+    if (steps === 1000) {
+      const at = () => page.$eval("#graph", (graph) => [graph.scrollLeft, graph.scrollTop].join());
+      const before = await at();
+      await page.locator("#map").click({ position: { x: 100, y: 20 } });
+      check((await at()) !== before, "the small map leads there");
+      await page.keyboard.press("m");
+      check(await page.locator("#map").isHidden(), "and can be put away");
+      await page.keyboard.press("m");
+    }
     await shoot(page, `plan-of-${steps}`);
     await page.close();
   }

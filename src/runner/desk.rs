@@ -4,8 +4,10 @@ use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::error::RunError;
 use crate::event::{AttemptNumber, Event, Timestamp};
@@ -30,6 +32,11 @@ pub(super) enum Message {
 /// timer, the user) is for the *keeper*, the run's own task, which also sees the run to its end.
 pub(super) struct Desk(Mutex<State>);
 
+/// How many answers may wait for a turn while calls wait for a hand, and how long after the last turn: a step's end is
+/// noted so much too late at most, and what it lets begin is begun so much later.
+const MOST_WAITING: usize = 8;
+const LONGEST_WAITING: Duration = Duration::from_micros(200);
+
 #[derive(Default)]
 struct State {
     /// What has happened since the last turn.
@@ -43,6 +50,8 @@ struct State {
     /// How many hands there are, and how many there may be.
     hands: usize,
     max_hands: usize,
+    /// When the last turn began, where turns may be left for later.
+    turned: Option<Instant>,
     /// How many calls were begun, and how many they were when the keeper last looked whether there are more.
     begun: u64,
     watched: Option<u64>,
@@ -127,6 +136,17 @@ impl State {
         Some(driver)
     }
 
+    /// Whether the turn is left for later while at least `calls` wait: one turn for several answers costs less than one
+    /// for each. What becomes ready by it would not be begun sooner, as all hands have something to do and calls that
+    /// were launched before come first; and whoever makes the last call but one makes the turn.
+    fn leaves_turn(&self, calls: usize) -> bool {
+        self.messages.len() < MOST_WAITING
+            && self.jobs.len() >= calls
+            && self.idle.is_empty()
+            && self.hands >= self.max_hands
+            && self.turned.is_some_and(|turned| turned.elapsed() < LONGEST_WAITING)
+    }
+
     /// The next call to make. One that was told to end before is answered here.
     fn take_job(&mut self) -> Option<Job> {
         loop {
@@ -143,7 +163,7 @@ impl State {
     /// there are messages that nobody else deals with.
     fn help(&mut self) -> Help {
         let mut help = Help::default();
-        if self.driver.is_some() && !self.messages.is_empty() {
+        if self.driver.is_some() && !self.messages.is_empty() && !self.leaves_turn(1) {
             help.keeper = self.keeper.take();
         }
         if !self.jobs.is_empty() {
@@ -207,7 +227,9 @@ impl Desk {
             let keeper = state.keeper.take();
             return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
         }
-        if let Some(driver) = state.take_turn() {
+        if !state.leaves_turn(2)
+            && let Some(driver) = state.take_turn()
+        {
             return Poll::Ready((Next::Turn(driver), Help::default()));
         }
         if let Some(job) = state.take_job() {
@@ -226,6 +248,7 @@ impl Desk {
     pub(super) fn end_turn(&self, mut driver: Box<Driver>, by: By) -> (After, Help) {
         let mut state = self.lock();
         let state = &mut *state;
+        state.turned = driver.turned();
         let Orders { jobs, aborts, wake_at } = &mut driver.orders;
         if state.is_closed {
             state.messages.extend(jobs.drain(..).map(|job| Message::Event(job.aborted())));
@@ -242,7 +265,7 @@ impl Desk {
         let wants_keeper = wakes.is_some() || driver.is_over();
         state.wake_at = wakes.or(state.wake_at);
         state.is_over |= driver.is_over();
-        let after = if !state.is_over && !state.messages.is_empty() {
+        let after = if !state.is_over && !state.messages.is_empty() && !state.leaves_turn(2) {
             std::mem::swap(&mut state.messages, driver.messages());
             After::Turn(driver)
         } else {

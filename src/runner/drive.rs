@@ -37,6 +37,8 @@ pub(super) struct Driver {
     running: usize,
     /// Why the run cannot go on.
     failed: Option<RunError>,
+    /// When the last turn began, unless it wrote something down: what has happened is to be kept at once.
+    turned: Option<Instant>,
     /// What the next turn is about.
     messages: Vec<Message>,
     transition: Transition,
@@ -188,6 +190,7 @@ impl Driver {
             planning: None,
             running: 0,
             failed: None,
+            turned: None,
             messages: Vec::new(),
             transition: Transition::default(),
             orders: Orders::default(),
@@ -198,6 +201,10 @@ impl Driver {
         &mut self.messages
     }
 
+    pub(super) fn turned(&self) -> Option<Instant> {
+        self.turned
+    }
+
     /// Whether there will be no more turns.
     pub(super) fn is_over(&self) -> bool {
         self.failed.is_some() || matches!(self.scheduler.phase(), Phase::Stopped | Phase::Finished)
@@ -205,7 +212,9 @@ impl Driver {
 
     /// Deals with all messages.
     async fn turn(&mut self, run: &Arc<RunContext>) {
-        let now = self.clock.now();
+        let at = Instant::now();
+        self.turned = run.journal.is_none().then_some(at);
+        let now = self.clock.timestamp(at);
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
             self.decide(message, now);
@@ -332,8 +341,8 @@ impl Clock {
         Self { since, at: Instant::now() }
     }
 
-    fn now(&self) -> Timestamp {
-        self.since + self.at.elapsed()
+    fn timestamp(&self, instant: Instant) -> Timestamp {
+        self.since + (instant - self.at)
     }
 
     fn instant(&self, timestamp: Timestamp) -> Option<Instant> {

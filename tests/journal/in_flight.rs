@@ -1,4 +1,4 @@
-//! `kill -9` while a plan is being written, an expansion goes on, or a failure is being replanned.
+//! `kill -9` while a plan is being written, an expansion goes on, or a failure in it or beside it is being replanned.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -12,7 +12,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use plandag::journal::{Journal as _, SqliteJournal};
 use plandag::{
-    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Runner, Step, StepError, tool_fn,
+    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Runner, Step, StepContext,
+    StepError, Tool, ToolOutput, ToolSpec, tool_fn,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -69,6 +70,30 @@ impl Planner for Slow {
     }
 }
 
+/// Becomes three steps, of which the last one fails; then another one in its place.
+struct Spread;
+
+impl Tool for Spread {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { replans: true, ..ToolSpec::new("spread", "") }
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        let last = match &cx.expansion {
+            None => Step::new("n2", "fails").depends_on(["n0"]),
+            Some(before) => {
+                assert_eq!(before.finished.len(), 2);
+                work("n3", 12).depends_on(["n0"])
+            }
+        };
+        let plan = Plan::from_iter([work("n0", 10), work("n1", 11), last]);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(plan.into())
+        })
+    }
+}
+
 fn runner(witness: PathBuf) -> Runner {
     let write = move |line: String| {
         let mut file = OpenOptions::new().append(true).create(true).open(&witness)?;
@@ -86,10 +111,7 @@ fn runner(witness: PathBuf) -> Runner {
     Runner::new(Slow)
         .tool("work", work)
         .tool("fails", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no luck")) }))
-        .tool(
-            "spread",
-            tool_fn(|_| async { Ok((0..3).map(|n| self::work(&format!("n{n}"), 10 + n)).collect::<Plan>()) }),
-        )
+        .tool("spread", Spread)
         .tool("gather", tool_fn(|cx| async move { Ok(cx.args) }))
 }
 
@@ -132,7 +154,7 @@ fn expansions_and_replans_go_on_where_they_were() {
     let undisturbed = tempfile::tempdir().unwrap();
     assert!(start(undisturbed.path()).wait().unwrap().success());
     let expected = fs::read_to_string(undisturbed.path().join("answer")).unwrap();
-    assert_eq!(expected, r#"{"each":{"n0":"did each/n0","n1":"did each/n1","n2":"did each/n2"}}"#);
+    assert_eq!(expected, r#"{"each":{"n1":"did each/n1","n3":"did each/n3"}}"#);
 
     let mut rng = fastrand::Rng::new();
     let mut done = 0;
@@ -169,7 +191,7 @@ fn expansions_and_replans_go_on_where_they_were() {
 
 /// Children and replacements start after what they follow has ended for the last time.
 fn in_order(witnessed: &[String]) {
-    for (step, before) in [("each/n0", "list"), ("each/n1", "list"), ("each/n2", "list"), ("good", "list")] {
+    for (step, before) in [("each/n0", "list"), ("each/n1", "list"), ("each/n3", "each/n0"), ("good", "list")] {
         let first = witnessed.iter().position(|line| *line == format!("start {step}")).unwrap();
         let ended = witnessed[..first].contains(&format!("end {before}"));
         let again = witnessed[first..].contains(&format!("start {before}"));

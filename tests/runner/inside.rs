@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
+use plandag::history::{Changes, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
@@ -112,4 +113,25 @@ async fn a_run_goes_on_in_the_middle_of_it() {
         assert!(all.ends_with(&called.iter().map(String::as_str).collect::<Vec<_>>()), "after {length}: {called:?}");
         assert_eq!(report.step("it").unwrap().attempts.iter().filter(|call| call.error.is_none()).count(), 3);
     }
+}
+
+#[tokio::test]
+async fn what_is_tried_again_begins_with_the_last_plan() {
+    let journal = MemoryJournal::new();
+    let called = Arc::default();
+    let failed = run(runner(9, &called).max_replans(1).journal(journal.clone())).await;
+    let history = History::load(&journal, failed.run()).await.expect("it is kept");
+    let fork = history.fork(&Changes::default()).expect("something failed");
+    let names = |steps: &[plandag::StepId]| steps.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((names(&fork.reused), names(&fork.put_together)), (vec!["it/before".into()], vec!["it".into()]));
+    assert_eq!(
+        (names(&fork.again), names(&fork.first)),
+        (vec!["it/way1".into()], vec!["end".into(), "it/after".into()])
+    );
+    let new = RunId::random();
+    fork.save(&journal, &new).await.expect("there is room for it");
+    let called: Arc<Mutex<Vec<String>>> = Arc::default();
+    let report = runner(2, &called).journal(journal).resume(new).await.expect("it comes to an end");
+    assert_eq!(*report.answer().unwrap(), json!("way2"));
+    assert_eq!(*called.lock().unwrap(), ["it/way2", "it/after", "end"]);
 }

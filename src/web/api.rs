@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::duration;
+use crate::history::History;
 use crate::journal::{RunFilter, RunSummary};
 use crate::page::{Snapshot, svg_of};
 
@@ -106,21 +107,30 @@ pub(super) async fn export(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Answer {
     let (summary, history) = app.history(&run).await?;
+    // A large run takes a while to write down, and others are to be served meanwhile.
+    let format = query.get("format").cloned().unwrap_or_else(|| "ndjson".to_owned());
+    let written = spawn_blocking(move || written(&summary, &history, &format)).await;
+    let (kind, text) = written.map_err(|_| Problem::new("internal.panic", "the run could not be written down"))??;
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// A run in a format, and the media type of that.
+fn written(summary: &RunSummary, history: &History, format: &str) -> Result<(&'static str, String), Problem> {
     let graph = || {
-        history.graph().ok_or_else(|| Problem::new("journal.no_plan", format!("run {run} never had a plan to draw")))
+        let message = format!("run {} never had a plan to draw", summary.run);
+        history.graph().ok_or_else(|| Problem::new("journal.no_plan", message))
     };
-    let (kind, text) = match query.get("format").map_or("ndjson", String::as_str) {
+    Ok(match format {
         "ndjson" => ("application/x-ndjson", history.to_ndjson()),
         "trace" | "chrome" | "perfetto" => ("application/json", format!("{:#}\n", history.to_trace())),
         "mermaid" => ("text/plain; charset=utf-8", graph()?.to_mermaid()),
         "dot" => ("text/vnd.graphviz; charset=utf-8", graph()?.to_dot()),
-        "svg" => ("image/svg+xml", svg_of(&Snapshot::of(&history, &summary))),
+        "svg" => ("image/svg+xml", svg_of(&Snapshot::of(history, summary))),
         other => {
             let problem = Problem::new("usage.request", format!("runs are not given out as `{other}`"));
             return Err(problem.help("they are as ndjson, trace, mermaid, dot and svg"));
         }
-    };
-    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+    })
 }
 
 /// Where there is nothing.

@@ -102,6 +102,57 @@ async fn a_finished_expansion_is_folded() {
     assert!(leads("each", "each/x") && leads("each/x", "sum") && !leads("each", "sum"));
 }
 
+/// Two steps become plans while the run goes on, and are folded when those are done. At no moment does anything move of the
+/// branch in which nothing has changed.
+#[tokio::test(start_paused = true)]
+async fn an_expansion_moves_only_what_comes_after_it() {
+    let branch = |number: u32| {
+        let id = |name: &str| format!("{name}-{number}");
+        [
+            Step::new(id("list"), "wait").args(json!({ "ms": 100 * number })),
+            Step::new(id("each"), "each").args(json!({ "ms": 70 * number })).depends_on([id("list")]),
+            Step::new(id("sum"), "wait").args(json!({ "ms": 10 })).depends_on([id("each")]),
+        ]
+    };
+    let join = Step::new("join", "wait").args(json!({ "ms": 10 })).depends_on(["sum-1", "sum-2"]);
+    let plan: Plan = branch(1).into_iter().chain(branch(2)).chain([join]).collect();
+    let wait = tool_fn(|cx| async move {
+        tokio::time::sleep(Duration::from_millis(cx.args["ms"].as_u64().unwrap())).await;
+        Ok(Value::Null)
+    });
+    let each = tool_fn(|cx| async move {
+        let part = |n: u64| {
+            let step = Step::new(format!("part-{n}"), "wait");
+            step.args(json!({ "ms": n * cx.args["ms"].as_u64().unwrap() }))
+        };
+        Ok((1..=3).map(part).collect::<Plan>())
+    });
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(plan).tool("wait", wait).tool("each", each).journal(journal.clone());
+    runner.run("each of two lists").await.unwrap();
+    let events = journal.history(&journal.runs().await.unwrap()[0].run).await.unwrap();
+
+    // Each moment as somebody sees it who comes then.
+    let (mut before, mut most) = (Vec::<(String, u32, u32)>::new(), 0);
+    for end in 1..=events.len() {
+        let journal = MemoryJournal::new();
+        let claim = journal.create(&RunId::new("so-far")).await.unwrap();
+        journal.append(&claim, &events[..end], Durability::Process).await.unwrap();
+        let shown = support::load(&journal).await;
+        let name = |step: u32| shown.steps[step as usize].id.to_string();
+        let places: Vec<(String, u32, u32)> =
+            shown.layout.steps.iter().map(|drawn| (name(drawn.step), drawn.x, drawn.y)).collect();
+        let stays = |(id, ..): &&(String, u32, u32)| places.iter().any(|(other, ..)| other == id);
+        let moved = before.iter().filter(stays).filter(|old| !places.contains(old)).map(|(id, ..)| id.as_str());
+        let branches: std::collections::BTreeSet<&str> =
+            moved.filter(|id| *id != "join").filter_map(|id| id.split('/').next()?.split('-').nth(1)).collect();
+        assert!(branches.len() <= 1, "event {end}: {:?}\n{before:?}\n{places:?}", events[end - 1].kind);
+        most = most.max(places.len());
+        before = places;
+    }
+    assert_eq!((most, before.len()), (13, 7), "both were unfolded at once, and folded in the end");
+}
+
 /// While a run goes on, a page is told only what has changed.
 #[tokio::test(start_paused = true)]
 async fn an_update_has_only_what_changed() {

@@ -32,18 +32,23 @@ function follow() {
   isFollowed = true;
   const source = new EventSource(`${address()}/events`);
   const connection = (text) => say(find("connection"), text);
-  source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
-  source.addEventListener("error", () => connection("○ connecting …"));
-  source.addEventListener("snapshot", (event) => {
-    connection("● live");
-    take(JSON.parse(event.data));
-  });
-  source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
   const close = () => {
     source.close();
     isFollowed = false;
     connection("");
   };
+  source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
+  source.addEventListener("error", () => {
+    if (source.readyState !== EventSource.CLOSED) return connection("○ connecting …");
+    // It has answered, and does not let this page in: it is another one by now.
+    close();
+    complain({ title: "the server was started anew", detail: "open the address that it printed then" });
+  });
+  source.addEventListener("snapshot", (event) => {
+    connection("● live");
+    take(JSON.parse(event.data));
+  });
+  source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
   source.addEventListener("problem", (event) => {
     close();
     complain(JSON.parse(event.data));

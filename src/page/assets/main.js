@@ -151,6 +151,13 @@ function select(number) {
   if (location.hash !== hash) history.replaceState(null, "", location.pathname + location.search + hash);
 }
 
+// Whoever closes it is back at the step that it was about.
+function closePane() {
+  const box = boxes.get(view.selected);
+  select(null);
+  box?.focus({ preventScroll: true });
+}
+
 function selectByHash() {
   const number = Number.parseInt(location.hash.slice(1), 10);
   select(Number.isNaN(number) ? null : number);
@@ -190,7 +197,7 @@ const KEYS = [
 ];
 
 function leave() {
-  if (view.selected !== null) return select(null);
+  if (view.selected !== null) return closePane();
   find("search").value = find("filter").value = view.search = view.state = "";
   showSteps();
 }
@@ -199,7 +206,12 @@ function listen() {
   const help = find("help");
   help.append(make("table", {}, make("tbody", {}, ...KEYS.map(([key, what]) =>
     make("tr", {}, make("th", { scope: "row" }, make("kbd", {}, key === "Escape" ? "Esc" : key)), make("td", {}, what))))),
-  make("form", { method: "dialog" }, make("button", {}, "Close")));
+  make("form", { method: "dialog" }, make("label", {}, make("input", { type: "checkbox", id: "use-keys", checked: view.keys }), " use these keys"),
+    make("button", {}, "Close")));
+  find("use-keys").addEventListener("change", (event) => {
+    view.keys = event.target.checked;
+    keep("keys", view.keys ? "" : "off");
+  });
   find("help-button").addEventListener("click", () => help.showModal());
   find("search").addEventListener("input", (event) => {
     view.search = event.target.value.trim().toLowerCase();
@@ -229,7 +241,7 @@ function listen() {
       return select(Number(event.target.closest("[data-step]").dataset.step));
     }
     const known = KEYS.find(([key]) => key === event.key);
-    if (!known) return;
+    if (!known || (!view.keys && event.key !== "Escape")) return;
     event.preventDefault();
     known[2]();
   });

@@ -3,7 +3,7 @@
 const isLive = document.body.dataset.mode === "live";
 let run = JSON.parse(find("data").textContent);
 // What the reader has chosen.
-const view = { selected: null, search: "", state: "", unfold: false, foldsIdle: true };
+const view = { selected: null, search: "", state: "", unfold: false, foldsIdle: true, keys: kept("keys") !== "off" };
 
 const step = (number) => run.steps[number];
 const drawing = () => (view.unfold && run.unfolded) || run.layout;

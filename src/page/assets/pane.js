@@ -19,7 +19,7 @@ function showPane() {
   const names = (numbers) => make("div", { class: "links" }, ...numbers.map(link));
   pane.replaceChildren(
     make("h2", {}, make("span", { class: it.state }, make("span", { class: "sign" }, sign(it.state))), it.id,
-      make("button", { type: "button", "aria-label": "Close", onclick: () => select(null) }, "✕")),
+      make("button", { type: "button", "aria-label": "Close", onclick: () => closePane() }, "✕")),
     make("p", {}, `${it.state} · ${it.tool} · since plan ${it.since}${spent(it) ? ` · ${money(spent(it))}` : ""}`),
     it.description.text ? make("p", {}, it.description.text) : "",
     it.outside ? make("p", { class: "error" }, `text from outside reaches it, from ${it.outside}`) : "",

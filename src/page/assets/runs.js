@@ -46,7 +46,7 @@ function newRow({ run, objective, started }) {
 // Runs start, go on and end elsewhere, too.
 async function refresh() {
   if (document.hidden) return;
-  const answer = await fetch("/api/runs").catch(() => null);
+  const answer = await fetch("/api/runs?limit=200").catch(() => null);
   if (!answer?.ok) return;
   const { runs } = await answer.json();
   const known = new Map(rows().map((row) => [row.cells[1].textContent, row]));

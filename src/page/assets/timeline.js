@@ -89,6 +89,7 @@ function showLane(it) {
   running = running.filter((call) => call.number !== it.number);
   lane.className = `lane ${classes(it)}${isWanted(it) ? "" : " off"}`;
   const bars = [];
+  const took = make("span", { class: "took" }, time(busy(it)));
   let free = 0;
   for (const call of it.calls) {
     const ready = Math.max(0, call.started_us - call.queued_us);
@@ -98,13 +99,13 @@ function showLane(it) {
     const kind = call.ended_us === null ? "call now" : call.error ? "call failed" : "call";
     const what = call.error ? `failed after ${time(end - call.started_us)}: ${call.error.text}` : time(end - call.started_us);
     const element = bar(kind, call.started_us, end, what);
-    if (element && call.ended_us === null) running.push({ number: it.number, started: call.started_us, element });
+    if (element && call.ended_us === null) running.push({ number: it.number, started: call.started_us, element, took });
     bars.push(element);
     free = end;
   }
   if (it.retry_at_us) bars.push(bar("pause", free, it.retry_at_us, "waits to be tried again"));
   const last = Math.max(free, it.retry_at_us ?? 0);
-  const took = make("span", { class: "took", hidden: place(last) < 0 || place(it.calls[0].started_us) > 1 }, time(busy(it)));
+  took.hidden = place(last) < 0 || place(it.calls[0].started_us) > 1;
   took.style.left = `${100 * Math.min(1, Math.max(0, place(last)))}%`;
   for (const plan of run.plans.slice(1)) bars.push(bar("plan", plan.at_us, plan.at_us, `plan ${plan.revision}`));
   track.replaceChildren(...bars.filter(Boolean), took);
@@ -140,6 +141,10 @@ function tick() {
     return;
   }
   const end = Math.min(1, place(now()));
-  for (const { started, element } of running) element.style.width = `${100 * Math.max(0, end - Math.max(0, place(started)))}%`;
+  for (const { number, started, element, took } of running) {
+    element.style.width = `${100 * Math.max(0, end - Math.max(0, place(started)))}%`;
+    took.style.left = `${100 * Math.max(0, end)}%`;
+    for (const shown of [took, rows.get(number).cells[6]]) say(shown, time(busy(step(number))));
+  }
   showTotals();
 }

@@ -61,6 +61,23 @@ const make = (tag, attributes = {}, ...children) => fill(document.createElement(
 const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const find = (id) => document.getElementById(id);
 
+// What a reader has settled for all pages. Not every browser keeps something for a file.
+function kept(name) {
+  try {
+    return localStorage.getItem(`plandag-${name}`) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function keep(name, value) {
+  try {
+    localStorage.setItem(`plandag-${name}`, value);
+  } catch {
+    // It holds for this page alone.
+  }
+}
+
 // Changes a text only if it is another one, so that nothing is laid out for nothing.
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -26,7 +26,7 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
     }
     Head {
         run: summary.run.clone(),
-        objective: report.start().objective.clone(),
+        objective: preview::objective(&report.start().objective),
         state: summary.state(),
         problem: match (report.ending(), report.answer()) {
             (Ending::Unfinished | Ending::Succeeded, _) | (_, Ok(_) | Err(NoAnswer::Unfinished)) => String::new(),

@@ -44,7 +44,7 @@ pub struct Snapshot {
 pub struct Head {
     /// Its name.
     pub run: RunId,
-    /// What it is for.
+    /// What it is for; the beginning of that, if it is long.
     pub objective: String,
     /// Where it is: `running`, `interrupted`, `undecided`, `stopped`, `succeeded` or `failed`.
     pub state: &'static str,

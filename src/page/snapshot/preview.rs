@@ -24,6 +24,15 @@ pub(super) fn bytes_of_step(steps: usize) -> usize {
     (BUDGET / steps.max(1)).clamp(*BYTES_OF_STEP.start(), *BYTES_OF_STEP.end())
 }
 
+/// What a run is for. It is in the head of the page, and in every update.
+pub(super) fn objective(objective: &str) -> String {
+    let Text { mut text, cut } = text(objective, BYTES_OF_MESSAGE);
+    if cut {
+        text.push('…');
+    }
+    text
+}
+
 /// A message for people.
 pub(super) fn message(message: &str) -> Text {
     text(message, BYTES_OF_MESSAGE)
@@ -103,6 +112,13 @@ mod tests {
         assert!(beginning.cut && (1_997..=2_000).contains(&beginning.text.len()));
         assert!(beginning.text.starts_with("{\n  \"list\": [\n    \"ä\\u0001\","));
         assert_eq!(json(&json!([1]), 9), Text { text: "[\n  1\n]".into(), cut: false });
+    }
+
+    #[test]
+    fn an_objective_of_any_length_is_a_line_of_the_head() {
+        assert_eq!(objective("Compare A and B"), "Compare A and B");
+        let long = objective(&"ä".repeat(1 << 20));
+        assert!(long.len() <= BYTES_OF_MESSAGE + '…'.len_utf8() && long.ends_with("ä…"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import { join, resolve } from "node:path";
 
-import { Site, browser, cannotRun, check, leads, plandag, runOf, serious, shoot, sleep, state, told } from "./support.mjs";
+import { Site, browser, cannotRun, check, leads, plandag, serious, serve, shoot, sleep, state, told } from "./support.mjs";
 
 const site = await Site.start();
 const places = (page) => page.$$eval("#boxes > g", (boxes) => boxes.map((box) => `${box.querySelector(".id").textContent} ${box.getAttribute("transform")}`).sort());
@@ -139,10 +139,24 @@ async function replanned() {
   await ended;
 }
 
+/// A server that was started anew has another token. Pages of the old one say so, and do not ask for ever.
+async function startedAnew() {
+  const { page } = await site.start([sleep("long", 2500)]);
+  await state(page, "running");
+  const ended = new Promise((done) => site.child.on("exit", done));
+  site.child.kill("SIGKILL");
+  await page.waitForFunction(() => document.getElementById("connection").textContent.includes("connecting"));
+  await ended;
+  const next = await serve("serve", "--port", new URL(site.origin).port);
+  await page.waitForFunction(() => document.getElementById("message").textContent.includes("started anew"), null, { timeout: 20000 });
+  await page.close();
+  next.child.kill("SIGINT");
+}
+
 await watched();
 await cancelled();
 await replanned();
-site.stop();
+await startedAnew();
 
 const hostile = await Site.start("--journal", join(resolve(process.argv[4]), "hostile.db"));
 await (await hostile.open()).page.close();

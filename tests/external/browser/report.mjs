@@ -122,8 +122,16 @@ async function replanned() {
       check(selected === 3, "graph, timeline and table show the same step");
       await page.keyboard.press("Escape");
       check(await page.locator("#pane").isHidden(), "Esc closes it");
+      check((await page.evaluate(() => document.activeElement.closest("#boxes") !== null)), "and leads back to the step");
       await page.keyboard.press("?");
       check(await page.locator("#help").isVisible(), "? shows the keys");
+      // Who speaks to the machine has no use for keys of one letter.
+      await page.uncheck("#use-keys");
+      await page.keyboard.press("Escape");
+      await page.keyboard.press("j");
+      check(await page.locator("#pane").isHidden(), "keys can be put out of use");
+      await page.click("#help-button");
+      await page.check("#use-keys");
       await page.keyboard.press("Escape");
       await page.keyboard.press("/");
       await page.keyboard.type("south");

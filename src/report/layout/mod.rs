@@ -2,7 +2,8 @@
 //!
 //! Boxes stand in columns, each to the right of all that it depends on. The first plan of a run decides where its boxes
 //! are. After that the graph is followed from change to change: what is added takes free places, and what was there does
-//! not move unless it has to be in another column, since what it depends on has changed. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
+//! not move unless it has to be in another column, since what it depends on has changed; only where a column of very
+//! many boxes becomes wider, or narrower, those to the right of it make room. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
 //! lanes is bounded, so a plan of any size that may be run can be drawn.
 //!
 //! Crates that lay graphs out were looked at: those that give more than the places of boxes, or bound what they do, could

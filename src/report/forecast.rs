@@ -164,10 +164,13 @@ impl Forecast {
         self.bases.iter().copied()
     }
 
+    /// For a page, which tells the time itself.
+    #[cfg(feature = "page")]
     pub(crate) fn paths(&self) -> &[Path] {
         &self.paths
     }
 
+    #[cfg(feature = "page")]
     pub(crate) fn has_unknown(&self) -> bool {
         self.has_unknown
     }

@@ -1,6 +1,10 @@
 //! Whatever one tool does, its neighbours do not notice: each of these fails one step out of a hundred.
 
+//!
+//! `PLANDAG_REPETITIONS` says how often each of them is tried.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -13,7 +17,20 @@ use serde_json::{Value, json};
 
 const NEIGHBOURS: usize = 99;
 
-/// Runs one step of `bad` among many that do well.
+/// How often a tool misbehaves in the same way, unless `PLANDAG_REPETITIONS` says otherwise.
+const REPETITIONS: u32 = 3;
+
+/// After how long a run hangs. None takes a tenth of this.
+const HANGS: Duration = Duration::from_secs(20);
+
+fn repetitions() -> u32 {
+    let Ok(text) = std::env::var("PLANDAG_REPETITIONS") else { return REPETITIONS };
+    let count = text.parse().unwrap_or_else(|_| panic!("PLANDAG_REPETITIONS is `{text}`, not a number"));
+    assert!(count > 0, "without a repetition nothing is tried");
+    count
+}
+
+/// Runs one step of `bad` among many that do well, again and again; the last report stands for all.
 async fn beside(bad: impl plandag::Tool + 'static) -> RunReport {
     let good = tool_fn(|cx| async move {
         tokio::time::sleep(Duration::from_millis(cx.args["ms"].as_u64().unwrap_or(0))).await;
@@ -22,10 +39,18 @@ async fn beside(bad: impl plandag::Tool + 'static) -> RunReport {
     let mut plan = Plan::from_iter([Step::new("bad", "bad").timeout_ms(200)]);
     plan.extend((0..NEIGHBOURS).map(|n| Step::new(format!("good-{n}"), "good").args(json!({ "ms": n }))));
     let runner = Runner::new(plan).tool("bad", bad).tool("good", good).retry(Retry::NEVER);
-    let report = runner.run("isolate").await.expect("a report");
-    let succeeded = report.steps().filter(|step| step.outcome == StepOutcome::Succeeded).count();
-    assert_eq!(succeeded, NEIGHBOURS);
-    report
+    let mut last: Option<RunReport> = None;
+    for repetition in 0..repetitions() {
+        let report = runner.run("isolate").await.expect("a report");
+        let succeeded = report.steps().filter(|step| step.outcome == StepOutcome::Succeeded).count();
+        assert_eq!(succeeded, NEIGHBOURS, "repetition {repetition}");
+        let error = |report: &RunReport| report.step("bad").expect("the step").error.cloned();
+        if let Some(last) = &last {
+            assert_eq!(error(&report), error(last), "repetition {repetition}");
+        }
+        last = Some(report);
+    }
+    last.expect("at least one")
 }
 
 async fn error_beside(bad: impl plandag::Tool + 'static) -> StepError {
@@ -167,6 +192,24 @@ async fn a_tool_that_blocks_its_thread() {
     .await;
 }
 
+/// What comes of `test` on so many worker threads; a failure, not another hang, if it hangs. So the clock runs outside of
+/// the runtime, which is left behind then: dropping it would wait for the very threads that are stuck.
+fn unless_it_hangs<T: Send + 'static>(name: &str, workers: usize, test: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, end) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let result = runtime.block_on(test);
+        drop(runtime);
+        done.send(result)
+    });
+    match end.recv_timeout(HANGS) {
+        Ok(result) => result,
+        Err(RecvTimeoutError::Timeout) => panic!("{name} hangs"),
+        Err(RecvTimeoutError::Disconnected) => panic!("{name} panicked"),
+    }
+}
+
 /// Steps that each block until `count` of them do.
 fn meeting(count: usize, meet: impl Fn(&Barrier) + Send + Sync + 'static) -> Runner {
     let barrier = Arc::new(Barrier::new(count));
@@ -181,28 +224,29 @@ fn meeting(count: usize, meet: impl Fn(&Barrier) + Send + Sync + 'static) -> Run
     Runner::new((0..count).map(|n| Step::new(format!("s{n}"), "meet")).collect::<Plan>()).tool("meet", tool)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tools_that_block_their_threads_run_side_by_side() {
-    for _ in 0..100 {
-        let runner = meeting(2, |barrier| {
-            barrier.wait();
-        });
-        let report = tokio::time::timeout(Duration::from_secs(20), runner.run("meet")).await.expect("they meet");
-        assert!(report.expect("a report").succeeded());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tools_that_hand_their_threads_back_before_they_block_are_not_limited_by_threads() {
-    let runner = meeting(20, |barrier| {
-        tokio::task::block_in_place(|| barrier.wait());
-    });
-    let report = tokio::time::timeout(Duration::from_secs(20), runner.run("meet")).await.expect("they meet");
+fn assert_that_it_succeeds(runner: Runner) {
+    let report = unless_it_hangs("the run", 2, async move { runner.run("meet").await });
     assert!(report.expect("a report").succeeded());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
+#[test]
+fn tools_that_block_their_threads_run_side_by_side() {
+    for _ in 0..100 {
+        assert_that_it_succeeds(meeting(2, |barrier| {
+            barrier.wait();
+        }));
+    }
+}
+
+#[test]
+fn tools_that_hand_their_threads_back_before_they_block_are_not_limited_by_threads() {
+    assert_that_it_succeeds(meeting(20, |barrier| {
+        tokio::task::block_in_place(|| barrier.wait());
+    }));
+}
+
+#[test]
+fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
     let done = Arc::new(Barrier::new(2));
     let meet = Arc::clone(&done);
     let wait = tool_fn(move |_| {
@@ -218,9 +262,7 @@ async fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
         let before = (n > 0).then(|| format!("c{}", n - 1));
         Step::new(format!("c{n}"), if n == 49 { "wait" } else { "quick" }).depends_on(before)
     }));
-    let runner = Runner::new(plan).tool("wait", wait).tool("quick", quick);
-    let report = tokio::time::timeout(Duration::from_secs(20), runner.run("beside")).await.expect("the chain ends");
-    assert!(report.expect("a report").succeeded());
+    assert_that_it_succeeds(Runner::new(plan).tool("wait", wait).tool("quick", quick));
 }
 
 /// How many calls there are, and the most there were.
@@ -291,11 +333,7 @@ fn no_mixture_of_them_hangs_a_run_or_breaks_its_cap() {
     }));
     for seed in 0..300 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(random.usize(1..4))
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let workers = random.usize(1..4);
         let count = random.u32(1..60);
         let plan: Plan = (0..count)
             .map(|n| {
@@ -330,18 +368,15 @@ fn no_mixture_of_them_hangs_a_run_or_breaks_its_cap() {
             max_ms: 2,
         });
         let cancel_after = random.bool().then(|| Duration::from_micros(random.u64(..5_000)));
-        let ended = runtime.block_on(async {
-            let run = async {
-                let handle = runner.start("misbehave");
-                if let Some(time) = cancel_after {
-                    tokio::time::sleep(time).await;
-                    handle.cancel_now();
-                }
-                handle.await
-            };
-            tokio::time::timeout(Duration::from_secs(20), run).await
+        let report = unless_it_hangs(&format!("the run of seed {seed}"), workers, async move {
+            let handle = runner.start("misbehave");
+            if let Some(time) = cancel_after {
+                tokio::time::sleep(time).await;
+                handle.cancel_now();
+            }
+            handle.await
         });
-        let report = ended.unwrap_or_else(|_| panic!("seed {seed}: the run hangs")).expect("a report");
+        let report = report.expect("a report");
         assert_eq!(calls.0.load(Ordering::SeqCst), 0, "seed {seed}: a tool outlives {report:?}");
         let most = calls.1.load(Ordering::SeqCst);
         assert!(most <= cap as usize, "seed {seed}: {most} calls at once, the cap is {cap}");

@@ -107,13 +107,7 @@ impl Dag {
 
     /// What a step depends on, without doubles: first what it declares, then what it refers to.
     pub fn dependencies(&self, step: usize) -> impl ExactSizeIterator<Item = &StepId> {
-        self.checked.dependencies(step).iter().map(|&dependency| {
-            let dependency = dependency as usize;
-            match self.steps.get(dependency) {
-                Some(step) => &step.id,
-                None => &self.checked.external[dependency - self.steps.len()],
-            }
-        })
+        self.checked.dependencies(step).iter().map(|&dependency| &self.steps[dependency as usize].id)
     }
 
     /// The steps by the number of steps before them on the longest path: those of the first level depend on nothing.
@@ -123,7 +117,7 @@ impl Dag {
         let mut level_of = vec![0; self.steps.len()];
         let mut levels: Vec<Vec<u32>> = Vec::new();
         for &step in &self.checked.order {
-            let before = self.inner_dependencies(step).map(|dependency| level_of[dependency as usize] + 1);
+            let before = self.before(step).map(|dependency| level_of[dependency as usize] + 1);
             level_of[step as usize] = before.max().unwrap_or(0);
         }
         for (step, &level) in (0..).zip(&level_of) {
@@ -144,7 +138,7 @@ impl Dag {
     pub fn critical_path(&self, estimate: impl Fn(&Step) -> u64) -> Vec<u32> {
         let mut finish = vec![0_u64; self.steps.len()];
         for &step in &self.checked.order {
-            let start = self.inner_dependencies(step).map(|dependency| finish[dependency as usize]).max();
+            let start = self.before(step).map(|dependency| finish[dependency as usize]).max();
             finish[step as usize] = start.unwrap_or(0).saturating_add(estimate(&self.steps[step as usize]));
         }
         // The first of several longest ones, so that the same plan always shows the same path.
@@ -153,18 +147,14 @@ impl Dag {
         let mut last = longest(&mut self.checked.order.iter().copied());
         while let Some(step) = last {
             path.push(step);
-            last = longest(&mut self.inner_dependencies(step));
+            last = longest(&mut self.before(step));
         }
         path.reverse();
         path
     }
 
-    fn inner_dependencies(&self, step: u32) -> impl Iterator<Item = u32> {
-        let steps = self.steps.len();
-        self.checked
-            .dependencies(step as usize)
-            .iter()
-            .copied()
-            .filter(move |&dependency| (dependency as usize) < steps)
+    /// What a step depends on, as steps of the plan: nothing outside of it is let in here.
+    fn before(&self, step: u32) -> impl Iterator<Item = u32> {
+        self.checked.dependencies(step as usize).iter().copied()
     }
 }

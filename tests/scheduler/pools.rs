@@ -1,0 +1,62 @@
+//! Which step comes next: pools, their sizes through revisions and resumes, and ranks.
+
+use std::collections::BTreeMap;
+
+use plandag::{Event, Plan, Policy, Returned, Revision, Step};
+
+use crate::driver::Driver;
+
+fn pools<const N: usize>(pools: [(&str, u32); N]) -> BTreeMap<String, u32> {
+    pools.map(|(name, size)| (name.to_owned(), size)).into()
+}
+
+#[test]
+fn a_resume_sizes_the_pools_of_its_policy_and_keeps_those_of_the_plan() {
+    let steps = [("x", "gpu"), ("y", "gpu"), ("r", "read"), ("s", "read")];
+    let plan = || Plan::from_iter(steps.map(|(id, tool)| Step::new(id, tool))).pool("gpu", 1);
+    let resumed = |new: BTreeMap<String, u32>| {
+        let mut driver = Driver::with_plan(Policy { pools: pools([("read", 1)]), ..Policy::default() }, plan());
+        assert_eq!(driver.running(), ["r", "x"]);
+        driver.send(Event::CancelRequested { at_once: true });
+        driver.launched.clear();
+        driver.send(Event::Resumed { policy: Some(Box::new(Policy { pools: new, ..Policy::default() })) });
+        driver.running().join(" ")
+    };
+    assert_eq!(resumed(pools([])), "r s x", "what the plan has sized stays, what the old policy had sized does not");
+    assert_eq!(resumed(pools([("gpu", 2)])), "r s x y", "the new policy decides");
+    assert_eq!(resumed(pools([("read", 1), ("gpu", 2)])), "r x y");
+}
+
+#[test]
+fn a_pool_that_a_revision_sizes_counts_for_the_steps_that_are_there() {
+    let steps = || {
+        let uses = |id: &str| Step::new(id, "gpu").depends_on(["slow"]);
+        [Step::new("slow", "read"), uses("x"), uses("y")]
+    };
+    let mut driver =
+        Driver::with_plan(Policy::default(), Plan::from_iter(steps().into_iter().chain([Step::new("bad", "read")])));
+    driver.fails("bad");
+    driver.reply(Revision::Plan(Plan::from_iter(steps()).pool("gpu", 1)));
+    driver.succeeds("slow");
+    assert_eq!(driver.running(), ["x"]);
+}
+
+#[test]
+fn a_revision_ranks_the_steps_of_an_expansion_by_what_now_comes_after_it() {
+    let steps = || {
+        let other = |id: &str| Step::new(id, "read").estimate_ms(2_000);
+        [Step::new("map", "read").estimate_ms(4_000), other("a"), other("b"), other("c")]
+    };
+    let bad = Step::new("bad", "read").estimate_ms(3_000);
+    let policy = Policy { max_parallel: 2, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter(steps().into_iter().chain([bad])));
+    assert_eq!(driver.running(), ["bad", "map"]);
+    let children = Plan::from_iter([Step::new("one", "read"), Step::new("two", "read")]);
+    driver.returns("map", Ok(Returned::Plan(Box::new(children))));
+    driver.fails("bad");
+    assert_eq!(driver.running(), ["a", "b"], "a second each, and nothing comes after them");
+    let last = Step::new("last", "read").depends_on(["map"]).estimate_ms(9_000);
+    driver.reply(Revision::Plan(Plan::from_iter(steps().into_iter().chain([last]))));
+    driver.succeeds("a");
+    assert_eq!(driver.running(), ["b", "map/one"]);
+}

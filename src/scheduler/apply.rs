@@ -165,7 +165,7 @@ impl Scheduler {
         self.shapes = vec![super::state::Shape::default()];
         for number in 0..self.step_count() {
             let node = &mut self.nodes[number as usize];
-            if node.is_settled() && node.state != StepState::Superseded {
+            if node.is_settled() {
                 (node.shape, node.taken) = (0, 0);
                 continue;
             }
@@ -182,11 +182,8 @@ impl Scheduler {
                 _ => {}
             }
         }
-        for (attempt, taken) in std::mem::take(&mut self.aborting) {
-            let shape = self.attempts.get(attempt as usize).map_or(taken, |step| self.node(*step).shape);
-            self.pools.take(&self.shapes[shape as usize].needs);
-            self.aborting.insert(attempt, shape);
-        }
+        // Attempts that were told to end are gone with the process, as the next events say. They hold nothing.
+        self.aborting.values_mut().for_each(|taken| *taken = 0);
     }
 
     fn apply_finished(&mut self, outcome: &RunOutcome) {
@@ -233,11 +230,12 @@ impl Scheduler {
         self.pending = None;
         self.reviewed &= graft.added.is_empty();
         self.apply_graft(graft, false);
-        self.drafts.clear();
         for &step in &graft.unreported {
             self.set_unreported(step, true);
         }
-        self.release_held();
+        if !std::mem::take(&mut self.drafts).is_empty() {
+            self.release_held();
+        }
         self.rank_scope(NONE);
         let open: Vec<_> = self.scopes.keys().copied().filter(|p| self.node(*p).state == StepState::Expanded).collect();
         for parent in open {
@@ -293,9 +291,6 @@ impl Scheduler {
         }
         for &number in &graft.joined {
             self.join(number, parent);
-            if self.outside.is_watched() {
-                self.watch_joined(number, writer);
-            }
         }
         self.add(graft, parent, draft);
         if self.outside.is_watched() {
@@ -308,7 +303,7 @@ impl Scheduler {
         let scope = if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() };
         if joined || !graft.left.is_empty() || !graft.closed.is_empty() {
             scope.members.extend(&graft.joined);
-            scope.members.retain(|number| nodes[*number as usize].member && nodes[*number as usize].parent == parent);
+            scope.members.retain(|number| nodes[*number as usize].member);
             scope.members.sort_unstable();
             scope.members.dedup();
         }
@@ -369,7 +364,6 @@ impl Scheduler {
                 let node = &mut self.nodes[number as usize];
                 node.held = true;
                 node.unmet += 1;
-                self.counts.held += 1;
             } else if unmet == 0 {
                 self.set_state(number, StepState::Ready);
             }
@@ -393,15 +387,11 @@ impl Scheduler {
         let id = self.node(number).id().clone();
         self.rename(&id, number);
         let node = &mut self.nodes[number as usize];
-        let (before, is_settled, is_fatal) = (node.parent, node.is_settled(), node.is_fatal());
         node.member = true;
         node.draft = false;
+        // A child of an earlier expansion has come to its end with it, so nothing that is open moves.
         node.parent = parent;
-        if before != parent && !is_settled {
-            self.scope_mut(before).open -= 1;
-            self.scope_mut(parent).open += 1;
-        }
-        if is_fatal {
+        if node.is_fatal() {
             self.scope_mut(parent).failed.get_or_insert(number);
         }
     }
@@ -423,10 +413,7 @@ impl Scheduler {
             let node = &mut self.nodes[number as usize];
             node.member = false;
             node.draft = false;
-            if node.held {
-                node.held = false;
-                self.counts.held -= 1;
-            }
+            node.held = false;
         }
     }
 
@@ -447,7 +434,7 @@ impl Scheduler {
         self.nodes[step as usize].error = Some(Arc::clone(error));
         self.set_state(step, StepState::Failed);
         let node = self.node(step);
-        let (parent, is_fatal, is_asked_about) = (node.parent, node.is_fatal(), node.member && !node.draft);
+        let (parent, is_fatal, is_asked_about) = (node.parent, node.is_fatal(), !node.draft);
         if !is_fatal {
             self.finished(step);
         } else if parent != NONE {

@@ -113,15 +113,11 @@ impl Scheduler {
     /// Lets acting steps start whose plan has been accepted.
     pub(super) fn release_held(&mut self) {
         for number in 0..self.step_count() {
-            if self.counts.held == 0 {
-                return;
-            }
             if self.node(number).held && !self.is_drafted(number) {
                 let node = &mut self.nodes[number as usize];
                 node.held = false;
                 node.unmet -= 1;
                 let is_ready = node.unmet == 0 && node.state == StepState::Waiting;
-                self.counts.held -= 1;
                 if is_ready {
                     self.set_state(number, StepState::Ready);
                 }

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::dag::{Checked, Rules, check_with};
 use crate::error::PlanError;
-use crate::event::{Added, AnswerFrom, Graft, SkipReason, StepNumber};
+use crate::event::{Added, AnswerFrom, Graft, StepNumber};
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::reference;
 
@@ -256,14 +256,12 @@ impl Scheduler {
         let parent = graft.scope.unwrap_or(NONE);
         if let Some(node) = self.nodes.get(name.current as usize) {
             let same = is_same(name.current);
-            let is_fatal = |dependency: &StepNumber| self.nodes.get(*dependency as usize).is_some_and(Node::is_fatal);
             let keeps = match node.state {
                 StepState::Unknown(_) if !same => {
                     offences.push(PlanError::Undecided { step: step.id.clone() });
                     return Fate::New;
                 }
                 StepState::Superseded => false,
-                StepState::Skipped(SkipReason::Failed(_)) => same && dependencies.iter().any(is_fatal),
                 StepState::Failed if node.is_fatal() => {
                     let is_retried = match retried {
                         Retried::All => true,
@@ -272,6 +270,7 @@ impl Scheduler {
                     // One that an earlier revision left out is mentioned again to be tried again.
                     same && node.member && !is_retried
                 }
+                // A skipped one, too: what it depends on has not changed, so it cannot run.
                 _ => same,
             };
             if keeps {

@@ -112,7 +112,7 @@ impl Scheduler {
         if self.counts.unknown + self.counts.unapproved > 0 {
             return self.stop_now(StopReason::Undecided, transition);
         }
-        if self.policy.review && !self.reviewed && self.revision > 0 {
+        if self.policy.review && !self.reviewed {
             if let Some(why) = self.exhausted(false) {
                 return self.emit(RunEventKind::StopRequested { why }, transition);
             }

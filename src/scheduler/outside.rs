@@ -138,15 +138,6 @@ impl Scheduler {
         self.reach(self.node(number).parent, self.source(number));
     }
 
-    /// A step has become part of another plan.
-    pub(super) fn watch_joined(&mut self, number: StepNumber, writer: StepNumber) {
-        let parent = self.node(number).parent;
-        if parent != NONE {
-            self.reach(number, writer);
-            self.reach(parent, self.source(number));
-        }
-    }
-
     /// The output of a step is there for those that depend on it.
     pub(super) fn pass_on(&mut self, step: StepNumber) {
         let source = self.source(step);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::JournalError;
 use crate::event::{Graft, RunEvent, RunEventKind, StepNumber};
 
+use super::state::NONE;
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -133,6 +134,11 @@ impl Scheduler {
         for steps in [&graft.joined, &graft.left, &graft.unreported, &graft.forgotten] {
             self.check_steps(steps)?;
         }
+        let stays = |step: &StepNumber| {
+            let node = self.node(*step);
+            node.is_settled() || node.parent == graft.scope.unwrap_or(NONE)
+        };
+        ensure(graft.joined.iter().all(stays), || "it takes an open step from another plan".into())?;
         for (step, definition) in &graft.settings {
             self.check_steps(&[*step])?;
             ensure(self.tools.index(&self.start, definition).is_some(), || format!("step {step} has no tool"))?;

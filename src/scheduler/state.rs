@@ -205,7 +205,6 @@ pub(super) struct Counts {
     pub(super) unknown: u32,
     pub(super) unapproved: u32,
     pub(super) fatal: u32,
-    pub(super) held: u32,
     pub(super) unreported: u32,
 }
 

@@ -21,17 +21,25 @@ pub(crate) struct Driver {
     pub(crate) wake_at: Option<Timestamp>,
 }
 
+/// A run with a tool that reads, one that acts, and one that stands for something scarce.
+pub(crate) fn start(policy: Policy) -> RunStart {
+    let acts = |name: &str| ToolSpec { effect: Effect::Acts, ..ToolSpec::new(name, "") };
+    RunStart {
+        objective: "test".into(),
+        inputs: BTreeMap::new(),
+        policy,
+        tools: vec![ToolSpec::new("read", ""), acts("pay"), ToolSpec::new("gpu", "")],
+        default_tool: None,
+        labels: Default::default(),
+    }
+}
+
 impl Driver {
     pub(crate) fn new(policy: Policy) -> Self {
-        let acts = |name: &str| ToolSpec { effect: Effect::Acts, ..ToolSpec::new(name, "") };
-        let start = RunStart {
-            objective: "test".into(),
-            inputs: BTreeMap::new(),
-            policy,
-            tools: vec![ToolSpec::new("read", ""), acts("pay"), ToolSpec::new("gpu", "")],
-            default_tool: None,
-            labels: Default::default(),
-        };
+        Self::of(start(policy))
+    }
+
+    pub(crate) fn of(start: RunStart) -> Self {
         Self {
             scheduler: Scheduler::new(Arc::new(start)),
             history: Vec::new(),
@@ -45,10 +53,13 @@ impl Driver {
 
     /// A run whose first plan is accepted.
     pub(crate) fn with_plan(policy: Policy, plan: Plan) -> Self {
-        let mut driver = Self::new(policy);
-        driver.send(Event::Begin);
-        driver.reply(Revision::Plan(plan));
-        driver
+        Self::new(policy).begin(plan)
+    }
+
+    pub(crate) fn begin(mut self, plan: Plan) -> Self {
+        self.send(Event::Begin);
+        self.reply(Revision::Plan(plan));
+        self
     }
 
     pub(crate) fn send(&mut self, event: Event) {
@@ -83,6 +94,11 @@ impl Driver {
 
     pub(crate) fn fails(&mut self, id: &str) {
         self.returns(id, Err(StepError::permanent("no")));
+    }
+
+    /// The step returns a plan, which takes its place.
+    pub(crate) fn expands<const N: usize>(&mut self, id: &str, children: [Step; N]) {
+        self.returns(id, Ok(Returned::Plan(Box::new(Plan::from_iter(children)))));
     }
 
     /// Lets `millis` pass, and wakes the run as it asked to be.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use plandag::{Event, Plan, Policy, Returned, Revision, Step};
+use plandag::{Event, Order, Plan, Policy, Returned, Revision, Step};
+use serde_json::json;
 
 use crate::driver::Driver;
 
@@ -59,4 +60,21 @@ fn a_revision_ranks_the_steps_of_an_expansion_by_what_now_comes_after_it() {
     driver.reply(Revision::Plan(Plan::from_iter(steps().into_iter().chain([last]))));
     driver.succeeds("a");
     assert_eq!(driver.running(), ["b", "map/one"]);
+}
+
+#[test]
+fn a_revision_does_not_change_who_came_first() {
+    let steps = || {
+        let read = |id: &str| Step::new(id, "read");
+        [read("a"), read("b"), read("late").depends_on(["a"]), read("early"), read("next")]
+    };
+    let bad = |step: Step| if step.id.as_str() == "b" { step.args(json!("bad")) } else { step };
+    let policy = Policy { max_parallel: 1, order: Order::Fifo, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter(steps().map(bad)));
+    driver.succeeds("a");
+    driver.fails("b");
+    assert_eq!(driver.running(), ["early"]);
+    driver.reply(Revision::Plan(Plan::from_iter(steps().into_iter().filter(|step| step.id.as_str() != "b"))));
+    driver.succeeds("early");
+    assert_eq!(driver.running(), ["next"], "`late` was ready later, though its number is lower");
 }

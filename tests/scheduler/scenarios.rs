@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use plandag::{
     Decision, Event, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy, Returned, Revision, Step, StepError,
-    StepState, Timestamp, Usage,
+    StepState, Timestamp,
 };
 use serde_json::json;
 

@@ -1,0 +1,56 @@
+//! Steps of a plan that is still being written.
+
+use std::sync::Arc;
+
+use plandag::{Event, Plan, PlanError, Policy, Revision, SkipReason, Step, StepState};
+
+use crate::driver::Driver;
+
+fn read(id: &str) -> Step {
+    Step::new(id, "read")
+}
+
+/// `run` is running and `wait` waits for it; `bad` has failed and `below` is skipped. All are drafts.
+fn streamed() -> Driver {
+    let mut driver = Driver::new(Policy::default());
+    driver.send(Event::Begin);
+    let request = driver.requests.last().expect("asked").request;
+    for step in [read("run"), read("wait").depends_on(["run"]), read("bad"), read("below").depends_on(["bad"])] {
+        driver.send(Event::PlanStep { request, step: Arc::new(step) });
+    }
+    driver.fails("bad");
+    driver
+}
+
+fn members(driver: &Driver) -> Vec<&str> {
+    driver.scheduler.members().map(|step| step.id.as_str()).collect()
+}
+
+#[test]
+fn drafts_that_have_not_started_are_dropped_with_their_plan() {
+    let truncated = |driver: &mut Driver| {
+        let request = driver.requests.pop().expect("asked").request;
+        let reply = Err(PlanError::Truncated { message: "no end mark".into() });
+        driver.send(Event::PlanReturned { request, reply: Box::new(reply) });
+    };
+    for drop in [&truncated as &dyn Fn(&mut Driver), &Driver::crash] {
+        let mut driver = streamed();
+        assert_eq!(members(&driver), ["run", "wait", "bad", "below"]);
+        drop(&mut driver);
+        assert_eq!(driver.state("wait"), StepState::Superseded);
+        let cause = driver.number("bad");
+        assert_eq!(driver.state("below"), StepState::Skipped(SkipReason::Failed(cause)));
+        assert_eq!(members(&driver), ["run", "bad"], "those that have started stay for the corrected plan");
+        assert_eq!(driver.running(), ["run"]);
+    }
+}
+
+#[test]
+fn the_failure_of_a_draft_is_asked_about_once_the_plan_repeats_it() {
+    let mut driver = streamed();
+    driver.reply(Revision::Plan(Plan::from_iter([read("run"), read("bad")])));
+    assert_eq!(driver.requests.last().expect("asked").failures, [driver.number("bad")]);
+    let mut driver = streamed();
+    driver.reply(Revision::Plan(Plan::from_iter([read("run")])));
+    assert!(driver.requests.is_empty(), "it is not in the plan");
+}

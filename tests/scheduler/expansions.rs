@@ -1,0 +1,53 @@
+//! Plans inside the plan.
+
+use plandag::{Limits, OnFailure, Output, Plan, Policy, Revision, Step, StepErrorKind, StepState};
+use serde_json::json;
+
+use crate::driver::Driver;
+
+fn read(id: &str) -> Step {
+    Step::new(id, "read")
+}
+
+#[test]
+fn an_expansion_deeper_than_the_limit_fails() {
+    let policy = Policy { limits: Limits { depth: 2, ..Limits::default() }, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([read("a")]));
+    driver.expands("a", [read("b")]);
+    driver.expands("a/b", [read("c")]);
+    assert_eq!(driver.running(), ["a/b/c"]);
+    driver.expands("a/b/c", [read("d")]);
+    let step = driver.scheduler.step(driver.number("a/b/c")).expect("known");
+    let error = step.error.expect("it failed");
+    assert_eq!((step.state, error.kind), (StepState::Failed, StepErrorKind::Permanent));
+    assert_eq!(error.message, "step `a/b/c` expands deeper than the limit of 2");
+}
+
+#[test]
+fn a_plan_may_build_on_what_an_expansion_produced_and_on_nothing_that_it_has_not() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([read("map"), read("bad")]));
+    driver.expands("map", [read("done"), read("open"), read("covered").on_failure(OnFailure::Continue)]);
+    driver.succeeds("map/done");
+    driver.fails("map/covered");
+    driver.fails("bad");
+    let revision =
+        |child: &str| Revision::Plan(Plan::from_iter([read("map"), read("next").depends_on([format!("map/{child}")])]));
+    let before = driver.history.len();
+    driver.reply(revision("open"));
+    assert!(!driver.running().contains(&"next"), "nobody knows what will become of it");
+    assert!(driver.history.len() > before && driver.requests.len() == 1, "it is sent back");
+    driver.reply(revision("done"));
+    let input = &driver.launched["next"].inputs[0];
+    assert_eq!((input.id.as_str(), &input.output), ("map/done", &Some(Output::inline(json!("result of map/done")))));
+}
+
+#[test]
+fn an_expansion_may_not_build_on_steps_outside_of_it() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([read("before"), read("map")]));
+    driver.succeeds("before");
+    driver.expands("map", [read("child").depends_on(["before"])]);
+    let step = driver.scheduler.step(driver.number("map")).expect("known");
+    let error = step.error.expect("it is tried again");
+    assert_eq!(error.kind, StepErrorKind::InvalidPlan);
+    assert!(error.message.contains("`before`, which is not in the plan"), "{}", error.message);
+}

@@ -1,0 +1,140 @@
+//! Histories come from outside. One that is not possible is refused, and the message says why.
+
+use plandag::{Event, JournalError, Plan, Policy, RunEvent, Scheduler, Step, StepError, ToolSpec};
+use serde_json::{Value, json};
+
+use crate::driver::{Driver, start};
+
+/// `map` has expanded, one of its children is done, `bad` has failed and `below` is skipped, `busy` is tried again, the
+/// planner is asked, and `send` waits for a person.
+fn eventful() -> Driver {
+    let mut start = start(Policy { attended: true, ..Policy::default() });
+    start.tools.push(ToolSpec { untrusted: true, ..ToolSpec::new("fetch", "") });
+    let plan = Plan::from_iter([
+        Step::new("page", "fetch"),
+        Step::new("map", "read"),
+        Step::new("bad", "read"),
+        Step::new("below", "read").depends_on(["bad"]),
+        Step::new("busy", "gpu"),
+        Step::new("send", "pay").depends_on(["page"]),
+    ])
+    .pool("gpu", 2);
+    let mut driver = Driver::of(start).begin(plan);
+    driver.wait(10);
+    driver.succeeds("page");
+    driver.expands("map", [Step::new("one", "read"), Step::new("two", "gpu").depends_on(["one"])]);
+    driver.succeeds("map/one");
+    driver.fails("bad");
+    driver.returns("busy", Err(StepError::transient("busy")));
+    driver
+}
+
+#[test]
+fn a_snapshot_holds_the_whole_state() {
+    insta::assert_json_snapshot!(eventful().scheduler.snapshot());
+}
+
+fn name(event: &RunEvent) -> String {
+    serde_json::to_value(event).expect("events are data")["event"].as_str().expect("tagged").to_owned()
+}
+
+/// What is said about the history of [`eventful`] with one value changed in the last event of that name.
+fn refusal(event: &str, pointer: &str, value: Value) -> String {
+    let mut history = eventful().history;
+    let place = history.iter().rposition(|other| name(other) == event).unwrap_or_else(|| panic!("no `{event}`"));
+    let mut changed = serde_json::to_value(&history[place]).expect("events are data");
+    match changed.pointer_mut(pointer) {
+        Some(old) => *old = value,
+        None => {
+            let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
+            changed.pointer_mut(parent).expect("it is there")[field] = value;
+        }
+    }
+    history[place] = serde_json::from_value(changed).expect("still an event");
+    match Scheduler::replay(&history) {
+        Err(JournalError::Corrupt { message, .. }) => message,
+        other => panic!("{event}{pointer}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_cannot_have_happened_is_refused() {
+    assert!(Scheduler::replay(&eventful().history).is_ok());
+    let mut said = String::new();
+    for (event, pointer, value) in [
+        ("plan_requested", "/request", json!(0)),
+        ("plan_requested", "/reported", json!([8])),
+        ("plan_accepted", "/request", json!(7)),
+        ("plan_accepted", "/graft/first", json!(1)),
+        ("plan_accepted", "/graft/scope", json!(0)),
+        ("plan_accepted", "/graft/added/3/dependencies", json!([3])),
+        ("plan_accepted", "/graft/added/3/dependencies", json!([4])),
+        ("plan_accepted", "/graft/added/3/step/tool", json!("nothing")),
+        ("plan_accepted", "/graft/answer", json!({ "step": 6 })),
+        ("plan_accepted", "/graft/answer", json!({ "sinks": [5, 6] })),
+        ("plan_accepted", "/graft/joined", json!([0])),
+        ("plan_accepted", "/graft/closed", json!([0])),
+        ("step_expanded", "/graft/scope", json!(0)),
+        ("step_expanded", "/graft/joined", json!([4])),
+        ("step_expanded", "/graft/closed", json!([0])),
+        ("step_expanded", "/graft/closed", json!([4, 4])),
+        ("step_expanded", "/graft/left", json!([6])),
+        ("step_expanded", "/graft/forgotten", json!([6])),
+        ("step_expanded", "/graft/unreported", json!([6])),
+        ("step_expanded", "/graft/settings", json!([[6, { "id": "x", "tool": "read" }]])),
+        ("step_expanded", "/graft/settings", json!([[4, { "id": "x", "tool": "nothing" }]])),
+        ("step_expanded", "/graft/answer", json!({ "step": 8 })),
+        ("step_expanded", "/attempt", json!(7)),
+        ("attempt_started", "/attempt", json!(0)),
+        ("attempt_started", "/step", json!(0)),
+        ("attempt_started", "/step", json!(99)),
+        ("attempt_failed", "/attempt", json!(0)),
+        ("step_succeeded", "/attempt", json!(0)),
+        ("step_succeeded", "/attempt", Value::Null),
+        ("step_failed", "/attempt", Value::Null),
+        ("step_skipped", "/step", json!(0)),
+        ("step_skipped", "/attempt", json!(0)),
+        ("approval_requested", "/step", json!(0)),
+        ("approval_requested", "/from", json!(99)),
+        ("attempt_failed", "/at", json!(0)),
+        ("attempt_failed", "/seq", json!(0)),
+    ] {
+        said += &format!("{event}{pointer} = {value}: {}\n", refusal(event, pointer, value.clone()));
+    }
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_possible_history_may_name_the_last_step_that_there_is() {
+    let mut history = eventful().history;
+    let place = history.iter().position(|event| name(event) == "plan_accepted").expect("accepted");
+    let mut changed = serde_json::to_value(&history[place]).expect("events are data");
+    changed["graft"]["answer"] = json!({ "step": 5 });
+    history[place] = serde_json::from_value(changed).expect("still an event");
+    assert!(Scheduler::replay(&history).is_ok());
+}
+
+#[test]
+fn nothing_happens_in_a_run_before_its_start_or_after_its_end() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([Step::new("a", "read")]));
+    driver.succeeds("a");
+    let refused = |history: &[RunEvent]| match Scheduler::replay(history) {
+        Err(JournalError::Corrupt { message, seq }) => (seq, message),
+        other => panic!("{other:?}"),
+    };
+    let history = driver.history;
+    assert_eq!(refused(&history[1..]), (0, "a history begins with the start of its run".to_owned()));
+    let count = history.len() as u64;
+    let twice = |mut event: RunEvent| {
+        event.seq = count;
+        event.at = history.last().expect("not empty").at;
+        refused(&[&history[..], &[event]].concat())
+    };
+    assert_eq!(twice(history[0].clone()), (count, "a run starts once, and first".to_owned()));
+    assert_eq!(twice(history[3].clone()), (count, "the run has finished".to_owned()));
+    let mut stopped = Driver::with_plan(Policy::default(), Plan::from_iter([Step::new("a", "read")]));
+    stopped.send(Event::CancelRequested { at_once: true });
+    let mut again = stopped.history.last().expect("not empty").clone();
+    again.seq += 1;
+    assert_eq!(refused(&[&stopped.history[..], &[again]].concat()).1, "the run has stopped");
+}

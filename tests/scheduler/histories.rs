@@ -31,7 +31,11 @@ fn eventful() -> Driver {
 
 #[test]
 fn a_snapshot_holds_the_whole_state() {
-    insta::assert_json_snapshot!(eventful().scheduler.snapshot());
+    let mut snapshot = eventful().scheduler.snapshot();
+    snapshot["policy"] = json!("...");
+    // The order of fields is that of the map behind them, which another crate of the build may choose.
+    snapshot.sort_all_objects();
+    insta::assert_json_snapshot!(snapshot);
 }
 
 fn name(event: &RunEvent) -> String {

@@ -31,7 +31,7 @@ impl Filler<'_> {
             return Err(too_deep());
         }
         Ok(match value {
-            Value::String(text) if text.contains("${") => self.text(text, depth)?,
+            Value::String(text) => self.text(text, depth)?,
             Value::Array(items) => {
                 items.iter().map(|item| self.value(item, depth + 1)).collect::<Result<Vec<_>, _>>()?.into()
             }

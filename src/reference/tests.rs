@@ -12,6 +12,7 @@ fn outputs(id: &str) -> Option<Arc<Value>> {
         "text" => json!("plain"),
         "sly" => json!("${web.count}"),
         "skipped" => Value::Null,
+        "empty" => json!({}),
         "inputs" => json!({ "city": "Paris" }),
         "megabyte" => json!("x".repeat(MAX_FILLED_BYTES)),
         _ => return None,
@@ -78,6 +79,7 @@ fn a_path_that_is_not_there_says_what_is() {
     assert_eq!(message(json!("${web.hits.2}")), "`${web.hits.2}`: `web.hits` is a list of 2, so has no `2`");
     assert_eq!(message(json!("${web.hits.+1}")), "`${web.hits.+1}`: `web.hits` is a list of 2, so has no `+1`");
     assert_eq!(message(json!("${text.a}")), "`${text.a}`: `text` is text, so has no `a`");
+    assert_eq!(message(json!("${empty.a}")), "`${empty.a}`: `empty` is an empty object, so has no `a`");
     assert_eq!(message(json!("${web.ok.a}")), "`${web.ok.a}`: `web.ok` is true, so has no `a`");
     assert_eq!(message(json!("${inputs.town}")), "`${inputs.town}`: `inputs` has no `town`; it has `city`");
     assert_eq!(message(json!("${nobody}")), "`${nobody}`: there is no output of `nobody`");
@@ -106,6 +108,9 @@ fn what_cannot_be_read_is_said() {
     ] {
         assert_eq!(found(json!(text)).unwrap_err(), problem);
     }
+    let longest = "a/".repeat(2 * StepId::MAX_BYTES);
+    assert_eq!(found(json!(format!("${{{longest}.x}}"))).unwrap(), [longest.clone()], "a child of a child of a child");
+    assert!(found(json!(format!("${{{longest}a}}"))).unwrap_err().contains("does not begin with a step id"));
     let long = found(json!(format!("${{{}", "é".repeat(100_000)))).unwrap_err();
     assert!(long.len() < 300, "{long}");
 }
@@ -133,6 +138,10 @@ fn conditions() {
     for something in [json!(true), json!(1), json!("false"), json!([0]), json!({ "a": null })] {
         assert_eq!(condition("${a}", &|_| Some(Arc::new(something.clone()))), Ok(true), "{something}");
     }
+    // Whole numbers are compared as such, also where a fraction could not tell them apart.
+    let large = |_: &str| Some(Arc::new(json!(9_007_199_254_740_993_u64)));
+    assert_eq!(condition("${a} == 9007199254740993", &large), Ok(true));
+    assert_eq!(condition("${a} == 9007199254740992", &large), Ok(false));
     let error = condition("${web.okay}", &outputs).unwrap_err();
     assert_eq!(error.kind, StepErrorKind::BadReference);
 }
@@ -157,6 +166,13 @@ fn what_is_filled_in_is_bounded() {
     for too_much in [json!("${megabyte}${text}"), json!(["${megabyte}", "${text}"])] {
         assert_eq!(fill(&too_much, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
     }
+    // A field is counted as its name, its value, and a little for what is around them.
+    let object = |bytes: usize| json!({ "ten bytes.": "x".repeat(bytes) });
+    let most = MAX_FILLED_BYTES - "{}      ".len() - "ten bytes.".len() - "\"\":,".len();
+    for (bytes, fits) in [(most, true), (most + 1, false)] {
+        let filled = fill(&json!("${a}"), &|_| Some(Arc::new(object(bytes))));
+        assert_eq!(filled.is_ok(), fits, "{bytes}");
+    }
     // Each step hands on its input twice. The bomb has to stop growing at the bound, not at the end of the memory.
     let mut value = Arc::new(json!("0123456789abcdef"));
     let mut refused = 0;
@@ -179,6 +195,19 @@ fn what_is_filled_in_is_bounded() {
 
 #[test]
 fn deep_arguments_are_an_error() {
+    for around in [|value| json!([value]), |value| json!({ "within": value })] as [fn(Value) -> Value; 2] {
+        let deepest = (0..MAX_DEPTH).fold(json!("${web.count}"), |value, _| around(value));
+        assert_eq!(found(deepest.clone()).unwrap(), ["web"]);
+        assert_eq!(filled(deepest.clone()).to_string(), deepest.to_string().replace(r#""${web.count}""#, "2"));
+        for (depth, fits) in [(MAX_DEPTH - 1, true), (MAX_DEPTH, false)] {
+            let value = Arc::new((0..depth).fold(json!(0), |value, _| around(value)));
+            assert_eq!(fill(&around(json!("${a}")), &|_| Some(value.clone())).is_ok(), fits, "{depth}");
+        }
+        let deeper = around(deepest);
+        assert_eq!(found(deeper.clone()).unwrap_err(), "the arguments nest deeper than 128");
+        assert!(has_references(&deeper), "nobody knows, so it is looked at again when it is filled");
+        assert_eq!(fill(&deeper, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
+    }
     let mut args = json!("${a}");
     for _ in 0..1_000 {
         args = Value::Array(vec![args]);

@@ -298,18 +298,16 @@ impl Scheduler {
                 self.watch_added(number, graft, writer);
             }
         }
-        let joined = !graft.joined.is_empty();
+        if draft {
+            return;
+        }
         let nodes = &self.nodes;
         let scope = if parent == NONE { &mut self.root } else { self.scopes.entry(parent).or_default() };
-        if joined || !graft.left.is_empty() || !graft.closed.is_empty() {
-            scope.members.extend(&graft.joined);
-            scope.members.retain(|number| nodes[*number as usize].member);
-            scope.members.sort_unstable();
-            scope.members.dedup();
-        }
-        if !draft {
-            scope.answer = graft.answer.clone();
-        }
+        scope.members.extend(&graft.joined);
+        scope.members.retain(|number| nodes[*number as usize].member);
+        scope.members.sort_unstable();
+        scope.members.dedup();
+        scope.answer = graft.answer.clone();
     }
 
     /// Adds the new steps of a graft. A closed or left step of the same id stays what it is, under its number.
@@ -475,7 +473,7 @@ impl Scheduler {
     /// Changes a step's state, and everything that is counted by state.
     pub(super) fn set_state(&mut self, number: StepNumber, state: StepState) {
         let node = &mut self.nodes[number as usize];
-        let (was_settled, was_fatal) = (node.is_settled(), node.is_fatal());
+        let was_settled = node.is_settled();
         let before = std::mem::replace(&mut node.state, state);
         let (is_settled, is_fatal, parent) = (node.is_settled(), node.is_fatal(), node.parent);
         for (state, change) in [(before, u32::MAX), (state, 1)] {
@@ -489,7 +487,7 @@ impl Scheduler {
             };
             *count = count.wrapping_add(change);
         }
-        self.counts.fatal += u32::from(is_fatal && !was_fatal);
+        self.counts.fatal |= is_fatal;
         if is_settled && !was_settled {
             self.scope_mut(parent).open -= 1;
         }

@@ -143,7 +143,7 @@ impl Scheduler {
             let node = self.node(*step);
             node.member && !node.draft && node.state == StepState::Failed && node.is_fatal()
         };
-        if self.counts.fatal == 0 {
+        if !self.counts.fatal {
             return Vec::new();
         }
         self.root.members.iter().copied().filter(failed).collect()
@@ -151,7 +151,7 @@ impl Scheduler {
 
     /// Skips steps that were added below a failed one, or the run would wait for them for ever.
     pub(super) fn skip_added(&mut self, first: StepNumber, transition: &mut Transition) {
-        if self.counts.fatal == 0 {
+        if !self.counts.fatal {
             return;
         }
         for step in first..self.step_count() {

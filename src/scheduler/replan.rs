@@ -34,6 +34,7 @@ impl Scheduler {
     /// Asks for a revision if a step failed that the planner does not know of.
     pub(super) fn ask_about_failures(&mut self, transition: &mut Transition) {
         let is_due = self.counts.unreported > 0
+            && self.phase == Phase::Running
             && self.pending.is_none()
             && self.replans < self.policy.max_replans
             && match self.policy.replan_when {

@@ -204,7 +204,8 @@ pub(super) struct Counts {
     pub(super) backoff: u32,
     pub(super) unknown: u32,
     pub(super) unapproved: u32,
-    pub(super) fatal: u32,
+    /// Whether any step has ever failed for good.
+    pub(super) fatal: bool,
     pub(super) unreported: u32,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plandag::{Event, Plan, PlanError, Policy, Revision, SkipReason, Step, StepState};
+use plandag::{Event, Limits, Plan, PlanError, Policy, Revision, SkipReason, Step, StepState};
 
 use crate::driver::Driver;
 
@@ -53,4 +53,16 @@ fn the_failure_of_a_draft_is_asked_about_once_the_plan_repeats_it() {
     let mut driver = streamed();
     driver.reply(Revision::Plan(Plan::from_iter([read("run")])));
     assert!(driver.requests.is_empty(), "it is not in the plan");
+}
+
+#[test]
+fn no_more_steps_are_drafted_than_a_run_may_have() {
+    let limits = Limits { steps: 2, ..Limits::default() };
+    let mut driver = Driver::new(Policy { limits, ..Policy::default() });
+    driver.send(Event::Begin);
+    let request = driver.requests.last().expect("asked").request;
+    for step in [read("a"), read("b"), read("c")] {
+        driver.send(Event::PlanStep { request, step: Arc::new(step) });
+    }
+    assert_eq!(driver.running(), ["a", "b"]);
 }

@@ -1,7 +1,7 @@
 //! How runs stop and end.
 
 use plandag::{
-    Event, FailureReason, Limits, Output, Plan, Policy, Returned, RunEventKind, RunOutcome, Scheduler, Step,
+    Event, FailureReason, Limits, Output, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome, Scheduler, Step,
     StopReason, Usage,
 };
 use serde_json::json;
@@ -68,4 +68,21 @@ fn a_run_stops_when_its_tokens_or_its_money_are_used_up() {
     let limits = || Limits { micro_usd: Some(10), ..Limits::default() };
     assert_eq!(ended(limits(), money(9)), (2, None));
     assert_eq!(ended(limits(), money(10)), (0, Some(StopReason::Money)));
+}
+
+#[test]
+fn a_run_without_a_plan_ends_with_what_was_wrong_with_the_last_one() {
+    let ended = |replies: [Revision; 3]| {
+        let mut driver = Driver::new(Policy::default());
+        driver.send(Event::Begin);
+        replies.into_iter().for_each(|reply| driver.reply(reply));
+        match driver.scheduler.outcome() {
+            Some(RunOutcome::Failed { reason: FailureReason::NoPlan(offences) }) => offences[0].code(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let empty = || Revision::Plan(Plan::new());
+    let unknown = || Revision::Plan(Plan::from_iter([Step::new("a", "nothing")]));
+    assert_eq!(ended([empty(), empty(), unknown()]), "plan.unknown_tool");
+    assert_eq!(ended([empty(), unknown(), Revision::Declined]), "plan.unknown_tool", "it declined to say more");
 }

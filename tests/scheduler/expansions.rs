@@ -51,3 +51,15 @@ fn an_expansion_may_not_build_on_steps_outside_of_it() {
     assert_eq!(error.kind, StepErrorKind::InvalidPlan);
     assert!(error.message.contains("`before`, which is not in the plan"), "{}", error.message);
 }
+
+#[test]
+fn the_limit_of_steps_is_for_all_plans_of_a_run_together() {
+    let expanded = |steps: u32| {
+        let policy = Policy { limits: Limits { steps, ..Limits::default() }, ..Policy::default() };
+        let mut driver = Driver::with_plan(policy, Plan::from_iter([read("map")]));
+        driver.expands("map", [read("one"), read("two")]);
+        driver.state("map")
+    };
+    assert_eq!(expanded(3), StepState::Expanded);
+    assert!(matches!(expanded(2), StepState::Backoff(_)), "it may return a smaller plan on its next try");
+}

@@ -78,3 +78,40 @@ fn a_revision_does_not_change_who_came_first() {
     driver.succeeds("early");
     assert_eq!(driver.running(), ["next"], "`late` was ready later, though its number is lower");
 }
+
+/// Two slots do best with the first two, though the third has a longer path than the second.
+fn unlucky() -> [Step; 4] {
+    let step = |id: &str, millis| Step::new(id, "read").estimate_ms(millis);
+    [step("a", 1_000), step("b", 2_000), step("c", 3_000), step("d", 2_000).depends_on(["a"])]
+}
+
+#[test]
+fn only_the_plan_of_the_run_is_rehearsed_and_only_where_the_longest_path_comes_first() {
+    let policy = |order| Policy { max_parallel: 2, order, ..Policy::default() };
+    let first = |order| Driver::with_plan(policy(order), Plan::from_iter(unlucky())).running().join(" ");
+    assert_eq!(first(Order::CriticalPath), "a b");
+    assert_eq!(first(Order::Random(0)), "b c");
+    let mut driver = Driver::with_plan(policy(Order::CriticalPath), Plan::from_iter([Step::new("map", "read")]));
+    driver.expands("map", unlucky());
+    assert_eq!(driver.running(), ["map/a", "map/c"]);
+}
+
+#[test]
+fn a_plan_of_very_many_steps_is_not_rehearsed() {
+    let first = |count: usize| {
+        let others = (4..count).map(|index| Step::new(format!("s{index}"), "read").estimate_ms(0));
+        let plan = Plan::from_iter(unlucky().into_iter().chain(others));
+        Driver::with_plan(Policy { max_parallel: 2, ..Policy::default() }, plan).running().join(" ")
+    };
+    assert_eq!(first(4_096), "a b");
+    assert_eq!(first(4_097), "a c");
+}
+
+#[test]
+fn a_step_that_is_expected_to_take_for_ever_starts() {
+    let long = |id: &str| Step::new(id, "read").estimate_ms(u64::MAX);
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([long("a"), long("b").depends_on(["a"])]));
+    assert_eq!(driver.running(), ["a"]);
+    driver.succeeds("a");
+    assert_eq!(driver.running(), ["b"]);
+}

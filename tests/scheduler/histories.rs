@@ -22,7 +22,7 @@ fn eventful() -> Driver {
     let mut driver = Driver::of(start).begin(plan);
     driver.wait(10);
     driver.succeeds("page");
-    driver.expands("map", [Step::new("one", "read"), Step::new("two", "gpu").depends_on(["one"])]);
+    driver.expands("map", [Step::new("one", "read"), Step::new("two", "gpu").uses("gpu", 2).depends_on(["one"])]);
     driver.succeeds("map/one");
     driver.fails("bad");
     driver.returns("busy", Err(StepError::transient("busy")));

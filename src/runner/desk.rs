@@ -144,7 +144,12 @@ impl State {
             && self.jobs.len() >= calls
             && self.idle.is_empty()
             && self.hands >= self.max_hands
-            && self.turned.is_some_and(|turned| turned.elapsed() < LONGEST_WAITING)
+            && self.turned.is_some()
+    }
+
+    /// Whether the last turn was a moment ago.
+    fn turned_lately(&self) -> bool {
+        self.turned.is_some_and(|turned| turned.elapsed() < LONGEST_WAITING)
     }
 
     /// The next call to make. One that was told to end before is answered here.
@@ -227,9 +232,8 @@ impl Desk {
             let keeper = state.keeper.take();
             return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
         }
-        if !state.leaves_turn(2)
-            && let Some(driver) = state.take_turn()
-        {
+        let leaves_turn = state.leaves_turn(2) && state.turned_lately();
+        if !leaves_turn && let Some(driver) = state.take_turn() {
             return Poll::Ready((Next::Turn(driver), Help::default()));
         }
         if let Some(job) = state.take_job() {

@@ -11,12 +11,12 @@ use crate::plan::Step;
 use crate::policy::Order;
 
 use super::state::{Key, Shape, UNRANKED};
-use super::{Scheduler, StepState};
+use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
     /// Starts everything that may start now.
     pub(super) fn launch_ready(&mut self, transition: &mut Transition) {
-        while self.free_slots() > 0 {
+        while self.phase == Phase::Running && self.counts.ready > 0 && self.free_slots() > 0 {
             let Some(step) = self.next_launch() else { return };
             if let Some(from) = self.must_be_approved(step) {
                 self.emit(RunEventKind::ApprovalRequested { step, from }, transition);

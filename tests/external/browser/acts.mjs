@@ -4,13 +4,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 
-import { Site, browser, check, leads, place, plandag, runOf, serious, shoot, sleep, state, told } from "./support.mjs";
+import {
+  Site, becomes, browser, check, held, leads, letGo, place, plandag, runOf, says, serious, shoot, shows, sleep, state, told,
+} from "./support.mjs";
 
-const letters = fileURLToPath(new URL("letters.mjs", import.meta.url));
-const post = { command: process.execPath, args: [letters, place], trust: true };
-writeFileSync(join(place, "mcp.json"), JSON.stringify({ mcpServers: { post } }));
 mkdirSync(join(place, "notes"));
 writeFileSync(join(place, "notes", "tides.md"), "# Tides\n\nSpring tides come after the new moon and after the full moon.\n");
 
@@ -18,34 +16,41 @@ writeFileSync(join(place, "notes", "tides.md"), "# Tides\n\nSpring tides come af
 let asked = 0;
 const busy = createServer((_, answer) => {
   asked += 1;
-  if (asked === 1) answer.writeHead(503, { "Retry-After": "2" });
+  if (asked === 1) answer.writeHead(503, { "Retry-After": "6" });
   answer.end("here it is");
 });
 await new Promise((done) => busy.listen(0, "127.0.0.1", done));
 const host = `127.0.0.1:${busy.address().port}`;
 
-const site = await Site.start("--mcp", "mcp.json", "--files", "notes", "--allow-host", host);
+const site = await Site.start("--files", "notes", "--allow-host", host);
 
 const sent = () => (existsSync(join(place, "sent")) ? readFileSync(join(place, "sent"), "utf8").trim().split("\n") : []);
 const letter = { id: "letter", tool: "post.read" };
 const reply = (said) => ({ id: "reply", tool: "post.send", args: { text: `${said} \${letter.text}` } });
 
-/// Chooses a step in the table.
-const choose = (page, id) => page.locator("#steps tbody tr th a", { hasText: new RegExp(`^${id}$`) }).last().click();
+/// Chooses a step in the table, and waits until it is shown.
+async function choose(page, id) {
+  await page.locator("#steps tbody tr th a", { hasText: new RegExp(`^${id}$`) }).last().click();
+  await says(page, "#pane h2", id);
+}
 const press = (page, label) => page.locator("#pane button", { hasText: label }).click();
 const stateOf = async (run, id) => (await site.api(`/runs/${run}`)).steps.findLast((step) => step.id === id).state;
 
 /// A step that would act on text from outside waits for somebody, while the rest goes on; then it acts, once.
 async function approved() {
-  const { page } = await site.start([sleep("first", 1000), { ...letter, depends_on: ["first"] }, reply("yes:"), sleep("other", 4000)]);
+  const { page } = await site.start([held("first"), { ...letter, depends_on: ["first"] }, reply("yes:"), held("other")]);
+  await page.waitForSelector("#steps tr.running");
+  letGo("first");
   await page.waitForSelector("#steps tr.unapproved");
-  check((await page.locator("#news").textContent()).includes("reply unapproved"), "that somebody has to decide is announced");
+  await says(page, "#news", "reply unapproved");
   check(sent().length === 0, "nothing was done unasked");
   await choose(page, "reply");
-  check((await page.locator("#pane").textContent()).includes("from letter"), "the page says where the text came from");
+  await says(page, "#pane", "from letter");
   await shoot(page, "acts-unapproved");
   check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
   await press(page, "Let it act");
+  await says(page, "#pane", "Noted");
+  letGo("other");
   await state(page, "succeeded");
   check(sent().join() === "yes: a letter from a stranger", `it has acted: ${sent()}`);
   await page.close();
@@ -68,8 +73,8 @@ async function denied() {
 /// What was stopped, and what was killed, goes on where it was.
 async function goneOnWith() {
   for (const how of ["cancelled", "killed"]) {
-    const { page } = await site.start([sleep("first", 1), sleep("second", 2500, "first"), sleep("third", 1, "second")]);
-    await page.waitForSelector("#steps tr.running");
+    const { page } = await site.start([sleep("first", 1), held(how, "first"), sleep("third", 1, how)]);
+    await shows(page, "#steps tr.succeeded", 1);
     const run = runOf(page);
     if (how === "cancelled") {
       // What runs may end; nothing new is started.
@@ -82,9 +87,10 @@ async function goneOnWith() {
       await state(page, "interrupted");
     }
     check((await stateOf(run, "third")) !== "succeeded", `${how}: it is not done`);
+    letGo(how);
     await page.click("#resume");
     await state(page, "succeeded");
-    check(await page.locator("#resume").isHidden(), "what is over is not gone on with");
+    await page.locator("#resume").waitFor({ state: "hidden" });
     const { steps } = await site.api(`/runs/${run}`);
     check(steps.length === 3 && steps[0].calls.length === 1, `${how}: what was done was not done again`);
     check(steps.every((step) => step.state === "succeeded"), `${how}: the rest was`);
@@ -133,16 +139,15 @@ async function forked() {
 async function submitted() {
   const { page } = await site.submit("When do spring tides come?");
   await state(page, "succeeded");
-  check((await page.locator("#answer").textContent()).includes("full moon"), "the objective was answered");
+  await says(page, "#answer", "full moon");
   await page.close();
 
   const { page: list } = await site.open();
   const before = (await site.api("/runs")).runs.length;
   await list.fill("#source", JSON.stringify({ steps: [{ id: "a", tool: "sleep", depends_on: ["a"] }] }));
   await list.click("#new button");
-  await list.waitForFunction(() => document.getElementById("message").textContent !== "");
-  const message = await list.locator("#message").textContent();
-  check(message.includes("plan.cycle") && (await list.inputValue("#source")).includes("depends_on"), `it says why not, and takes nothing away: ${message}`);
+  await says(list, "#message", "plan.cycle");
+  check((await list.inputValue("#source")).includes("depends_on"), "it says why not, and takes nothing away");
   check((await site.api("/runs")).runs.length === before, "nothing was started");
   await list.close();
 }
@@ -151,14 +156,16 @@ async function submitted() {
 async function timed() {
   const { page } = await site.start([{ id: "late", tool: "fetch", args: { url: `http://${host}/` } }, sleep("then", 400, "late")]);
   await page.waitForSelector("#steps tr.retrying");
-  const eta = await page.locator("#eta").textContent();
-  check(/^ETA at least ~\d.*s from .*earlier runs/.test(eta), `how long a sleep takes is known, a page not: ${eta}`);
+  const eta = () => page.locator("#eta").textContent();
+  const known = /^ETA at least ~\d.*s from .*earlier runs/;
+  await becomes(async () => known.test(await eta()), () => "how long a sleep takes is known, a page not");
   await state(page, "succeeded");
-  check((await page.locator("#eta").textContent()) === "", "what is over has no rest");
+  await becomes(async () => (await eta()) === "", () => "what is over has no rest");
+  await page.waitForSelector(".axis .gap");
   const width = (selector) => page.locator(selector).first().evaluate((element) => element.getBoundingClientRect().width);
   const ticks = () => page.locator(".axis .tick").allTextContents();
   const [narrow, whole] = [await width(".axis .gap"), (await width(".axis .track")) * 0.5];
-  check(narrow < whole / 5, `two idle seconds are folded: ${narrow} of ${whole}`);
+  check(narrow < whole / 5, `six idle seconds are folded: ${narrow} of ${whole}`);
   await shoot(page, "acts-folded");
   const folded = await ticks();
   await page.uncheck("#fold-idle");

@@ -1,5 +1,6 @@
-// An MCP server for the trials: it reads letters of strangers, sends answers, and does what works only at the second
-// try. `node letters.mjs FOLDER`: in the folder it writes down what it has sent, and looks whether there is a file `mended`.
+// An MCP server for the trials: it reads letters of strangers, sends answers, waits, and does what works only at the second
+// try. `node letters.mjs FOLDER`: in the folder it writes down what it has sent, and looks whether there is a file
+// `mended`, or `NAME.open` for whoever waits for that.
 
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
@@ -17,6 +18,13 @@ const tools = {
       return text("sent");
     },
   },
+  wait: {
+    readOnly: true,
+    call: async ({ gate }) => {
+      while (!existsSync(join(folder, `${gate}.open`))) await new Promise((done) => setTimeout(done, 20));
+      return text("open");
+    },
+  },
   mended: { readOnly: true, call: () => (existsSync(join(folder, "mended")) ? text("it works") : text("it is broken", true)) },
 };
 
@@ -30,8 +38,12 @@ const answers = {
   "tools/call": ({ name, arguments: given }) => tools[name].call(given ?? {}),
 };
 
-createInterface({ input: process.stdin }).on("line", (line) => {
+const input = createInterface({ input: process.stdin });
+input.on("line", async (line) => {
   const { id, method, params } = JSON.parse(line);
   if (id === undefined || !answers[method]) return;
-  process.stdout.write(`${JSON.stringify({ jsonrpc: "2.0", id, result: answers[method](params) })}\n`);
+  const result = await answers[method](params);
+  process.stdout.write(`${JSON.stringify({ jsonrpc: "2.0", id, result })}\n`);
 });
+// Nobody is left to wait for anything.
+input.on("close", () => process.exit());

@@ -4,7 +4,9 @@
 import { spawn } from "node:child_process";
 import { join, resolve } from "node:path";
 
-import { Site, browser, cannotRun, check, leads, plandag, serious, serve, shoot, sleep, state, told } from "./support.mjs";
+import {
+  Site, becomes, browser, cannotRun, check, held, leads, letGo, plandag, says, serious, serve, shoot, shows, sleep, state, told,
+} from "./support.mjs";
 
 const site = await Site.start();
 const places = (page) => page.$$eval("#boxes > g", (boxes) => boxes.map((box) => `${box.querySelector(".id").textContent} ${box.getAttribute("transform")}`).sort());
@@ -47,7 +49,7 @@ async function isSpoken(page, steps) {
 /// A run is followed to its end, with a failure on the way; nothing jumps.
 async function watched() {
   const gone = { id: "gone", tool: "fetch", args: { url: "http://127.0.0.1:1/" }, on_failure: "continue", depends_on: ["first"] };
-  const { page, seen } = await site.start([sleep("first", 2500), gone, sleep("second", 1500, "first"), sleep("third", 300, "second", "gone")]);
+  const { page, seen } = await site.start([held("first"), gone, held("second", "first"), sleep("third", 300, "second", "gone")]);
   await state(page, "running");
   const before = await places(page);
   await page.evaluate(() => {
@@ -64,13 +66,15 @@ async function watched() {
   check((await spoken(page)).some(({ live }) => live === "polite"), "there is a place where news are read out");
   check(await page.locator("#cancel").isVisible(), "what runs can be cancelled");
   await shoot(page, "live-running");
+  letGo("first");
   await page.waitForSelector("#boxes .step.failed");
-  check((await page.locator("#news").textContent()).includes("gone failed"), "a failure is announced");
+  await says(page, "#news", "gone failed");
+  letGo("second");
   await state(page, "succeeded");
-  check((await page.locator("#steps tbody tr.succeeded").count()) === 3, "the table has followed");
-  check((await page.locator(".lane").count()) === 4, "so has the timeline");
+  await shows(page, "#steps tbody tr.succeeded", 3);
+  await shows(page, ".lane", 4);
   check((await places(page)).join() === before.join(), "no box has moved");
-  check(await page.locator("#cancel").isHidden(), "what is over cannot be cancelled");
+  await page.locator("#cancel").waitFor({ state: "hidden" });
   const failures = (await page.evaluate(() => heard)).filter((text) => text.includes("gone failed"));
   check(failures.length === 1, `a failure is announced once: ${failures}`);
   await isSpoken(page, [
@@ -82,27 +86,29 @@ async function watched() {
   check(seen.errors.length === 0, `nothing is wrong: ${seen.errors}`);
   check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
 
-  // The same again from the second step on, which is shorter now.
+  // The same again from the second step on, which waits for something else now.
   await page.locator("#steps tbody tr", { hasText: "second" }).first().click();
+  await says(page, "#pane h2", "second");
   await page.locator("#pane summary").click();
-  await page.fill("#fork-set", "ms=10");
+  await page.fill("#fork-set", "gate=first");
   await leads(page, () => page.locator("#pane button", { hasText: "below it again" }).click());
   await state(page, "succeeded");
-  check((await page.locator("#plans").textContent()).includes("forked"), "the fork says that it is one");
+  await says(page, "#plans", "forked");
   await page.close();
 }
 
 /// A run is stopped from its page; the list of runs follows.
 async function cancelled() {
   const { page: list } = await site.open();
-  const known = await list.locator("#runs tbody tr").count();
+  const known = (await site.api("/runs")).runs.length;
+  await shows(list, "#runs tbody tr", known);
   const { page } = await site.start([sleep("long", 600000), sleep("after", 10, "long")]);
   await state(page, "running");
   await page.click("#cancel");
   await state(page, "stopped");
-  check((await page.locator("#problem").textContent()).includes("cancelled"), "and says so");
-  check(await page.locator("#retry").isVisible(), "what was stopped can be tried again");
-  await list.waitForFunction((known) => document.querySelectorAll("#runs tbody tr").length === known + 1, known);
+  await says(page, "#problem", "cancelled");
+  await page.locator("#retry").waitFor();
+  await shows(list, "#runs tbody tr", known + 1);
   await list.locator("#runs tbody tr.stopped", { hasText: "Watch it" }).waitFor();
   check((await serious(list)).length === 0, `axe, the list: ${await serious(list)}`);
   await shoot(list, "live-runs");
@@ -126,14 +132,14 @@ async function replanned() {
   while (runs.length <= before) ({ runs } = await site.api("/runs"));
   demo.kill("SIGSTOP");
   const { page } = await site.open(`/runs/${runs[0].run}`);
-  check((await page.locator("#plans > div").count()) === 1, "there is one plan at first");
+  await shows(page, "#plans > div", 1);
   const drawn = await places(page);
   demo.kill("SIGCONT");
-  await page.waitForFunction(() => document.querySelectorAll("#plans > div").length === 2);
+  await shows(page, "#plans > div", 2);
   await state(page, "succeeded");
   const kept = (await places(page)).filter((place) => drawn.includes(place));
   check(kept.length >= drawn.length - 1, `at most what waits for new steps has moved: ${drawn} ${await places(page)}`);
-  check((await page.locator("#boxes .failed.past").count()) === 1, "what failed is still to be seen");
+  await shows(page, "#boxes .failed.past", 1);
   await shoot(page, "live-replanned");
   await page.close();
   await ended;
@@ -141,14 +147,14 @@ async function replanned() {
 
 /// A server that was started anew has another token. Pages of the old one say so, and do not ask for ever.
 async function startedAnew() {
-  const { page } = await site.start([sleep("long", 2500)]);
+  const { page } = await site.start([sleep("long", 600000)]);
   await state(page, "running");
   const ended = new Promise((done) => site.child.on("exit", done));
   site.child.kill("SIGKILL");
-  await page.waitForFunction(() => document.getElementById("connection").textContent.includes("connecting"));
+  await says(page, "#connection", "connecting");
   await ended;
   const next = await serve("serve", "--port", new URL(site.origin).port);
-  await page.waitForFunction(() => document.getElementById("message").textContent.includes("started anew"), null, { timeout: 20000 });
+  await says(page, "#message", "started anew");
   await page.close();
   next.child.kill("SIGINT");
 }

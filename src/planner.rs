@@ -117,40 +117,6 @@ pub struct Expansion {
     pub skipped: Vec<StepId>,
 }
 
-impl Expansion {
-    /// The plan that a patch makes of it. A failed step that the patch does not mention is given up.
-    ///
-    /// # Errors
-    ///
-    /// What the patch adds although it is there, or changes or drops although it is not.
-    pub fn patched(&self, patch: Patch) -> Result<Plan, Vec<PlanError>> {
-        let is_known = |id: &StepId| self.plan.steps.iter().any(|step| step.id == *id);
-        let bad = |what: &str, id: &StepId| PlanError::BadPatch { message: format!("{what} `{id}`") };
-        let changed = |id: &StepId| patch.change.iter().find(|step| step.id == *id);
-        let twice = patch.add.iter().map(|step| &step.id).filter(|id| is_known(id));
-        let unknown_change = patch.change.iter().map(|step| &step.id).filter(|id| !is_known(id));
-        let unknown_drop = patch.drop.iter().filter(|id| !is_known(id));
-        let offences: Vec<PlanError> = twice
-            .map(|id| bad("adds what is in the plan, and could be changed:", id))
-            .chain(unknown_change.map(|id| bad("changes what is not in the plan:", id)))
-            .chain(unknown_drop.map(|id| bad("drops what is not in the plan:", id)))
-            .collect();
-        if !offences.is_empty() {
-            return Err(offences);
-        }
-        let stays = |id: &StepId| {
-            let is_failed = self.failed.iter().any(|failed| failed.id == *id);
-            !patch.drop.contains(id) && (!is_failed || changed(id).is_some())
-        };
-        let kept = self.plan.steps.iter().filter(|step| stays(&step.id));
-        let steps: Vec<Arc<Step>> =
-            kept.map(|step| changed(&step.id).unwrap_or(step)).chain(&patch.add).cloned().collect();
-        let is_there = |id: &StepId| steps.iter().any(|step| step.id == *id);
-        let answer = patch.answer.or_else(|| self.plan.answer.clone().filter(is_there));
-        Ok(Plan { steps, answer, ..self.plan.clone() })
-    }
-}
-
 /// What a planner answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Revision {

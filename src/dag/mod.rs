@@ -5,6 +5,7 @@
 
 mod check;
 mod order;
+mod patch;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use petgraph::graph::DiGraph;
 use crate::error::PlanError;
 use crate::event::RunStart;
 use crate::plan::{Plan, Step, StepId};
+use crate::reference;
 
 #[cfg(feature = "plan-file")]
 pub(crate) use check::shown_id;
@@ -157,4 +159,10 @@ impl Dag {
     fn before(&self, step: u32) -> impl Iterator<Item = u32> {
         self.checked.dependencies(step as usize).iter().copied()
     }
+}
+
+/// What a step depends on: first what it declares, then what it refers to. Bad references are found by the check.
+pub(crate) fn dependencies(step: &Step) -> Vec<StepId> {
+    let referred = reference::scan(step).map(|references| references.steps).unwrap_or_default();
+    step.depends_on.iter().cloned().chain(referred.into_iter().map(StepId::from)).collect()
 }

@@ -128,11 +128,12 @@ impl LlmPlanner {
             skipped: expansion.skipped.clone(),
             ..PlanRequest::first(start)
         };
+        let failed: BTreeSet<_> = expansion.failed.iter().map(|step| step.id.clone()).collect();
         let outcome = |revision| {
             let plan = match revision {
                 Revision::Answer(answer) => return Ok(answer.into()),
                 Revision::Plan(plan) => plan,
-                Revision::Patch(patch) => expansion.patched(patch)?,
+                Revision::Patch(patch) => patch.apply_to(&expansion.plan, &failed)?,
                 Revision::Declined | Revision::Unusable(_) => return Err(vec![PlanError::Declined]),
             };
             Dag::check(&plan, start)?;

@@ -14,11 +14,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::dag::{Checked, Rules, check_with};
+use crate::dag::{Checked, Rules, check_with, dependencies};
 use crate::error::PlanError;
 use crate::event::{Added, AnswerFrom, Graft, StepNumber};
 use crate::plan::{Patch, Plan, Step, StepId};
-use crate::reference;
 
 use super::state::{NONE, Name, Node};
 use super::{Scheduler, StepState};
@@ -78,69 +77,19 @@ impl Scheduler {
 
     /// A patch as the list of steps that it leads to.
     pub(super) fn patched(&self, patch: Patch) -> Result<Listed, Vec<PlanError>> {
-        let mut offences = Vec::new();
-        let bad = |message: String| PlanError::BadPatch { message };
-        if patch.add.is_empty() && patch.change.is_empty() && patch.drop.is_empty() && patch.answer.is_none() {
-            offences.push(bad("changes nothing".into()));
-        }
         // A draft is of the answer that is still to be taken up: only what that answer says makes it part of the plan.
-        let is_member = |number: StepNumber| self.node(number).member && !self.node(number).draft;
-        let member = |id: &StepId| {
-            let number = self.current(id.as_str())?;
-            (is_member(number) && self.node(number).parent == NONE).then_some(number)
-        };
-        for step in patch.add.iter().filter(|step| member(&step.id).is_some()) {
-            offences.push(bad(format!("adds `{}`, which is in the plan: change it", step.id)));
-        }
-        let mut changed = BTreeMap::new();
-        for step in &patch.change {
-            match member(&step.id) {
-                Some(number) if changed.insert(number, step).is_some() => {
-                    offences.push(PlanError::DuplicateId { id: step.id.clone() });
-                }
-                Some(_) => {}
-                None => offences.push(bad(format!("changes `{}`, which is not in the plan", step.id))),
-            }
-        }
-        let mut dropped = BTreeSet::new();
-        for id in &patch.drop {
-            match member(id) {
-                Some(number) if changed.contains_key(&number) => {
-                    offences.push(bad(format!("changes and drops `{id}`")));
-                }
-                Some(number) => drop(dropped.insert(number)),
-                None => offences.push(bad(format!("drops `{id}`, which is not in the plan"))),
-            }
-        }
-        // A reported failure that the patch does not mention is given up, if nothing needs it.
-        let reported = self.pending.iter().flat_map(|pending| &pending.reported);
-        let given_up: BTreeSet<_> =
-            reported.filter(|step| !changed.contains_key(step) && !dropped.contains(step)).copied().collect();
-        let stays = |number: &&StepNumber| is_member(**number) && !dropped.contains(number);
-        let mut steps: Vec<Arc<Step>> = Vec::new();
-        for number in self.root.members.iter().filter(stays).filter(|number| !given_up.contains(number)) {
-            steps.push(Arc::clone(changed.get(number).copied().unwrap_or(&self.node(*number).definition)));
-        }
-        steps.extend(patch.add.iter().cloned());
-        let is_given_up = |id: &StepId| member(id).is_some_and(|number| given_up.contains(&number));
-        if !given_up.is_empty() {
-            for step in &steps {
-                for dependency in dependencies(step).into_iter().filter(|id| is_given_up(id)) {
-                    offences.push(PlanError::DependsOnFailed { step: step.id.clone(), dependency });
-                }
-            }
-        }
-        let named = match self.root.answer {
+        let members = self.root.members.iter().map(|number| self.node(*number));
+        let steps =
+            members.filter(|node| node.member && !node.draft).map(|node| Arc::clone(&node.definition)).collect();
+        let answer = match self.root.answer {
             AnswerFrom::Step(number) => Some(self.node(number).id().clone()),
             _ => None,
         };
-        let named = named.filter(|id| steps.iter().any(|step| step.id == *id) || is_given_up(id));
-        let answer = patch.answer.or(named);
-        if let Some(answer) = answer.as_ref().filter(|answer| is_given_up(answer)) {
-            let step = StepId::from("answer");
-            offences.push(PlanError::DependsOnFailed { step, dependency: answer.clone() });
-        }
-        if offences.is_empty() { Ok(Listed { steps, answer, pools: BTreeMap::new() }) } else { Err(offences) }
+        let reported = self.pending.iter().flat_map(|pending| &pending.reported);
+        let reported = reported.map(|number| self.node(*number).id().clone()).collect();
+        // The pools of the plan are there.
+        let plan = Plan { steps, answer, ..Plan::new() };
+        patch.apply_to(&plan, &reported).map(Listed::from)
     }
 
     /// Finished steps are facts: one that a listed step depends on, or that shall answer, belongs to the plan whether
@@ -356,12 +305,6 @@ impl Scheduler {
         }
         AnswerFrom::Sinks(numbers.iter().zip(is_sink).filter(|(_, is_sink)| *is_sink).map(|(step, _)| *step).collect())
     }
-}
-
-/// What a step depends on: first what it declares, then what it refers to. Bad references are found by the check.
-fn dependencies(step: &Step) -> Vec<StepId> {
-    let referred = reference::scan(step).map(|references| references.steps).unwrap_or_default();
-    step.depends_on.iter().cloned().chain(referred.into_iter().map(StepId::from)).collect()
 }
 
 /// Whether two dependency lists name the same numbers. Each list names a number once.

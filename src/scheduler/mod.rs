@@ -253,14 +253,10 @@ impl Scheduler {
         if matches!(self.phase, Phase::Running | Phase::Stopping) {
             self.end_backoffs(transition);
         }
-        if self.phase == Phase::Running {
-            self.ask_about_failures(transition);
-            self.launch_ready(transition);
-            if self.counts.unapproved > 0 && self.phase == Phase::Running {
-                // Nothing may move any more, now that the last ready step waits for a person.
-                self.ask_about_failures(transition);
-            }
-        }
+        self.ask_about_failures(transition);
+        self.launch_ready(transition);
+        // Nothing may move any more, now that the last ready step waits for a person.
+        self.ask_about_failures(transition);
         if self.phase == Phase::Running && !self.moves() {
             self.come_to_rest(transition);
         }

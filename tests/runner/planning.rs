@@ -79,7 +79,9 @@ async fn a_planner_that_never_answers_ends_the_run() {
     let planner = planner_fn(|_: PlanRequest| std::future::pending::<Result<Plan, PlanError>>());
     let runner = Runner::new(planner).planner_timeout(Duration::from_secs(60));
     let started = Instant::now();
-    let report = runner.run("wait").await.expect("a report");
+    // An hour: without it nothing would ever end this, and a test that hangs says nothing.
+    let report = tokio::time::timeout(Duration::from_secs(3600), runner.run("wait")).await;
+    let report = report.expect("the run ends by itself").expect("a report");
     assert_eq!(started.elapsed().as_secs(), 180, "once, and for two corrections");
     let error = report.answer().expect_err("there is no plan").to_string();
     assert!(error.contains("nothing came of it within 60s"), "{error}");

@@ -4,7 +4,6 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::mpsc::{self, UnboundedReceiver};
 use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
@@ -22,11 +21,11 @@ use super::model::Models;
 use super::output::Output;
 use super::prediction::{Prediction, counted};
 use super::questions;
-use super::serve::{Decided, RunPage};
+use super::serve::RunPage;
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
-use super::watch::{Watched, nowhere, watch};
+use super::watch::{Watched, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     if args.batch {
@@ -95,13 +94,12 @@ impl Beginning {
             None => runner,
         };
         let mut page = None;
-        let (decisions, decided) = mpsc::unbounded();
         let start = || {
             let handle = runner.start(objective);
-            page = place.map(|place| RunPage::open(handle.id(), &place, decisions, console));
+            page = place.map(|place| RunPage::open(handle.id(), &place, console));
             handle
         };
-        let watched = watch_all(runtime()?, start, decided, &[], toolbox, args.json, console)?;
+        let watched = watch_all(runtime()?, start, &[], toolbox, args.json, console)?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
         match page {
@@ -154,7 +152,7 @@ pub(crate) fn resume(
         }
         None => runner,
     };
-    let watched = watch_all(runtime, || runner.start_resume(run), nowhere(), &past, &toolbox, args.json, console)?;
+    let watched = watch_all(runtime, || runner.start_resume(run), &past, &toolbox, args.json, console)?;
     Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console)
 }
 
@@ -223,13 +221,12 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 fn watch_all(
     runtime: Runtime,
     start: impl FnOnce() -> RunHandle,
-    decided: UnboundedReceiver<Decided>,
     past: &[RunEvent],
     toolbox: &Toolbox,
     json: bool,
     console: &Console,
 ) -> Result<Watched, Failure> {
-    let watched = runtime.block_on(watch(start, decided, past, toolbox, json, console));
+    let watched = runtime.block_on(watch(start, past, toolbox, json, console));
     // A tool that still reads a file does not keep the answer back.
     runtime.shutdown_background();
     watched

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::channel::mpsc::{self, UnboundedReceiver};
 use futures::{Stream, StreamExt as _, stream};
 use plandag::report::ExitCode;
 use plandag::{
@@ -24,7 +23,6 @@ use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
 use super::questions::{Answer, Questions};
 use super::run;
-use super::serve::Decided;
 use super::signals::{self, Signal};
 use super::style::{self, paint};
 use super::toolbox::Toolbox;
@@ -50,20 +48,12 @@ enum Happening {
     /// The picture is due.
     Frame,
     Answer(Answer),
-    Decided(Decided),
     End,
 }
 
-/// Nothing is decided elsewhere.
-pub(crate) fn nowhere() -> UnboundedReceiver<Decided> {
-    mpsc::unbounded().1
-}
-
-/// Starts a run, or goes on with one that has a `past`, and tells what happens until it ends. What is `decided` elsewhere
-/// than at the terminal is handed on to it.
+/// Starts a run, or goes on with one that has a `past`, and tells what happens until it ends.
 pub(crate) async fn watch(
     start: impl FnOnce() -> RunHandle,
-    decided: UnboundedReceiver<Decided>,
     past: &[RunEvent],
     toolbox: &Toolbox,
     json: bool,
@@ -97,7 +87,6 @@ pub(crate) async fn watch(
     watcher.remember(past);
     let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
     let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
-    let orders = stream::select(orders, decided.map(Happening::Decided));
     let others = stream::select(orders, stream::iter(frames).flatten());
     let mut happenings = stream::select(events, others);
     while let Some(happening) = happenings.next().await {
@@ -106,7 +95,6 @@ pub(crate) async fn watch(
             Happening::Signal(signal) => watcher.signal(signal),
             Happening::Frame => watcher.frame(),
             Happening::Answer(answer) => watcher.answer(answer),
-            Happening::Decided((step, decision)) => handle.decide(step, decision),
             Happening::End => break,
         }
     }

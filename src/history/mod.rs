@@ -39,7 +39,8 @@ use crate::journal::{Journal, RunId};
 use crate::report::RunReport;
 use crate::report::gather::{self, Parts};
 
-pub use decide::{cancel, decide};
+pub(crate) use decide::fits;
+pub use decide::{Told, cancel, decide};
 pub use fork::{Changes, Fork, ForkError};
 pub use revision::{Because, RevisionChange};
 pub use why::Reason;

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
 use super::means::{MOST_RUNS, Means};
-use super::{Claim, Durability, Journal, Owner, RunId, RunSummary};
+use super::{Claim, Durability, Journal, Letter, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
 
@@ -29,6 +29,8 @@ struct Record {
     summary: RunSummary,
     events: Vec<RunEvent>,
     outputs: u64,
+    /// For the owner.
+    letters: Vec<Letter>,
 }
 
 impl Record {
@@ -40,6 +42,7 @@ impl Record {
             summary: RunSummary::new(run.clone(), now),
             events: Vec::new(),
             outputs: 0,
+            letters: Vec::new(),
         }
     }
 
@@ -52,6 +55,7 @@ impl Record {
             return Err(JournalError::Locked { run: run.to_string(), pid: Some(owner.pid) });
         }
         self.epoch += 1;
+        self.letters.clear();
         self.claimed = Arc::new(SystemTime::now());
         Ok(Claim::new(run.clone(), self.epoch, Arc::clone(&self.claimed)))
     }
@@ -149,6 +153,22 @@ impl Journal for MemoryJournal {
             started.map(|record| RunSummary { owner: record.owner(), ..record.summary.clone() }).collect();
         runs.sort_by(|one, other| other.started.cmp(&one.started).then_with(|| one.run.cmp(&other.run)));
         Box::pin(ready(Ok(runs)))
+    }
+
+    fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
+        let left = match self.runs.get_mut(run) {
+            Some(mut record) => {
+                record.letters.retain(|other| other.step != letter.step);
+                record.letters.push(letter.clone());
+                Ok(())
+            }
+            None => Err(unknown(run)),
+        };
+        Box::pin(ready(left))
+    }
+
+    fn letters<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Vec<Letter>, JournalError>> {
+        Box::pin(ready(self.write(claim, |record| std::mem::take(&mut record.letters))))
     }
 
     fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {

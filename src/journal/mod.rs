@@ -1,5 +1,6 @@
 //! Where the record of a run is kept: the trait, a journal in memory, and one in an SQLite file.
 
+mod letter;
 mod means;
 mod memory;
 #[cfg(feature = "sqlite")]
@@ -19,6 +20,7 @@ use serde_json::Value;
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
 
+pub use letter::Letter;
 pub use memory::MemoryJournal;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Check, SCHEMA_VERSION, SqliteJournal};
@@ -210,6 +212,28 @@ pub trait Journal: Send + Sync {
         })
     }
 
+    /// Leaves a letter for the process that drives a run now; another one that takes the run does not get it. Whoever has
+    /// left it sees in the history whether it was acted on. A journal that has no place for letters drops them.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::UnknownRun`] if there is no such run, or if the letter cannot be written.
+    fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
+        let _ = (run, letter);
+        Box::pin(ready(Ok(())))
+    }
+
+    /// Takes the letters that were left for the owner of this claim. The runner asks for them while steps wait for a
+    /// person.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn letters<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Vec<Letter>, JournalError>> {
+        let _ = claim;
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
     /// How long a successful call of each tool took on average in the newest runs, in milliseconds. A new run reads it
     /// once, and keeps it in its first event: steps that nobody has estimated are expected to take that long. A journal
     /// that does not say leaves it at that nothing is known.
@@ -266,6 +290,14 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
         (**self).summary(run)
+    }
+
+    fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
+        (**self).leave(run, letter)
+    }
+
+    fn letters<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Vec<Letter>, JournalError>> {
+        (**self).letters(claim)
     }
 
     fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {

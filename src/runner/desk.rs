@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::RunError;
 use crate::event::{AttemptNumber, Event, Timestamp};
+use crate::journal::Letter;
 
 use super::attempt::Job;
 use super::drive::{Driver, Orders};
@@ -20,6 +21,8 @@ use super::drive::{Driver, Orders};
 pub(super) enum Message {
     /// Something for the scheduler.
     Event(Event),
+    /// What a person has decided elsewhere. It may come too late.
+    Letter(Letter),
     /// The run cannot go on.
     Failed(RunError),
 }

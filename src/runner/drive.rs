@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
 use crate::event::{AttemptNumber, Command, Event, Launch, RequestPlan, RunEvent, RunEventKind, Timestamp, Transition};
-use crate::journal::Durability;
+use crate::history;
+use crate::journal::{Durability, Letter};
 use crate::planner::Planner;
 use crate::report::{Record, RunReport};
 use crate::scheduler::{Phase, Scheduler};
@@ -22,6 +23,7 @@ use crate::tool::Effect;
 
 use super::attempt::{Job, Kept, RunContext};
 use super::desk::{After, By, Desk, Keep, Message};
+use super::letters::Listener;
 use super::live::Publisher;
 use super::{hand, output, planning};
 
@@ -33,6 +35,8 @@ pub(super) struct Driver {
     publisher: Option<Publisher>,
     clock: Clock,
     planning: Option<JoinHandle<()>>,
+    /// There while a step waits for a person.
+    listener: Option<Listener>,
     /// Launches that are not answered yet.
     running: usize,
     /// Why the run cannot go on.
@@ -188,6 +192,7 @@ impl Driver {
             planner,
             publisher,
             planning: None,
+            listener: None,
             running: 0,
             failed: None,
             turned: None,
@@ -233,11 +238,22 @@ impl Driver {
             self.tell();
             self.carry_out(run);
         }
+        self.listen(run);
+    }
+
+    /// Sees to it that letters are looked for while there is something to decide.
+    fn listen(&mut self, run: &Arc<RunContext>) {
+        let is_asked = run.journal.is_some() && self.scheduler.undecided() > 0 && !self.is_over();
+        if is_asked != self.listener.is_some() {
+            self.listener = is_asked.then(|| Listener::start(run));
+        }
     }
 
     fn decide(&mut self, message: Message, now: Timestamp) {
         let event = match message {
             Message::Event(event) => event,
+            Message::Letter(letter) if !history::fits(&letter, &self.scheduler) => return,
+            Message::Letter(Letter { step, decision, .. }) => Event::Decided { step, decision },
             Message::Failed(error) => {
                 self.failed.get_or_insert(error);
                 return;

@@ -15,6 +15,7 @@ mod desk;
 mod drive;
 mod hand;
 mod handle;
+mod letters;
 mod live;
 mod output;
 mod planning;
@@ -30,7 +31,7 @@ use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
-use crate::history;
+use crate::history::{Told, decide};
 use crate::journal::{Claim, Journal, RunId};
 use crate::planner::Planner;
 use crate::policy::{Limits, Policy, ReplanWhen, Retry};
@@ -319,16 +320,15 @@ impl Runner {
         self.spawn_live(run.into(), Begin::Resume)
     }
 
-    /// Records what became of a step whose outcome is unknown, or whether one may act that waits for approval, in a run
-    /// that nobody drives. Resume it afterwards.
+    /// Decides what became of a step whose outcome is unknown, or whether one may act that waits for approval: see
+    /// [`history::decide`](decide()). A run that nobody drives is to be resumed afterwards.
     ///
     /// # Errors
     ///
     /// If there is no journal, or it does not know the run, or fails.
-    pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<(), RunError> {
+    pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<Told, RunError> {
         let run = run.into();
-        history::decide(self.journal_for(&run)?, &run, step, decision).await?;
-        Ok(())
+        Ok(decide(self.journal_for(&run)?, &run, step, decision).await?)
     }
 
     fn spawn_live(&self, id: RunId, begin: Begin) -> RunHandle {

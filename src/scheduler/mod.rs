@@ -371,6 +371,11 @@ impl Scheduler {
         self.nodes.len() as u32
     }
 
+    /// How many steps there are about which a person has to decide.
+    pub fn undecided(&self) -> u32 {
+        self.counts.unknown + self.counts.unapproved
+    }
+
     /// A step by number.
     pub fn step(&self, number: StepNumber) -> Option<StepView<'_>> {
         let node = self.nodes.get(number as usize)?;

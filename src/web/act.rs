@@ -10,10 +10,10 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::event::{Decision, Output, StepNumber};
-use crate::history::{self, Changes, History};
+use crate::history::{self, Changes, History, Told};
 use crate::journal::{RunId, RunSummary};
 use crate::plan::StepId;
 use crate::report::StepOutcome;
@@ -27,6 +27,9 @@ use super::submit;
 /// How long, and how often, a run that was asked to stop is looked at before the client is told that it still does.
 const LOOKS: u32 = 20;
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// How long the process that drives a run may take to act on a decision before the client is told that it has not yet.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `POST /api/runs`: an objective or a plan.
 pub(super) async fn submit(State(app): State<Arc<App>>, request: Request) -> Answer {
@@ -185,52 +188,53 @@ pub(super) async fn resolve(
     decide(&app, &run, &step, StepOutcome::Unknown, decision).await
 }
 
-/// Records a decision, as soon as nobody drives the run. It goes on once none is missing.
+/// Has a decision acted on: by the process that drives the run, or by one that goes on with it once nothing is undecided.
 async fn decide(app: &Arc<App>, run: &str, step: &str, outcome: StepOutcome, decision: Decision) -> Answer {
     let (summary, history) = app.history(run).await?;
     let number = waiting(&history, run, step, outcome)?;
-    let run = summary.run.clone();
-    if summary.owner.is_none() || !summary.is_resumable() {
-        let open = record(app, &run, number, decision).await?;
-        return Ok(done(run.as_str(), json!({ "step": step, "status": "recorded", "undecided": open })));
-    }
-    if app.launcher()?.decide(&run, number, &decision) {
-        return Ok(done(run.as_str(), json!({ "step": step, "status": "recorded" })));
-    }
-    let (answer, app) = (done(run.as_str(), json!({ "step": step, "status": "waiting" })), Arc::clone(app));
-    // Only who drives the run can write to it. It stops when nothing is left to do but what was decided here.
-    let expected = app.watchers.expect(&run);
-    tokio::spawn(async move {
-        while app.journal.summary(&run).await.is_ok_and(|summary| summary.owner.is_some()) {
-            sleep(GLANCE).await;
+    // It is not taken back if whoever asked for it does not wait.
+    let settled = tokio::spawn(settle(Arc::clone(app), summary.run, number, decision));
+    match timeout(PATIENCE, settled).await {
+        Ok(Ok(settled)) => {
+            let open = settled?.ok_or_else(|| nothing_to_decide(run, step, outcome))?;
+            Ok(done(run, json!({ "step": step, "status": "recorded", "undecided": open })))
         }
-        if let Err(problem) = record(&app, &run, number, decision).await {
-            tracing::warn!(%run, problem = problem.code(), "a decision could not be recorded");
+        Ok(Err(_)) => Err(Problem::new("internal.panic", "the decision could not be recorded")),
+        Err(_) => {
+            let answer = done(run, json!({ "step": step, "status": "waiting" }));
+            Ok((StatusCode::ACCEPTED, answer).into_response())
         }
-        drop(expected);
-    });
-    Ok((StatusCode::ACCEPTED, answer).into_response())
+    }
 }
 
-/// Writes a decision down, and goes on with the run if none is missing. Gives the steps that are still to be decided.
-async fn record(app: &App, run: &RunId, step: StepNumber, decision: Decision) -> Result<Vec<StepId>, Problem> {
-    history::decide(&*app.journal, run, step, decision).await?;
+/// Gives the steps that are still to be decided; nothing if there was nothing to decide any more.
+async fn settle(
+    app: Arc<App>,
+    run: RunId,
+    step: StepNumber,
+    decision: Decision,
+) -> Result<Option<Vec<StepId>>, Problem> {
+    let told = history::decide(&*app.journal, &run, step, decision).await?;
+    if told == Told::Nothing {
+        return Ok(None);
+    }
     let (summary, history) = app.history(run.as_str()).await?;
     let is_open = |outcome| matches!(outcome, StepOutcome::Unapproved | StepOutcome::Unknown);
     let steps = history.report().steps().filter(|step| is_open(step.outcome));
     let open: Vec<StepId> = steps.map(|step| step.id.clone()).collect();
-    if open.is_empty() && summary.is_resumable() {
-        app.launcher()?.resume(run).await?;
+    if told == Told::Recorded && open.is_empty() && summary.is_resumable() {
+        app.launcher()?.resume(&run).await?;
     }
-    Ok(open)
+    Ok(Some(open))
 }
 
 /// The number of a step about which a person has to decide.
 fn waiting(history: &History, run: &str, step: &str, outcome: StepOutcome) -> Result<StepNumber, Problem> {
     let report = history.report().step(step).ok_or_else(|| unknown_step(run, step))?;
+    if report.outcome == outcome { Ok(report.number) } else { Err(nothing_to_decide(run, step, outcome)) }
+}
+
+fn nothing_to_decide(run: &str, step: &str, outcome: StepOutcome) -> Problem {
     let what = if outcome == StepOutcome::Unknown { "has an unknown outcome" } else { "waits for approval" };
-    if report.outcome == outcome {
-        return Ok(report.number);
-    }
-    Err(Problem::new("journal.nothing_to_decide", format!("step `{step}` of run {run} is not one that {what}")))
+    Problem::new("journal.nothing_to_decide", format!("step `{step}` of run {run} is not one that {what}"))
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::event::{Decision, StepNumber};
 use crate::journal::{Owner, RunId};
 use crate::plan_file::PlanFile;
 
@@ -55,11 +54,4 @@ pub trait Launcher: Send + Sync {
     ///
     /// If that process cannot be told.
     fn cancel<'a>(&'a self, run: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>>;
-
-    /// Hands a decision about a step to the process that drives the run. False if that cannot be told, as it is unless
-    /// this is overridden: the decision is written down once the run has stopped for want of it.
-    fn decide(&self, run: &RunId, step: StepNumber, decision: &Decision) -> bool {
-        let _ = (run, step, decision);
-        false
-    }
 }

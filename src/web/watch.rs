@@ -38,7 +38,7 @@ pub(super) struct Shown {
     pub(super) version: u64,
     /// What is new since the version before; none in the first.
     pub(super) update: Option<Bytes>,
-    /// Whether nobody drives the run any more, and it is not about to go on.
+    /// Whether nobody drives the run any more.
     pub(super) is_over: bool,
     snapshot: Snapshot,
     whole: OnceLock<Bytes>,
@@ -64,8 +64,6 @@ type Sender = watch::Sender<Sight>;
 #[derive(Clone, Default)]
 pub(super) struct Watchers {
     open: Arc<Mutex<BTreeMap<RunId, Weak<Sender>>>>,
-    /// Runs that go on once they have stopped.
-    expected: Arc<Mutex<BTreeMap<RunId, Weak<()>>>>,
 }
 
 impl Watchers {
@@ -81,20 +79,6 @@ impl Watchers {
         let watcher = Watcher { watchers: self.clone(), journal: Arc::clone(journal), run: run.clone(), sender };
         tokio::spawn(watcher.follow());
         receiver
-    }
-
-    /// As long as what this gives is kept, a run that stops is about to go on: whoever follows it is not told that it is
-    /// over.
-    pub(super) fn expect(&self, run: &RunId) -> Arc<()> {
-        let mut expected = lock(&self.expected);
-        expected.retain(|_, kept| kept.strong_count() > 0);
-        let kept = expected.get(run).and_then(Weak::upgrade).unwrap_or_default();
-        expected.insert(run.clone(), Arc::downgrade(&kept));
-        kept
-    }
-
-    fn is_expected(&self, run: &RunId) -> bool {
-        lock(&self.expected).get(run).is_some_and(|kept| kept.strong_count() > 0)
     }
 
     /// Ends what is sent to everybody.
@@ -150,11 +134,9 @@ impl Watcher {
 
     /// The run as it is now, if that is not how it was.
     async fn look(&self, last: Option<&(RunSummary, Arc<Shown>)>) -> Result<Option<(RunSummary, Arc<Shown>)>, Problem> {
-        // Asked first: who goes on with a run stops expecting it only when it has an owner again.
-        let is_expected = self.watchers.is_expected(&self.run);
         let summary = self.journal.summary(&self.run).await?;
-        let is_over = summary.state() != "running" && !is_expected;
-        if last.is_some_and(|(before, shown)| *before == summary && shown.is_over == is_over) {
+        let is_over = summary.state() != "running";
+        if last.is_some_and(|(before, _)| *before == summary) {
             return Ok(None);
         }
         let history = History::load(&*self.journal, &self.run).await?;

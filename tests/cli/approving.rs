@@ -1,8 +1,10 @@
 //! Steps that would act on text from outside: somebody is asked, now or later.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
-use crate::support::{Place, Ran};
+use crate::support::{Place, Ran, sleep};
 
 /// An MCP server in a few lines of shell: it reads, and it sends, of which it keeps a record.
 const SERVER: &str = r#"
@@ -61,6 +63,49 @@ fn a_step_that_was_approved_acts_once_the_run_goes_on() {
     assert_eq!((approved.exit, sent(&place)), (0, 0), "{}", approved.stderr);
     let ran = place.run(["resume", &run]);
     assert_eq!((ran.exit, sent(&place)), (0, 1), "{}", ran.stderr);
+}
+
+/// From another terminal, while the rest of the run goes on.
+#[test]
+fn a_step_of_a_live_run_acts_at_once_when_it_is_approved() {
+    for deny in [false, true] {
+        let place = place();
+        let letter = json!({ "id": "letter", "tool": "post.read" });
+        let reply = json!({ "id": "reply", "tool": "post.send", "args": { "text": "${letter}" } });
+        place.plan(json!([letter, reply, sleep("other", 600_000, &[])]));
+        let mut driver = place.command(["run", "plan.json", "--mcp", "mcp.json", "-q"]).spawn().unwrap();
+        let begun = Instant::now();
+        let patience = || assert!(begun.elapsed() < Duration::from_secs(60), "nothing comes of it");
+        let run = loop {
+            patience();
+            let runs = place.run(["runs", "--json"]);
+            if let Some(run) = runs.events().pop().and_then(|last| last["run"].as_str().map(str::to_owned)) {
+                break run;
+            }
+        };
+        // It asks as soon as the letter is there.
+        let arguments = ["approve", run.as_str(), "reply", "--deny"];
+        let answer = loop {
+            patience();
+            let answer = place.run(&arguments[..if deny { 4 } else { 3 }]);
+            if answer.exit != 2 {
+                break answer;
+            }
+        };
+        assert_eq!(answer.exit, 0, "{answer:?}");
+        assert!(answer.stderr.contains(&format!("done: run {run} goes on with it")), "{answer:?}");
+        let is_done = || match deny {
+            true => place.run(["why", "reply", "--run", &run]).stdout.contains("failed"),
+            false => sent(&place) == 1,
+        };
+        while !is_done() {
+            patience();
+        }
+        assert_eq!(driver.try_wait().unwrap(), None, "the rest goes on");
+        assert_eq!(place.run(["cancel", &run, "--now"]).exit, 0);
+        driver.wait().unwrap();
+        assert_eq!(sent(&place), usize::from(!deny));
+    }
 }
 
 #[test]

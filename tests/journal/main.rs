@@ -8,6 +8,7 @@ mod forks;
 mod history;
 mod in_flight;
 mod kills;
+mod letters;
 #[cfg(target_os = "linux")]
 mod memory;
 mod observed;

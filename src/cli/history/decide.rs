@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use plandag::history;
+use plandag::history::{self, Told};
 use plandag::journal::Journal as _;
 use plandag::report::{ExitCode, StepOutcome};
 use plandag::{Decision, Output, StepNumber};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::super::args::TEMPLATE;
 use super::super::console::Console;
@@ -16,7 +17,7 @@ use super::journal_failure;
 use super::keep::JournalArgs;
 use super::look::{self, Found, unknown_step};
 
-/// Lets a step act that waits for approval.
+/// Lets a step act that waits for approval. A run that goes on acts on it at once.
 #[derive(Args, Debug)]
 #[command(help_template = TEMPLATE, before_help = "Examples:\n  plandag approve 7f3k send\n  plandag approve 7f3k send --deny\n")]
 pub(crate) struct ApproveArgs {
@@ -33,7 +34,7 @@ pub(crate) struct ApproveArgs {
     journal: JournalArgs,
 }
 
-/// Says what became of a step that was interrupted while it acted.
+/// Says what became of a step that was interrupted while it acted. A run that goes on acts on it at once.
 #[derive(Args, Debug)]
 #[command(
     help_template = TEMPLATE,
@@ -85,42 +86,69 @@ fn json(text: &str) -> Result<Value, String> {
 
 pub(super) fn approve(args: &ApproveArgs, console: &Console) -> Result<ExitCode, Failure> {
     let found = look::find(&args.journal, Some(&args.run))?;
-    let step = waiting(&found, &args.step, StepOutcome::Unapproved, "waits for approval")?;
-    decide(&found, step, if args.deny { Decision::Deny } else { Decision::Approve }, console)
+    let question = Question { found: &found, step: &args.step, outcome: StepOutcome::Unapproved };
+    question.answer(if args.deny { Decision::Deny } else { Decision::Approve }, console)
 }
 
 pub(super) fn resolve(args: &ResolveArgs, console: &Console) -> Result<ExitCode, Failure> {
     let found = look::find(&args.journal, Some(&args.run))?;
-    let step = waiting(&found, &args.step, StepOutcome::Unknown, "has an unknown outcome")?;
     let decision = match &args.succeeded {
         Some(output) => Decision::Succeeded(Output::inline(output.clone())),
         None if args.failed => Decision::Failed("a person said that it did not take effect".to_owned()),
         None => Decision::Retry,
     };
-    decide(&found, step, decision, console)
+    Question { found: &found, step: &args.step, outcome: StepOutcome::Unknown }.answer(decision, console)
 }
 
-/// The number of a step about which a person has to decide.
-fn waiting(found: &Found, step: &str, outcome: StepOutcome, what: &str) -> Result<StepNumber, Failure> {
-    let report = found.history.report().step(step).ok_or_else(|| unknown_step(found, step))?;
-    if report.outcome == outcome {
-        return Ok(report.number);
+/// How long the process that drives a run may take to act on a decision before this command says that it has not yet.
+const LISTENING: Duration = Duration::from_secs(30);
+
+/// What a person decides about a step.
+struct Question<'a> {
+    found: &'a Found,
+    step: &'a str,
+    /// How the step is if it waits for that.
+    outcome: StepOutcome,
+}
+
+impl Question<'_> {
+    fn answer(&self, decision: Decision, console: &Console) -> Result<ExitCode, Failure> {
+        let Self { found: Found { journal, runtime, summary, .. }, step, .. } = self;
+        let run = &summary.run;
+        let decided = history::decide(&**journal, run, self.number()?, decision);
+        match runtime.block_on(async { timeout(LISTENING, decided).await }) {
+            Ok(Ok(Told::Recorded)) => console.say(&format!(" recorded; to go on: plandag resume {run}")),
+            Ok(Ok(Told::Taken)) => console.say(&format!(" done: run {run} goes on with it")),
+            Ok(Ok(Told::Nothing)) => return Err(self.is_not_asked()),
+            Ok(Err(error)) => return Err(journal_failure(error)),
+            Err(_) => {
+                let message = format!("run {run} is being run by another process, which has not answered yet");
+                return Err(Failure::new("journal.locked", ExitCode::Journal, message)
+                    .note("it may still act on the decision when it goes on")
+                    .help(format!("look at what became of it: plandag why {step} --run {run}")));
+            }
+        }
+        Ok(ExitCode::Success)
     }
-    let run = &found.summary.run;
-    let failure =
-        Failure::usage("journal.nothing_to_decide", format!("step `{step}` of run {run} is not one that {what}"));
-    Err(match found.summary.state() {
-        // What was running is found out about when somebody goes on with the run.
-        "interrupted" => failure.help(format!("the run was interrupted: plandag resume {run} first")),
-        _ => failure.help(format!("what it is: plandag why {step} --run {run}")),
-    })
-}
 
-fn decide(found: &Found, step: StepNumber, decision: Decision, console: &Console) -> Result<ExitCode, Failure> {
-    let run = &found.summary.run;
-    found.runtime.block_on(history::decide(&*found.journal, run, step, decision)).map_err(journal_failure)?;
-    console.say(&format!(" recorded; to go on: plandag resume {run}"));
-    Ok(ExitCode::Success)
+    /// The number of the step, if a person has to decide about it.
+    fn number(&self) -> Result<StepNumber, Failure> {
+        let report = self.found.history.report().step(self.step).ok_or_else(|| unknown_step(self.found, self.step))?;
+        if report.outcome == self.outcome { Ok(report.number) } else { Err(self.is_not_asked()) }
+    }
+
+    fn is_not_asked(&self) -> Failure {
+        let Self { found: Found { summary, .. }, step, outcome } = self;
+        let run = &summary.run;
+        let what = if *outcome == StepOutcome::Unknown { "has an unknown outcome" } else { "waits for approval" };
+        let failure =
+            Failure::usage("journal.nothing_to_decide", format!("step `{step}` of run {run} is not one that {what}"));
+        match summary.state() {
+            // What was running is found out about when somebody goes on with the run.
+            "interrupted" => failure.help(format!("the run was interrupted: plandag resume {run} first")),
+            _ => failure.help(format!("what it is: plandag why {step} --run {run}")),
+        }
+    }
 }
 
 /// How long the process that drives a run may take to stop before this command says so.

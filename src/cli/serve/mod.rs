@@ -29,7 +29,7 @@ use super::signals::{self, Signal};
 use super::style::{self, paint};
 use launch::{Children, Commands};
 
-pub(crate) use page::{Decided, RunPage};
+pub(crate) use page::RunPage;
 
 /// Where pages are unless said otherwise.
 const PORT: u16 = 7420;

@@ -6,13 +6,12 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use futures::channel::mpsc::UnboundedSender;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+use plandag::Secrets;
 use plandag::journal::{Owner, RunId, SqliteJournal};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Server};
-use plandag::{Decision, Secrets, StepNumber};
 
 use super::super::console::Console;
 use super::super::failure::Failure;
@@ -37,17 +36,11 @@ pub(crate) struct RunPage {
 
 impl RunPage {
     /// Serves the page of a run that this process drives, opens it if there is a browser, and says where it is.
-    /// What is decided there goes to `decisions`.
-    pub(crate) fn open(
-        run: &RunId,
-        journal: &Path,
-        decisions: UnboundedSender<Decided>,
-        console: &Console,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn open(run: &RunId, journal: &Path, console: &Console) -> Result<Self, Failure> {
         let (stop, stopped) = oneshot::channel();
         let (sender, urls) = mpsc::sync_channel(1);
         let journal = SqliteJournal::open_with(journal, Secrets::from_env(), None).map_err(journal_failure)?;
-        let server = Server::new(journal).only(run).launcher(Myself { decisions }, "");
+        let server = Server::new(journal).only(run).launcher(Myself, "");
         let thread = thread::Builder::new().name("plandag-page".to_owned()).spawn({
             let path = format!("/runs/{run}");
             move || serve(server, &path, &sender, stopped)
@@ -112,19 +105,10 @@ fn no_page(why: &str) -> Failure {
         .help("leave --open out; to see the run later: plandag open")
 }
 
-/// What somebody has decided about a step.
-pub(crate) type Decided = (StepNumber, Decision);
-
 /// The process that drives the run is this one.
-struct Myself {
-    decisions: UnboundedSender<Decided>,
-}
+struct Myself;
 
 impl Launcher for Myself {
-    fn decide(&self, _: &RunId, step: StepNumber, decision: &Decision) -> bool {
-        self.decisions.unbounded_send((step, decision.clone())).is_ok()
-    }
-
     fn start<'a>(&'a self, _: Job) -> BoxFuture<'a, Result<RunId, Problem>> {
         Box::pin(async { Err(Problem::new("serve.one_run", "this server starts no runs")) })
     }

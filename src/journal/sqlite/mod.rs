@@ -1,5 +1,6 @@
 //! A journal in an SQLite file: runs outlive the process, and anyone can look at them with `sqlite3`.
 
+mod letters;
 mod lock;
 mod place;
 mod reader;
@@ -21,7 +22,7 @@ use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
 use crate::redact::Secrets;
 
-use super::{Claim, Durability, Journal, RunId, RunSummary};
+use super::{Claim, Durability, Journal, Letter, RunId, RunSummary};
 use reader::Reader;
 use writer::{Work, Writer};
 
@@ -38,7 +39,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// done together. Before anything is written, [`Secrets`] are taken out of it.
 ///
 /// The file is readable by its owner alone. Beside it there are SQLite's own `-wal` and `-shm`, and a folder `.locks`
-/// with a file for each run that is being driven.
+/// with a file for each run that is being driven, and for each letter to whoever drives it.
 pub struct SqliteJournal {
     path: PathBuf,
     secrets: Secrets,
@@ -194,6 +195,17 @@ impl Journal for SqliteJournal {
 
     fn summary<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<RunSummary, JournalError>> {
         Box::pin(self.reader.summary(run.clone()))
+    }
+
+    fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            let body = serde_json::to_string(letter).map_err(|error| JournalError::store(error.to_string()))?;
+            self.reader.leave(run, letter.step, self.secrets.redact_json(body)).await
+        })
+    }
+
+    fn letters<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Vec<Letter>, JournalError>> {
+        Box::pin(self.reader.letters(claim.run(), claim.epoch()))
     }
 
     fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {

@@ -12,10 +12,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
 use serde_json::Value;
 
 use crate::error::JournalError;
-use crate::event::{RunEvent, RunEventKind, Timestamp};
+use crate::event::{RunEvent, RunEventKind, StepNumber, Timestamp};
 use crate::journal::means::{MOST_RUNS, Means};
-use crate::journal::{RunId, RunStatus, RunSummary};
+use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 
+use super::letters::{self, Letterbox};
 use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
 use super::{BUSY, digest, failed, gone};
@@ -96,16 +97,39 @@ impl Reader {
         .await
     }
 
-    /// Takes the lock of a run.
-    pub(super) async fn lock(&self, run: &RunId, number: u64) -> Result<Lock, JournalError> {
+    /// Takes the lock of a run. The letterbox is to be closed first.
+    pub(super) async fn lock(&self, run: &RunId, number: u64) -> Result<(Letterbox, Lock), JournalError> {
         let run = run.clone();
         self.read(move |_, locks| {
             let path = locks.join(number.to_string());
-            lock::take(&path)
+            let lock = lock::take(&path)
                 .map_err(|error| unusable(&path, error))?
-                .map_err(|owner| JournalError::Locked { run: run.to_string(), pid: owner.map(|owner| owner.pid) })
+                .map_err(|owner| JournalError::Locked { run: run.to_string(), pid: owner.map(|owner| owner.pid) })?;
+            let letterbox = Letterbox::open(locks, number).map_err(|error| unusable(locks, error))?;
+            Ok((letterbox, lock))
         })
         .await
+    }
+
+    /// Leaves a letter for whoever drives the run now.
+    pub(super) async fn leave(&self, run: &RunId, step: StepNumber, body: String) -> Result<(), JournalError> {
+        let run = run.clone();
+        self.read(move |connection, locks| {
+            let sql = "SELECT run, epoch FROM owners WHERE id = ?1";
+            let found = connection
+                .prepare_cached(sql)
+                .and_then(|mut query| query.query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional());
+            let unknown = || JournalError::UnknownRun { run: run.to_string() };
+            let (number, epoch) = found.map_err(failed)?.ok_or_else(unknown)?;
+            letters::leave(locks, number, epoch, step, &body).map_err(|error| unusable(locks, error))
+        })
+        .await
+    }
+
+    /// Takes the letters for the owner of an epoch.
+    pub(super) async fn letters(&self, run: &RunId, epoch: u64) -> Result<Vec<Letter>, JournalError> {
+        let number = self.number(run).await?;
+        self.read(move |_, locks| letters::take(locks, number, epoch).map_err(|error| unusable(locks, error))).await
     }
 
     pub(super) async fn history(&self, run: u64) -> Result<Vec<RunEvent>, JournalError> {

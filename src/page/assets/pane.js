@@ -78,7 +78,7 @@ function decisions(it) {
   for (const [word, path, body, kind] of (isLive && DECISIONS[it.state]) || []) {
     const decide = async () => {
       const answer = await goOn(`/steps/${encodeURIComponent(it.id)}/${path}`, body);
-      if (answer?.status === "waiting") buttons.replaceChildren(make("p", { role: "status" }, "Noted: it is done once the rest of the run is."));
+      if (answer?.status === "waiting") buttons.replaceChildren(make("p", { role: "status" }, "Noted. The process that runs this has not answered yet."));
     };
     buttons.append(make("button", { type: "button", class: kind, onclick: decide }, word));
   }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{NonEmptyStringValueParser, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use plandag::tools::HostPort;
+use plandag::{Limits, PlanFile};
 
 use super::analyse::AnalyseArgs;
 use super::bench::BenchArgs;
@@ -153,6 +154,31 @@ pub(crate) struct Settings {
     /// Size of a pool, such as the name of a tool; can be repeated
     #[arg(long = "pool", value_name = "NAME=N", value_parser = pool)]
     pub(crate) pools: Vec<(String, NonZeroU32)>,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+}
+
+/// How large a plan may be.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct SizeArgs {
+    /// Most steps of a plan that is trusted, with ten dependencies and 1 KiB of its file for each [default: 10000, in a
+    /// file of 1 MiB]
+    #[arg(long, value_name = "N")]
+    max_steps: Option<NonZeroU32>,
+}
+
+impl SizeArgs {
+    /// How long a plan may be, in bytes.
+    pub(crate) fn bytes(self) -> u64 {
+        self.max_steps.map_or(0, |steps| u64::from(steps.get()) << 10).max(PlanFile::MAX_BYTES)
+    }
+
+    /// Lets a run have as many steps.
+    pub(crate) fn apply(self, limits: &mut Limits) {
+        let Some(steps) = self.max_steps else { return };
+        limits.steps = steps.get();
+        limits.edges = limits.edges.max(steps.get().saturating_mul(10));
+    }
 }
 
 /// How far a run may go.
@@ -290,6 +316,8 @@ pub(crate) struct GraphArgs {
     /// What to draw
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) format: GraphFormat,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     /// Writes the picture to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -321,6 +349,8 @@ pub(crate) struct SimulateArgs {
     /// A plan, a file of one plan a line (.jsonl), or - for standard input
     #[arg(value_name = "FILE|-")]
     pub(crate) plans: String,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     /// Most steps at once [default: 64, as for a run]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_parallel: Option<NonZeroU32>,

@@ -2,7 +2,7 @@
 
 use plandag::report::ExitCode;
 use plandag::web::Problem;
-use plandag::{Place, PlanProblem, PlanProblems, RunStart};
+use plandag::{Place, PlanError, PlanProblem, PlanProblems, RunStart};
 use serde_json::{Value, json};
 
 use super::console::Console;
@@ -47,7 +47,12 @@ impl Failure {
             [only] => only.error.to_string(),
             several => format!("the plan has {} problems", several.len()),
         };
-        Self { problems: Some(Box::new(problems)), ..Self::new(code, exit, message) }
+        let is_too_large = problems.problems.iter().any(|problem| matches!(problem.error, PlanError::TooLarge { .. }));
+        let failure = Self { problems: Some(Box::new(problems)), ..Self::new(code, exit, message) };
+        match is_too_large {
+            true => failure.help("if you trust it, let it be larger: --max-steps N"),
+            false => failure,
+        }
     }
 
     /// If this is about a plan: with everything that is wrong with it for a run that starts like this.

@@ -28,7 +28,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let mut toolbox = Toolbox::open(&args.settings)?;
     let policy = settings_policy(&args.settings);
     let start = || toolbox.start("", &args.settings, policy.clone());
-    let source = source::read(&args.source, console).map_err(|failure| failure.in_run(&start()))?;
+    let source = source::read(&args.source, args.settings.size, console).map_err(|failure| failure.in_run(&start()))?;
     let models = match needs_model(&source) {
         true => Models::find(&args.model, &SpendingArgs::default(), None, console)?,
         false => None,
@@ -145,7 +145,7 @@ fn advice(offences: &[PlanError]) -> &'static [&'static str] {
 pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> {
     let toolbox = Toolbox::open(&args.settings)?;
     let start = toolbox.start("", &args.settings, settings_policy(&args.settings));
-    let file = source::read_plan(&args.plan, console).map_err(|failure| failure.in_run(&start))?;
+    let file = source::read_plan(&args.plan, args.settings.size, console).map_err(|failure| failure.in_run(&start))?;
     let dag = toolbox.check(&file, &start)?;
     let needs = toolbox.needs(&file.plan);
     let levels: Vec<usize> = dag.levels().iter().map(Vec::len).collect();
@@ -173,7 +173,7 @@ pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> 
 
 /// `plandag graph`. Any tool will do: what is drawn need not run here.
 pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> {
-    let file = source::read_plan(&args.plan, console)?;
+    let file = source::read_plan(&args.plan, args.size, console)?;
     let dag = Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let graph = Graph::new(&dag);

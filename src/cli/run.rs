@@ -31,10 +31,12 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     if args.batch {
         return run_batch(args, console);
     }
-    let source = source::read(&args.source, console).map_err(|failure| match Toolbox::open(&args.settings) {
-        Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
-        // That is told once the plan has the right shape.
-        Err(_) => failure,
+    let source = source::read(&args.source, args.settings.size, console).map_err(|failure| {
+        match Toolbox::open(&args.settings) {
+            Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
+            // That is told once the plan has the right shape.
+            Err(_) => failure,
+        }
     })?;
     let Equipment { toolbox, models, mut policy } = {
         // Who names a model that plans wants it asked when a plan of their own goes wrong.
@@ -255,6 +257,7 @@ pub(crate) fn settings_policy(settings: &Settings) -> Policy {
         policy.max_parallel = max_parallel.get();
     }
     policy.pools = settings.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
+    settings.size.apply(&mut policy.limits);
     policy
 }
 

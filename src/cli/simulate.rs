@@ -13,7 +13,7 @@ use plandag::{Dag, FailureReason, Plan, PlanFile, Policy, RunOutcome};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::args::SimulateArgs;
+use super::args::{SimulateArgs, SizeArgs};
 use super::console::{Console, ReaderGone};
 use super::duration::human;
 use super::earlier::EarlierArgs;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
     policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy.order = args.policy.with_seed(args.seed);
     let simulator = Simulator { policy, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
-    match Input::open(&args.plans, console)? {
+    match Input::open(&args.plans, args.size, console)? {
         Input::Plan(file) => {
             Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
             let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -63,20 +63,20 @@ enum Input {
 }
 
 impl Input {
-    fn open(argument: &str, console: &Console) -> Result<Self, Failure> {
+    fn open(argument: &str, size: SizeArgs, console: &Console) -> Result<Self, Failure> {
         if argument == "-" {
-            let bytes = source::read_stdin(console)?;
+            let bytes = source::read_stdin(size, console)?;
             return if is_workload(&bytes) {
                 // What was read so far may not be all of it.
                 Ok(Self::Workloads(Box::new(BufReader::new(Cursor::new(bytes).chain(io::stdin())))))
             } else {
-                source::parse(bytes).map(Self::Plan)
+                source::parse(bytes, size).map(Self::Plan)
             };
         }
         let is_lines =
             Path::new(argument).extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
         if !is_lines {
-            return source::read_plan(argument, console).map(Self::Plan);
+            return source::read_plan(argument, size, console).map(Self::Plan);
         }
         let file = File::open(argument).map_err(|error| source::unreadable(Path::new(argument), &error))?;
         Ok(Self::Workloads(Box::new(BufReader::new(file))))

@@ -7,6 +7,7 @@ use std::path::Path;
 use plandag::report::ExitCode;
 use plandag::{PlanFile, PlanFileError, PlanFormat};
 
+use super::args::SizeArgs;
 use super::console::Console;
 use super::failure::Failure;
 
@@ -26,12 +27,12 @@ pub(crate) enum Source {
 }
 
 /// Reads a plan or an objective.
-pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure> {
+pub(crate) fn read(argument: &str, size: SizeArgs, console: &Console) -> Result<Source, Failure> {
     if argument == STDIN {
-        let bytes = read_stdin(console)?;
+        let bytes = read_stdin(size, console)?;
         let text = String::from_utf8_lossy(&bytes);
         if is_plan(&text) {
-            return parse(bytes).map(Source::Plan);
+            return parse(bytes, size).map(Source::Plan);
         }
         return objective(&text, false);
     }
@@ -39,7 +40,7 @@ pub(crate) fn read(argument: &str, console: &Console) -> Result<Source, Failure>
     if PlanFormat::of_path(path).is_some() || (path.exists() && !path.is_dir()) {
         let words = "an objective in words must not end in .json, .yaml or .yml";
         let missing = |failure: Failure| if path.exists() { failure } else { failure.help(words) };
-        return read_file(path).map(Source::Plan).map_err(missing);
+        return read_file(path, size).map(Source::Plan).map_err(missing);
     }
     if path.is_dir() {
         return Err(Failure::usage(
@@ -59,7 +60,7 @@ fn is_plan(text: &str) -> bool {
 /// Reads a text as it is, from a file or from standard input.
 pub(crate) fn read_text(argument: &str, console: &Console) -> Result<String, Failure> {
     let bytes = match argument {
-        STDIN => read_stdin(console)?,
+        STDIN => read_stdin(SizeArgs::default(), console)?,
         path => {
             let mut bytes = Vec::new();
             let read = File::open(path).and_then(|file| file.take(PlanFile::MAX_BYTES + 1).read_to_end(&mut bytes));
@@ -75,30 +76,29 @@ pub(crate) fn read_text(argument: &str, console: &Console) -> Result<String, Fai
 }
 
 /// Reads a plan.
-pub(crate) fn read_plan(argument: &str, console: &Console) -> Result<PlanFile, Failure> {
+pub(crate) fn read_plan(argument: &str, size: SizeArgs, console: &Console) -> Result<PlanFile, Failure> {
     match argument {
-        STDIN => parse(read_stdin(console)?),
-        path => read_file(Path::new(path)),
+        STDIN => parse(read_stdin(size, console)?, size),
+        path => read_file(Path::new(path), size),
     }
 }
 
-fn read_file(path: &Path) -> Result<PlanFile, Failure> {
-    PlanFile::read(path, PlanFile::MAX_BYTES).map_err(|error| refused(error, path))
+fn read_file(path: &Path, size: SizeArgs) -> Result<PlanFile, Failure> {
+    PlanFile::read(path, size.bytes()).map_err(|error| refused(error, path))
 }
 
 /// Reads a plan from standard input.
-pub(crate) fn parse(bytes: Vec<u8>) -> Result<PlanFile, Failure> {
-    PlanFile::parse_bytes(STDIN_NAME, bytes, None, PlanFile::MAX_BYTES)
-        .map_err(|error| refused(error, Path::new(STDIN_NAME)))
+pub(crate) fn parse(bytes: Vec<u8>, size: SizeArgs) -> Result<PlanFile, Failure> {
+    PlanFile::parse_bytes(STDIN_NAME, bytes, None, size.bytes()).map_err(|error| refused(error, Path::new(STDIN_NAME)))
 }
 
 /// Reads standard input, as far as a plan may be long and a little further, so that a longer one is seen to be.
-pub(crate) fn read_stdin(console: &Console) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_stdin(size: SizeArgs, console: &Console) -> Result<Vec<u8>, Failure> {
     if io::stdin().is_terminal() {
         console.say("reading from the terminal; Ctrl-D ends the text");
     }
     let mut bytes = Vec::new();
-    match io::stdin().lock().take(PlanFile::MAX_BYTES + 1).read_to_end(&mut bytes) {
+    match io::stdin().lock().take(size.bytes() + 1).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),
         Err(error) => Err(Failure::usage("usage.missing_file", format!("standard input cannot be read: {error}"))),
     }

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Place, calculate, sleep};
 
@@ -114,6 +114,26 @@ fn a_plan_that_is_too_large() {
     let place = Place::new();
     place.file("plan.json", " ".repeat((1 << 20) + 1));
     golden!(place, "too_large", ["run", "plan.json"]);
+}
+
+#[test]
+fn a_plan_that_is_trusted_may_be_larger() {
+    let place = Place::new();
+    let plan = |steps: usize| {
+        let steps: Vec<Value> = (0..steps).map(|n| json!({ "id": format!("step-{n}"), "tool": "sleep" })).collect();
+        json!({ "steps": steps }).to_string()
+    };
+    place.file("steps.json", plan(10_001));
+    golden!(place, "too_many_steps", ["check", "steps.json"]);
+    // Over a mebibyte, too.
+    place.file("bytes.json", plan(30_000));
+    for (file, most) in [("steps.json", "10001"), ("bytes.json", "30000")] {
+        let ran = place.run(["check", file, "--max-steps", most]);
+        assert_eq!(ran.exit, 0, "{}", ran.transcript());
+    }
+    let ran = place.run(["check", "bytes.json", "--max-steps", "29999"]);
+    assert_eq!(ran.exit, 3, "{}", ran.transcript());
+    assert_eq!(place.run(["simulate", "bytes.json", "--max-steps", "30000"]).exit, 0);
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Sources {
         let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
         let read = |line: &str| match line {
             "-" => Err(Failure::usage("usage.arguments", "a line of a batch cannot be standard input")),
-            line => source::read(line, console),
+            line => source::read(line, args.settings.size, console),
         };
         let sources: Vec<_> = lines.map(|(line, number)| (number, line.to_owned(), read(line))).collect();
         if sources.is_empty() {

@@ -103,7 +103,7 @@ impl Bench {
                     tell(measured.and_then(|workload| self.measure(workload.id, workload.plan, args)))?;
                 }
             } else {
-                let file = source::read_plan(&path.to_string_lossy(), console)?;
+                let file = source::read_plan(&path.to_string_lossy(), args.settings.size, console)?;
                 tell(self.measure(stem(path), file.plan, args))?;
             }
         }

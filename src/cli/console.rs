@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use anstream::ColorChoice;
 use plandag::report::ExitCode;
@@ -25,6 +26,8 @@ pub(crate) struct Console {
     interactive: bool,
     ascii: bool,
     can_redraw: bool,
+    /// Why a line of JSON could not be written, if somebody was there to read it.
+    unwritable: OnceLock<io::Error>,
 }
 
 impl Console {
@@ -40,7 +43,7 @@ impl Console {
         // Lines of a log would end up inside of a picture. Some terminals, such as serial lines, do not know their size.
         let can_draw = has_cursor() && terminal_size::terminal_size_of(io::stderr()).is_some();
         let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && can_draw;
-        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw }
+        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw, unwritable: OnceLock::new() }
     }
 
     /// Whether a picture on standard error can be drawn in place.
@@ -87,8 +90,10 @@ impl Console {
 
     /// Tells a person something, unless they asked for quiet.
     pub(crate) fn say(&self, text: &str) {
-        if !self.quiet {
-            self.complain(text);
+        match self.size().filter(|_| self.interactive) {
+            _ if self.quiet => {}
+            Some((columns, _)) => self.complain(&text::fold_lines(text, columns)),
+            None => self.complain(text),
         }
     }
 
@@ -128,12 +133,23 @@ impl Console {
     ///
     /// # Errors
     ///
-    /// If nobody reads it.
+    /// If nobody gets to read it. Why it could not be written is told by [`lost`](Self::lost).
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
         let line = serde_json::to_string(value).expect("lines have text for keys");
         let line = secrets::known().redact_json(line);
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|_| ReaderGone)
+        writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|error| {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                // Only the first of them is told.
+                let _ = self.unwritable.set(error);
+            }
+            ReaderGone
+        })
+    }
+
+    /// Whether lines of JSON were lost: not for want of a reader, but since they could not be written.
+    pub(crate) fn lost(&self) -> Option<Failure> {
+        self.unwritable.get().map(unwritable)
     }
 }
 

@@ -58,7 +58,9 @@ impl Failure {
     /// If this is about a plan: with everything that is wrong with it for a run that starts like this.
     pub(crate) fn in_run(mut self, start: &RunStart) -> Self {
         match self.problems.take() {
-            Some(problems) => Self::plan(problems.in_run(start), self.exit),
+            Some(problems) => {
+                Self { notes: self.notes, help: self.help, ..Self::plan(problems.in_run(start), self.exit) }
+            }
             None => self,
         }
     }

@@ -73,7 +73,16 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let never = arguments.windows(2).any(|pair| pair[0] == "--color" && pair[1] == "never")
         || arguments.iter().any(|argument| argument == "--color=never")
         || console::is_dumb();
-    let command = Cli::command().color(if never { ColorChoice::Never } else { ColorChoice::Auto });
+    // `-1` is refused by who knows what it should be, not as an option that there is not.
+    let with_numbers = |arg: clap::Arg| {
+        let is_value = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(is_value)
+    };
+    let command = Cli::command().mut_subcommands(|command| command.mut_args(with_numbers)).color(if never {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    });
     Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
@@ -149,8 +158,16 @@ fn start(cli: &Cli) -> ExitCode {
         Command::Completions(args) => help::completions(args, &console).map(done),
         Command::Help(args) => help::help(args, &console).map(done),
     };
-    result.unwrap_or_else(|failure| {
+    let exit = result.unwrap_or_else(|failure| {
         failure.report(&console, json);
         failure.exit()
-    })
+    });
+    match console.lost() {
+        Some(failure) => {
+            // Not as JSON: that is what cannot be written.
+            failure.report(&console, false);
+            failure.exit()
+        }
+        None => exit,
+    }
 }

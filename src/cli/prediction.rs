@@ -55,11 +55,12 @@ impl Prediction {
     /// One line, for the head of a run.
     pub(crate) fn brief(&self) -> String {
         let width = self.levels.iter().max().copied().unwrap_or_default();
+        let at_once = width.min(self.slots as usize);
         let steps = counted(self.steps, "step");
         // An expectation that rests on nothing is none.
         let expected =
             if self.unknown == self.steps { String::new() } else { format!(", ~{} expected", human(self.makespan)) };
-        format!("{steps}, up to {width} at once{expected}")
+        format!("{steps}, up to {at_once} at once{expected}")
     }
 
     /// The whole of it.

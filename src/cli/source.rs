@@ -10,10 +10,13 @@ use plandag::{PlanFile, PlanFileError, PlanFormat};
 use super::args::SizeArgs;
 use super::console::Console;
 use super::failure::Failure;
+use super::text;
 
 /// The name of standard input, as an argument and in messages.
 const STDIN: &str = "-";
 pub(crate) const STDIN_NAME: &str = "<stdin>";
+/// For who gave an objective that says nothing.
+const EXAMPLE: &str = "say what the run is for: plandag run \"Compare A and B on X\" --files docs";
 
 /// A plan, or what to make one of.
 #[derive(Debug)]
@@ -38,9 +41,12 @@ pub(crate) fn read(argument: &str, size: SizeArgs, console: &Console) -> Result<
     }
     let path = Path::new(argument);
     if PlanFormat::of_path(path).is_some() || (path.exists() && !path.is_dir()) {
-        let words = "an objective in words must not end in .json, .yaml or .yml";
-        let missing = |failure: Failure| if path.exists() { failure } else { failure.help(words) };
-        return read_file(path, size).map(Source::Plan).map_err(missing);
+        let advise = |failure: Failure| match PlanFormat::of_path(path) {
+            Some(_) if path.exists() => failure,
+            Some(_) => failure.help("an objective in words must not end in .json, .yaml or .yml"),
+            None => failure.help("a file is taken for a plan; to ask about documents: plandag run \"...\" --files DIR"),
+        };
+        return read_file(path, size).map(Source::Plan).map_err(advise);
     }
     if path.is_dir() {
         return Err(Failure::usage(
@@ -107,8 +113,11 @@ pub(crate) fn read_stdin(size: SizeArgs, console: &Console) -> Result<Vec<u8>, F
 fn objective(text: &str, could_be_file: bool) -> Result<Source, Failure> {
     let text = text.trim().to_owned();
     if text.is_empty() {
-        return Err(Failure::usage("usage.empty_objective", "the objective is empty")
-            .help("say what the run is for: plandag run \"Compare A and B on X\" --files docs"));
+        return Err(Failure::usage("usage.empty_objective", "the objective is empty").help(EXAMPLE));
+    }
+    if !text.contains(char::is_alphanumeric) {
+        let message = format!("there are no words in the objective `{}`", text::cut(&text, 40));
+        return Err(Failure::usage("usage.empty_objective", message).help(EXAMPLE));
     }
     if is_plan(&text) {
         return Err(Failure::usage("usage.arguments", "this is a plan, and was given in the place of its file")

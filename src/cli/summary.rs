@@ -26,6 +26,9 @@ use super::text;
 use super::timing::Timing;
 use super::watch::Watched;
 
+/// A longer objective is not repeated in a command, in characters.
+const LONGEST_REPEATED: usize = 200;
+
 /// A run that has ended, and how it was asked for.
 pub(crate) struct Summary<'a> {
     pub(crate) watched: Watched,
@@ -161,6 +164,7 @@ impl Summary<'_> {
         match why {
             StopReason::Cancelled => match self.watched.stopped_by {
                 Some(Signal::Terminate) => stopped("run.cancelled", "the run was stopped by SIGTERM"),
+                Some(Signal::HangUp) => stopped("run.cancelled", "the run was stopped: its terminal was closed"),
                 _ => stopped("run.cancelled", "the run was stopped by Ctrl-C"),
             },
             StopReason::Deadline => {
@@ -381,10 +385,13 @@ impl Summary<'_> {
     /// A command to try next.
     fn next(&self) -> String {
         let source = text::quoted(&self.args.source);
-        match (&self.args.settings.files, self.args.source.as_str()) {
-            _ if self.batch.is_some() && self.is_kept => format!("plandag show {}", self.watched.report.run()),
-            (_, "-") => "plandag help run".to_owned(),
-            (Some(files), _) if self.is_objective => {
+        let can_be_repeated = self.args.source != "-" && source.chars().count() <= LONGEST_REPEATED;
+        match &self.args.settings.files {
+            _ if (self.batch.is_some() || !can_be_repeated) && self.is_kept => {
+                format!("plandag show {}", self.watched.report.run())
+            }
+            _ if !can_be_repeated => "plandag help run".to_owned(),
+            Some(files) if self.is_objective => {
                 format!("plandag plan {source} --files {} -o plan.json", text::quoted(&files.to_string_lossy()))
             }
             _ => format!("plandag graph {source}"),

@@ -44,6 +44,50 @@ pub(crate) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{:missing$}", "")
 }
 
+/// Each line as [`fold`] has it.
+pub(crate) fn fold_lines(text: &str, columns: usize) -> String {
+    text.split('\n').map(|line| fold(line, columns)).collect::<Vec<_>>().join("\n")
+}
+
+/// A line with styles, broken at blanks where it is wider than the terminal; what goes on stands below what was begun. A
+/// command is not broken: it is there to be copied.
+fn fold(line: &str, columns: usize) -> Cow<'_, str> {
+    let plain = |styled: &str| anstream::adapter::strip_str(styled).to_string();
+    let whole = plain(line);
+    if whole.width() <= columns || whole.contains("plandag ") {
+        return Cow::Borrowed(line);
+    }
+    let indent = hanging(&whole, columns);
+    let mut lines: Vec<String> = Vec::new();
+    let mut line_now = String::new();
+    let mut at = 0;
+    let mut has_words = false;
+    for piece in line.split_inclusive(' ') {
+        let word = plain(piece).trim_end().width();
+        if has_words && at + word > columns {
+            lines.push(std::mem::replace(&mut line_now, " ".repeat(indent)));
+            (at, has_words) = (indent, false);
+        }
+        // Blanks between columns are not carried over to the next line.
+        if word > 0 || has_words || lines.is_empty() {
+            line_now.push_str(piece);
+            at += plain(piece).width();
+            has_words |= word > 0;
+        }
+    }
+    lines.push(line_now);
+    Cow::Owned(lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n"))
+}
+
+/// Where the lines after the first begin: under what stands in the second column, if that is not too far to the right.
+fn hanging(line: &str, columns: usize) -> usize {
+    let rest = line.trim_start();
+    let margin = line.len() - rest.len();
+    let second = rest.find("  ").map(|end| &rest[..rest.len() - rest[end..].trim_start().len()]);
+    let indent = second.map(|first| margin + first.width()).filter(|indent| *indent <= columns / 2);
+    indent.unwrap_or(margin + 2)
+}
+
 /// An argument as a shell takes it.
 pub(crate) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@+%".contains(c);
@@ -80,6 +124,19 @@ pub(crate) fn is_dangerous(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_lines_are_broken_at_blanks() {
+        let shown = |text: &str, columns| anstream::adapter::strip_str(&fold_lines(text, columns)).to_string();
+        let red = anstyle::Style::new().bold();
+        let styled = format!(" {red}may{red:#}       read pages, calculate, sleep");
+        assert_eq!(shown(&styled, 30), " may       read pages,\n           calculate, sleep");
+        assert_eq!(shown(&styled, 80), " may       read pages, calculate, sleep");
+        assert_eq!(shown(" ✓ a-long-name      sleep  done in 2s", 19), " ✓ a-long-name\n   sleep  done in\n   2s");
+        assert_eq!(shown("two\nlines of words", 8), "two\nlines of\n  words");
+        assert_eq!(shown("0123456789 0123456789", 4), "0123456789\n  0123456789", "words are not broken");
+        assert_eq!(shown("next  plandag show 0123456789", 10), "next  plandag show 0123456789");
+    }
 
     #[test]
     fn what_does_something_is_shown_instead() {

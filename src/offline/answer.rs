@@ -9,6 +9,10 @@ const WITHOUT_A_MODEL: &str =
     "Answered without a language model: sentences quoted from the documents, each with its file and line.";
 const SILENCE: &str = "*the documents do not say*";
 const FAILED: &str = "*the search failed*";
+/// More names than these are counted instead.
+const MOST_NAMED: usize = 12;
+/// A longer objective is cut where it is the title, in characters.
+const LONGEST_TITLE: usize = 200;
 
 /// What there is for one cell.
 #[derive(Debug)]
@@ -57,8 +61,8 @@ fn title(objective: &str, form: Form, cells: &[Answered]) -> String {
     let subjects = distinct(cells.iter().map(|cell| cell.subject.as_str()));
     let aspects = distinct(cells.iter().map(|cell| cell.aspect.as_str()).filter(|aspect| !aspect.is_empty()));
     match (form, subjects.as_slice(), aspects.as_slice()) {
-        (Form::Question, _, _) | (_, [], _) => objective.to_owned(),
-        (Form::Topics, [subject], _) => capitalised(subject),
+        (Form::Question, _, _) | (_, [], _) => shortened(objective),
+        (Form::Topics, [subject], _) => shortened(&capitalised(subject)),
         (_, subjects, []) => and(subjects),
         (_, subjects, aspects) => format!("{}: {}", and(subjects), and(aspects)),
     }
@@ -116,14 +120,14 @@ fn closing(text: &mut String, cells: &[Answered], searched: &Searched, left_out:
     text.push_str(".\n");
     let gaps: Vec<String> = cells.iter().filter(|cell| cell.quotes.is_empty()).map(Answered::name).collect();
     if !gaps.is_empty() && cells.len() > 1 {
-        text.push_str(&format!("The documents do not say: {}.\n", on_one_line(&gaps.join("; "))));
+        text.push_str(&format!("The documents do not say: {}.\n", on_one_line(&some_of(&gaps))));
     }
     let unknown = distinct(cells.iter().flat_map(|cell| cell.unknown_words.iter().map(String::as_str)));
     if !unknown.is_empty() {
         text.push_str(&format!("No document has the word {}.\n", or(&unknown)));
     }
     if !left_out.is_empty() {
-        text.push_str(&format!("Left out, since there were too many: {}.\n", on_one_line(&left_out.join("; "))));
+        text.push_str(&format!("Left out, since there were too many: {}.\n", on_one_line(&some_of(left_out))));
     }
     if let Some(note) = note {
         text.push_str(&format!("Note: {note}.\n"));
@@ -172,7 +176,26 @@ fn or(texts: &[&str]) -> String {
     joined(texts, "or")
 }
 
+/// The first few of some names that may have commas in them.
+fn some_of(names: &[String]) -> String {
+    let named = names[..names.len().min(MOST_NAMED)].join("; ");
+    match names.len().saturating_sub(MOST_NAMED) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_TITLE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 fn joined(texts: &[&str], word: &str) -> String {
+    if let Some(more @ 1..) = texts.len().checked_sub(MOST_NAMED) {
+        return format!("{} {word} {more} more", texts[..MOST_NAMED].join(", "));
+    }
     match texts {
         [] => String::new(),
         [one] => (*one).to_owned(),

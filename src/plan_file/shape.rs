@@ -131,12 +131,35 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("nodes", "steps"),
 ];
 
+/// Said to who has something else.
+const LIKE_THIS: &str = r#"a plan looks like { "steps": [{ "id": "first", "tool": "..." }] }"#;
+
 /// Finds everything that keeps a tree from being a plan.
 pub(super) fn check(plan: &Node) -> Vec<Finding> {
+    if is_something_else(plan) {
+        let message = match &plan.data {
+            // What each of its fields should have been called helps nobody.
+            Data::Map(_) => "the plan has no `steps`".to_owned(),
+            _ => format!("the plan should be an object with `steps`, but is {}", plan.kind()),
+        };
+        return vec![Finding::new(message, start_of(plan)).help(LIKE_THIS)];
+    }
     let mut checker = Checker { findings: Vec::new() };
     checker.fields(plan, PLAN, "the plan");
     checker.findings.sort_by_key(|finding| finding.places[0].0.start);
     checker.findings
+}
+
+/// Whether this was not meant to be a plan: it has no field that is one of ours, or was meant as one.
+fn is_something_else(plan: &Node) -> bool {
+    let names = || PLAN.iter().map(|field| field.name);
+    let is_ours = |name: &str| names().any(|ours| ours == name);
+    let is_meant = |name: &str| SYNONYMS.iter().any(|(theirs, ours)| *theirs == name && is_ours(ours));
+    let is_foreign = |entry: &Entry| {
+        let name = entry.key.as_str();
+        !is_ours(name) && !is_meant(name) && closest(name, names()).is_none()
+    };
+    plan.entries().iter().all(is_foreign)
 }
 
 struct Checker {

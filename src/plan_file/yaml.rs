@@ -24,6 +24,9 @@ const NESTED: usize = MAX_DEPTH - 1;
 ///
 /// The first place at which it is not YAML. A key that comes twice hides nothing else that is wrong.
 pub(super) fn read(text: &str) -> Result<Node, Vec<Finding>> {
+    if text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#')) {
+        return Err(vec![Finding::new("there is nothing in it", 0..0)]);
+    }
     let error = match read_with(text, DuplicateKeyPolicy::Error) {
         Ok(node) => return Ok(node),
         Err(error) => error,

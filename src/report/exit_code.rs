@@ -41,7 +41,7 @@ pub enum ExitCode {
     Internal = 70,
     /// Stopped by SIGINT, in an orderly way.
     Interrupted = 130,
-    /// Stopped by SIGTERM, in an orderly way.
+    /// Stopped by SIGTERM, or by SIGHUP since its terminal was closed, in an orderly way.
     Terminated = 143,
 }
 
@@ -106,7 +106,7 @@ impl ExitCode {
             Self::Undecided => "needs a decision and cannot ask",
             Self::Internal => "internal error: a bug of ours",
             Self::Interrupted => "stopped by SIGINT (Ctrl-C)",
-            Self::Terminated => "stopped by SIGTERM",
+            Self::Terminated => "stopped by SIGTERM, or since its terminal was closed",
         }
     }
 

@@ -13,11 +13,22 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["run", "docs"],
     &["run", "missing.yml"],
     &["run", "/dev/zero"],
+    &["run", "???"],
+    &["run", "docs/a.md"],
+    &["run", "folder.json"],
+    &["run", "empty.yaml"],
+    &["run", "graph.json"],
+    &["run", "workflow.yml"],
+    &["run", "tasks.json"],
+    &["run", "list.json"],
     &["run", "{\"steps\": []}"],
     &["run", "steps: [{id: a}]"],
     &["run", "plan.json", "--jsn"],
     &["run", "plan.json", "--max-parallel", "0"],
     &["run", "plan.json", "--max-parallel", "lots"],
+    &["run", "plan.json", "--max-parallel", "-1"],
+    &["run", "plan.json", "--max-replans", "-1"],
+    &["run", "plan.json", "--max-usd", "-0.5"],
     &["run", "plan.json", "--timeout", "5"],
     &["run", "plan.json", "--timeout", "-1s"],
     &["run", "plan.json", "--deadline", "0s"],
@@ -35,13 +46,21 @@ const COMMAND_LINES: &[&[&str]] = &[
     &["check", "utf16.json"],
     &["explain", "plan.cicle"],
     &["tools", "../calculate"],
+    &["help", "nonsense"],
+    &["completions", "tcsh"],
 ];
 
 #[test]
 fn each_is_told_what_is_wrong() {
     let place = Place::new();
     place.plan(json!([calculate("a", "1 + 1")]));
-    place.file("docs/a.md", "# A\n");
+    place.file("docs/a.md", "# A\n\nWords: of a document: about A.\n");
+    place.file("folder.json/plan.json", "{}");
+    place.file("empty.yaml", "# nothing yet\n\n");
+    place.file("graph.json", r#"{"graphs": {"agent": "./agent.py:graph"}, "dependencies": ["."], "env": ".env"}"#);
+    place.file("workflow.yml", "name: CI\non: [push]\njobs:\n  build:\n    steps:\n      - run: make\n");
+    place.file("tasks.json", r#"{"tasks": [{"name": "a", "tool": "sleep", "deps": []}]}"#);
+    place.file("list.json", r#"[{"id": "a"}]"#);
     place.file("utf16.json", "\u{feff}{}".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
     let mut told = String::new();
     for arguments in COMMAND_LINES {

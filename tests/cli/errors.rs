@@ -167,7 +167,7 @@ fn objectives() {
     golden!(place, "no_planner", ["run", "Compare A and B on X"]);
     golden!(place, "no_planner_file", ["run", "plan.jsn"]);
     golden!(place, "empty_objective", ["run", "  "]);
-    golden!(place, "no_plan", ["run", "?????", "--files", "docs", "-q"]);
+    golden!(place, "no_words", ["run", "?????", "--files", "docs"]);
     golden!(place, "folder_as_source", ["run", "docs"]);
 }
 
@@ -210,10 +210,13 @@ fn a_question_without_a_terminal() {
 fn a_full_disk() {
     let place = Place::new();
     place.plan(json!([calculate("a", "1")]));
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = place.command(["run", "plan.json", "-q"]).stdout(Stdio::from(full)).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("error[usage.output]: standard output cannot be written"));
+    for arguments in [["run", "plan.json", "-q"], ["run", "plan.json", "--json"], ["check", "nothing.json", "--json"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = place.command(arguments).stdout(Stdio::from(full)).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("error[usage.output]: standard output cannot be written"), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

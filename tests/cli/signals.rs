@@ -18,7 +18,10 @@ struct Running {
 
 impl Running {
     fn start(place: &Place) -> Self {
-        let mut command = place.command(["run", "plan.json", "--json"]);
+        Self::of(&mut place.command(["run", "plan.json", "--json"]))
+    }
+
+    fn of(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         Self { child, lines: Box::new(lines), seen: Vec::new() }
@@ -64,6 +67,43 @@ fn once_lets_running_steps_finish_and_starts_nothing_new() {
     assert_eq!(last["steps"], json!({ "all": 2, "succeeded": 1, "failed": 0, "skipped": 0, "unfinished": 1 }));
     assert!(ran.stderr.contains("giving 1 step 5.00s to finish; press again to stop now"), "{}", ran.stderr);
     assert!(!ran.stdout.contains(r#""step":"second""#), "{}", ran.stdout);
+}
+
+#[test]
+fn a_terminal_that_is_closed_stops_the_run_in_an_orderly_way() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
+    let mut running = Running::start(&place);
+    running.wait_for("step.started", Some("first"));
+    running.send("HUP");
+    let ran = running.end();
+    assert_eq!(ran.exit, 143, "{ran:?}");
+    let last = ran.last_event();
+    assert_eq!((&last["ev"], &last["steps"]["succeeded"]), (&json!("run.stopped"), &json!(1)));
+    assert!(last["error"]["message"].as_str().unwrap().contains("its terminal was closed"), "{last}");
+}
+
+/// As `nohup` starts it: SIGHUP is ignored, and stays so.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_is_to_outlive_its_terminal_does() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
+    let command = place.command(["run", "plan.json", "--json"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"trap "" HUP; exec "$@""#, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.current_dir(place.path());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    let mut running = Running::of(shell.stdin(Stdio::null()));
+    running.wait_for("step.started", Some("first"));
+    running.send("HUP");
+    let ran = running.end();
+    assert_eq!((ran.exit, &ran.last_event()["state"]), (0, &json!("succeeded")), "{ran:?}");
 }
 
 #[test]

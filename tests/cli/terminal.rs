@@ -156,6 +156,17 @@ fn a_low_terminal_shows_how_many_more_there_are() {
 }
 
 #[test]
+fn a_narrow_terminal_breaks_no_words() {
+    let place = Place::new();
+    place.plan((0..9).map(|n| sleep(&format!("search-number-{n}"), 200, &[])).collect());
+    let (exit, text, _) = Terminal::start(place.command(["run", "plan.json", "--max-parallel", "4"]), 40, 120).finish();
+    assert_eq!(exit, 0, "{text}");
+    for whole in ["up to 4", "calculate,", "slept_ms 200", "✓ search-number-8", "networks,"] {
+        assert!(text.contains(whole), "{whole}: {text}");
+    }
+}
+
+#[test]
 fn a_terminal_that_changes_its_size_has_no_pieces_left() {
     let place = place();
     let terminal = Terminal::start(place.command(["run", "plan.json"]), 120, 40);

@@ -11,6 +11,7 @@ use plandag::{RunEvent, Timestamp};
 
 use super::console::Console;
 use super::ledger::Ledger;
+use super::text;
 use frame::{Size, frame};
 use region::Region;
 
@@ -65,9 +66,9 @@ impl<'a> Live<'a> {
     }
 
     fn write(&mut self, picture: &[String], columns: usize) {
-        let fit = |text: &String| self.console.fit(text);
-        let (above, picture): (Vec<String>, Vec<String>) =
-            (self.above.iter().map(fit).collect(), picture.iter().map(fit).collect());
+        let fit = |text: &str| self.console.fit(text);
+        let above: Vec<String> = self.above.iter().map(|text| fit(&text::fold_lines(text, columns))).collect();
+        let picture: Vec<String> = picture.iter().map(|line| fit(line)).collect();
         self.above.clear();
         self.console.redraw(&self.region.draw(&above, &picture, columns));
     }

@@ -75,6 +75,15 @@ pub enum Reason {
     Unapproved(StepId),
     /// It still waits for these.
     WaitsFor(Vec<StepId>),
+    /// It could run, and all slots are taken.
+    WaitsForSlot,
+    /// It is tried again.
+    TriedAgain {
+        /// When.
+        at: Timestamp,
+    },
+    /// It became so many steps, which are not all done.
+    Expanded(usize),
     /// It could run, and the run does not go on.
     Stopped,
     /// It is running.
@@ -108,6 +117,10 @@ impl fmt::Display for Reason {
                 write!(f, "it acts, text from outside reaches it (from `{from}`): it waits for approval")
             }
             Self::WaitsFor(steps) => write!(f, "it waits for {}", names(steps, ", ")),
+            Self::WaitsForSlot => f.write_str("it is ready, and waits for a free slot"),
+            Self::TriedAgain { at } => write!(f, "it is tried again at {at}"),
+            Self::Expanded(1) => f.write_str("it became a step, which is not done yet"),
+            Self::Expanded(steps) => write!(f, "it became {steps} steps, which are not all done yet"),
             Self::Stopped => f.write_str("it did not run before the run stopped"),
             Self::Running => f.write_str("it is running, as far as the record says"),
         }
@@ -232,7 +245,12 @@ impl History {
                     scheduler.dependencies(number).iter().filter(waits).map(|step| self.id(*step)).collect(),
                 )
             }
-            _ if scheduler.phase() == Phase::Running => Reason::Queued(Duration::ZERO),
+            Some(StepState::Expanded) => {
+                let is_part = |step: &StepNumber| scheduler.step(*step).is_some_and(|step| step.parent == Some(number));
+                Reason::Expanded((number..scheduler.step_count()).filter(is_part).count())
+            }
+            Some(StepState::Backoff(until)) if scheduler.phase() == Phase::Running => Reason::TriedAgain { at: until },
+            _ if scheduler.phase() == Phase::Running => Reason::WaitsForSlot,
             _ => Reason::Stopped,
         }
     }

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::duration;
 use crate::history::History;
-use crate::journal::{RunFilter, RunSummary};
+use crate::journal::{RunFilter, RunId, RunSummary};
 use crate::page::{Snapshot, svg_of};
 
 use super::app::App;
@@ -34,35 +34,50 @@ pub(super) async fn about(State(app): State<Arc<App>>) -> Answer {
     .into_response())
 }
 
-/// `GET /api/runs`: the newest first; `status` (can be repeated), `since`, `objective` and `limit` choose.
+/// `GET /api/runs`: the newest first; `run` and `status` (both can be repeated), `since`, `objective` and `limit` choose.
 pub(super) async fn list(State(app): State<Arc<App>>, Query(query): Query<Vec<(String, String)>>) -> Answer {
-    let (filter, limit) = choice(query)?;
+    let Choice { names, filter, limit } = Choice::of(query)?;
     let now = SystemTime::now();
-    let runs = app.runs().await?.into_iter().filter(|summary| filter.wants(summary, now));
+    let is_named = |summary: &RunSummary| names.is_empty() || names.contains(&summary.run);
+    let runs = app.runs().await?.into_iter().filter(|summary| is_named(summary) && filter.wants(summary, now));
     let runs: Vec<RunSummary> = runs.take(limit).collect();
     Ok(Json(json!({ "runs": runs })).into_response())
 }
 
-fn choice(query: Vec<(String, String)>) -> Result<(RunFilter, usize), Problem> {
-    let refuse = |message: String| Problem::new("usage.request", message);
-    let (mut filter, mut limit) = (RunFilter::default(), usize::MAX);
-    for (name, value) in query {
-        match name.as_str() {
-            "status" if RunSummary::STATES.contains(&value.as_str()) => filter.states.push(value),
-            "status" => {
-                let message = format!("`{value}` is not a status");
-                return Err(refuse(message).help(format!("there are {}", RunSummary::STATES.join(", "))));
-            }
-            "since" => filter.since = Some(duration::parse(&value).map_err(refuse)?),
-            "objective" => filter.objective = Some(value),
-            "limit" => limit = value.parse().map_err(|_| refuse(format!("`{value}` is not a number of runs")))?,
-            _ => {
-                let message = format!("runs cannot be chosen by `{name}`");
-                return Err(refuse(message).help("they can by status, since, objective and limit"));
+/// Which runs are wanted.
+struct Choice {
+    /// These; all, if there are none.
+    names: Vec<RunId>,
+    filter: RunFilter,
+    /// So many of them.
+    limit: usize,
+}
+
+impl Choice {
+    fn of(query: Vec<(String, String)>) -> Result<Self, Problem> {
+        let refuse = |message: String| Problem::new("usage.request", message);
+        let mut choice = Self { names: Vec::new(), filter: RunFilter::default(), limit: usize::MAX };
+        for (name, value) in query {
+            match name.as_str() {
+                "run" => choice.names.push(value.into()),
+                "status" if RunSummary::STATES.contains(&value.as_str()) => choice.filter.states.push(value),
+                "status" => {
+                    let message = format!("`{value}` is not a status");
+                    return Err(refuse(message).help(format!("there are {}", RunSummary::STATES.join(", "))));
+                }
+                "since" => choice.filter.since = Some(duration::parse(&value).map_err(refuse)?),
+                "objective" => choice.filter.objective = Some(value),
+                "limit" => {
+                    choice.limit = value.parse().map_err(|_| refuse(format!("`{value}` is not a number of runs")))?;
+                }
+                _ => {
+                    let message = format!("runs cannot be chosen by `{name}`");
+                    return Err(refuse(message).help("they can by run, status, since, objective and limit"));
+                }
             }
         }
+        Ok(choice)
     }
-    Ok((filter, limit))
 }
 
 /// `GET /api/runs/RUN`: all that its page shows.

@@ -23,7 +23,7 @@
 //!
 //! | request | does |
 //! |---|---|
-//! | `GET /api/runs` | lists the runs; `status`, `since`, `objective` and `limit` choose |
+//! | `GET /api/runs` | lists the runs; `status`, `since`, `objective`, `run` and `limit` choose |
 //! | `POST /api/runs` | starts one, from an objective or a plan |
 //! | `GET /api/runs/RUN` | all that its page shows |
 //! | `GET /api/runs/RUN/events` | the same as it changes, as server-sent events: `snapshot`, `update`, `end` |

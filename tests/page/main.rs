@@ -199,6 +199,37 @@ async fn an_update_has_only_what_changed() {
     assert_eq!(end.head.rest, None);
 }
 
+/// Of a run that goes on, each step says what it is that it waits for.
+#[tokio::test(start_paused = true)]
+async fn what_is_not_done_says_why_not() {
+    let journal = MemoryJournal::new();
+    let plan = Plan::from_iter([
+        Step::new("each", "each"),
+        Step::new("failing", "fail"),
+        Step::new("other", "wait"),
+        Step::new("last", "wait").depends_on(["each"]),
+    ]);
+    let wait = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok(Value::Null)
+    });
+    let each = tool_fn(|_| async { Ok(Plan::from_iter(["x", "y"].map(|id| Step::new(id, "wait")))) });
+    let fail = tool_fn(|_| async { Err::<Value, _>(StepError::transient("not now").retry_after_ms(7_000)) });
+    let runner = Runner::new(plan).tool("wait", wait).tool("each", each).tool("fail", fail).pool("wait", 1);
+    let handle = runner.journal(journal.clone()).start("wait");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let shown = support::load(&journal).await;
+    let why = |id: &str| step(&shown, id).why.last().unwrap().clone();
+    let waiting = ["each/x", "each/y", "other"].map(why);
+    assert_eq!(waiting.iter().filter(|why| *why == "it is ready, and waits for a free slot").count(), 2, "{waiting:?}");
+    assert_eq!(waiting.iter().filter(|why| why.starts_with("it is running")).count(), 1, "{waiting:?}");
+    assert_eq!(why("each"), "it became 2 steps, which are not all done yet");
+    assert_eq!(why("last"), "it waits for `each`");
+    assert!(why("failing").starts_with("it is tried again at 7."), "{}", why("failing"));
+    handle.cancel_now();
+    handle.await.unwrap();
+}
+
 /// The page of a server names its files, all of which there are, and the token; the file of a report names nothing.
 #[tokio::test]
 async fn a_report_needs_nothing_and_a_live_page_only_what_is_served() {

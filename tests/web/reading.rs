@@ -47,7 +47,10 @@ async fn runs_are_listed_and_chosen() {
     assert_eq!(chosen("?status=failed").await, [bad]);
     assert_eq!(chosen("?status=succeeded&status=running&since=1h&objective=TEST").await, [good]);
     assert_eq!(chosen("?objective=other").await.len(), 0);
-    assert_eq!(chosen("?limit=1").await.len(), 1);
+    let newest = chosen("?limit=1").await;
+    assert_eq!(newest.len(), 1);
+    assert_eq!(chosen(&format!("?run={}", newest[0])).await, newest);
+    assert!(chosen("?run=nobody").await.is_empty());
     for query in ["?status=lost", "?since=soon", "?limit=few", "?name=x"] {
         let answer = site.get(&format!("/api/runs{query}")).await;
         assert_eq!((answer.status, &answer.body["code"]), (400, &json!("usage.request")), "{query}");

@@ -25,21 +25,21 @@ async function ask(method, path, body) {
   return undefined;
 }
 
-// Follows the run. The browser connects anew by itself; the first thing it is told then is the whole run.
-let isFollowed = false;
+// Follows the run while somebody sees it: a browser has six connections for a server, and each page that follows takes
+// one. The browser connects anew by itself; the first thing it is told then is the whole run.
+let source = null;
+const connection = (text) => say(find("connection"), text);
+const close = () => {
+  source?.close();
+  source = null;
+  connection("");
+};
 function follow() {
-  if (isFollowed) return;
-  isFollowed = true;
-  const source = new EventSource(`${address()}/events`);
-  const connection = (text) => say(find("connection"), text);
-  const close = () => {
-    source.close();
-    isFollowed = false;
-    connection("");
-  };
+  if (source || document.hidden) return;
+  source = new EventSource(`${address()}/events`);
   source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
   source.addEventListener("error", () => {
-    if (source.readyState !== EventSource.CLOSED) return connection("○ connecting …");
+    if (source?.readyState !== EventSource.CLOSED) return connection("○ connecting …");
     // It has answered, and does not let this page in: it is another one by now.
     close();
     complain({ title: "the server was started anew", detail: "open the address that it printed then" });
@@ -77,10 +77,24 @@ function announce(steps) {
   if (news.length > 0) say(find("news"), news.map((it) => `${it.id} ${it.state}${it.error ? `: ${it.error.text}` : ""}`).join("; "));
 }
 
-// Somebody may have gone on with it elsewhere, and comes back.
+// Whoever comes back sees the run as it is then; somebody may have gone on with it elsewhere.
 document.addEventListener("visibilitychange", () => {
-  if (isLive && !document.hidden && !["succeeded", "failed"].includes(run.head.state)) follow();
+  if (!isLive) return;
+  if (document.hidden) close();
+  else if (!isOver(run.head.state)) follow();
 });
+
+// The title of a tab says how its run is, although nobody sees more of it.
+let glimpsed = "";
+async function glance() {
+  if (!document.hidden || isOver(glimpsed) || isOver(run.head.state)) return;
+  const answer = await fetch(`/api/runs?run=${encodeURIComponent(run.head.run)}`).catch(() => null);
+  const [it] = answer?.ok ? (await answer.json()).runs : [];
+  if (!it || !document.hidden) return;
+  glimpsed = it.status;
+  showTitle(glimpsed);
+}
+if (isLive) setInterval(glance, 5000);
 
 async function cancel() {
   find("cancel").disabled = true;

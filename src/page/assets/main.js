@@ -23,7 +23,11 @@ function showHead() {
     find("resume").hidden = !["stopped", "interrupted"].includes(head.state);
     find("retry").hidden = isRunning() || head.state === "succeeded" || head.total === 0;
   }
-  document.title = `${sign(head.state)} ${head.objective || head.run} · plandag`;
+  showTitle(head.state);
+}
+
+function showTitle(state) {
+  document.title = `${sign(state)} ${run.head.objective || run.head.run} · plandag`;
 }
 
 // A strip of all steps by state.

@@ -14,20 +14,19 @@ function windowOfGraph() {
   return [graph.scrollLeft, graph.scrollTop, graph.clientWidth, graph.clientHeight].map((length) => length * factor);
 }
 
-// A map is of use only where there is something out of sight; what is behind it can be scrolled from there.
+// A map is of use only where there is something out of sight. Below the graph there is room for it, so that it hides nothing.
 function showMap() {
   const [graph, map] = [find("graph"), find("map")];
   const { width, height } = drawing();
   find("dag").style.marginBottom = "";
-  const isTall = graph.scrollHeight > graph.clientHeight + 1;
-  const isLarger = isTall || graph.scrollWidth > graph.clientWidth + 1;
+  const isLarger = graph.scrollHeight > graph.clientHeight + 1 || graph.scrollWidth > graph.clientWidth + 1;
   map.toggleAttribute("hidden", !isMapWanted || !isLarger);
   if (map.hasAttribute("hidden")) return;
   const scale = Math.min(MAP.width / width, MAP.height / height);
   map.setAttribute("viewBox", `0 0 ${width} ${height}`);
   map.setAttribute("width", Math.ceil(width * scale));
   map.setAttribute("height", Math.ceil(height * scale));
-  if (isTall) find("dag").style.marginBottom = `${Math.ceil(height * scale) + 16}px`;
+  find("dag").style.marginBottom = `${Math.ceil(height * scale) + 16}px`;
   drawMap();
   moveMap();
 }

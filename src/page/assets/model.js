@@ -22,7 +22,8 @@ function eta() {
   if (!rest || !isRunning()) return "";
   const left = Math.max(rest.waiting_us, ...rest.paths.map(([due, after]) => Math.max(0, due - now()) + after));
   const isPartial = rest.is_partial || rest.paths.some(([due]) => due < now());
-  return isPartial && left === 0 ? "" : `ETA ${isPartial ? "at least " : ""}~${rough(left)} from ${rest.basis}`;
+  // What would be written as nothing says nothing.
+  return isPartial && left < 5e4 ? "" : `ETA ${isPartial ? "at least " : ""}~${rough(left)} from ${rest.basis}`;
 }
 
 // How long the tool of a step ran, up to now.

@@ -27,6 +27,7 @@ function showPane() {
     ...part("Why", make("ul", {}, ...it.why.map((reason) => make("li", {}, reason)))),
     ...(it.output ? part("Output", output(it)) : []),
     ...(it.arguments.text || it.when ? part("Input", it.when ? make("p", { class: "mono" }, `when ${it.when}`) : "", block(it.arguments)) : []),
+    ...(it.state === "unapproved" ? given(it) : []),
     ...(it.after.length ? part("Needs", names(it.after)) : []),
     ...(after.length ? part("Needed by", names(after.map((other) => other.number))) : []),
     ...(earlier.length ? part("Also run as", names(earlier.map((other) => other.number))) : []),
@@ -35,6 +36,9 @@ function showPane() {
     actions(it));
   pane.scrollTop = top;
 }
+
+// Who is to say whether a step may act on something sees what that is.
+const given = (it) => it.after.map(step).filter((earlier) => earlier.output).flatMap((earlier) => part(`From ${earlier.id}`, output(earlier)));
 
 function output(it) {
   const holder = make("div", {}, block(it.output));

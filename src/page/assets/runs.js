@@ -101,6 +101,7 @@ function tell(time) {
 
 document.querySelectorAll("time[data-unix-ms]").forEach(tell);
 setInterval(refresh, 2000);
+document.addEventListener("visibilitychange", refresh);
 find("toolbar").hidden = false;
 offerStates();
 find("search").addEventListener("input", show);

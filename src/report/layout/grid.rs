@@ -1,11 +1,11 @@
 //! Where everything stands: whatever is there already stays where it is, as far as that can be, and the rest gets free
 //! places.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::levels::{lanes, levels};
 use super::order::Arranged;
-use super::{BOX_HEIGHT, BOX_WIDTH, CHANNEL, GAP, Graph, LANE, MARGIN, MOST_IN_STACK, STACK_GAP};
+use super::{BOX_HEIGHT, BOX_WIDTH, CHANNEL, GAP, Graph, LANE, MARGIN, MOST_IN_GROWN_STACK, MOST_IN_STACK, STACK_GAP};
 
 /// Boxes and lanes with their places.
 pub(super) struct Grid {
@@ -80,9 +80,15 @@ impl Grid {
         let mut moved: Vec<usize> =
             (0..graph.len()).filter(|&node| graph[node].is_some() && !self.is_shown[node]).collect();
         moved.sort_by_key(|&node| levels[node]);
+        let mut coming: BTreeMap<usize, usize> = BTreeMap::new();
+        for &node in &moved {
+            *coming.entry(levels[node]).or_default() += 1;
+        }
+        let most: BTreeMap<usize, usize> =
+            coming.into_iter().map(|(column, coming)| (column, self.column(column).most_in_stack(coming))).collect();
         for node in moved {
             let wanted = self.boxes[node].map_or_else(|| self.middle(&before[node]), |spot| spot.top);
-            let (stack, top) = self.column(levels[node]).free(wanted);
+            let (stack, top) = self.column(levels[node]).free(wanted, most[&levels[node]]);
             self.put(node, Spot { column: levels[node], stack, top });
         }
         for lane in lanes {
@@ -184,10 +190,18 @@ impl Column {
         &mut self.stacks[stack]
     }
 
+    /// How high its stacks may become when so many boxes come. One more stack moves all that is further right, so a few
+    /// boxes make those that are there higher instead.
+    fn most_in_stack(&self, coming: usize) -> usize {
+        let boxes: usize = self.stacks.iter().map(|stack| stack.boxes).sum();
+        let has_room = boxes + coming <= self.stacks.len() * MOST_IN_GROWN_STACK;
+        if has_room { MOST_IN_GROWN_STACK } else { MOST_IN_STACK }
+    }
+
     /// Free room for a box in the first stack that has any, as near to `wanted` as may be.
-    fn free(&mut self, wanted: u32) -> (usize, u32) {
-        let has_room = |stack: &Stack| stack.boxes < MOST_IN_STACK;
-        let stack = self.stacks.iter().position(has_room).unwrap_or(self.stacks.len());
+    fn free(&mut self, wanted: u32, most: usize) -> (usize, u32) {
+        let has_room = |limit: usize| self.stacks.iter().position(|stack| stack.boxes < limit);
+        let stack = has_room(MOST_IN_STACK).or_else(|| has_room(most)).unwrap_or(self.stacks.len());
         (stack, self.stack(stack).free(wanted, BOX_HEIGHT + GAP))
     }
 

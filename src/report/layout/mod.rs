@@ -2,9 +2,10 @@
 //!
 //! Boxes stand in columns, each to the right of all that it depends on. The first plan of a run decides where its boxes
 //! are. After that the graph is followed from change to change: what is added takes free places, and what was there does
-//! not move unless it has to be in another column, since what it depends on has changed; only where a column of very
-//! many boxes becomes wider, or narrower, those to the right of it make room. A line that passes other columns has a lane of its own through each of them. Nothing recurses, and the number of
-//! lanes is bounded, so a plan of any size that may be run can be drawn.
+//! not move unless it has to be in another column, since what it depends on has changed; only where very many boxes come
+//! to a column, or go, so that it becomes wider or narrower, those to the right of it make room. A line that passes other
+//! columns has a lane of its own through each of them. Nothing recurses, and the number of lanes is bounded, so a plan of
+//! any size that may be run can be drawn.
 //!
 //! Crates that lay graphs out were looked at: those that give more than the places of boxes, or bound what they do, could
 //! not keep earlier boxes where they are.
@@ -34,6 +35,8 @@ const CHANNEL: u32 = 76;
 const STACK_GAP: u32 = 20;
 /// A column of more boxes becomes several stacks.
 const MOST_IN_STACK: usize = 24;
+/// A stack that is there already becomes so high before a column gets one more.
+const MOST_IN_GROWN_STACK: usize = 2 * MOST_IN_STACK;
 /// More lanes than these cannot be followed by eye: then such lines run straight, behind the boxes.
 const MOST_LANES: usize = 600;
 /// Free room around everything.

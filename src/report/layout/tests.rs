@@ -21,12 +21,16 @@ fn graphs() -> impl Strategy<Value = Vec<Vec<usize>>> {
 /// Whether each column has room for its boxes in one stack. Where one more stack is needed, or one less, the columns to the
 /// right of it make room for that.
 fn has_one_stack(graph: &Graph) -> bool {
+    largest_column(graph) <= MOST_IN_STACK
+}
+
+fn largest_column(graph: &Graph) -> usize {
     let before: Vec<Vec<usize>> = graph.iter().map(|before| before.clone().unwrap_or_default()).collect();
     let mut sizes = vec![0; graph.len()];
     for (node, level) in levels(&before).into_iter().enumerate() {
         sizes[level] += usize::from(graph[node].is_some());
     }
-    sizes.into_iter().all(|size| size <= MOST_IN_STACK)
+    sizes.into_iter().max().unwrap_or(0)
 }
 
 fn overlap(left: (u32, u32), right: (u32, u32)) -> bool {
@@ -76,7 +80,7 @@ proptest! {
         let first = graph[..first.min(graph.len())].to_vec();
         let before = Layout::of(&first);
         let now: Vec<Option<Vec<usize>>> = graph.into_iter().map(Some).collect();
-        prop_assume!(has_one_stack(&now));
+        prop_assume!(largest_column(&now) <= MOST_IN_GROWN_STACK);
         let after = Layout::grown(&first, now.len(), [now]);
         check(&after);
         prop_assert_eq!(&after.places[..first.len()], &before.places[..]);
@@ -228,6 +232,20 @@ fn many_boxes_of_a_column_become_stacks() {
     let layout = Layout::of(&graph);
     check(&layout);
     assert!(layout.height < 1_400, "{}", layout.height);
+}
+
+/// 24 boxes and what waits for them. A few more make their column higher; as many again as a stack holds, wider.
+#[test]
+fn a_few_boxes_more_move_nothing() {
+    let mut first: Vec<Vec<usize>> = vec![Vec::new(); MOST_IN_STACK];
+    first.push((0..MOST_IN_STACK).collect());
+    let before = Layout::of(&first);
+    for (more, moves) in [(1, false), (MOST_IN_STACK, false), (MOST_IN_STACK + 1, true)] {
+        let now: Vec<Option<Vec<usize>>> = first.iter().cloned().chain(vec![Vec::new(); more]).map(Some).collect();
+        let after = Layout::grown(&first, now.len(), [now]);
+        check(&after);
+        assert_eq!(after.places[..first.len()] != before.places[..], moves, "{more} more");
+    }
 }
 
 #[test]

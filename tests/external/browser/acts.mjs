@@ -46,6 +46,7 @@ async function approved() {
   check(sent().length === 0, "nothing was done unasked");
   await choose(page, "reply");
   await says(page, "#pane", "from letter");
+  await says(page, "#pane", "a letter from a stranger");
   await shoot(page, "acts-unapproved");
   check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
   await press(page, "Let it act");
@@ -69,6 +70,45 @@ async function denied() {
   check((await stateOf(runOf(page), "reply")) === "failed", "the step has failed");
   check((await stateOf(runOf(page), "after")) === "skipped", "and what depends on it was not done");
   await page.close();
+}
+
+/// Nobody knows whether a step that acts took effect when it was cut off: a person says so, while the rest goes on or
+/// after it.
+async function resolved() {
+  const paid = (gate) => readFileSync(join(place, "paid"), "utf8").trim().split("\n").filter((line) => line === gate).length;
+  const trials = [
+    ["It took effect", "effect", "succeeded", "succeeded"],
+    ["Run it again", "again", "succeeded", "succeeded"],
+    ["It did not", "none", "failed", "skipped"],
+  ];
+  for (const [label, gate, pay, after] of trials) {
+    const rest = `rest-of-${gate}`;
+    const { page } = await site.start([
+      { id: "pay", tool: "post.pay", args: { gate }, timeout_ms: 1000 }, sleep("after", 1, "pay"), held(rest),
+    ]);
+    await page.waitForSelector("#steps tr.unknown");
+    await says(page, "#news", "pay unknown");
+    await choose(page, "pay");
+    if (gate === "effect") {
+      check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
+      await shoot(page, "acts-unknown");
+    } else {
+      // Nothing else is left to do, so the run has stopped, and goes on by itself.
+      letGo(rest);
+      await state(page, "undecided");
+    }
+    letGo(gate);
+    await press(page, label);
+    const is = async (id, word) => (await stateOf(runOf(page), id)) === word;
+    await becomes(async () => (await is("pay", pay)) && (await is("after", after)), () => `${label}: ${pay}, ${after}`);
+    if (gate === "effect") {
+      check(await is(rest, "running"), "the rest goes on meanwhile");
+      letGo(rest);
+    }
+    await state(page, pay);
+    check(paid(gate) === (gate === "again" ? 2 : 1), `${label}: it was done as often as somebody wanted`);
+    await page.close();
+  }
 }
 
 /// What was stopped, and what was killed, goes on where it was.
@@ -155,6 +195,9 @@ async function submitted() {
 
 /// While nothing runs, the timeline goes by quickly; and it shows as little of the time as one likes.
 async function timed() {
+  const { page: nap } = await site.start([sleep("nap", 2000)]);
+  await state(nap, "succeeded");
+  await nap.close();
   const { page } = await site.start([{ id: "late", tool: "fetch", args: { url: `http://${host}/` } }, sleep("then", 400, "late")]);
   await page.waitForSelector("#steps tr.retrying");
   const eta = () => page.locator("#eta").textContent();
@@ -196,6 +239,7 @@ async function timed() {
 
 await approved();
 await denied();
+await resolved();
 await goneOnWith();
 await retried();
 await forked();

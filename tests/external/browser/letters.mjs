@@ -1,6 +1,6 @@
-// An MCP server for the trials: it reads letters of strangers, sends answers, waits, and does what works only at the second
-// try. `node letters.mjs FOLDER`: in the folder it writes down what it has sent, and looks whether there is a file
-// `mended`, or `NAME.open` for whoever waits for that.
+// An MCP server for the trials: it reads letters of strangers, sends answers, waits, pays, and does what works only at the
+// second try. `node letters.mjs FOLDER`: in the folder it writes down what it has sent, and looks whether there is a file
+// `mended`, or `NAME.open` for whoever waits, or pays, for that.
 
 import { appendFileSync, existsSync } from "node:fs";
 import { join } from "node:path";
@@ -23,6 +23,13 @@ const tools = {
     call: async ({ gate }) => {
       while (!existsSync(join(folder, `${gate}.open`))) await new Promise((done) => setTimeout(done, 20));
       return text("open");
+    },
+  },
+  pay: {
+    readOnly: false,
+    call: async ({ gate }) => {
+      appendFileSync(join(folder, "paid"), `${gate}\n`);
+      return tools.wait.call({ gate });
     },
   },
   mended: { readOnly: true, call: () => (existsSync(join(folder, "mended")) ? text("it works") : text("it is broken", true)) },

@@ -2,10 +2,12 @@
 // `node live.mjs plandag FOLDER-WITH-NODE-MODULES FOLDER-WITH-HOSTILE-PAGES`
 
 import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 import {
-  Site, becomes, browser, cannotRun, check, held, leads, letGo, plandag, says, serious, serve, shoot, shows, sleep, state, told,
+  Site, becomes, browser, cannotRun, check, held, leads, letGo, place, plandag, runOf, says, serious, serve, shoot, shows,
+  sleep, state, told,
 } from "./support.mjs";
 
 const site = await Site.start();
@@ -125,13 +127,9 @@ async function cancelled() {
 /// A run of another process, with a failure and another plan, as it happens. That process is held up until its page is
 /// open, so that the other plan is not there before.
 async function replanned() {
-  const before = (await site.api("/runs")).runs.length;
-  const demo = spawn(plandag.command, ["demo"], plandag.options);
-  const ended = new Promise((done) => demo.on("exit", done));
-  let runs = [];
-  while (runs.length <= before) ({ runs } = await site.api("/runs"));
+  const { child: demo, ended, run } = await startedBeside("demo");
   demo.kill("SIGSTOP");
-  const { page } = await site.open(`/runs/${runs[0].run}`);
+  const { page } = await site.open(`/runs/${run}`);
   await shows(page, "#plans > div", 1);
   const drawn = await places(page);
   demo.kill("SIGCONT");
@@ -143,6 +141,78 @@ async function replanned() {
   await shoot(page, "live-replanned");
   await page.close();
   await ended;
+}
+
+/// What the command starts, it has started beside the server; the run is there when its name is.
+async function startedBeside(...arguments_) {
+  const before = (await site.api("/runs")).runs.length;
+  const child = spawn(plandag.command, arguments_, plandag.options);
+  const ended = new Promise((done) => child.on("exit", done));
+  let runs = [];
+  while (runs.length <= before) ({ runs } = await site.api("/runs"));
+  return { child, ended, run: runs[0].run };
+}
+
+/// Steps that become plans: what is finished of them is folded, what goes on is not, and both can be had otherwise.
+async function folded() {
+  const plan = (...steps) => JSON.stringify({ steps });
+  writeFileSync(join(place, "short.json"), plan(sleep("a", 1), sleep("b", 1, "a"), sleep("c", 1, "a")));
+  writeFileSync(join(place, "long.json"), plan(sleep("a", 1), held("in-long", "a"), sleep("c", 1, "in-long")));
+  writeFileSync(join(place, "lines.txt"), "short.json\nlong.json\n");
+  const { ended, run } = await startedBeside("run", "--batch", "lines.txt", "--mcp", "mcp.json");
+  const { page, seen } = await site.open(`/runs/${run}`);
+  const boxes = () => page.$$eval("#boxes .id", (ids) => ids.map((id) => id.textContent).sort());
+  const drawn = (...ids) => becomes(async () => (await boxes()).join() === ids.join(), () => `${ids} are drawn`);
+  await drawn("1", "2", "2/a", "2/c", "2/in-long");
+  await page.waitForSelector("#boxes .step.running");
+  await page.locator("#boxes .step", { hasText: "3 inside" }).waitFor();
+  await shoot(page, "live-folded");
+  const before = await places(page);
+  await page.keyboard.press("u");
+  await drawn("1", "1/a", "1/b", "1/c", "2", "2/a", "2/c", "2/in-long");
+  check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
+  await shoot(page, "live-unfolded");
+  await page.keyboard.press("u");
+  check((await places(page)).join() === before.join(), "folded again, everything is where it was");
+  letGo("in-long");
+  await state(page, "succeeded");
+  await drawn("1", "2");
+  check(seen.errors.length === 0, `nothing is wrong: ${seen.errors}`);
+  await shoot(page, "live-all-folded");
+  await page.locator("#steps tbody tr", { hasText: "2/c" }).first().click();
+  await says(page, "#pane h2", "2/c");
+  await page.close();
+  await ended;
+}
+
+/// Whether somebody sees a page, as a browser says it of its tabs. Those of this one are always seen.
+const isSeen = (page, is) => page.evaluate((hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}, !is);
+
+/// A browser has six connections for a server. However many pages of live runs are open, the one that is seen follows
+/// its run, and the server answers.
+async function manyTabs() {
+  const { page: first } = await site.start([held("of-many"), sleep("then", 1, "of-many")]);
+  const pages = [first];
+  while (pages.length < 8) {
+    await isSeen(pages.at(-1), false);
+    pages.push((await site.open(`/runs/${runOf(first)}`)).page);
+    await says(pages.at(-1), "#connection", "live");
+  }
+  for (const page of pages) {
+    for (const other of pages) await isSeen(other, other === page);
+    await says(page, "#connection", "live");
+    check(await page.evaluate(async () => (await fetch("/api")).ok), "the server answers");
+  }
+  letGo("of-many");
+  await state(pages.at(-1), "succeeded");
+  for (const page of pages) await becomes(async () => (await page.title()).startsWith("✓"), () => "the titles of the others say so, too");
+  check((await first.locator("#state").textContent()).includes("running"), "which nobody sees, so they show nothing new");
+  await isSeen(first, true);
+  await state(first, "succeeded");
+  for (const page of pages) await page.close();
 }
 
 /// A server that was started anew has another token. Pages of the old one say so, and do not ask for ever.
@@ -162,6 +232,8 @@ async function startedAnew() {
 await watched();
 await cancelled();
 await replanned();
+await folded();
+await manyTabs();
 await startedAnew();
 
 const hostile = await Site.start("--journal", join(resolve(process.argv[4]), "hostile.db"));

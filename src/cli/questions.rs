@@ -49,9 +49,16 @@ impl Questions {
         )
     }
 
-    /// Takes up what is new in an event, and says what is to be asked now, if that is it.
+    /// Takes up what is new in an event, and says what is to be asked now, if that is it, or that nobody needs to answer
+    /// any more.
     pub(crate) fn take(&mut self, event: &RunEvent) -> Option<String> {
+        let asked = self.waiting.front().filter(|_| self.is_asked).map(|(step, _)| *step);
+        let is_decided = asked.is_some() && asked == decided(event);
         self.learn(event);
+        if is_decided {
+            let id = asked.map_or("?", |step| self.id(step));
+            return Some(format!("   {} was decided elsewhere; press Enter to be asked about others", text::line(id)));
+        }
         self.ask()
     }
 
@@ -72,10 +79,15 @@ impl Questions {
                 }
             }
             RunEventKind::ApprovalRequested { step, from } => self.waiting.push_back((*step, *from)),
-            RunEventKind::StepApproved { step } | RunEventKind::StepFailed { step, .. } if !self.is_asked => {
-                self.waiting.retain(|(waiting, _)| waiting != step);
-            }
             _ => {}
+        }
+        if let Some(decided) = decided(event) {
+            // What is typed next is an answer to the first one, and to no other.
+            let asked = if self.is_asked { self.waiting.pop_front() } else { None };
+            self.waiting.retain(|(step, _)| *step != decided);
+            if let Some(asked) = asked {
+                self.waiting.push_front(asked);
+            }
         }
     }
 
@@ -105,12 +117,11 @@ impl Questions {
 
     /// What would be done, with what, and whose text is in it.
     fn question(&self, step: StepNumber, from: StepNumber) -> String {
-        let id = |number| self.steps.get(&number).map_or("?", |known| known.id.as_str());
         let mut lines = vec![format!(
             " {} {} would act, and text from outside has reached it (from {}):",
             paint(style::RETRY, "?"),
-            paint(style::STRONG, &text::line(id(step))),
-            text::line(id(from))
+            paint(style::STRONG, &text::line(self.id(step))),
+            text::line(self.id(from))
         )];
         if let Some(known) = self.steps.get(&step) {
             let tool = known.definition.tool.as_deref().unwrap_or("the default tool");
@@ -124,6 +135,10 @@ impl Questions {
         lines.join("\n")
     }
 
+    fn id(&self, number: StepNumber) -> &str {
+        self.steps.get(&number).map_or("?", |known| known.id.as_str())
+    }
+
     fn output(&self, number: StepNumber) -> Option<(&StepId, String)> {
         let known = self.steps.get(&number)?;
         let output = match known.output.as_ref()? {
@@ -132,6 +147,14 @@ impl Questions {
             Output::Gathered(parts) => format!("= the results of {} steps", parts.len()),
         };
         Some((&known.id, output))
+    }
+}
+
+/// The step about which an event says that it waits for nobody any more.
+fn decided(event: &RunEvent) -> Option<StepNumber> {
+    match &event.kind {
+        RunEventKind::StepApproved { step } | RunEventKind::StepFailed { step, .. } => Some(*step),
+        _ => None,
     }
 }
 

@@ -340,6 +340,43 @@ fn a_run_can_be_watched_while_it_goes_on() {
     assert!(TcpStream::connect(address).is_err(), "the page is gone with the run");
 }
 
+/// The process that serves the page is the one that drives the run.
+#[test]
+fn a_step_is_approved_on_the_page_of_a_run_that_was_opened() {
+    let place = approving::place();
+    let letter = json!({ "id": "letter", "tool": "post.read" });
+    let reply = json!({ "id": "reply", "tool": "post.send", "args": { "text": "${letter}" } });
+    place.plan(json!([letter, reply, sleep("other", 600_000, &[])]));
+    let mut command = place.command(["run", "plan.json", "--mcp", "mcp.json", "--open"]);
+    command.env("BROWSER", browser(&place)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains("http://")).unwrap();
+    let (address, rest) = line.split_once("http://").unwrap().1.split_once("/runs/").unwrap();
+    let (run, token) = rest.split_once("?token=").unwrap();
+    let begun = Instant::now();
+    let patience = || {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing comes of it");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    // There is no run at first, and then no question.
+    let approve = || ask(address, token, "POST", &format!("/api/runs/{run}/steps/reply/approve"), "");
+    let (mut status, mut answer) = approve();
+    while [404, 409].contains(&status) {
+        patience();
+        (status, answer) = approve();
+    }
+    assert_eq!((status, &answer["status"]), (200, &json!("recorded")), "{answer}");
+    while approving::sent(&place) == 0 {
+        patience();
+    }
+    let (_, shown) = ask(address, token, "GET", &format!("/api/runs/{run}"), "");
+    assert_eq!(shown["head"]["state"], "running", "the rest goes on");
+    send("INT", child.id());
+    send("INT", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn a_run_of_the_past_is_opened() {
     let place = Place::new();

@@ -11,6 +11,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
+use crate::approving;
 use crate::support::{Place, sleep};
 
 /// Long enough for a machine with much else to do.
@@ -289,4 +290,29 @@ fn a_question_is_asked_where_there_is_somebody_to_ask() {
         assert_eq!(code, exit, "{answer:?}: {text}");
         assert!(text.contains(said), "{answer:?}: {text}");
     }
+}
+
+/// Two steps that would act on text from outside: whoever sits at the terminal is asked about one after the other, and may
+/// be relieved of it.
+#[test]
+fn a_question_is_taken_back_that_was_answered_elsewhere() {
+    let place = approving::place();
+    let reply = |id: &str| json!({ "id": id, "tool": "post.send", "args": { "text": "${letter}" } });
+    place
+        .plan(json!([{ "id": "letter", "tool": "post.read" }, reply("one"), reply("two"), sleep("then", 1, &["two"])]));
+    let mut terminal = Terminal::start(place.command(["run", "plan.json", "--mcp", "mcp.json"]), 80, 24);
+    let text = terminal.wait_for("May it? [y/N]");
+    assert!(text.contains("text from outside has reached it (from letter)"), "{text}");
+    assert!(text.contains("a letter from a stranger"), "what it would act on is shown: {text}");
+    let (asked, other) = if text.contains("one would act") { ("one", "two") } else { ("two", "one") };
+    let run = place.run(["runs", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    let approved = place.run(["approve", &run, asked]);
+    assert_eq!(approved.exit, 0, "{approved:?}");
+    terminal.wait_for(&format!("{asked} was decided elsewhere; press Enter"));
+    // What was about to be typed is no answer to what comes next.
+    terminal.press("n\n");
+    terminal.wait_for(&format!("{other} would act"));
+    terminal.press("y\n");
+    let (exit, text, _) = terminal.finish();
+    assert_eq!((exit, approving::sent(&place)), (0, 2), "{text}");
 }

@@ -81,8 +81,10 @@ function decisions(it) {
   const buttons = make("div", { class: "ask" });
   for (const [word, path, body, kind] of (isLive && DECISIONS[it.state]) || []) {
     const decide = async () => {
+      for (const button of buttons.children) button.disabled = true;
       const answer = await goOn(`/steps/${encodeURIComponent(it.id)}/${path}`, body);
       if (answer?.status === "waiting") buttons.replaceChildren(make("p", { role: "status" }, "Noted. The process that runs this has not answered yet."));
+      else for (const button of buttons.children) button.disabled = Boolean(answer);
     };
     buttons.append(make("button", { type: "button", class: kind, onclick: decide }, word));
   }

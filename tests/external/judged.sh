@@ -23,6 +23,8 @@ if [ ! -e "$corpora/complete" ]; then
         cd "$corpora/packages"
         apt-get download -q "${packages[@]}"
         for package in *.deb; do dpkg -x "$package" "${package%%_*}"; done
+        # Links to what is in packages that are not here.
+        find . -xtype l -delete
     )
     cp -r "$corpora/packages/sqlite3-doc/usr/share/doc" "$corpora/docs/sqlite"
     cp -rL "$corpora/packages/git-doc/usr/share/doc/git" "$corpora/docs/git"

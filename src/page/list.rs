@@ -32,7 +32,7 @@ pub fn runs_html(runs: &[RunSummary], token: &str, may: &str) -> String {
          <th scope=\"col\">Run<th scope=\"col\">Objective<th scope=\"col\">Started\
          <th scope=\"col\" class=\"number\">Took</tr></thead><tbody>",
         Escaped(token),
-        Escaped(may),
+        may.lines().map(|line| format!("<span>{}</span>", Escaped(line))).collect::<String>(),
     );
     for summary in runs {
         let started = summary.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);

@@ -136,6 +136,7 @@ async function replanned() {
       await page.keyboard.press("/");
       await page.keyboard.type("south");
       check((await page.locator("#steps tbody tr:visible").count()) < 10, "the search is obeyed");
+      check((await page.locator(".lane:visible").count()) < 9, "in the timeline, too");
       check(seen.requests.length === 1 && seen.errors.length === 0, `it asks for nothing: ${seen.requests} ${seen.errors}`);
       await page.close();
     }

@@ -116,6 +116,22 @@ async fn a_pointer_to_another_place_is_no_answer() {
 }
 
 #[tokio::test]
+async fn a_page_of_functions_is_asked_about_one_of_them() {
+    let page = "# Copying strings\n\nstrcpy() Copies a string and its terminating null byte.\n\n\
+        The strcat() function overwrites the terminating null byte of the string, unlike strcpy().\n";
+    let answer = answer(&[("strcpy.txt", page)], "Compare strcpy and memcpy on termination").await;
+    assert_eq!(lines_quoted(&answer), [("strcpy", "strcpy.txt", 3)]);
+}
+
+#[tokio::test]
+async fn words_in_phrases_are_not_what_is_asked() {
+    let text = "# VACUUM\n\nThe next time VACUUM is called it goes on where it stopped before.\n\n\
+        VACUUM takes time in proportion to the size of the file.\n";
+    let answer = answer(&[("a.md", text)], "Compare VACUUM and ANALYZE on time").await;
+    assert_eq!(lines_quoted(&answer), [("VACUUM", "a.md", 5)]);
+}
+
+#[tokio::test]
 async fn a_page_is_about_the_whole_of_its_name() {
     let pages = [
         ("merge.md", "# merge\n\nConflicts are left in the files of the tree, between marks.\n"),

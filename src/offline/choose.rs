@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::sentences::{LENGTHS, Sentence, leans, quality, sentences};
-use super::words::{Stems, is_faint, telling_words, words};
+use super::words::{Stems, is_faint, telling_words, without_phrases, words};
 
 /// Sentences below this are not quoted: better none than one beside the point.
 const LEAST: f64 = 0.4;
@@ -167,6 +167,8 @@ struct LookedFor {
     subject: Terms,
     aspect: Terms,
     others: Vec<Terms>,
+    /// Whether the subject is a function, which manual pages describe together with others.
+    is_function: bool,
 }
 
 /// The sentences to quote, best first.
@@ -242,11 +244,17 @@ fn score_passage(stems: &Stems, looked_for: &LookedFor, hit: &Hit) -> Vec<Quote>
     let mut named = Named::Nothing;
     let mut quotes = Vec::new();
     for sentence in &sentences {
-        let here = stems.of(&sentence.text);
+        let here = match looked_for.aspect_alone() {
+            true => stems.of(&without_phrases(&sentence.text)),
+            false => stems.of(&sentence.text),
+        };
         if sentence.is_first {
             named = Named::Nothing;
         }
-        named = named.then(looked_for.named(&stems.names(&sentence.text)));
+        named = named.then(match looked_for.is_about_another_function(stems, &sentence.text) {
+            true => Named::Other,
+            false => looked_for.named(&stems.names(&sentence.text)),
+        });
         let fit = looked_for.fit(&place, named, &here, &before);
         let is_general = looked_for.subject.is_empty() || looked_for.aspect.is_empty();
         let defined = is_general && looked_for.is_defined_in(stems, &sentence.text);
@@ -263,6 +271,17 @@ fn score_passage(stems: &Stems, looked_for: &LookedFor, hit: &Hit) -> Vec<Quote>
         before.extend(here);
     }
     quotes
+}
+
+/// The names of the functions that a sentence is about by how it begins: `strcpy` and `strncpy` in
+/// `The strcpy() and strncpy(3) functions copy ..`.
+fn functions_at_the_beginning(sentence: &str) -> impl Iterator<Item = &str> {
+    let words = sentence.split_whitespace().skip_while(|word| *word == "The").filter(|word| *word != "and");
+    words.map_while(|word| {
+        let (name, rest) = word.trim_start_matches(['`', '[', '*']).split_once('(')?;
+        let is_name = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.:".contains(c));
+        (is_name && rest.contains(')')).then_some(name)
+    })
 }
 
 /// A sentence that leans on the one before it is quoted together with that one, or stands for less.
@@ -317,7 +336,23 @@ impl LookedFor {
             (all, rest) if rest.is_empty() => (rest, all),
             divided => divided,
         };
-        Self { folder, subject, aspect, others }
+        let call = format!("{}(", wanted.subject);
+        let is_function = !subject.is_empty() && hits.iter().any(|hit| hit.text.contains(&call));
+        Self { folder, subject, aspect, others, is_function }
+    }
+
+    /// Whether the aspect is looked for by itself, rather than as words of a question.
+    fn aspect_alone(&self) -> bool {
+        !self.subject.is_empty() && !self.aspect.is_empty()
+    }
+
+    /// Whether a function is looked for, and a sentence begins with some that nobody asked about: `The strcat() function
+    /// catenates ..`.
+    fn is_about_another_function(&self, stems: &Stems, sentence: &str) -> bool {
+        let mut functions = functions_at_the_beginning(sentence).peekable();
+        let is_named_by = |name: &str, terms: &Terms| terms.covered(&[(&stems.of(name), 1.0)]) > 0.0;
+        let is_asked_about = |name| self.others.iter().chain([&self.subject]).any(|terms| is_named_by(name, terms));
+        self.is_function && functions.peek().is_some() && !functions.any(is_asked_about)
     }
 
     /// What a sentence names of what is compared.

@@ -185,7 +185,7 @@ fn compose(args: Arguments, inputs: &Inputs) -> Result<ToolOutput, StepError> {
 /// How many sentences are quoted for each cell: an answer is to be read at one go.
 fn limit(form: Form, cells: usize) -> usize {
     match (form, cells) {
-        (Form::Question, _) => 6,
+        (Form::Question, _) => 4,
         (Form::Topics, ..=1) => 8,
         (Form::Topics, _) => 4,
         (Form::Comparison, ..=12) => 3,

@@ -120,6 +120,12 @@ fn ends_in_abbreviation(text: &str) -> bool {
     is_initial || ABBREVIATIONS.split(' ').any(|word| word.eq_ignore_ascii_case(last))
 }
 
+/// How many words a sentence has beside code and links: ``Stream for the [`select()`] function.`` says nothing.
+fn words_beside_code(text: &str) -> usize {
+    let is_code = |word: &&str| word.contains(['`', '[', ']']);
+    text.split_whitespace().filter(|word| !is_code(word)).count()
+}
+
 /// How well a sentence reads when it stands alone: 0 for what is none, 1 for a plain statement.
 pub(super) fn quality(sentence: &Sentence) -> f64 {
     let text = sentence.text.as_str();
@@ -128,8 +134,10 @@ pub(super) fn quality(sentence: &Sentence) -> f64 {
     let options = text.split_whitespace().filter(|word| word.starts_with(['-', '['])).count();
     if !LENGTHS.contains(&characters)
         || words < FEWEST_WORDS
+        || words_beside_code(text) < FEWEST_WORDS
         || options * 4 > words
         || text.starts_with("$ ")
+        || text.starts_with("/*")
         || text.starts_with("See ")
         || is_mostly_marks(text)
     {
@@ -240,6 +248,8 @@ mod tests {
             "See https://example.org/a and https://example.org/b for this.",
             "src/a.rs src/b.rs src/c.rs src/d.rs src/e.rs src/f.rs",
             "Too short.",
+            "Stream for the [`buffered`](super::StreamExt::buffered) method.",
+            "/* Makes sure that the text ends. */",
         ] {
             let sentence = Sentence { offset: 0, text: text.into(), is_first: true };
             assert_eq!(quality(&sentence), 0.0, "{text}");

@@ -19,6 +19,30 @@ const STOP_WORDS: &str = "\
 const FAINT_WORDS: &str = "answer answers come comes decide decides go goes keep keeps know return \
      returns say says show shows stay take takes";
 
+/// Phrases of words that mean something else when they stand alone.
+const PHRASES: &[&str] = &[
+    "in order to",
+    "in order for",
+    "next time",
+    "first time",
+    "last time",
+    "each time",
+    "every time",
+    "any time",
+    "same time",
+    "at a time",
+    "compile-time",
+    "compile time",
+    "start-time",
+    "run-time",
+    "real-time",
+];
+
+/// A sentence in lower case without such phrases.
+pub(super) fn without_phrases(sentence: &str) -> String {
+    PHRASES.iter().fold(sentence.to_lowercase(), |sentence, phrase| sentence.replace(phrase, " "))
+}
+
 /// Whether a word that carries meaning carries less of it than others.
 pub(super) fn is_faint(word: &str) -> bool {
     FAINT_WORDS.split(' ').any(|faint| faint == word)

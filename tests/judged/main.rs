@@ -21,7 +21,7 @@ const READ_ME: &str = include_str!("README.md");
 /// Three of four quotes are to the point.
 const LEAST: f64 = 0.75;
 /// The same for objectives on which no rule was made.
-const LEAST_HELD_OUT: f64 = 0.65;
+const LEAST_HELD_OUT: f64 = 0.7;
 /// This part of the quotes of now may be ones that nobody has judged. They count as beside the point.
 const MOST_UNJUDGED: f64 = 0.1;
 
@@ -44,14 +44,16 @@ enum Set {
     First,
     /// Asked once before rules were made on it, too.
     Second,
-    /// No rule was made on it.
+    /// The same.
     Third,
+    /// No rule was made on it.
+    Fourth,
 }
 
 impl Set {
     /// The part of its quotes that must be to the point.
     fn least(self) -> f64 {
-        if self == Self::Third { LEAST_HELD_OUT } else { LEAST }
+        if self == Self::Fourth { LEAST_HELD_OUT } else { LEAST }
     }
 }
 

@@ -96,10 +96,20 @@ async function glance() {
 }
 if (isLive) setInterval(glance, 5000);
 
+// As Ctrl-C: the first time what runs may still finish, the second time it is ended.
+let isStopping = false;
 async function cancel() {
   find("cancel").disabled = true;
-  await ask("POST", "/cancel");
+  const answer = await ask("POST", "/cancel", { now: isStopping });
   find("cancel").disabled = false;
+  isStopping = answer?.status === "stopping";
+  showCancel();
+}
+
+function showCancel() {
+  isStopping &&= isRunning();
+  say(find("cancel"), isStopping ? "Stop now" : "Cancel");
+  find("cancel").hidden = !isRunning();
 }
 
 // What makes a run that has stopped go on, which is then followed again.

@@ -19,7 +19,7 @@ function showHead() {
   say(find("answer"), head.answer ? head.answer.text + (head.answer.cut ? "\n…" : "") : "");
   showProgress();
   if (isLive) {
-    find("cancel").hidden = !isRunning();
+    showCancel();
     find("resume").hidden = !["stopped", "interrupted"].includes(head.state);
     find("retry").hidden = isRunning() || head.state === "succeeded" || head.total === 0;
   }

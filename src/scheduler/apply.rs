@@ -17,7 +17,7 @@ use crate::plan::StepId;
 use crate::policy::Policy;
 use crate::tool::Effect;
 
-use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
+use super::state::{Gate, NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -102,9 +102,9 @@ impl Scheduler {
                     node.tries = node.tries.saturating_sub(1);
                     node.interruptions += 1;
                 }
-                self.close_gate(*step, error);
                 self.set_state(*step, StepState::Backoff(*retry_at));
                 self.backoffs.push(Reverse((*retry_at, *step)));
+                self.close_gate(*step, error);
             }
             RunEventKind::AttemptDiscarded { attempt, usage } => {
                 self.usage += *usage;
@@ -128,8 +128,8 @@ impl Scheduler {
                 if let Some(attempt) = attempt {
                     self.give_back(*step, *attempt);
                 }
-                self.close_gate(*step, error);
                 self.apply_failed(*step, error);
+                self.close_gate(*step, error);
             }
             RunEventKind::StepSkipped { step, because, attempt } => {
                 if let Some(attempt) = attempt {
@@ -475,7 +475,7 @@ impl Scheduler {
         let node = &mut self.nodes[number as usize];
         let was_settled = node.is_settled();
         let before = std::mem::replace(&mut node.state, state);
-        let (is_settled, is_fatal, parent) = (node.is_settled(), node.is_fatal(), node.parent);
+        let (is_settled, is_fatal, parent, tool) = (node.is_settled(), node.is_fatal(), node.parent, node.tool);
         for (state, change) in [(before, u32::MAX), (state, 1)] {
             let count = match state {
                 StepState::Ready => &mut self.counts.ready,
@@ -486,6 +486,9 @@ impl Scheduler {
                 _ => continue,
             };
             *count = count.wrapping_add(change);
+        }
+        if let Some(gate) = self.gates.get_mut(&tool) {
+            gate.change(before, state, self.at);
         }
         self.counts.fatal |= is_fatal;
         if is_settled && !was_settled {
@@ -504,16 +507,18 @@ impl Scheduler {
         }
     }
 
-    /// A server has named an instant before which none of this tool's steps shall call it.
+    /// A server has named an instant before which none of this tool's steps shall call it. The step that was told is not
+    /// running any more.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         let Some(retry_after_ms) = error.retry_after_ms else { return };
         let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
-        let is_new = !self.gates.contains_key(&tool);
-        let gate = self.gates.entry(tool).or_insert(until);
-        *gate = until.max(*gate);
-        if is_new {
-            self.reshape();
+        if let Some(gate) = self.gates.get_mut(&tool) {
+            return gate.close(until, retry_after_ms);
         }
+        let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
+        let running = self.nodes.iter().filter(is_running).count() as u32;
+        self.gates.insert(tool, Gate::new(until, running));
+        self.reshape();
     }
 
     pub(super) fn acts(&self, tool: u16) -> bool {

@@ -282,7 +282,7 @@ impl Scheduler {
             return;
         }
         let backoff = self.backoffs.peek().map(|Reverse((until, _))| *until);
-        let gate = self.gates.values().copied().filter(|until| *until > self.now).min();
+        let gate = self.gates.values().map(|gate| gate.until).filter(|until| *until > self.now).min();
         let next = [backoff, gate, self.grace, self.deadline()].into_iter().flatten().min();
         if let Some(next) = next.filter(|next| Some(*next) != self.armed) {
             transition.commands.push(Command::WakeAt(next));

@@ -94,10 +94,10 @@ impl Scheduler {
         None
     }
 
-    /// As [`head`](Self::head), unless the shape's tool is waiting for its server.
+    /// As [`head`](Self::head), unless the shape's tool may not call its server now.
     fn open_head(&mut self, shape: usize) -> Option<Key> {
-        let is_closed =
-            self.shapes[shape].gate.is_some_and(|tool| self.gates.get(&tool).is_some_and(|until| *until > self.now));
+        let gate = self.shapes[shape].gate.and_then(|tool| self.gates.get(&tool));
+        let is_closed = gate.is_some_and(|gate| gate.is_closed(self.now));
         if is_closed { None } else { self.head(shape) }
     }
 

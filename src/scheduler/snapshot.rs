@@ -42,7 +42,7 @@ impl Scheduler {
             "aborting": self.aborting.keys().collect::<Vec<_>>(),
             "pools": pools,
             "arrivals": self.arrivals,
-            "gates": self.gates.iter().collect::<Vec<_>>(),
+            "gates": self.gates.iter().map(|(tool, gate)| json!([tool, gate.all()])).collect::<Vec<_>>(),
             "requests": self.requests,
             "revision": self.revision,
             "replans": self.replans,

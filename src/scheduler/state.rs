@@ -224,8 +224,75 @@ impl Tools {
     }
 }
 
-/// Instants at which a tool may be called again.
-pub(super) type Gates = BTreeMap<u16, Timestamp>;
+/// Tools whose server has named an instant before which it wants no call.
+pub(super) type Gates = BTreeMap<u16, Gate>;
+
+/// How far a server may be called that has turned a call away.
+///
+/// It has said when to come back, but not with how many calls: if all that wait came back at once, most of them would be
+/// turned away once more. So from then on as many are made at a time as it did not turn away, and a little more with each
+/// that succeeds, in the way of congestion avoidance (Jacobson, SIGCOMM 1988). At first only half as many: what a server
+/// takes from one that has not called for a while says little of what it takes in the long run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gate {
+    /// No call before.
+    pub(super) until: Timestamp,
+    /// Calls that are being made.
+    running: u32,
+    /// How many may be made at a time, in sixteenths of a call. Each that succeeds adds one.
+    parts: u32,
+    /// Whether the server was called again since the gate is there.
+    is_reopened: bool,
+    /// The time from one call to the next, in milliseconds, where one at a time is too much.
+    spacing_ms: u64,
+}
+
+impl Gate {
+    /// So many calls at a time at least after the first was turned away: it may have been the only one.
+    const FIRST: u32 = 8;
+    const PARTS: u32 = 16;
+
+    /// A first call was turned away, while `running` others were being made.
+    pub(super) fn new(until: Timestamp, running: u32) -> Self {
+        let parts = (running / 2).max(Self::FIRST).saturating_mul(Self::PARTS);
+        Self { until, running, parts, is_reopened: false, spacing_ms: 0 }
+    }
+
+    /// Another call was turned away.
+    pub(super) fn close(&mut self, until: Timestamp, pause_ms: u64) {
+        self.until = self.until.max(until);
+        let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
+        self.parts = self.parts.min(carried.saturating_mul(Self::PARTS));
+        if self.is_reopened && self.running == 0 {
+            self.spacing_ms = pause_ms;
+        }
+    }
+
+    /// A step of the tool has another state.
+    pub(super) fn change(&mut self, before: StepState, after: StepState, now: Timestamp) {
+        if matches!(after, StepState::Running(_)) {
+            self.running += 1;
+            self.is_reopened = true;
+            self.until = self.until.max(now.plus_millis(self.spacing_ms));
+        }
+        if matches!(before, StepState::Running(_)) {
+            self.running = self.running.saturating_sub(1);
+            if matches!(after, StepState::Succeeded | StepState::Expanded) {
+                self.parts = self.parts.saturating_add(1);
+                self.spacing_ms -= self.spacing_ms.div_ceil(32);
+            }
+        }
+    }
+
+    pub(super) fn is_closed(&self, now: Timestamp) -> bool {
+        self.until > now || self.running >= self.parts / Self::PARTS
+    }
+
+    /// All of it, for comparisons.
+    pub(super) fn all(&self) -> (Timestamp, u32, u32, bool, u64) {
+        (self.until, self.running, self.parts, self.is_reopened, self.spacing_ms)
+    }
+}
 /// Attempts that were told to end, with the shape whose pools they still hold.
 pub(super) type Aborting = BTreeMap<AttemptNumber, u32>;
 

@@ -18,7 +18,7 @@ use plandag::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::kills::{kills, no_repetition};
+use crate::kills::{MOST_KILLS_OF_A_RUN, kills, no_repetition};
 use crate::support::query;
 
 /// A step that appends its start and its end to the witness.
@@ -161,13 +161,15 @@ fn expansions_and_replans_go_on_where_they_were() {
     while done < kills() {
         let folder = tempfile::tempdir().unwrap();
         let mut acknowledged = BTreeSet::new();
+        let mut killed = 0;
         loop {
             let seed = rng.get_seed();
             let before = witnessed(&folder);
             let mut child = start(folder.path());
-            if done < kills() && rng.u8(..) > 32 {
+            if done < kills() && killed < MOST_KILLS_OF_A_RUN && rng.u8(..) > 32 {
                 thread::sleep(Duration::from_micros(rng.u64(1_000..160_000)));
                 done += u64::from(child.try_wait().unwrap().is_none());
+                killed += 1;
                 child.kill().unwrap();
                 child.wait().unwrap();
             } else {

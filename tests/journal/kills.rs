@@ -13,6 +13,10 @@ pub(crate) fn kills() -> u64 {
     std::env::var("PLANDAG_KILLS").map_or(50, |count| count.parse().expect("PLANDAG_KILLS is a number"))
 }
 
+/// A step that five interruptions come upon is taken for their cause, and has failed. On a slow machine one step may be
+/// hit by every kill of its run.
+pub(crate) const MOST_KILLS_OF_A_RUN: u32 = 4;
+
 /// Diamonds and a join of all: whoever starts a step too early or twice is found out.
 fn steps() -> Value {
     json!([
@@ -52,17 +56,19 @@ fn a_killed_run_goes_on_where_it_was() {
         let mut line = "run plan.json --allow shell -q".to_owned();
         let mut acknowledged = BTreeSet::new();
         let mut answer = None;
+        let mut killed = 0;
         while answer.is_none() {
             let seed = rng.get_seed();
             // Most are killed somewhere in the middle; now and then one is left alone.
             let after = Duration::from_micros(rng.u64(1_000..220_000));
             let before = place.witnessed();
-            if done < kills() && rng.u8(..) > 32 {
+            if done < kills() && killed < MOST_KILLS_OF_A_RUN && rng.u8(..) > 32 {
                 let mut child = place.start(&line);
                 thread::sleep(after);
                 child.kill().unwrap();
                 child.wait().unwrap();
                 done += 1;
+                killed += 1;
             } else {
                 let ran = place.run(&line);
                 assert_eq!(ran.exit, Some(0), "seed {seed}: {line}: {ran:?}");

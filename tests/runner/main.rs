@@ -5,6 +5,7 @@ mod inside;
 mod keeping;
 mod planning;
 mod running;
+mod turned_away;
 mod watching;
 
 use std::time::Duration;

@@ -9,6 +9,7 @@ use plandag::{
 };
 use serde_json::Value;
 
+use super::gates::Gate;
 use super::plan::{dependencies, same_content};
 
 /// The state of a step, as far as the promises speak of it.
@@ -119,8 +120,8 @@ pub struct Books {
     pub launches: u64,
     /// The named answer of the root plan, if it names one.
     pub answer: Option<StepId>,
-    /// Instants before which a tool must be left alone.
-    pub gates: BTreeMap<String, Timestamp>,
+    /// Tools whose servers have turned calls away.
+    pub gates: BTreeMap<String, Gate>,
     /// An attempt has brought in text from outside.
     pub seen: bool,
     /// That was so when the planner was asked last.
@@ -163,7 +164,12 @@ impl Books {
             self.open.remove(&number);
             self.step_mut(number).startable_since = None;
         }
+        let was_running = matches!(self.step(number).state, State::Running(_));
+        let has_succeeded = matches!(state, State::Succeeded(_) | State::Expanded);
         self.step_mut(number).state = state;
+        if was_running && has_succeeded {
+            self.answered(number);
+        }
     }
 
     pub fn tool_of(&self, step: &Step) -> Option<&ToolSpec> {

@@ -22,15 +22,14 @@ impl Checker {
         self.must(!self.books.is_held(step), "acting drafts are never started", || format!("step {step}"));
         let unasked = self.books.must_be_approved(step);
         self.must(!unasked, "nothing acts on text from outside unasked", || format!("step {step}"));
-        if let Some(tool) = self.books.tool_of(&self.books.step(step).definition).map(|tool| tool.name.clone()) {
-            let is_open = self.books.gates.get(&tool).is_none_or(|until| *until <= self.now);
-            self.must(is_open, "a server that asked to be left alone is", || format!("step {step} calls `{tool}`"));
-        }
+        let is_open = self.books.may_be_called(step, self.now);
+        self.must(is_open, "a server that asked to be left alone is", || format!("step {step} calls it"));
         let is_new = !self.over.contains(&attempt) && self.books.attempts.insert(attempt, step).is_none();
         self.must(is_new, "attempt numbers are unique", || format!("{attempt}"));
         self.check_budget(step);
         self.check_done_before(step);
         self.books.set_state(step, State::Running(attempt));
+        self.books.called(step, self.now);
         self.books.launches += 1;
         self.started.push(attempt);
     }

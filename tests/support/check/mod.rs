@@ -7,6 +7,7 @@
 
 pub mod books;
 mod calls;
+pub mod gates;
 mod outside;
 pub mod plan;
 mod record;

@@ -109,9 +109,9 @@ impl Checker {
                     Some(attempt) => self.ends(*step, *attempt, *usage),
                     None => self.ends_without_attempt(*step, false),
                 }
-                self.close_gate(*step, error);
                 let covered = self.books.step(*step).definition.on_failure == plandag::OnFailure::Continue;
                 self.settle(*step, if covered { State::Covered(error.clone()) } else { State::Failed });
+                self.close_gate(*step, error);
             }
             RunEventKind::StepSkipped { step, because, attempt } => self.skipped(*step, *because, *attempt),
         }
@@ -448,17 +448,14 @@ impl Checker {
         let interruptions = self.books.step(step).interruptions;
         let cap = self.books.policy.max_interruptions;
         self.must(interruptions < cap, "interruptions are capped", || format!("{interruptions} of step {step}"));
-        self.close_gate(step, error);
         self.books.set_state(step, State::Backoff(retry_at));
+        self.close_gate(step, error);
     }
 
     /// A server asked to be left alone.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
-        let until = error.retry_after_ms.map(|wait| self.now.plus_millis(wait));
-        let tool = self.books.tool_of(&self.books.step(step).definition).map(|tool| tool.name.clone());
-        if let (Some(until), Some(tool)) = (until, tool) {
-            let gate = self.books.gates.entry(tool).or_insert(until);
-            *gate = until.max(*gate);
+        if let Some(pause_ms) = error.retry_after_ms {
+            self.books.turned_away(step, self.now, pause_ms);
         }
     }
 

@@ -123,8 +123,7 @@ impl Checker {
             let has_room = |(pool, weight): &(String, u32)| {
                 checker.held(pool) + weight.min(&checker.books.pools[pool]) <= checker.books.pools[pool]
             };
-            let tool = checker.books.tool_of(definition).map(|tool| tool.name.as_str()).unwrap_or_default();
-            let is_open = checker.books.gates.get(tool).is_none_or(|until| *until <= checker.now);
+            let is_open = checker.books.may_be_called(step, checker.now);
             (needs.iter().all(has_room) && is_open, needs)
         };
         let patience = u64::from(self.books.policy.patience);

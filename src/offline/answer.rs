@@ -127,7 +127,7 @@ fn closing(text: &mut String, cells: &[Answered], searched: &Searched, left_out:
         text.push_str(&format!("No document has the word {}.\n", or(&unknown)));
     }
     if !left_out.is_empty() {
-        text.push_str(&format!("Left out, since there were too many: {}.\n", on_one_line(&some_of(left_out))));
+        text.push_str(&format!("Left out, since it was too much: {}.\n", on_one_line(&some_of(left_out))));
     }
     if let Some(note) = note {
         text.push_str(&format!("Note: {note}.\n"));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::objective::{Form, Objective};
+use super::objective::{Form, MAX_CHARACTERS, Objective};
 use super::words::{american, telling_words, words};
 use crate::plan::{OnFailure, Plan, Step, StepId};
 
@@ -44,11 +44,14 @@ pub(super) fn plan(text: &str, objective: &Objective, max_steps: u32) -> Plan {
         }
         looked_up.push(cell);
     }
-    let left_out = &cells[looked_up.len()..];
+    let name = |(subject, aspect): &(&str, &str)| literal(format!("{subject} {aspect}").trim());
+    let mut left_out: Vec<String> = cells[looked_up.len()..].iter().map(name).collect();
+    if text.chars().nth(MAX_CHARACTERS).is_some() {
+        left_out.insert(0, format!("what comes after the first {MAX_CHARACTERS} characters"));
+    }
     let mut args = json!({ "objective": literal(text), "form": objective.form, "cells": looked_up });
     if !left_out.is_empty() {
-        let name = |(subject, aspect): &(&str, &str)| literal(format!("{subject} {aspect}").trim());
-        args["left_out"] = left_out.iter().map(name).collect();
+        args["left_out"] = json!(left_out);
     }
     let answer = Step::new(ANSWER, super::QUOTE)
         .description("Quote the sentences that are to the point, with their files and lines")
@@ -201,6 +204,8 @@ mod tests {
         assert!(plan.steps.iter().all(|step| step.id.is_valid()));
         let answer = plan.steps.last().unwrap();
         assert!(!answer.args["left_out"].as_array().unwrap().is_empty());
+        let long = planned(&format!("What is {}?", "very ".repeat(1_000)));
+        assert_eq!(long.steps.last().unwrap().args["left_out"], json!(["what comes after the first 4000 characters"]));
         let few = super::plan("x", &objective::read("Compare A and B on C and D").unwrap(), 3);
         assert_eq!(ids(&few), ["a-c", "a-d", "answer"]);
     }

@@ -45,7 +45,7 @@ impl Tool for Quote {
                             "additionalProperties": false
                         }
                     },
-                    "left_out": { "type": "array", "items": { "type": "string" }, "description": "cells that were too many" }
+                    "left_out": { "type": "array", "items": { "type": "string" }, "description": "what was too much to look up" }
                 },
                 "required": ["objective", "form", "cells"],
                 "additionalProperties": false

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// More of the objective is not looked at.
-const MAX_CHARACTERS: usize = 4_000;
+pub(super) const MAX_CHARACTERS: usize = 4_000;
 
 /// What an objective asks for.
 #[derive(Debug, PartialEq)]

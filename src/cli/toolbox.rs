@@ -1,6 +1,6 @@
 //! The tools of the command, and what a run may do with them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use plandag::llm::{PlanTool, StepModel};
 use plandag::report::ExitCode;
 use plandag::tools::{Fetch, Folder, FolderError, HostPort, WebSearch, WriteFile};
 use plandag::{
-    Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, StepContext, StepError, StepId, Tool,
-    ToolOutput, ToolSpec, ToolTimeout, offline, tools,
+    Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, Step, StepContext, StepError, StepId,
+    Tool, ToolOutput, ToolSpec, ToolTimeout, offline, tools,
 };
 
 use super::args::Settings;
@@ -243,14 +243,18 @@ impl Toolbox {
 
     /// The steps that cannot run with what the run was given.
     fn missing<'a>(&self, plan: &'a Plan) -> Vec<Missing<'a>> {
-        let used = plan.steps.iter().filter_map(|step| Some((&step.id, step.tool.as_deref()?)));
-        let missing = used.filter_map(|(step, tool)| {
-            let (name, known) = self.tools.iter().find(|(name, _)| *name == tool)?;
-            let tool_acts = !self.is_allowed(name, known.as_ref());
-            let no_folder = self.folder.is_none() && tools::NEED_FOLDER.contains(&tool);
-            (tool_acts || no_folder).then_some(Missing { step, tool, tool_acts })
-        });
-        missing.collect()
+        // A plan has many more steps than there are tools, and what a tool says of itself is made anew each time.
+        let lacks = |(name, tool): &(String, Arc<dyn Tool>)| {
+            let tool_acts = !self.is_allowed(name, tool.as_ref());
+            let no_folder = self.folder.is_none() && tools::NEED_FOLDER.contains(&name.as_str());
+            (tool_acts || no_folder).then(|| (name.clone(), tool_acts))
+        };
+        let lacking: HashMap<String, bool> = self.tools.iter().filter_map(lacks).collect();
+        let missing = |step: &'a Arc<Step>| {
+            let tool = step.tool.as_deref()?;
+            lacking.get(tool).map(|&tool_acts| Missing { step: &step.id, tool, tool_acts })
+        };
+        plan.steps.iter().filter_map(missing).collect()
     }
 
     /// What a run with these tools may do and what it may not, for people.

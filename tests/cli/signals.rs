@@ -56,7 +56,7 @@ impl Running {
 #[test]
 fn once_lets_running_steps_finish_and_starts_nothing_new() {
     let place = Place::new();
-    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
     let mut running = Running::start(&place);
     running.wait_for("step.started", Some("first"));
     running.send("INT");
@@ -69,11 +69,29 @@ fn once_lets_running_steps_finish_and_starts_nothing_new() {
     assert!(!ran.stdout.contains(r#""step":"second""#), "{}", ran.stdout);
 }
 
+/// A run that another program starts.
+#[cfg(target_os = "linux")]
+fn started_by(program: &[&str], place: &Place) -> Running {
+    let command = place.command(["run", "plan.json", "--json"]);
+    let mut starter = Command::new(program[0]);
+    starter.args(&program[1..]).arg(command.get_program()).args(command.get_args());
+    starter.current_dir(place.path()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => starter.env(name, value),
+            None => starter.env_remove(name),
+        };
+    }
+    Running::of(&mut starter)
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_that_is_closed_stops_the_run_in_an_orderly_way() {
     let place = Place::new();
-    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
-    let mut running = Running::start(&place);
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
+    // The tests themselves may run under `nohup`.
+    let mut running = started_by(&["env", "--default-signal=HUP"], &place);
     running.wait_for("step.started", Some("first"));
     running.send("HUP");
     let ran = running.end();
@@ -88,18 +106,8 @@ fn a_terminal_that_is_closed_stops_the_run_in_an_orderly_way() {
 #[test]
 fn a_run_that_is_to_outlive_its_terminal_does() {
     let place = Place::new();
-    place.plan(json!([sleep("first", 400, &[]), sleep("second", 1, &["first"])]));
-    let command = place.command(["run", "plan.json", "--json"]);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", r#"trap "" HUP; exec "$@""#, "sh"]).arg(command.get_program()).args(command.get_args());
-    shell.current_dir(place.path());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    let mut running = Running::of(shell.stdin(Stdio::null()));
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
+    let mut running = started_by(&["sh", "-c", r#"trap "" HUP; exec "$@""#, "sh"], &place);
     running.wait_for("step.started", Some("first"));
     running.send("HUP");
     let ran = running.end();
@@ -126,7 +134,7 @@ fn twice_ends_them_at_once() {
 #[test]
 fn sigterm_has_an_exit_code_of_its_own() {
     let place = Place::new();
-    place.plan(json!([sleep("first", 200, &[]), sleep("second", 1, &["first"])]));
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
     let mut running = Running::start(&place);
     running.wait_for("step.started", Some("first"));
     running.send("TERM");

@@ -508,9 +508,9 @@ impl Scheduler {
     }
 
     /// A server has named an instant before which none of this tool's steps shall call it. The step that was told is not
-    /// running any more.
+    /// running any more. One that may be called again at once has not been called too much.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
-        let Some(retry_after_ms) = error.retry_after_ms else { return };
+        let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
         let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
         if let Some(gate) = self.gates.get_mut(&tool) {
             return gate.close(until, retry_after_ms);

@@ -106,3 +106,22 @@ async fn one_call_that_is_turned_away_holds_nobody_back_for_long() {
     assert!(report.succeeded());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_may_be_called_again_at_once_is() {
+    // Every third call fails, however many there are.
+    let calls = Arc::new(Mutex::new(0));
+    let call = tool_fn(move |_| {
+        let call = *calls.lock().expect("nobody has panicked");
+        *calls.lock().expect("nobody has panicked") = call + 1;
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            if call % 3 == 0 { Err(StepError::transient("busy").retry_after_ms(0)) } else { Ok(()) }
+        }
+    });
+    let plan: Plan = (0..64).map(|step| Step::new(format!("s{step}"), "call")).collect();
+    let begun = Instant::now();
+    let report = Runner::new(plan).tool("call", call).max_parallel(64).run("call").await.expect("a report");
+    assert!(report.succeeded());
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}

@@ -454,7 +454,7 @@ impl Checker {
 
     /// A server asked to be left alone.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
-        if let Some(pause_ms) = error.retry_after_ms {
+        if let Some(pause_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) {
             self.books.turned_away(step, self.now, pause_ms);
         }
     }

@@ -512,13 +512,15 @@ impl Scheduler {
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
         let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
-        if let Some(gate) = self.gates.get_mut(&tool) {
-            return gate.close(until, retry_after_ms);
+        if !self.gates.contains_key(&tool) {
+            let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
+            let running = self.nodes.iter().filter(is_running).count() as u32;
+            self.gates.insert(tool, Gate::new(running));
+            self.reshape();
         }
-        let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
-        let running = self.nodes.iter().filter(is_running).count() as u32;
-        self.gates.insert(tool, Gate::new(until, running));
-        self.reshape();
+        if let Some(gate) = self.gates.get_mut(&tool) {
+            gate.close(until, retry_after_ms);
+        }
     }
 
     pub(super) fn acts(&self, tool: u16) -> bool {

@@ -251,14 +251,15 @@ impl Gate {
     /// So many calls at a time at least after the first was turned away: it may have been the only one.
     const FIRST: u32 = 8;
     const PARTS: u32 = 16;
+    /// By so much of itself the time between two calls becomes shorter with each that succeeds.
+    const SHORTER: u64 = 32;
 
-    /// A first call was turned away, while `running` others were being made.
-    pub(super) fn new(until: Timestamp, running: u32) -> Self {
-        let parts = (running / 2).max(Self::FIRST).saturating_mul(Self::PARTS);
-        Self { until, running, parts, is_reopened: false, spacing_ms: 0 }
+    /// One that is open, while so many calls are being made.
+    pub(super) fn new(running: u32) -> Self {
+        Self { until: Timestamp::ZERO, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
     }
 
-    /// Another call was turned away.
+    /// A call was turned away.
     pub(super) fn close(&mut self, until: Timestamp, pause_ms: u64) {
         self.until = self.until.max(until);
         let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
@@ -279,7 +280,7 @@ impl Gate {
             self.running = self.running.saturating_sub(1);
             if matches!(after, StepState::Succeeded | StepState::Expanded) {
                 self.parts = self.parts.saturating_add(1);
-                self.spacing_ms -= self.spacing_ms.div_ceil(32);
+                self.spacing_ms -= self.spacing_ms.div_ceil(Self::SHORTER);
             }
         }
     }

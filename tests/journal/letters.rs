@@ -68,12 +68,31 @@ fn what_is_tried_again_asks_again() {
         until("it is unknown again", || {
             place.query("SELECT event FROM events WHERE event = 'step_unknown'").len() == tries
         });
+        if tries == 2 {
+            leave_late(&place, &run);
+        }
         let said = place.run(&format!("resolve {run} pay --retry"));
         assert_eq!(said.exit, Some(0), "{said:?}");
     }
     end(&place, child, &run);
     let ready = place.query("SELECT event FROM events WHERE event = 'step_ready'");
     assert_eq!(ready.len(), 2, "each decision was acted on once");
+    let failed = place.query("SELECT event FROM events WHERE event = 'step_failed'");
+    assert!(failed.is_empty(), "what was said about the first attempt is not about the second");
+}
+
+/// Leaves what somebody had to say about the first attempt of the first step, and waits until it was taken.
+fn leave_late(place: &Place, run: &str) {
+    let journal = SqliteJournal::open(place.journal()).unwrap();
+    let letter = Letter { step: 0, attempt: Some(0), decision: Decision::Failed("it did not".into()) };
+    let left = tokio::runtime::Runtime::new().unwrap().block_on(journal.leave(&run.into(), &letter));
+    left.unwrap();
+    until("it was taken", || !has_letter(place));
+}
+
+fn has_letter(place: &Place) -> bool {
+    let locks = std::fs::read_dir(place.path(".state/plandag/runs.db.locks")).unwrap();
+    locks.into_iter().any(|entry| entry.unwrap().path().extension() == Some("letter".as_ref()))
 }
 
 /// Who drives the run stands still, is killed, and has not answered: what was decided is written down all the same.
@@ -83,14 +102,11 @@ fn a_decision_does_not_get_lost_with_the_process_it_was_left_for() {
     let (mut child, run) = paying(&place);
     signal(&child, "-STOP");
     let said = place.command(&format!("resolve {run} pay --succeeded 17")).spawn().unwrap();
-    let locks = place.path(".state/plandag/runs.db.locks");
-    let is_letter =
-        |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().path().extension() == Some("letter".as_ref());
-    until("there is a letter", || std::fs::read_dir(&locks).unwrap().any(is_letter));
+    until("there is a letter", || has_letter(&place));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(said.wait_with_output().unwrap().status.success());
-    assert!(!std::fs::read_dir(&locks).unwrap().any(is_letter), "nobody finds it later");
+    assert!(!has_letter(&place), "nobody finds it later");
     let resumed = place.start(&format!("resume {run}"));
     until("what depends on it is done", || place.witnessed() == ["start receipt", "end receipt"]);
     end(&place, resumed, &run);

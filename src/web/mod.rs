@@ -26,7 +26,7 @@
 //! | `GET /api/runs` | lists the runs; `status`, `since`, `objective`, `run` and `limit` choose |
 //! | `POST /api/runs` | starts one, from an objective or a plan |
 //! | `GET /api/runs/RUN` | all that its page shows |
-//! | `GET /api/runs/RUN/events` | the same as it changes, as server-sent events: `snapshot`, `update`, `end` |
+//! | `GET /api/runs/RUN/events` | the same as it changes, as server-sent events: `snapshot`, `update`s, and `end` once it has succeeded or failed |
 //! | `GET /api/runs/RUN/export` | the run as `ndjson`, `trace`, `mermaid`, `dot` or `svg`, as `format` says |
 //! | `GET /api/runs/RUN/steps/STEP` | the whole output of a step |
 //! | `POST /api/runs/RUN/cancel`, `resume` | stops a run, goes on with it |

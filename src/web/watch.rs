@@ -38,7 +38,7 @@ pub(super) struct Shown {
     pub(super) version: u64,
     /// What is new since the version before; none in the first.
     pub(super) update: Option<Bytes>,
-    /// Whether nobody drives the run any more.
+    /// Whether nothing more can come. What was stopped, or waits for a person, may be gone on with.
     pub(super) is_over: bool,
     snapshot: Snapshot,
     whole: OnceLock<Bytes>,
@@ -135,7 +135,7 @@ impl Watcher {
     /// The run as it is now, if that is not how it was.
     async fn look(&self, last: Option<&(RunSummary, Arc<Shown>)>) -> Result<Option<(RunSummary, Arc<Shown>)>, Problem> {
         let summary = self.journal.summary(&self.run).await?;
-        let is_over = summary.state() != "running";
+        let is_over = !summary.is_resumable();
         if last.is_some_and(|(before, _)| *before == summary) {
             return Ok(None);
         }

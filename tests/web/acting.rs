@@ -12,6 +12,7 @@ use crate::support::{Site, echo, wait};
 async fn a_run_is_cancelled_and_gone_on_with() {
     let site = Site::start().await;
     let run = site.run(json!([wait("a"), echo("b", "${a}")])).await;
+    let mut follower = Follower::of(&site, &run).await;
     let locked = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
     assert_eq!((locked.status, &locked.body["code"]), (409, &json!("journal.locked")));
 
@@ -19,11 +20,13 @@ async fn a_run_is_cancelled_and_gone_on_with() {
     assert_eq!((answer.status, &answer.body["status"]), (200, &json!("stopped")), "{answer:?}");
     let again = site.post(&format!("/api/runs/{run}/cancel"), json!({})).await;
     assert_eq!((again.status, &again.body["status"]), (200, &json!("stopped")));
+    follower.until("stopped").await;
 
     site.gate.notify_one();
     let answer = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    site.until(&run, "succeeded").await;
+    follower.until("succeeded").await;
+    follower.until("end").await;
     let over = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
     assert_eq!((over.status, &over.body["code"]), (409, &json!("journal.nothing_to_resume")));
 }
@@ -86,23 +89,24 @@ async fn what_is_approved_while_the_run_goes_on_is_done_at_once() {
     let state = &site.get(&format!("/api/runs/{run}")).await.body["steps"][2]["state"];
     assert_eq!(state, "running", "the rest goes on");
     site.gate.notify_one();
-    let mut states = Vec::new();
-    while let Some((name, data)) = follower.next().await {
-        states.push(if name == "end" { name } else { data["head"]["state"].as_str().unwrap().to_owned() });
-    }
-    assert!(states.ends_with(&["succeeded".into(), "end".into()]), "{states:?}");
+    follower.until("succeeded").await;
+    follower.until("end").await;
 }
 
+/// A run that waits for a person is not over: who follows it sees what becomes of it, whoever decides, and however soon.
 #[tokio::test]
 async fn what_is_denied_fails() {
     let site = Site::start().await;
     let run = site.run(asking()).await;
-    site.until(&run, "undecided").await;
+    let mut follower = Follower::of(&site, &run).await;
+    follower.until("undecided").await;
     let answer = site.post(&format!("/api/runs/{run}/steps/reply/deny"), json!({})).await;
     assert_eq!((answer.status, &answer.body["undecided"]), (200, &json!([])), "{answer:?}");
     let shown = site.until(&run, "failed").await;
     assert_eq!(shown["steps"][1]["state"], "failed");
     assert_eq!(shown["steps"][1]["calls"], json!([]), "it was never called");
+    follower.until("failed").await;
+    follower.until("end").await;
 }
 
 #[tokio::test]

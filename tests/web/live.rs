@@ -39,6 +39,18 @@ impl Follower {
             self.text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     }
+
+    /// Reads until the run is in a state, or the stream says that it ends.
+    pub(crate) async fn until(&mut self, word: &str) {
+        let mut seen = Vec::new();
+        while let Some((name, data)) = self.next().await {
+            seen.push(data["head"]["state"].as_str().map_or(name, str::to_owned));
+            if seen.last().is_some_and(|state| state == word) {
+                return;
+            }
+        }
+        panic!("{word} is never said: {seen:?}");
+    }
 }
 
 #[tokio::test]
@@ -59,11 +71,8 @@ async fn a_run_is_followed_from_any_moment_to_its_end() {
     site.gate.notify_one();
     site.gate.notify_one();
     for follower in [&mut early, &mut late] {
-        let mut names = Vec::new();
-        while let Some((name, _)) = follower.next().await {
-            names.push(name);
-        }
-        assert_eq!(names.last().map(String::as_str), Some("end"), "{names:?}");
+        follower.until("end").await;
+        assert!(follower.next().await.is_none());
     }
 
     // Of a run that is over there is only the end to wait for.
@@ -95,15 +104,7 @@ async fn clients_that_never_read_keep_nobody_waiting() {
     let mut reader = Follower::of(&site, &run).await;
     assert_eq!(reader.next().await.unwrap().0, "snapshot");
     site.gate.notify_one();
-    let ended = async {
-        while let Some((name, _)) = reader.next().await {
-            if name == "end" {
-                return true;
-            }
-        }
-        false
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap());
+    tokio::time::timeout(Duration::from_secs(60), reader.until("end")).await.unwrap();
     assert_eq!(site.journal.summary(&run.as_str().into()).await.unwrap().state(), "succeeded");
     drop(clients);
 }

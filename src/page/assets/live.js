@@ -29,35 +29,37 @@ async function ask(method, path, body) {
 // one. The browser connects anew by itself; the first thing it is told then is the whole run.
 let source = null;
 const connection = (text) => say(find("connection"), text);
+const showLive = () => connection(source && isRunning() ? "● live" : "");
 const close = () => {
   source?.close();
   source = null;
-  connection("");
+  showLive();
 };
 function follow() {
   if (source || document.hidden) return;
   source = new EventSource(`${address()}/events`);
-  source.addEventListener("open", () => connection(isRunning() ? "● live" : ""));
+  source.addEventListener("open", showLive);
   source.addEventListener("error", () => {
     if (source?.readyState !== EventSource.CLOSED) return connection("○ connecting …");
     // It has answered, and does not let this page in: it is another one by now.
     close();
     complain({ title: "the server was started anew", detail: "open the address that it printed then" });
   });
-  source.addEventListener("snapshot", (event) => {
-    connection("● live");
-    take(JSON.parse(event.data));
-  });
-  source.addEventListener("update", (event) => showUpdate(merge(JSON.parse(event.data))));
+  source.addEventListener("snapshot", (event) => showNews(() => take(JSON.parse(event.data))));
+  source.addEventListener("update", (event) => showNews(() => showUpdate(merge(JSON.parse(event.data)))));
   source.addEventListener("problem", (event) => {
     close();
     complain(JSON.parse(event.data));
   });
-  source.addEventListener("end", () => {
-    close();
-    showHead();
-    drawTimeline();
-  });
+  source.addEventListener("end", close);
+}
+
+// A run that has stopped has no more time than it took, and one that goes on has.
+function showNews(show) {
+  const wasRunning = isRunning();
+  show();
+  if (wasRunning !== isRunning()) drawTimeline();
+  showLive();
 }
 
 // A whole snapshot may be the first, or come after the connection was lost.

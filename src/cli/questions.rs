@@ -49,6 +49,11 @@ impl Questions {
         )
     }
 
+    /// Whether there is somebody to ask.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.can_ask
+    }
+
     /// Takes up what is new in an event, and says what is to be asked now, if that is it, or that nobody needs to answer
     /// any more.
     pub(crate) fn take(&mut self, event: &RunEvent) -> Option<String> {

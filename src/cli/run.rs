@@ -25,7 +25,7 @@ use super::serve::RunPage;
 use super::source::{self, Source};
 use super::summary::Summary;
 use super::toolbox::Toolbox;
-use super::watch::{Watched, watch};
+use super::watch::{Setting, Watched, watch};
 
 pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     if args.batch {
@@ -101,7 +101,8 @@ impl Beginning {
             page = place.map(|place| RunPage::open(handle.id(), &place, console));
             handle
         };
-        let watched = watch_all(runtime()?, start, &[], toolbox, args.json, console)?;
+        let setting = Setting { toolbox, console, json: args.json, is_kept };
+        let watched = watch_all(runtime()?, start, &[], setting)?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
         match page {
@@ -154,7 +155,8 @@ pub(crate) fn resume(
         }
         None => runner,
     };
-    let watched = watch_all(runtime, || runner.start_resume(run), &past, &toolbox, args.json, console)?;
+    let setting = Setting { toolbox: &toolbox, console, json: args.json, is_kept: true };
+    let watched = watch_all(runtime, || runner.start_resume(run), &past, setting)?;
     Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console)
 }
 
@@ -224,11 +226,9 @@ fn watch_all(
     runtime: Runtime,
     start: impl FnOnce() -> RunHandle,
     past: &[RunEvent],
-    toolbox: &Toolbox,
-    json: bool,
-    console: &Console,
+    setting: Setting<'_>,
 ) -> Result<Watched, Failure> {
-    let watched = runtime.block_on(watch(start, past, toolbox, json, console));
+    let watched = runtime.block_on(watch(start, past, setting));
     // A tool that still reads a file does not keep the answer back.
     runtime.shutdown_background();
     watched

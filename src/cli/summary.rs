@@ -24,7 +24,7 @@ use super::signals::Signal;
 use super::style::{self, paint};
 use super::text;
 use super::timing::Timing;
-use super::watch::Watched;
+use super::watch::{Watched, way_to_decide};
 
 /// A longer objective is not repeated in a command, in characters.
 const LONGEST_REPEATED: usize = 200;
@@ -189,14 +189,8 @@ impl Summary<'_> {
     fn way_on(&self, failure: Failure) -> Failure {
         let report = &self.watched.report;
         let run = report.run();
-        let decided = report.steps().fold(failure, |failure, StepReport { id, outcome, .. }| match outcome {
-            StepOutcome::Unknown => failure.help(format!(
-                "say what became of it: plandag resolve {run} {id} --succeeded JSON, --failed or --retry"
-            )),
-            StepOutcome::Unapproved => failure.help(format!("let it act: plandag approve {run} {id}")),
-            _ => failure,
-        });
-        decided.help(format!("go on with it: plandag resume {run}"))
+        let ways = report.steps().filter_map(|step| way_to_decide(run, step.id.as_str(), step.outcome));
+        ways.fold(failure, Failure::help).help(format!("go on with it: plandag resume {run}"))
     }
 
     fn kept(&self, failure: Failure) -> Failure {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
-use plandag::report::ExitCode;
+use plandag::journal::RunId;
+use plandag::report::{ExitCode, StepOutcome};
 use plandag::{
     Dag, Graft, JournalError, Plan, PlanError, Rejection, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Step,
 };
@@ -25,6 +26,7 @@ use super::questions::{Answer, Questions};
 use super::run;
 use super::signals::{self, Signal};
 use super::style::{self, paint};
+use super::text;
 use super::toolbox::Toolbox;
 
 /// A run that has ended, and what is not in its report.
@@ -51,14 +53,24 @@ enum Happening {
     End,
 }
 
+/// What is to be known of a run to tell how it goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) toolbox: &'a Toolbox,
+    pub(crate) console: &'a Console,
+    /// Whether programs read what is told, and not people.
+    pub(crate) json: bool,
+    /// Whether other processes know the run by its journal.
+    pub(crate) is_kept: bool,
+}
+
 /// Starts a run, or goes on with one that has a `past`, and tells what happens until it ends.
 pub(crate) async fn watch(
     start: impl FnOnce() -> RunHandle,
     past: &[RunEvent],
-    toolbox: &Toolbox,
-    json: bool,
-    console: &Console,
+    setting: Setting<'_>,
 ) -> Result<Watched, Failure> {
+    let Setting { console, json, .. } = setting;
     let signals = signals::listen().map_err(run::no_signals)?;
     let handle = start();
     let live = if json { None } else { Live::new(console) };
@@ -71,9 +83,7 @@ pub(crate) async fn watch(
     let (questions, answers) = Questions::new();
     let mut watcher = Watcher {
         handle: &handle,
-        toolbox,
-        console,
-        json,
+        setting,
         is_read: true,
         next: 0,
         pressed_twice: false,
@@ -108,9 +118,7 @@ pub(crate) async fn watch(
 
 struct Watcher<'a> {
     handle: &'a RunHandle,
-    toolbox: &'a Toolbox,
-    console: &'a Console,
-    json: bool,
+    setting: Setting<'a>,
     /// Whether somebody still reads the events.
     is_read: bool,
     /// The number of the next event.
@@ -139,14 +147,14 @@ impl Watcher<'_> {
             live.at(last);
         }
         self.next = last.seq + 1;
-        if !self.json {
+        if !self.setting.json {
             let is_done = |event: &&RunEvent| matches!(event.kind, RunEventKind::StepSucceeded { .. });
             let done = counted(past.iter().filter(is_done).count(), "step");
             let goes_on = match &last.kind {
                 RunEventKind::RunFinished { .. } => "had finished already".to_owned(),
                 _ => format!("goes on after {}; {done} done before", human(last.at.since_start())),
             };
-            self.console.say(&format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id()));
+            self.setting.console.say(&format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id()));
         }
     }
 
@@ -167,23 +175,42 @@ impl Watcher<'_> {
         if missed > 0 {
             self.missed(event, missed);
         }
-        if self.json {
+        if self.setting.json {
             if let Some(line) = Line::event(self.handle.id(), event, &mut self.ledger) {
                 self.json(&line);
             }
         } else if let Some(line) = self.progress.line(event, &mut self.ledger) {
             self.tell(&line);
+            if let Some(way) = self.way_to_decide(event) {
+                self.tell(&way);
+            }
         }
         if let Some(question) = self.questions.take(event) {
             self.ask(&question);
         }
     }
 
+    /// How to decide about a step while the rest goes on, where nobody is asked.
+    fn way_to_decide(&self, event: &RunEvent) -> Option<String> {
+        let (step, outcome) = match event.kind {
+            RunEventKind::ApprovalRequested { step, .. } if !self.questions.can_ask() => {
+                (step, StepOutcome::Unapproved)
+            }
+            RunEventKind::StepUnknown { step, .. } => (step, StepOutcome::Unknown),
+            _ => return None,
+        };
+        if !self.setting.is_kept || self.ledger.running() == 0 {
+            return None;
+        }
+        let way = way_to_decide(self.handle.id(), self.ledger.id(step), outcome)?;
+        Some(format!("     {}", paint(style::FAINT, &text::line(&way))))
+    }
+
     /// Tells a person something; where there is a picture, above it.
     fn tell(&mut self, line: &str) {
         match &mut self.live {
             Some(live) => live.say(line),
-            None => self.console.say(line),
+            None => self.setting.console.say(line),
         }
     }
 
@@ -191,7 +218,7 @@ impl Watcher<'_> {
     fn ask(&mut self, question: &str) {
         match &mut self.live {
             Some(live) => live.say(question),
-            None => self.console.complain(question),
+            None => self.setting.console.complain(question),
         }
     }
 
@@ -209,7 +236,7 @@ impl Watcher<'_> {
 
     fn json(&mut self, line: &Line) {
         if self.is_read
-            && let Err(ReaderGone) = self.console.json(line)
+            && let Err(ReaderGone) = self.setting.console.json(line)
         {
             // The system would end a program that writes on after `| head` has left.
             self.is_read = false;
@@ -220,7 +247,7 @@ impl Watcher<'_> {
 
     /// The run does not wait for slow readers: what they were too late for is only in the report.
     fn missed(&mut self, event: &RunEvent, count: u64) {
-        if self.json {
+        if self.setting.json {
             let fields = Fields::from([("count", json!(count))]);
             self.json(&Line::new(self.handle.id(), event.at, "events.missed", fields));
         } else {
@@ -232,7 +259,7 @@ impl Watcher<'_> {
     /// What is about to run, before its first step.
     fn head(&mut self, graft: &Graft) {
         let Some(start) = self.ledger.start() else { return };
-        if self.json {
+        if self.setting.json {
             return;
         }
         let plan =
@@ -243,7 +270,7 @@ impl Watcher<'_> {
             Err(_) => counted(plan.steps.len(), "more step"),
         };
         let run = format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id());
-        self.tell(&format!("{run}\n{}\n", self.toolbox.render()));
+        self.tell(&format!("{run}\n{}\n", self.setting.toolbox.render()));
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -281,8 +308,19 @@ impl Watcher<'_> {
                 live.say(&line);
                 live.draw(&self.ledger);
             }
-            None => self.console.complain(&line),
+            None => self.setting.console.complain(&line),
         }
+    }
+}
+
+/// How a person decides about a step that waits for that.
+pub(crate) fn way_to_decide(run: &RunId, step: &str, outcome: StepOutcome) -> Option<String> {
+    match outcome {
+        StepOutcome::Unknown => {
+            Some(format!("say what became of it: plandag resolve {run} {step} --succeeded JSON, --failed or --retry"))
+        }
+        StepOutcome::Unapproved => Some(format!("let it act: plandag approve {run} {step}")),
+        _ => None,
     }
 }
 

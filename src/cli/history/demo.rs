@@ -20,7 +20,7 @@ use super::super::failure::Failure;
 use super::super::run::runtime;
 use super::super::style::{self, paint};
 use super::super::toolbox::Toolbox;
-use super::super::watch::{Watched, watch};
+use super::super::watch::{Setting, Watched, watch};
 use super::journal_failure;
 use super::keep::KeepArgs;
 
@@ -76,7 +76,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> Result<ExitCode, Failur
                 }
                 handle
             };
-            let watched = runtime.block_on(watch(start, &[], &toolbox, false, console))?;
+            let watched = runtime.block_on(watch(start, &[], setting(&toolbox, console)))?;
             finish(&watched, console)
         }
     }
@@ -111,6 +111,11 @@ fn planner() -> impl Planner {
     })
 }
 
+/// Nothing in it has to be decided.
+fn setting<'a>(toolbox: &'a Toolbox, console: &'a Console) -> Setting<'a> {
+    Setting { toolbox, console, json: false, is_kept: false }
+}
+
 fn is_done(event: &RunEvent) -> bool {
     matches!(event.kind, RunEventKind::StepSucceeded { .. })
 }
@@ -139,7 +144,7 @@ fn crash(
     })?;
     console.say(&format!("\n {} the process was killed in the middle: {status}\n", paint(style::ERROR, "✗")));
     let past = runtime.block_on(journal.history(&run.run)).map_err(journal_failure)?;
-    let watched = runtime.block_on(watch(|| runner.start_resume(&run.run), &past, toolbox, false, console))?;
+    let watched = runtime.block_on(watch(|| runner.start_resume(&run.run), &past, setting(toolbox, console)))?;
     let exit = finish(&watched, console)?;
     let all = runtime.block_on(journal.history(&run.run)).map_err(journal_failure)?;
     let (before, after) = all.split_at(past.len());

@@ -223,9 +223,24 @@ async fn settle(
     let steps = history.report().steps().filter(|step| is_open(step.outcome));
     let open: Vec<StepId> = steps.map(|step| step.id.clone()).collect();
     if told == Told::Recorded && open.is_empty() && summary.is_resumable() {
-        app.launcher()?.resume(&run).await?;
+        drive_on(&app, &summary).await?;
     }
     Ok(Some(open))
+}
+
+/// Has a run gone on with that nobody drove when it was like this.
+async fn drive_on(app: &App, before: &RunSummary) -> Result<(), Problem> {
+    while let Err(problem) = app.launcher()?.resume(&before.run).await {
+        // Others decide, too: one of them may have had it gone on with, or hold it for a moment to write that down.
+        if app.summary(before.run.as_str()).await?.events > before.events {
+            break;
+        }
+        if problem.code() != "journal.locked" {
+            return Err(problem);
+        }
+        sleep(GLANCE).await;
+    }
+    Ok(())
 }
 
 /// The number of a step about which a person has to decide.

@@ -265,6 +265,35 @@ fn a_step_that_waits_for_approval_is_approved_from_a_page() {
     serving.stop("INT");
 }
 
+/// Everybody clicks at the same time. Whoever comes too late is told so, and the run goes on once nothing is undecided.
+#[test]
+fn what_many_decide_at_once_is_done_once() {
+    let place = approving::place();
+    let serving = Serving::start(&place, &["--mcp", "mcp.json"]);
+    let reply = |id| json!({ "id": id, "tool": "post.send", "args": { "text": "${letter}" } });
+    for round in 1..=10 {
+        let letter = json!({ "id": "letter", "tool": "post.read" });
+        let run = serving.submit(json!({ "steps": [letter, reply("a"), reply("b"), reply("c")] }));
+        serving.until(&run, "undecided");
+        let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
+            let click = |step: &str| {
+                let path = format!("/api/runs/{run}/steps/{step}/approve");
+                let serving = &serving;
+                scope.spawn(move || serving.ask("POST", &path, ""))
+            };
+            let clicks: Vec<_> = ["a", "b", "c", "a", "b", "c"].map(click).into();
+            clicks.into_iter().map(|click| click.join().unwrap()).collect()
+        });
+        let is_late =
+            |(status, answer): &&(u16, Value)| (*status, &answer["code"]) == (409, &json!("journal.nothing_to_decide"));
+        let (late, done): (Vec<_>, Vec<_>) = answers.iter().partition(is_late);
+        assert!(done.len() >= 3 && done.iter().all(|(status, _)| *status == 200), "{done:?} {late:?}");
+        serving.until(&run, "succeeded");
+        assert_eq!(approving::sent(&place), 3 * round);
+    }
+    serving.stop("INT");
+}
+
 #[test]
 fn a_port_in_use_is_said_with_what_to_do() {
     let place = Place::new();

@@ -70,25 +70,40 @@ const log = (it) => make("dl", { class: "log" },
 
 // What a person can decide about a step: the word for it, what is asked of the server, and whether it lets the step fail.
 const DECISIONS = {
-  unapproved: [["Let it act", "approve"], ["Do not", "deny", {}, "danger"]],
+  unapproved: [["Let it act", "approve"], ["Do not", "deny", undefined, "danger"]],
   unknown: [
-    ["It took effect", "resolve", { succeeded: null }], ["Run it again", "resolve", "retry"],
-    ["It did not", "resolve", { failed: "it took no effect" }, "danger"],
+    ["It took effect", "resolve", () => ({ succeeded: outcome() })], ["Run it again", "resolve", () => "retry"],
+    ["It did not", "resolve", () => ({ failed: "it took no effect" }), "danger"],
   ],
 };
+
+// What a step gave back that took effect, if somebody has found out.
+const outcome = () => JSON.parse(find("outcome").value.trim() || "null");
+const outcomeForm = () => make("details", {}, make("summary", {}, "It took effect, and this is its output"),
+  make("label", { for: "outcome" }, "JSON; without it, what comes next sees a null"),
+  make("textarea", { rows: 3, id: "outcome", spellcheck: "false", placeholder: '{"receipt": 17}' }));
 
 function decisions(it) {
   const buttons = make("div", { class: "ask" });
   for (const [word, path, body, kind] of (isLive && DECISIONS[it.state]) || []) {
     const decide = async () => {
+      let said;
+      try {
+        said = body?.();
+      } catch {
+        return complain({ title: "the output is not JSON", detail: 'a text is written in quotes: "like this"' });
+      }
       for (const button of buttons.children) button.disabled = true;
-      const answer = await goOn(`/steps/${encodeURIComponent(it.id)}/${path}`, body);
+      const answer = await goOn(`/steps/${encodeURIComponent(it.id)}/${path}`, said);
+      // What was written is told: the pane shows what becomes of it.
+      if (answer) for (const form of find("pane").querySelectorAll("details[open]")) form.open = false;
+      if (step(it.number).state !== it.state) return showPane();
       if (answer?.status === "waiting") buttons.replaceChildren(make("p", { role: "status" }, "Noted. The process that runs this has not answered yet."));
       else for (const button of buttons.children) button.disabled = Boolean(answer);
     };
     buttons.append(make("button", { type: "button", class: kind, onclick: decide }, word));
   }
-  return buttons;
+  return isLive && it.state === "unknown" ? make("div", {}, outcomeForm(), buttons) : buttons;
 }
 
 function actions(it) {

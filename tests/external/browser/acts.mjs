@@ -91,6 +91,11 @@ async function resolved() {
     await choose(page, "pay");
     if (gate === "effect") {
       check((await serious(page)).length === 0, `axe: ${await serious(page)}`);
+      await page.locator("#pane summary").click();
+      await page.fill("#outcome", "{receipt: 17}");
+      await press(page, label);
+      await says(page, "#message", "not JSON");
+      await page.fill("#outcome", '{"receipt": 17}');
       await shoot(page, "acts-unknown");
     } else {
       // Nothing else is left to do, so the run has stopped, and goes on by itself.
@@ -102,6 +107,8 @@ async function resolved() {
     const is = async (id, word) => (await stateOf(runOf(page), id)) === word;
     await becomes(async () => (await is("pay", pay)) && (await is("after", after)), () => `${label}: ${pay}, ${after}`);
     if (gate === "effect") {
+      await says(page, "#pane", '"receipt": 17');
+      check((await site.api(`/runs/${runOf(page)}/steps/pay`)).output.receipt === 17, "what somebody found out is its output");
       check(await is(rest, "running"), "the rest goes on meanwhile");
       letGo(rest);
     }

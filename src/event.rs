@@ -558,6 +558,13 @@ pub struct Added {
     pub dependencies: SmallVec<[StepNumber; 4]>,
 }
 
+impl Added {
+    /// Its full id.
+    pub(crate) fn full_id(&self) -> &StepId {
+        self.id.as_ref().unwrap_or(&self.step.id)
+    }
+}
+
 /// Why an answer of the planner could not be used, and what becomes of the steps it had already sent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rejection {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::policy::Retry;
 use crate::strict;
 
-/// The name of a step, unique in its plan.
+/// The name of a step, unique in its plan. Cheap to clone: a usual one, of up to 23 bytes, is kept in place.
 ///
 /// A valid id is 1 to 64 bytes of `[A-Za-z0-9_-]`; `/` appears only in the ids of steps that came from an
 /// expansion (`parent/child`). [`Dag::check`](crate::Dag::check) enforces this, not the constructor, so that a bad
@@ -21,15 +22,15 @@ use crate::strict;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct StepId(#[serde(deserialize_with = "strict::text")] Arc<str>);
+pub struct StepId(#[cfg_attr(feature = "schema", schemars(with = "String"))] SmolStr);
 
 impl StepId {
     /// The longest id, in bytes.
     pub const MAX_BYTES: usize = 64;
 
     /// Makes an id of any text.
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
+    pub fn new(id: impl AsRef<str>) -> Self {
+        Self(SmolStr::new(id))
     }
 
     /// The id as text.
@@ -39,7 +40,7 @@ impl StepId {
 
     /// The id of `child` inside the expansion of `self`: `self/child`.
     pub(crate) fn child(&self, child: &Self) -> Self {
-        Self(format!("{self}/{child}").into())
+        Self(format_smolstr!("{self}/{child}"))
     }
 
     /// Whether a plan may use this id: 1 to 64 bytes of `[A-Za-z0-9_-]`, and not the reserved `inputs`.

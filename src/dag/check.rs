@@ -50,18 +50,18 @@ pub(crate) fn check_with(
     }
     within("steps", steps.len(), rules.max_steps.min(MAX_INDEX))?;
     let max_edges = rules.max_edges.min(MAX_INDEX);
-    let declared = steps.iter().map(|step| step.depends_on.len()).sum();
-    within("dependencies", declared, max_edges)?;
 
     let mut problems = Problems::default();
-    let ids = index_ids(steps, &mut problems);
-    let edges = find_edges(steps, &ids, rules, max_edges, &mut problems)?;
+    let (ids, declared) = index_ids(steps, &mut problems);
+    within("dependencies", declared, max_edges)?;
+    let edges = find_edges(steps, &ids, declared, rules, max_edges, &mut problems)?;
     if let Some(start) = rules.start {
         check_tools(steps, start, &mut problems);
     }
     check_pools(steps, pools, rules.start, &mut problems);
+    let answered = answer.and_then(|answer| ids.get(answer.as_str()).copied());
     if let Some(answer) = answer
-        && !ids.contains_key(answer.as_str())
+        && answered.is_none()
         && !(rules.external)(answer)
     {
         problems.push(|names| PlanError::UnknownAnswer {
@@ -84,7 +84,7 @@ pub(crate) fn check_with(
         })
     };
     problems.none()?;
-    Ok(Checked { order, flat, starts, external })
+    Ok(Checked { order, flat, starts, external, answer: answered })
 }
 
 /// What the check has found out about a list of steps, in which they are spoken of by index.
@@ -98,12 +98,19 @@ pub(crate) struct Checked {
     pub(crate) starts: Vec<u32>,
     /// Ids that are not in the list but were allowed as dependencies.
     pub(crate) external: Vec<StepId>,
+    /// The step that answers, if one was named and is in the list.
+    pub(crate) answer: Option<u32>,
 }
 
 impl Checked {
     /// The dependencies of a step.
     pub(crate) fn dependencies(&self, step: usize) -> &[u32] {
         &self.flat[self.starts[step] as usize..self.starts[step + 1] as usize]
+    }
+
+    /// The id of a dependency that is not in the list.
+    pub(crate) fn external_id(&self, dependency: u32) -> Option<&StepId> {
+        self.external.get((dependency as usize).checked_sub(self.starts.len() - 1)?)
     }
 }
 
@@ -181,10 +188,13 @@ fn within(what: &str, count: usize, limit: u32) -> Result<(), Vec<PlanError>> {
     Err(vec![PlanError::TooLarge { what: what.to_owned(), count: count as u64, limit: limit.into() }])
 }
 
-fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> ById<&'a str, u32> {
+/// Where each id is in the list, and how many dependencies its steps declare in all.
+fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> (ById<&'a str, u32>, usize) {
     let mut ids = ById::with_capacity_and_hasher(steps.len(), Default::default());
     let mut doubled = IndexSet::new();
+    let mut declared = 0;
     for (index, step) in (0..).zip(steps) {
+        declared += step.depends_on.len();
         if !step.id.is_valid() {
             problems.push(|_| PlanError::InvalidId { id: shown(step.id.as_str()) });
         }
@@ -192,7 +202,7 @@ fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> ById<&'a st
             problems.push(|_| PlanError::DuplicateId { id: shown_id(&step.id) });
         }
     }
-    ids
+    (ids, declared)
 }
 
 /// The edges of a plan, as [`Dag`] keeps them.
@@ -207,11 +217,11 @@ struct Edges {
 fn find_edges(
     steps: &[Arc<Step>],
     ids: &ById<&str, u32>,
+    declared: usize,
     rules: &Rules<'_>,
     max_edges: u32,
     problems: &mut Problems,
 ) -> Result<Edges, Vec<PlanError>> {
-    let declared = steps.iter().map(|step| step.depends_on.len()).sum();
     let mut edges = Edges {
         flat: Vec::with_capacity(declared),
         starts: Vec::with_capacity(steps.len() + 1),

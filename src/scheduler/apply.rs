@@ -13,7 +13,7 @@ use crate::event::{
     AnswerFrom, AttemptNumber, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunOutcome,
     SkipReason, StepNumber, StopReason,
 };
-use crate::plan::StepId;
+use crate::plan::{OnFailure, StepId};
 use crate::policy::Policy;
 use crate::tool::Effect;
 
@@ -169,7 +169,8 @@ impl Scheduler {
                 (node.shape, node.taken) = (0, 0);
                 continue;
             }
-            let (definition, tool, state) = (Arc::clone(&node.definition), node.tool, node.state);
+            let (tool, state) = (node.tool, node.state);
+            let definition = Arc::clone(self.definition(number));
             let shape = self.shape_of(&definition, tool);
             let node = &mut self.nodes[number as usize];
             node.shape = shape;
@@ -187,9 +188,11 @@ impl Scheduler {
     }
 
     fn apply_finished(&mut self, outcome: &RunOutcome) {
-        for number in 0..self.step_count() {
-            if !self.node(number).is_settled() {
-                self.set_state(number, StepState::Superseded);
+        if self.root.open > 0 || self.scopes.values().any(|scope| scope.open > 0) {
+            for number in 0..self.step_count() {
+                if !self.node(number).is_settled() {
+                    self.set_state(number, StepState::Superseded);
+                }
             }
         }
         self.phase = Phase::Finished;
@@ -270,14 +273,17 @@ impl Scheduler {
         self.close(&graft.closed);
         self.leave(&graft.left);
         for &number in &graft.forgotten {
-            let prefix = format!("{}/", self.node(number).id());
+            let prefix = format!("{}/", self.id(number));
             for (_, name) in self.names_mut().iter_mut().filter(|(id, _)| id.as_str().starts_with(&prefix)) {
                 *name = Name { current: NONE, finished: NONE };
             }
         }
         for (number, definition) in &graft.settings {
-            self.nodes[*number as usize].definition = Arc::clone(definition);
+            self.changed.insert(*number, Arc::clone(definition));
             let tool = self.node(*number).tool;
+            let expected_ms = self.expected_ms(definition, tool);
+            let node = &mut self.nodes[*number as usize];
+            (node.expected_ms, node.continues) = (expected_ms, definition.on_failure == OnFailure::Continue);
             let shape = self.shape_of(definition, tool);
             if self.node(*number).shape != shape {
                 self.nodes[*number as usize].shape = shape;
@@ -331,12 +337,11 @@ impl Scheduler {
             let tool = self.tools.index(&self.start, &added.step).unwrap_or(u16::MAX);
             let shape = self.shape_of(&added.step, tool);
             self.nodes.push(Node {
-                definition: Arc::clone(&added.step),
-                id: added.id.clone(),
                 output: None,
                 error: None,
                 state: StepState::Waiting,
                 rank: UNRANKED,
+                expected_ms: self.expected_ms(&added.step, tool),
                 graft: index,
                 parent,
                 unmet,
@@ -350,9 +355,10 @@ impl Scheduler {
                 draft,
                 held: false,
                 unreported: false,
+                continues: added.step.on_failure == OnFailure::Continue,
             });
             if !is_named_later {
-                self.rename(added.id.as_ref().unwrap_or(&added.step.id), number);
+                self.rename(added.full_id(), number);
             }
             let is_held = self.acts(tool) && (draft || (parent != NONE && self.is_drafted(parent)));
             let scope = self.scope_mut(parent);
@@ -382,7 +388,7 @@ impl Scheduler {
 
     /// Makes a step that is there part of a plan.
     fn join(&mut self, number: StepNumber, parent: StepNumber) {
-        let id = self.node(number).id().clone();
+        let id = self.id(number).clone();
         self.rename(&id, number);
         let node = &mut self.nodes[number as usize];
         node.member = true;

@@ -78,14 +78,14 @@ impl Scheduler {
     }
 
     fn retry(&self, step: StepNumber) -> Retry {
-        self.node(step).definition.retry.unwrap_or(self.policy.retry)
+        self.definition(step).retry.unwrap_or(self.policy.retry)
     }
 
     /// Whether an attempt that has no result may still have had an effect that must not happen twice.
     fn may_have_acted(&self, step: StepNumber) -> bool {
         let node = self.node(step);
         let acts = |tool: &crate::tool::ToolSpec| tool.effect == Effect::Acts && !tool.idempotent;
-        node.definition.on_interrupt == OnInterrupt::Ask
+        self.definition(step).on_interrupt == OnInterrupt::Ask
             && self.start.tools.get(usize::from(node.tool)).is_some_and(acts)
     }
 

@@ -29,7 +29,7 @@ impl Scheduler {
         }
         let limit = self.policy.limits.depth;
         if self.depth(step) >= limit {
-            let message = format!("step `{}` expands deeper than the limit of {limit}", self.node(step).id());
+            let message = format!("step `{}` expands deeper than the limit of {limit}", self.id(step));
             return Err(StepError::permanent(message));
         }
         let graft = self.graft_expansion(step, plan.clone()).map_err(|offences| invalid_plan(&offences))?;
@@ -55,8 +55,9 @@ impl Scheduler {
         }
         let scope = self.scopes.get(&step)?;
         let mut expansion = Expansion::default();
-        for node in scope.members.iter().map(|number| self.node(*number)).filter(|node| node.member) {
-            let (id, definition) = (node.definition.id.clone(), Arc::clone(&node.definition));
+        for &number in scope.members.iter().filter(|number| self.node(**number).member) {
+            let (node, definition) = (self.node(number), Arc::clone(self.definition(number)));
+            let id = definition.id.clone();
             expansion.plan.steps.push(Arc::clone(&definition));
             match (&node.state, &node.error) {
                 _ if node.is_finished() => {
@@ -70,7 +71,7 @@ impl Scheduler {
             }
         }
         expansion.plan.answer = match scope.answer {
-            AnswerFrom::Step(number) => Some(self.node(number).definition.id.clone()),
+            AnswerFrom::Step(number) => Some(self.definition(number).id.clone()),
             AnswerFrom::Open | AnswerFrom::Sinks(_) => None,
         };
         Some(Box::new(expansion))

@@ -53,12 +53,12 @@ impl Scheduler {
     pub(super) fn graft_plan(&self, mut listed: Listed) -> Result<Graft, Vec<PlanError>> {
         self.pull_in_facts(&mut listed);
         let reported = self.pending.as_ref().map_or(&[][..], |pending| &pending.reported);
-        self.graft(&listed, NONE, Retried::These(reported))
+        self.graft(listed, NONE, Retried::These(reported))
     }
 
     /// The graft of the plan that a step's tool returned.
     pub(super) fn graft_expansion(&self, parent: StepNumber, plan: Plan) -> Result<Graft, Vec<PlanError>> {
-        self.graft(&plan.into(), parent, Retried::All)
+        self.graft(plan.into(), parent, Retried::All)
     }
 
     /// The graft of one step of a plan that is still being written.
@@ -78,15 +78,15 @@ impl Scheduler {
     /// A patch as the list of steps that it leads to.
     pub(super) fn patched(&self, patch: Patch) -> Result<Listed, Vec<PlanError>> {
         // A draft is of the answer that is still to be taken up: only what that answer says makes it part of the plan.
-        let members = self.root.members.iter().map(|number| self.node(*number));
-        let steps =
-            members.filter(|node| node.member && !node.draft).map(|node| Arc::clone(&node.definition)).collect();
+        let members = self.root.members.iter();
+        let is_kept = |number: &&StepNumber| self.node(**number).member && !self.node(**number).draft;
+        let steps = members.filter(is_kept).map(|number| Arc::clone(self.definition(*number))).collect();
         let answer = match self.root.answer {
-            AnswerFrom::Step(number) => Some(self.node(number).id().clone()),
+            AnswerFrom::Step(number) => Some(self.id(number).clone()),
             _ => None,
         };
         let reported = self.pending.iter().flat_map(|pending| &pending.reported);
-        let reported = reported.map(|number| self.node(*number).id().clone()).collect();
+        let reported = reported.map(|number| self.id(*number).clone()).collect();
         // The pools of the plan are there.
         let plan = Plan { steps, answer, ..Plan::new() };
         patch.apply_to(&plan, &reported).map(Listed::from)
@@ -108,7 +108,7 @@ impl Scheduler {
             }
             for id in wanted.drain(..) {
                 if let Some(fact) = self.fact(&id).filter(|_| !ids.contains(&id)) {
-                    listed.steps.push(Arc::clone(&self.node(fact).definition));
+                    listed.steps.push(Arc::clone(self.definition(fact)));
                     ids.insert(id);
                 }
             }
@@ -135,36 +135,37 @@ impl Scheduler {
         check_with(&listed.steps, listed.answer.as_ref(), &pools, &rules)
     }
 
-    fn graft(&self, listed: &Listed, scope: StepNumber, retried: Retried<'_>) -> Result<Graft, Vec<PlanError>> {
+    fn graft(&self, listed: Listed, scope: StepNumber, retried: Retried<'_>) -> Result<Graft, Vec<PlanError>> {
         // A step of the run's plan may use what an expansion has produced, by its full id.
         let child_fact = |id: &StepId| {
             scope == NONE && self.newest_finished(id).is_some_and(|number| self.node(number).parent != NONE)
         };
-        let checked = self.check(listed, &child_fact)?;
-        let steps = &listed.steps;
-        let full_id = |id: &StepId| if scope == NONE { id.clone() } else { self.node(scope).id().child(id) };
+        let checked = self.check(&listed, &child_fact)?;
+        let Listed { steps, answer, pools } = listed;
         let first = self.step_count();
         let mut graft = Graft {
             scope: Some(scope).filter(|scope| *scope != NONE),
             first,
-            pools: listed.pools.clone(),
+            pools,
             ..Graft::default()
         };
         let mut offences = Vec::new();
         let mut numbers = vec![NONE; steps.len()];
+        // Steps are moved into the graft: in a large plan none is at hand, and to clone or drop one is to wait for it.
+        let mut steps: Vec<Option<Arc<Step>>> = steps.into_iter().map(Some).collect();
         let mut kept = BTreeSet::new();
         for &index in &checked.order {
-            let step = &steps[index as usize];
-            let resolve = |&target: &u32| match checked.external.get((target as usize).wrapping_sub(steps.len())) {
+            let Some(step) = steps[index as usize].take() else { continue };
+            let resolve = |&target: &u32| match checked.external_id(target) {
                 Some(id) => self.newest_finished(id).unwrap_or(NONE),
                 None => numbers[target as usize],
             };
             let dependencies: SmallVec<_> = checked.dependencies(index as usize).iter().map(resolve).collect();
-            let id = (scope != NONE).then(|| full_id(&step.id));
+            let id = (scope != NONE).then(|| self.id(scope).child(&step.id));
             let known = if first == 0 { None } else { self.names().get(id.as_ref().unwrap_or(&step.id)) };
             let fate = match known {
                 None => Fate::New,
-                Some(name) => self.fate(*name, step, &dependencies, retried, &mut graft, &mut offences),
+                Some(name) => self.fate(*name, &step, &dependencies, retried, &mut graft, &mut offences),
             };
             numbers[index as usize] = match fate {
                 Fate::Kept(number) => {
@@ -172,7 +173,7 @@ impl Scheduler {
                     number
                 }
                 Fate::New => {
-                    graft.added.push(Added { id, step: Arc::clone(step), dependencies });
+                    graft.added.push(Added { id, step, dependencies });
                     first + graft.added.len() as u32 - 1
                 }
             };
@@ -183,8 +184,8 @@ impl Scheduler {
             offences.push(PlanError::TooLarge { what: "steps in this run".into(), count: total, limit: limit.into() });
         }
         self.leave_out(scope, &kept, &mut graft);
-        self.check_child_facts(steps, &graft, &mut offences);
-        graft.answer = self.answer_from(&checked, listed, &numbers);
+        self.check_child_facts(&checked, &numbers, &graft, &mut offences);
+        graft.answer = self.answer_from(&checked, answer.as_ref(), &numbers);
         graft.pools.retain(|name, _| self.pools.sizes().all(|(sized, _)| sized != name));
         if offences.is_empty() { Ok(graft) } else { Err(offences) }
     }
@@ -200,7 +201,7 @@ impl Scheduler {
         offences: &mut Vec<PlanError>,
     ) -> Fate {
         let is_same = |number: StepNumber| {
-            self.node(number).definition.same_content(step) && same_set(self.dependencies(number), dependencies)
+            self.definition(number).same_content(step) && same_set(self.dependencies(number), dependencies)
         };
         let parent = graft.scope.unwrap_or(NONE);
         if let Some(node) = self.nodes.get(name.current as usize) {
@@ -229,13 +230,13 @@ impl Scheduler {
                 if node.draft && node.state == StepState::Failed && node.is_fatal() {
                     graft.unreported.push(name.current);
                 }
-                if !node.is_settled() && !node.definition.same_settings(step) {
+                if !node.is_settled() && !self.definition(name.current).same_settings(step) {
                     graft.settings.push((name.current, Arc::clone(step)));
                 }
                 return Fate::Kept(name.current);
             }
             // Its expansion may have been that of an earlier try, under another number.
-            if !same && self.scopes.keys().any(|parent| self.node(*parent).id() == node.id()) {
+            if !same && self.scopes.keys().any(|parent| self.id(*parent) == self.id(name.current)) {
                 graft.forgotten.push(name.current);
             }
         }
@@ -276,25 +277,34 @@ impl Scheduler {
     }
 
     /// Results of an expansion that this very revision redefines are no facts any more.
-    fn check_child_facts(&self, steps: &[Arc<Step>], graft: &Graft, offences: &mut Vec<PlanError>) {
+    fn check_child_facts(
+        &self,
+        checked: &Checked,
+        numbers: &[StepNumber],
+        graft: &Graft,
+        offences: &mut Vec<PlanError>,
+    ) {
         if graft.forgotten.is_empty() {
             return;
         }
-        let forgotten: Vec<String> =
-            graft.forgotten.iter().map(|number| format!("{}/", self.node(*number).id())).collect();
-        for step in steps {
-            for dependency in dependencies(step) {
-                if forgotten.iter().any(|prefix| dependency.as_str().starts_with(prefix)) {
-                    let step = step.id.clone();
-                    offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
-                }
+        let forgotten: Vec<String> = graft.forgotten.iter().map(|number| format!("{}/", self.id(*number))).collect();
+        let is_forgotten = |id: &&StepId| forgotten.iter().any(|prefix| id.as_str().starts_with(prefix));
+        for (index, &number) in numbers.iter().enumerate() {
+            let external = checked.dependencies(index).iter().filter_map(|target| checked.external_id(*target));
+            for dependency in external.filter(is_forgotten).cloned() {
+                let step = match number.checked_sub(graft.first) {
+                    Some(added) => &graft.added[added as usize].step,
+                    None => self.definition(number),
+                };
+                let step = step.id.clone();
+                offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
             }
         }
     }
 
-    fn answer_from(&self, checked: &Checked, listed: &Listed, numbers: &[StepNumber]) -> AnswerFrom {
-        if let Some(answer) = &listed.answer {
-            let step = listed.steps.iter().position(|step| step.id == *answer).map(|index| numbers[index]);
+    fn answer_from(&self, checked: &Checked, answer: Option<&StepId>, numbers: &[StepNumber]) -> AnswerFrom {
+        if let Some(answer) = answer {
+            let step = checked.answer.map(|index| numbers[index as usize]);
             return AnswerFrom::Step(step.or_else(|| self.newest_finished(answer)).unwrap_or(NONE));
         }
         let mut is_sink = vec![true; numbers.len()];

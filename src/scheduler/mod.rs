@@ -33,7 +33,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
-    AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart, SkipReason,
+    Added, AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart, SkipReason,
     StepNumber, StopReason, Timestamp, Transition, Usage,
 };
 use crate::plan::{Step, StepId};
@@ -65,7 +65,10 @@ pub struct Scheduler {
     /// An edge runs from a dependency to its dependent; a node's index is the step's number.
     graph: DiGraph<(), (), u32>,
     nodes: Vec<Node>,
+    /// What brought the nodes in: ids, definitions and dependencies are looked up here.
     grafts: Vec<Arc<Graft>>,
+    /// Definitions of steps whose settings were changed since.
+    changed: BTreeMap<StepNumber, Arc<Step>>,
     /// What ids stand for. Made when it is first asked for: see [`names`](Self::names).
     names: OnceLock<ById<StepId, Name>>,
     root: Scope,
@@ -190,6 +193,7 @@ impl Scheduler {
             graph: DiGraph::default(),
             nodes: Vec::new(),
             grafts: Vec::new(),
+            changed: BTreeMap::new(),
             names: OnceLock::new(),
             root: Scope::default(),
             scopes: BTreeMap::new(),
@@ -300,12 +304,27 @@ impl Scheduler {
     /// A run whose first plan is never revised does not ask, and for large plans this is a good part of what there is
     /// to do. So the map is made on first use, and before a second graft: up to then every id has one step.
     fn names(&self) -> &ById<StepId, Name> {
-        let name = |(number, node): (StepNumber, &Node)| (node.id().clone(), Name { current: number, finished: NONE });
-        self.names.get_or_init(|| (0..).zip(&self.nodes).map(name).collect())
+        let name = |number: StepNumber| (self.id(number).clone(), Name { current: number, finished: NONE });
+        self.names.get_or_init(|| (0..self.step_count()).map(name).collect())
     }
 
     fn node(&self, number: StepNumber) -> &Node {
         &self.nodes[number as usize]
+    }
+
+    /// A step as it was brought in.
+    fn added(&self, number: StepNumber) -> &Added {
+        let graft = &self.grafts[self.node(number).graft as usize];
+        &graft.added[(number - graft.first) as usize]
+    }
+
+    /// The full id of a step.
+    fn id(&self, number: StepNumber) -> &StepId {
+        self.added(number).full_id()
+    }
+
+    fn definition(&self, number: StepNumber) -> &Arc<Step> {
+        self.changed.get(&number).unwrap_or_else(|| &self.added(number).step)
     }
 
     fn scope(&self, parent: StepNumber) -> Option<&Scope> {
@@ -381,8 +400,8 @@ impl Scheduler {
         let node = self.nodes.get(number as usize)?;
         Some(StepView {
             number,
-            id: node.id(),
-            definition: &node.definition,
+            id: self.id(number),
+            definition: self.definition(number),
             tool: self.tool_name(node.tool),
             state: node.state,
             parent: Some(node.parent).filter(|parent| *parent != NONE),
@@ -401,8 +420,7 @@ impl Scheduler {
     ///
     /// If there is no such step.
     pub fn dependencies(&self, number: StepNumber) -> &[StepNumber] {
-        let graft = &self.grafts[self.node(number).graft as usize];
-        &graft.added[(number - graft.first) as usize].dependencies
+        &self.added(number).dependencies
     }
 
     /// The numbers of the steps that depend on a step.

@@ -75,11 +75,11 @@ impl Scheduler {
                 return false;
             }
             Some(child) => {
-                let child = self.node(child);
-                let why = child.error.as_ref().map_or("", |error| &error.message);
-                let message = format!("step `{}` of its expansion failed: {why}", child.id());
+                let id = self.id(child);
+                let why = self.node(child).error.as_ref().map_or("", |error| &error.message);
+                let message = format!("step `{id}` of its expansion failed: {why}");
                 let error = StepError::new(StepErrorKind::ExpansionFailed, message)
-                    .details(json!({ "child": child.id().as_str() }));
+                    .details(json!({ "child": id.as_str() }));
                 RunEventKind::StepFailed { step: parent, attempt: None, error: Arc::new(error), usage }
             }
         };
@@ -94,7 +94,7 @@ impl Scheduler {
             AnswerFrom::Step(step) => output(*step),
             AnswerFrom::Sinks(sinks) if sinks.len() == 1 => output(sinks[0]),
             AnswerFrom::Sinks(sinks) => {
-                let named = sinks.iter().map(|step| (self.node(*step).definition.id.clone(), *step));
+                let named = sinks.iter().map(|step| (self.definition(*step).id.clone(), *step));
                 Output::Gathered(Arc::new(named.collect()))
             }
             AnswerFrom::Open => Output::inline(json!({})),
@@ -123,7 +123,9 @@ impl Scheduler {
             let open = |step: &StepNumber| !self.node(*step).is_settled();
             let blocking = (0..self.step_count()).filter(open).collect();
             RunOutcome::Failed { reason: FailureReason::Stalled(blocking) }
-        } else if self.root.members.iter().any(|step| self.node(*step).member && self.node(*step).is_fatal()) {
+        } else if self.counts.fatal
+            && self.root.members.iter().any(|step| self.node(*step).member && self.node(*step).is_fatal())
+        {
             RunOutcome::Failed { reason: FailureReason::StepsFailed(self.failed_members()) }
         } else {
             RunOutcome::Succeeded { answer: self.answer_of(&self.root.answer) }

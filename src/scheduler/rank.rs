@@ -3,6 +3,7 @@
 use petgraph::graph::NodeIndex;
 
 use crate::event::StepNumber;
+use crate::plan::Step;
 use crate::policy::Order;
 
 use super::rehearse::Rehearsal;
@@ -51,7 +52,7 @@ impl Scheduler {
             return;
         }
         let open: Vec<StepNumber> = members.iter().copied().filter(is_open).collect();
-        let mut expected = open.iter().map(|&number| self.estimate(number));
+        let mut expected = open.iter().map(|&number| self.node(number).expected_ms);
         let first = expected.next();
         if open.len() <= slots || open.len() > MOST_REHEARSED || expected.all(|other| Some(other) == first) {
             return;
@@ -67,7 +68,7 @@ impl Scheduler {
             .map(|(index, dependent)| (index, place[dependent]))
             .filter(|(_, dependent)| *dependent != NONE)
             .collect();
-        let expected = open.iter().map(|&number| self.estimate(number)).collect();
+        let expected = open.iter().map(|&number| self.node(number).expected_ms).collect();
         let paths: Vec<u64> = open.iter().map(|&number| self.node(number).rank).collect();
         if let Some(ranks) = Rehearsal::new(expected, &edges).better_ranks(&paths, slots) {
             for (&number, rank) in open.iter().zip(ranks) {
@@ -84,7 +85,7 @@ impl Scheduler {
     /// The place of a step among the ready ones, with the highest rank of those that wait for it.
     pub(super) fn rank(&self, number: StepNumber, rest: u64) -> u64 {
         match self.policy.order {
-            Order::CriticalPath => self.estimate(number).saturating_add(rest),
+            Order::CriticalPath => self.node(number).expected_ms.saturating_add(rest),
             Order::Hops => rest.saturating_add(1),
             // Its place is found when it becomes ready, and stays.
             Order::Fifo => Some(self.node(number).rank).filter(|rank| *rank != UNRANKED).unwrap_or(0),
@@ -103,10 +104,10 @@ impl Scheduler {
         }
     }
 
-    fn estimate(&self, number: StepNumber) -> u64 {
-        let node = self.node(number);
-        let mean = || self.start.tools.get(usize::from(node.tool)).and_then(|tool| tool.mean_ms);
-        node.definition.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
+    /// What a step is expected to take that is done by this tool.
+    pub(super) fn expected_ms(&self, step: &Step, tool: u16) -> u64 {
+        let mean = || self.start.tools.get(usize::from(tool)).and_then(|tool| tool.mean_ms);
+        step.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
     }
 }
 

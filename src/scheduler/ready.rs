@@ -109,8 +109,8 @@ impl Scheduler {
         transition.commands.push(Command::Launch(Box::new(Launch {
             attempt,
             step,
-            id: node.id().clone(),
-            definition: Arc::clone(&node.definition),
+            id: self.id(step).clone(),
+            definition: Arc::clone(self.definition(step)),
             tool: node.tool,
             tries: node.tries,
             inputs,
@@ -124,7 +124,8 @@ impl Scheduler {
         let input = |&number: &StepNumber| {
             let node = self.node(number);
             // A step knows its siblings by their local ids, and children of others by their full ones.
-            let id = if node.parent == parent { &node.definition.id } else { node.id() };
+            let added = self.added(number);
+            let id = if node.parent == parent { &added.step.id } else { added.full_id() };
             Input {
                 id: id.clone(),
                 number,
@@ -181,7 +182,7 @@ impl Scheduler {
             if node.is_settled() {
                 continue;
             }
-            let (definition, tool, before) = (Arc::clone(&node.definition), node.tool, node.shape);
+            let (definition, tool, before) = (Arc::clone(self.definition(number)), node.tool, node.shape);
             let shape = self.shape_of(&definition, tool);
             if shape != before {
                 self.nodes[number as usize].shape = shape;

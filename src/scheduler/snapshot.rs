@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::state::{NONE, Node, Request, Scope};
+use crate::event::StepNumber;
+
+use super::state::{NONE, Request, Scope};
 use super::{Scheduler, StepState};
 
 impl Scheduler {
@@ -24,7 +26,7 @@ impl Scheduler {
             .zip(self.pools.used())
             .map(|((name, size), used)| (name.to_owned(), json!([size, used])))
             .collect();
-        let steps: Vec<Value> = self.nodes.iter().map(|node| self.step_value(node)).collect();
+        let steps: Vec<Value> = (0..self.step_count()).map(|number| self.step_value(number)).collect();
         json!({
             "phase": format!("{:?}", self.phase),
             "stop": self.stop,
@@ -54,11 +56,12 @@ impl Scheduler {
         })
     }
 
-    fn step_value(&self, node: &Node) -> Value {
+    fn step_value(&self, step: StepNumber) -> Value {
+        let (node, definition) = (self.node(step), self.definition(step));
         let taken = matches!(node.state, StepState::Running(_)).then(|| self.shapes[node.taken as usize].needs.clone());
         json!({
-            "id": node.id(),
-            "settings": [node.definition.timeout_ms, node.definition.estimate_ms],
+            "id": self.id(step),
+            "settings": [definition.timeout_ms, definition.estimate_ms],
             "state": format!("{:?}", node.state),
             "output": node.output.is_some(),
             "error": node.error,

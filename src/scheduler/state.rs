@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
     AnswerFrom, AttemptNumber, Output, PlanReason, RequestNumber, RunStart, SkipReason, StepNumber, Timestamp,
 };
-use crate::plan::{OnFailure, Step, StepId};
+use crate::plan::Step;
 use crate::policy::Policy;
 
 use super::StepState;
@@ -22,17 +23,19 @@ pub(super) const UNRANKED: u64 = u64::MAX;
 pub(super) const NONE: u32 = u32::MAX;
 
 /// A step by number. Its definition changes only in its settings, its edges never.
+///
+/// A large plan is not in the caches of the processor, and what is waited for then is memory. So a node is small and has
+/// all that is looked at again and again; its id, definition and dependencies stay in the graft that added it.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) definition: Arc<Step>,
-    /// The full id, where the definition only has the local one.
-    pub(super) id: Option<StepId>,
     pub(super) output: Option<Output>,
     /// The last error, of a try or for good.
     pub(super) error: Option<Arc<StepError>>,
     pub(super) state: StepState,
     /// How long before the end it should start at the latest, in milliseconds, or what the policy's order puts there.
     pub(super) rank: u64,
+    /// What it is expected to take, in milliseconds.
+    pub(super) expected_ms: u64,
     /// Which graft added it, as an index.
     pub(super) graft: u32,
     /// The expanded step it is part of, or `NONE`.
@@ -55,13 +58,11 @@ pub(super) struct Node {
     pub(super) held: bool,
     /// Failed, and the planner has not been told.
     pub(super) unreported: bool,
+    /// Its failure does not keep its dependents from running.
+    pub(super) continues: bool,
 }
 
 impl Node {
-    pub(super) fn id(&self) -> &StepId {
-        self.id.as_ref().unwrap_or(&self.definition.id)
-    }
-
     /// A terminal state, for ever.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self.state, StepState::Succeeded | StepState::Failed | StepState::Skipped(_) | StepState::Superseded)
@@ -71,7 +72,7 @@ impl Node {
     pub(super) fn is_finished(&self) -> bool {
         match self.state {
             StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
-            StepState::Failed => self.definition.on_failure == OnFailure::Continue,
+            StepState::Failed => self.continues,
             _ => false,
         }
     }
@@ -79,7 +80,7 @@ impl Node {
     /// Makes everything below it impossible.
     pub(super) fn is_fatal(&self) -> bool {
         match self.state {
-            StepState::Failed => self.definition.on_failure == OnFailure::Fail,
+            StepState::Failed => !self.continues,
             StepState::Skipped(SkipReason::Failed(_)) => true,
             _ => false,
         }
@@ -211,7 +212,7 @@ pub(super) struct Counts {
 
 /// Tools by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tools(IndexMap<String, u16>);
+pub(super) struct Tools(ById<String, u16>);
 
 impl Tools {
     pub(super) fn new(start: &RunStart) -> Self {

@@ -24,7 +24,7 @@ struct Rule {
 
 /// Plain data and what is wrong with it.
 const DATA: &[&str] = &["plan", "error", "policy"];
-const DATA_CRATES: &[&str] = &["serde", "serde_json", "thiserror", "schemars"];
+const DATA_CRATES: &[&str] = &["serde", "serde_json", "smol_str", "thiserror", "schemars"];
 /// The state machine and all it knows.
 const CORE: &[&str] =
     &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest", "scheduler"];

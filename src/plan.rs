@@ -14,7 +14,7 @@ use smol_str::{SmolStr, format_smolstr};
 use crate::policy::Retry;
 use crate::strict;
 
-/// The name of a step, unique in its plan. Cheap to clone: a usual one, of up to 23 bytes, is kept in place.
+/// The name of a step, unique in its plan.
 ///
 /// A valid id is 1 to 64 bytes of `[A-Za-z0-9_-]`; `/` appears only in the ids of steps that came from an
 /// expansion (`parent/child`). [`Dag::check`](crate::Dag::check) enforces this, not the constructor, so that a bad
@@ -22,6 +22,8 @@ use crate::strict;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+// Ids are cloned, hashed and compared all the time. One of up to 23 bytes is kept in place: nothing is allocated,
+// counted or waited for.
 pub struct StepId(#[cfg_attr(feature = "schema", schemars(with = "String"))] SmolStr);
 
 impl StepId {

@@ -103,10 +103,10 @@ fn all_problems_are_reported_at_once() {
         "`inputs` is not a valid step id: use 1 to 64 of A-Z a-z 0-9 _ -, and not the reserved `inputs`",
         "step `compare` depends on `serach-qdrant`, which is not in the plan",
         "step `compare` depends on `nothing-like-it`, which is not in the plan",
-        "step `bad` has a bad reference: `${` is not closed by a `}`; write `$${` for a literal `${`",
-        "step `town` refers to the input `citi`, which was not given",
         "step `tool` uses the tool `serach`, which this run does not have",
         "step `words` names no tool, and this run has no model to do it",
+        "step `bad` has a bad reference: `${` is not closed by a `}`; write `$${` for a literal `${`",
+        "step `town` refers to the input `citi`, which was not given",
         "step `gpu` needs 3 of the pool `gpu`, which has 2",
         "step `gpu` needs 2 of the pool `tpu`, which has 1",
         "the answer should come from `compaer`, which is not in the plan",
@@ -126,7 +126,7 @@ fn all_problems_are_reported_at_once() {
             _ => None,
         })
         .collect();
-    let expected = [Some("search-qdrant"), None, Some("city"), Some("search"), Some("compare")];
+    let expected = [Some("search-qdrant"), None, Some("search"), Some("city"), Some("compare")];
     assert_eq!(suggestions, expected.map(|name| name.map(str::to_owned)));
 }
 

@@ -34,6 +34,12 @@ pub(crate) struct Rules<'a> {
     pub(crate) max_edges: u32,
 }
 
+impl Rules<'_> {
+    fn max_edges(&self) -> u32 {
+        self.max_edges.min(MAX_INDEX)
+    }
+}
+
 /// Checks a list of steps. `pools` are the sizes that apply; a pool that is not among them is unlimited.
 ///
 /// # Errors
@@ -49,16 +55,21 @@ pub(crate) fn check_with(
         return Err(vec![PlanError::Empty]);
     }
     within("steps", steps.len(), rules.max_steps.min(MAX_INDEX))?;
-    let max_edges = rules.max_edges.min(MAX_INDEX);
-
     let mut problems = Problems::default();
     let (ids, declared) = index_ids(steps, &mut problems);
-    within("dependencies", declared, max_edges)?;
-    let edges = find_edges(steps, &ids, declared, rules, max_edges, &mut problems)?;
-    if let Some(start) = rules.start {
-        check_tools(steps, start, &mut problems);
+    within("dependencies", declared, rules.max_edges())?;
+    // One pass for all there is to a step: those of a large plan are not at hand, and to look at one is to wait for it.
+    let mut edges = Edges::new(&ids, steps.len(), declared);
+    let mut tools = rules.start.map(Tools::new);
+    let default_tool = rules.start.and_then(|start| start.default_tool.as_deref());
+    for (index, step) in (0..).zip(steps) {
+        edges.add(index, step, rules, &mut problems);
+        within("dependencies", edges.flat.len(), rules.max_edges())?;
+        if let Some(tools) = &mut tools {
+            tools.check(step, &mut problems);
+        }
+        check_pools(step, pools, default_tool, &mut problems);
     }
-    check_pools(steps, pools, rules.start, &mut problems);
     let answered = answer.and_then(|answer| ids.get(answer.as_str()).copied());
     if let Some(answer) = answer
         && answered.is_none()
@@ -70,7 +81,7 @@ pub(crate) fn check_with(
         });
     }
 
-    let Edges { flat, starts, external, in_plan_order } = edges;
+    let Edges { flat, starts, external, in_plan_order, .. } = edges;
     let order = if in_plan_order {
         (0..steps.len() as u32).collect()
     } else {
@@ -84,7 +95,7 @@ pub(crate) fn check_with(
         })
     };
     problems.none()?;
-    Ok(Checked { order, flat, starts, external, answer: answered })
+    Ok(Checked { order, flat, starts, external: external.into_iter().collect(), answer: answered })
 }
 
 /// What the check has found out about a list of steps, in which they are spoken of by index.
@@ -205,78 +216,68 @@ fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> (ById<&'a s
     (ids, declared)
 }
 
-/// The edges of a plan, as [`Dag`] keeps them.
-struct Edges {
+/// The edges of a plan, as [`Dag`](super::Dag) keeps them.
+struct Edges<'a> {
+    ids: &'a ById<&'a str, u32>,
+    /// How many steps there are: fewer than that have an id of their own if one comes twice.
+    steps: usize,
     flat: Vec<u32>,
     starts: Vec<u32>,
-    external: Vec<StepId>,
+    external: IndexSet<StepId>,
     /// Whether every dependency comes before its dependents in the plan.
     in_plan_order: bool,
+    /// Which step had each dependency last, to leave out doubles without comparing a step's dependencies pairwise.
+    last_dependent: Vec<u32>,
 }
 
-fn find_edges(
-    steps: &[Arc<Step>],
-    ids: &ById<&str, u32>,
-    declared: usize,
-    rules: &Rules<'_>,
-    max_edges: u32,
-    problems: &mut Problems,
-) -> Result<Edges, Vec<PlanError>> {
-    let mut edges = Edges {
-        flat: Vec::with_capacity(declared),
-        starts: Vec::with_capacity(steps.len() + 1),
-        external: Vec::new(),
-        in_plan_order: true,
-    };
-    edges.starts.push(0);
-    let mut external = IndexSet::new();
-    // Which step had each dependency last, to leave out doubles without comparing a step's dependencies pairwise.
-    let mut last_dependent = vec![u32::MAX; steps.len()];
-    for (index, step) in (0_u32..).zip(steps) {
-        let mut unknown = IndexSet::new();
+impl<'a> Edges<'a> {
+    fn new(ids: &'a ById<&'a str, u32>, steps: usize, declared: usize) -> Self {
+        let mut starts = Vec::with_capacity(steps + 1);
+        starts.push(0);
+        Self {
+            ids,
+            steps,
+            flat: Vec::with_capacity(declared),
+            starts,
+            external: IndexSet::new(),
+            in_plan_order: true,
+            last_dependent: vec![u32::MAX; steps],
+        }
+    }
+
+    /// Adds the edges to a step.
+    fn add(&mut self, index: u32, step: &Step, rules: &Rules<'_>, problems: &mut Problems) {
+        let mut unknown = Vec::new();
         let mut depend = |id: &str| {
-            let dependency = if let Some(&known) = ids.get(id) {
-                known
-            } else if let Some(known) = external.get_index_of(id) {
-                (steps.len() + known) as u32
-            } else if (rules.external)(&StepId::from(id)) {
-                external.insert(StepId::from(id));
-                last_dependent.push(u32::MAX);
-                (steps.len() + external.len() - 1) as u32
-            } else {
-                unknown.insert(StepId::from(id));
-                return;
-            };
-            if std::mem::replace(&mut last_dependent[dependency as usize], index) != index {
-                edges.in_plan_order &= dependency < index || dependency as usize >= steps.len();
-                edges.flat.push(dependency);
+            if !self.depend(index, id, rules) {
+                unknown.push(StepId::from(id));
             }
         };
-        for id in &step.depends_on {
-            depend(id.as_str());
-        }
-        let mut inputs = IndexSet::new();
+        step.depends_on.iter().for_each(|id| depend(id.as_str()));
+        let mut inputs = Vec::new();
         let mut unreadable = Vec::new();
         each_reference(step, |reference| match reference {
             Ok(reference) if reference.id == INPUTS => inputs.extend(reference.input()),
             Ok(reference) => depend(reference.id),
             Err(message) => unreadable.push(message),
         });
-        edges.starts.push(edges.flat.len() as u32);
-
-        for dependency in unknown {
-            problems.push(|names| PlanError::UnknownDependency {
-                step: shown_id(&step.id),
-                suggestion: names
-                    .closest(dependency.as_str(), ids.keys().copied().filter(|&id| step.id != *id))
-                    .map(StepId::from),
-                dependency: shown_id(&dependency),
-            });
+        self.starts.push(self.flat.len() as u32);
+        if !unknown.is_empty() {
+            for dependency in unknown.into_iter().collect::<IndexSet<_>>() {
+                problems.push(|names| PlanError::UnknownDependency {
+                    step: shown_id(&step.id),
+                    suggestion: names
+                        .closest(dependency.as_str(), self.ids.keys().copied().filter(|&id| step.id != *id))
+                        .map(StepId::from),
+                    dependency: shown_id(&dependency),
+                });
+            }
         }
         for message in unreadable {
             problems.push(|_| PlanError::BadReference { step: shown_id(&step.id), message });
         }
-        if let Some(start) = rules.start {
+        if let Some(start) = rules.start.filter(|_| !inputs.is_empty()) {
+            let inputs: IndexSet<&str> = inputs.into_iter().collect();
             for input in inputs.into_iter().filter(|&input| !start.inputs.contains_key(input)) {
                 problems.push(|names| PlanError::UnknownInput {
                     step: shown_id(&step.id),
@@ -285,53 +286,80 @@ fn find_edges(
                 });
             }
         }
-        within("dependencies", edges.flat.len(), max_edges)?;
     }
-    edges.external = external.into_iter().collect();
-    Ok(edges)
+
+    /// Adds an edge, unless it is there. False if the dependency is not known.
+    fn depend(&mut self, index: u32, id: &str, rules: &Rules<'_>) -> bool {
+        let steps = self.steps;
+        let dependency = if let Some(&known) = self.ids.get(id) {
+            known
+        } else if let Some(known) = self.external.get_index_of(id) {
+            (steps + known) as u32
+        } else if (rules.external)(&StepId::from(id)) {
+            self.external.insert(StepId::from(id));
+            self.last_dependent.push(u32::MAX);
+            (steps + self.external.len() - 1) as u32
+        } else {
+            return false;
+        };
+        if std::mem::replace(&mut self.last_dependent[dependency as usize], index) != index {
+            self.in_plan_order &= dependency < index || dependency as usize >= steps;
+            self.flat.push(dependency);
+        }
+        true
+    }
 }
 
-/// Checks that the run has the tool of each step.
-fn check_tools(steps: &[Arc<Step>], start: &RunStart, problems: &mut Problems) {
-    let tools: IndexSet<&str> = start.tools.iter().map(|tool| tool.name.as_str()).collect();
-    let has_default = start.default_tool.as_deref().is_some_and(|tool| tools.contains(tool));
-    // Steps in a row often use the same tool.
-    let mut known = None;
-    for step in steps {
+/// The tools of a run.
+struct Tools<'a> {
+    names: IndexSet<&'a str>,
+    has_default: bool,
+    /// Steps in a row often use the same tool.
+    last: Option<&'a str>,
+}
+
+impl<'a> Tools<'a> {
+    fn new(start: &'a RunStart) -> Self {
+        let names: IndexSet<&str> = start.tools.iter().map(|tool| tool.name.as_str()).collect();
+        let has_default = start.default_tool.as_deref().is_some_and(|tool| names.contains(tool));
+        Self { names, has_default, last: None }
+    }
+
+    /// Checks that the run has the tool of a step.
+    fn check(&mut self, step: &Step, problems: &mut Problems) {
         match step.tool.as_deref() {
-            tool @ Some(_) if tool == known => {}
-            Some(tool) if tools.contains(tool) => known = Some(tool),
-            Some(tool) => problems.push(|names| PlanError::UnknownTool {
-                step: shown_id(&step.id),
-                tool: shown(tool),
-                suggestion: names.closest(tool, tools.iter().copied()).map(str::to_owned),
-            }),
-            None if has_default => {}
+            tool @ Some(_) if tool == self.last => {}
+            Some(tool) => match self.names.get(tool) {
+                Some(known) => self.last = Some(known),
+                None => problems.push(|names| PlanError::UnknownTool {
+                    step: shown_id(&step.id),
+                    tool: shown(tool),
+                    suggestion: names.closest(tool, self.names.iter().copied()).map(str::to_owned),
+                }),
+            },
+            None if self.has_default => {}
             None => problems.push(|_| PlanError::NoExecutor { step: shown_id(&step.id) }),
         }
     }
 }
 
-/// Checks that each step fits into the pools it takes from.
-fn check_pools(steps: &[Arc<Step>], pools: &BTreeMap<String, u32>, start: Option<&RunStart>, problems: &mut Problems) {
+/// Checks that a step fits into the pools it takes from.
+fn check_pools(step: &Step, pools: &BTreeMap<String, u32>, default_tool: Option<&str>, problems: &mut Problems) {
     if pools.is_empty() {
         return;
     }
-    for step in steps {
-        let mut check = |pool: &str, weight| {
-            if let Some(&size) = pools.get(pool)
-                && size < weight
-            {
-                problems.push(|_| PlanError::OverPool { step: shown_id(&step.id), pool: shown(pool), weight, size });
-            }
-        };
-        if step.uses.is_empty() {
-            let default = start.and_then(|start| start.default_tool.as_deref());
-            if let Some(tool) = step.tool.as_deref().or(default) {
-                check(tool, 1);
-            }
-        } else {
-            step.uses.iter().for_each(|(pool, &weight)| check(pool, weight));
+    let mut check = |pool: &str, weight| {
+        if let Some(&size) = pools.get(pool)
+            && size < weight
+        {
+            problems.push(|_| PlanError::OverPool { step: shown_id(&step.id), pool: shown(pool), weight, size });
         }
+    };
+    if step.uses.is_empty() {
+        if let Some(tool) = step.tool.as_deref().or(default_tool) {
+            check(tool, 1);
+        }
+    } else {
+        step.uses.iter().for_each(|(pool, &weight)| check(pool, weight));
     }
 }

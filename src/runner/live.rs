@@ -54,9 +54,14 @@ pub struct LiveStep {
     pub tries: u32,
 }
 
+/// How many steps are kept together. What happens in a large run happens to neighbours, by and large, so most of the
+/// time the place of the next step is at hand.
+const PAGE: usize = 64;
+
 /// The side of a run that its handle looks at.
 pub(super) struct Live {
-    steps: DashMap<StepNumber, LiveStep, foldhash::fast::RandomState>,
+    /// Steps by number, in pages.
+    steps: DashMap<usize, Vec<LiveStep>, foldhash::fast::RandomState>,
     head: Mutex<Head>,
     log: Mutex<Log>,
 }
@@ -140,16 +145,22 @@ impl Live {
 
     fn show_step(&self, number: StepNumber, at: Timestamp, scheduler: &Scheduler) {
         let Some(step) = scheduler.step(number) else { return };
-        let mut shown = self.steps.entry(number).or_insert_with(|| LiveStep {
-            number,
-            id: step.id.clone(),
-            definition: Arc::clone(step.definition),
-            state: StepState::Waiting,
-            changed: at,
-            parent: step.parent,
-            member: step.member,
-            tries: 0,
-        });
+        let (page, place) = (number as usize / PAGE, number as usize % PAGE);
+        let mut page = self.steps.entry(page).or_default();
+        // Steps come in the order of their numbers.
+        if place == page.len() {
+            page.push(LiveStep {
+                number,
+                id: step.id.clone(),
+                definition: Arc::clone(step.definition),
+                state: StepState::Waiting,
+                changed: at,
+                parent: step.parent,
+                member: step.member,
+                tries: 0,
+            });
+        }
+        let Some(shown) = page.get_mut(place) else { return };
         shown.state = step.state;
         shown.changed = at;
         if !Arc::ptr_eq(&shown.definition, step.definition) {
@@ -161,7 +172,7 @@ impl Live {
 
     pub(super) fn view(&self) -> RunView {
         let Head { phase, at, revision, usage } = *lock(&self.head);
-        let mut steps: Vec<LiveStep> = self.steps.iter().map(|step| step.value().clone()).collect();
+        let mut steps: Vec<LiveStep> = self.steps.iter().flat_map(|page| page.value().clone()).collect();
         steps.sort_unstable_by_key(|step| step.number);
         RunView { phase, at, revision, usage, steps }
     }

@@ -143,12 +143,7 @@ impl Scheduler {
         let checked = self.check(&listed, &child_fact)?;
         let Listed { steps, answer, pools } = listed;
         let first = self.step_count();
-        let mut graft = Graft {
-            scope: Some(scope).filter(|scope| *scope != NONE),
-            first,
-            pools,
-            ..Graft::default()
-        };
+        let mut graft = Graft { scope: Some(scope).filter(|scope| *scope != NONE), first, pools, ..Graft::default() };
         let mut offences = Vec::new();
         let mut numbers = vec![NONE; steps.len()];
         // Steps are moved into the graft: in a large plan none is at hand, and to clone or drop one is to wait for it.

@@ -33,8 +33,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
-    Added, AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart, SkipReason,
-    StepNumber, StopReason, Timestamp, Transition, Usage,
+    Added, AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart,
+    SkipReason, StepNumber, StopReason, Timestamp, Transition, Usage,
 };
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;

@@ -78,8 +78,8 @@ impl Scheduler {
                 let id = self.id(child);
                 let why = self.node(child).error.as_ref().map_or("", |error| &error.message);
                 let message = format!("step `{id}` of its expansion failed: {why}");
-                let error = StepError::new(StepErrorKind::ExpansionFailed, message)
-                    .details(json!({ "child": id.as_str() }));
+                let error =
+                    StepError::new(StepErrorKind::ExpansionFailed, message).details(json!({ "child": id.as_str() }));
                 RunEventKind::StepFailed { step: parent, attempt: None, error: Arc::new(error), usage }
             }
         };

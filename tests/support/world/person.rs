@@ -32,6 +32,8 @@ impl World {
 
     /// A person decides about steps that wait for it, most of the time.
     pub(super) fn decide(&mut self) {
+        let undecided = (0..self.scheduler.step_count()).filter(|step| self.is_undecided(*step)).count();
+        assert_eq!(self.scheduler.undecided() as usize, undecided, "how many steps a person has to decide about");
         for step in 0..self.scheduler.step_count() {
             let is_open = self.is_undecided(step) && self.scheduler.phase() == Phase::Stopped;
             if is_open && percent(&mut self.rng, 90) {

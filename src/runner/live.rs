@@ -11,7 +11,7 @@ use futures::Stream;
 
 use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
 use crate::plan::{Step, StepId};
-use crate::scheduler::{Phase, Scheduler, StepState};
+use crate::scheduler::{Phase, Scheduler, StepState, StepView};
 
 /// Events kept for readers that come late or are slow.
 const KEPT_EVENTS: usize = 65_536;
@@ -52,6 +52,21 @@ pub struct LiveStep {
     pub member: bool,
     /// Tries so far.
     pub tries: u32,
+}
+
+impl LiveStep {
+    fn new(step: &StepView<'_>, at: Timestamp) -> Self {
+        Self {
+            number: step.number,
+            id: step.id.clone(),
+            definition: Arc::clone(step.definition),
+            state: step.state,
+            changed: at,
+            parent: step.parent,
+            member: step.member,
+            tries: step.tries,
+        }
+    }
 }
 
 /// How many steps are kept together. What happens in a large run happens to neighbours, by and large, so most of the
@@ -110,9 +125,9 @@ impl Live {
     fn show(&self, event: &RunEvent, scheduler: &Scheduler) {
         let mut show = |number: StepNumber| self.show_step(number, event.at, scheduler);
         let mut show_graft = |graft: &Graft| {
-            let added = graft.first..graft.first + graft.added.len() as StepNumber;
+            self.show_added(graft, event.at, scheduler);
             let touched = [&graft.joined, &graft.closed, &graft.left].into_iter().flatten().copied();
-            added.chain(touched).chain(graft.settings.iter().map(|(number, _)| *number)).for_each(&mut show);
+            touched.chain(graft.settings.iter().map(|(number, _)| *number)).for_each(&mut show);
         };
         match &event.kind {
             RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepDrafted { graft, .. } => show_graft(graft),
@@ -132,8 +147,7 @@ impl Live {
             | RunEventKind::StepSucceeded { step, .. }
             | RunEventKind::StepFailed { step, .. }
             | RunEventKind::StepSkipped { step, .. } => show(*step),
-            // What was still open is superseded now.
-            RunEventKind::RunFinished { .. } => (0..scheduler.step_count()).for_each(show),
+            RunEventKind::RunFinished { .. } => self.show_end(event.at, scheduler),
             RunEventKind::RunStarted { .. }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::StopRequested { .. }
@@ -143,24 +157,35 @@ impl Live {
         }
     }
 
+    /// New steps come in the order of their numbers.
+    fn show_added(&self, graft: &Graft, at: Timestamp, scheduler: &Scheduler) {
+        let mut next = graft.first as usize;
+        let end = next + graft.added.len();
+        while next < end {
+            let page = next / PAGE;
+            let numbers = next..end.min((page + 1) * PAGE);
+            next = numbers.end;
+            let steps = numbers.filter_map(|number| scheduler.step(number as StepNumber));
+            self.steps.entry(page).or_default().extend(steps.map(|step| LiveStep::new(&step, at)));
+        }
+    }
+
+    /// What was still open at the end of the run is superseded now.
+    fn show_end(&self, at: Timestamp, scheduler: &Scheduler) {
+        for mut page in self.steps.iter_mut() {
+            for shown in page.iter_mut() {
+                let state = scheduler.step(shown.number).map_or(shown.state, |step| step.state);
+                if shown.state != state {
+                    (shown.state, shown.changed) = (state, at);
+                }
+            }
+        }
+    }
+
     fn show_step(&self, number: StepNumber, at: Timestamp, scheduler: &Scheduler) {
         let Some(step) = scheduler.step(number) else { return };
-        let (page, place) = (number as usize / PAGE, number as usize % PAGE);
-        let mut page = self.steps.entry(page).or_default();
-        // Steps come in the order of their numbers.
-        if place == page.len() {
-            page.push(LiveStep {
-                number,
-                id: step.id.clone(),
-                definition: Arc::clone(step.definition),
-                state: StepState::Waiting,
-                changed: at,
-                parent: step.parent,
-                member: step.member,
-                tries: 0,
-            });
-        }
-        let Some(shown) = page.get_mut(place) else { return };
+        let Some(mut page) = self.steps.get_mut(&(number as usize / PAGE)) else { return };
+        let Some(shown) = page.get_mut(number as usize % PAGE) else { return };
         shown.state = step.state;
         shown.changed = at;
         if !Arc::ptr_eq(&shown.definition, step.definition) {

@@ -60,6 +60,24 @@ async fn a_view_shows_the_steps_as_they_are() {
     let view = handle.view();
     assert_eq!(view.steps[0].state, StepState::Succeeded);
     assert_eq!(view.steps[0].changed.as_millis(), 1_000);
+    sleep(Duration::from_millis(1_000)).await;
+    let view = handle.view();
+    assert_eq!(view.phase, Phase::Finished);
+    // The end of the run changes nothing about what had ended before.
+    assert_eq!(view.steps.iter().map(|step| step.changed.as_millis()).collect::<Vec<_>>(), [1_000, 2_000]);
+    handle.await.expect("a report");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_shows_all_steps_of_a_large_plan_in_order() {
+    let plan: Plan = (0..1_000).map(|n| Step::new(format!("s{n}"), "sleep").args(json!({ "ms": 1_000 }))).collect();
+    let handle = Runner::new(plan).tool("sleep", sleeper()).max_parallel(100).start("watch");
+    sleep(Duration::from_millis(500)).await;
+    let view = handle.view();
+    assert_eq!(view.steps.iter().map(|step| step.number).collect::<Vec<_>>(), (0..1_000).collect::<Vec<_>>());
+    let running = view.steps.iter().filter(|step| matches!(step.state, StepState::Running(_)));
+    assert_eq!(running.count(), 100);
+    handle.cancel_now();
     handle.await.expect("a report");
 }
 

@@ -171,7 +171,9 @@ fn unwritable(error: &io::Error) -> Failure {
 
 /// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.
 pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
-    if !json.contains(text::is_dangerous) {
+    // Most of it has nothing but letters and blanks, which is seen by its bytes at once.
+    let is_plain = json.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
+    if is_plain || !json.contains(text::is_dangerous) {
         return Cow::Borrowed(json);
     }
     let mut safe = String::with_capacity(json.len());

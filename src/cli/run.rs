@@ -9,7 +9,7 @@ use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
 use plandag::{Dag, Plan, Planner, Policy, ReplanWhen, RunEvent, RunEventKind, RunHandle, Runner};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use super::args::{RunArgs, Settings};
 use super::batch::{Batch, Sources};
@@ -102,7 +102,7 @@ impl Beginning {
             handle
         };
         let setting = Setting { toolbox, console, json: args.json, is_kept };
-        let watched = watch_all(runtime()?, start, &[], setting)?;
+        let watched = watch_all(runtime_of(toolbox)?, start, &[], setting)?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
         match page {
@@ -216,8 +216,22 @@ pub(crate) fn no_signals(error: io::Error) -> Failure {
     Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
 }
 
+/// As many threads as there are cores.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    built(&mut Builder::new_multi_thread())
+}
+
+/// What a new run is carried out in. One that is done by models waits for them, and tools that compute do so on threads
+/// of their own: more than one thread would spend its time on waking others.
+fn runtime_of(toolbox: &Toolbox) -> Result<Runtime, Failure> {
+    match toolbox.has_models() {
+        true => built(Builder::new_multi_thread().worker_threads(1)),
+        false => runtime(),
+    }
+}
+
+fn built(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| {
         Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
     })
 }

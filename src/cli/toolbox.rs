@@ -107,8 +107,9 @@ impl Toolbox {
     /// The tools that a model may call while it does a step: only such as read, for a step that acts has to be seen in
     /// the plan.
     fn offered<'a>(&'a self, choice: &StepTools) -> Result<Vec<&'a str>, Failure> {
+        let useless = self.useless();
         let readers = self.tools.iter().filter(|(_, tool)| tool.spec().effect == Effect::Reads);
-        let useful = readers.map(|(name, _)| name.as_str()).filter(|name| !self.useless().contains(name));
+        let useful = readers.map(|(name, _)| name.as_str()).filter(|name| !useless.contains(name));
         Ok(match choice {
             StepTools::None => Vec::new(),
             // Those of a server are called `server.tool`.
@@ -140,9 +141,14 @@ impl Toolbox {
         self.planner.as_ref()
     }
 
+    /// Whether models do steps.
+    pub(crate) fn has_models(&self) -> bool {
+        self.models.is_some()
+    }
+
     /// The tool that does the steps which name none.
     fn default_tool(&self) -> Option<&'static str> {
-        self.models.is_some().then_some(StepModel::NAME)
+        self.has_models().then_some(StepModel::NAME)
     }
 
     /// Whether the run may use a tool. Those that only read need no leave, and neither do those of MCP servers, which

@@ -8,7 +8,7 @@ use dashmap::{DashMap, Entry};
 use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
-use super::means::{MOST_RUNS, Means};
+use super::means::{Clue, MOST_RUNS, Means};
 use super::{Claim, Durability, Journal, Letter, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
@@ -182,7 +182,7 @@ impl Journal for MemoryJournal {
                 if means.is_full() {
                     break;
                 }
-                means.take(event);
+                means.take(event.at, Clue::from(&event.kind));
             }
         }
         Box::pin(ready(Ok(means.into_millis())))

@@ -3,6 +3,7 @@
 #![cfg(all(unix, feature = "cli"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod at_once;
 mod damage;
 mod forks;
 mod history;

@@ -30,6 +30,8 @@ pub use schema::SCHEMA_VERSION;
 
 /// How long a connection waits for one of another process.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages that the connection which writes keeps in memory.
+const CACHE_PAGES: u32 = 20;
 
 /// Keeps runs in an SQLite file, for as many processes as want to. Each run is written by one of them at a time.
 ///
@@ -81,6 +83,10 @@ impl SqliteJournal {
             connection.busy_timeout(BUSY).map_err(failed)?;
             schema::prepare(&connection)?;
             schema::migrate(&mut connection)?;
+            // What is written is not read again, so a page is kept only until it is full.
+            connection.pragma_update(None, "cache_size", CACHE_PAGES).map_err(failed)?;
+            // The writer says when the log is moved into the file, so that it does not happen at any write.
+            connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
             connection
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;

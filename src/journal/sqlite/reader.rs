@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::channel::oneshot;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::JournalError;
-use crate::event::{RunEvent, RunEventKind, StepNumber, Timestamp};
-use crate::journal::means::{MOST_RUNS, Means};
+use crate::event::{RunEvent, StepNumber, Timestamp};
+use crate::journal::means::{Clue, MOST_RUNS, Means};
 use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 
 use super::letters::{self, Letterbox};
@@ -186,8 +187,8 @@ impl Reader {
             let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
             let mut means = Means::default();
             for run in newest {
-                each_event(connection, run.map_err(failed)?, |event| {
-                    means.take(&event);
+                each_event(connection, run.map_err(failed)?, |_, at, clue: Clue| {
+                    means.take(at, clue);
                     if means.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 })?;
                 if means.is_full() {
@@ -233,18 +234,18 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
 /// The history of a run, from an open connection.
 pub(super) fn history(connection: &Connection, run: u64) -> Result<Vec<RunEvent>, JournalError> {
     let mut events = Vec::new();
-    each_event(connection, run, |event| {
-        events.push(event);
+    each_event(connection, run, |seq, at, kind| {
+        events.push(RunEvent { seq, at, kind });
         ControlFlow::Continue(())
     })?;
     Ok(events)
 }
 
-/// Reads the events of a run in their order, for as long as they are wanted.
-fn each_event(
+/// Reads the events of a run in their order, or what is wanted of them, for as long as they are wanted.
+fn each_event<T: DeserializeOwned>(
     connection: &Connection,
     run: u64,
-    mut take: impl FnMut(RunEvent) -> ControlFlow<()>,
+    mut take: impl FnMut(u64, Timestamp, T) -> ControlFlow<()>,
 ) -> Result<(), JournalError> {
     let (first, end) = (run << SEQ_BITS, (run + 1) << SEQ_BITS);
     let sql = "SELECT key, at_us, body FROM events WHERE key >= ?1 AND key < ?2 ORDER BY key";
@@ -254,10 +255,9 @@ fn each_event(
         let seq = row.get::<_, u64>(0).map_err(failed)? - first;
         let at = Timestamp::from_micros(row.get(1).map_err(failed)?);
         let body = row.get_ref(2).map_err(failed)?;
-        let kind: Result<RunEventKind, _> = serde_json::from_str(body.as_str().map_err(|error| failed(error.into()))?);
-        let kind =
-            kind.map_err(|error| JournalError::Corrupt { seq, message: format!("it cannot be read: {error}") })?;
-        if take(RunEvent { seq, at, kind }).is_break() {
+        let kind = serde_json::from_str(body.as_str().map_err(|error| failed(error.into()))?)
+            .map_err(|error| JournalError::Corrupt { seq, message: format!("it cannot be read: {error}") })?;
+        if take(seq, at, kind).is_break() {
             break;
         }
     }

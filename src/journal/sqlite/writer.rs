@@ -1,8 +1,9 @@
-//! The thread that writes. What comes while it is busy is written together, in one transaction.
+//! Where writes are made. One that waits for nothing is made at once, by whoever asks for it; all others by a thread,
+//! and what comes while it is busy is written together, in one transaction.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::channel::oneshot;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -14,10 +15,16 @@ use crate::redact::Secrets;
 
 use super::reader::history;
 use super::schema::SEQ_BITS;
-use super::{failed, gone};
+use super::{BUSY, failed, gone};
 
 /// Most writes in one transaction.
 const BATCH: usize = 512;
+/// More events than these are not written at once: it would take as long as waking the thread.
+const MOST_AT_ONCE: usize = 32;
+/// A write that comes sooner after another one is for the thread: where many come, the next ones gather meanwhile.
+const LULL: Duration = Duration::from_micros(250);
+/// After about so many pages the log is moved into the file, which waits for the disk.
+const LOG_PAGES: usize = 1_000;
 
 /// A write.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ struct Job {
 
 /// The sending end. Dropping it waits until everything is written and the file is closed.
 pub(super) struct Writer {
+    desk: Arc<Mutex<Desk>>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -53,25 +61,51 @@ impl Writer {
     ) -> Result<Self, JournalError> {
         let (jobs, inbox) = mpsc::channel();
         // The connection was made with the safer setting.
-        let mut desk = Desk { connection, secrets, durability, current: Durability::Power, broken: None };
+        let desk =
+            Desk { connection, secrets, durability, current: Durability::Power, written: None, log: 0, broken: None };
+        let desk = Arc::new(Mutex::new(desk));
         let thread = thread::Builder::new()
             .name("plandag-journal-writer".to_owned())
-            .spawn(move || desk.work(&inbox))
+            .spawn({
+                let desk = Arc::clone(&desk);
+                move || work(&desk, &inbox)
+            })
             .map_err(|error| JournalError::store(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { desk, jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Begins to write at once; the future waits for it.
     pub(super) fn write(&self, work: Work) -> impl Future<Output = Result<u64, JournalError>> + Send + use<> {
-        let (reply, answer) = oneshot::channel();
-        let sent = match &self.jobs {
-            Some(jobs) => jobs.send(Job { work, reply }).map_err(gone),
-            None => Err(gone(())),
+        let (reply, answered) = oneshot::channel();
+        let job = Job { work, reply };
+        let sent = match (self.at_once(&job.work), &self.jobs) {
+            (Some(value), _) => {
+                answer(job, Ok(value));
+                Ok(())
+            }
+            (None, Some(jobs)) => jobs.send(job).map_err(gone),
+            (None, None) => Err(gone(())),
         };
         async move {
             sent?;
-            answer.await.map_err(gone)?
+            answered.await.map_err(gone)?
         }
+    }
+}
+
+impl Writer {
+    /// Makes a write that takes less time than it takes to wake the thread. None: it is for the thread, also if it did
+    /// not succeed, as while another process writes.
+    fn at_once(&self, work: &Work) -> Option<u64> {
+        if !work.is_light() {
+            return None;
+        }
+        let mut desk = self.desk.try_lock().ok().filter(|desk| desk.waits_for_nothing() && desk.is_quiet())?;
+        desk.connection.busy_timeout(Duration::ZERO).ok()?;
+        let written = desk.write(&[work]).ok();
+        // It is a number in memory: nothing can go wrong with it.
+        let _ = desk.connection.busy_timeout(BUSY);
+        written?.pop()
     }
 }
 
@@ -85,6 +119,14 @@ impl Drop for Writer {
     }
 }
 
+/// What the thread does.
+fn work(desk: &Mutex<Desk>, inbox: &mpsc::Receiver<Job>) {
+    while let Ok(first) = inbox.recv() {
+        let batch: Vec<Job> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
+        desk.lock().unwrap_or_else(PoisonError::into_inner).serve(batch);
+    }
+}
+
 /// The writing end.
 struct Desk {
     connection: Connection,
@@ -92,41 +134,59 @@ struct Desk {
     /// What holds for every write, if it does not depend on the write.
     durability: Option<Durability>,
     current: Durability,
+    /// When something was written last.
+    written: Option<SystemTime>,
+    /// About how many pages were written since the log was last moved into the file.
+    log: usize,
     /// Why nothing can be written any more.
     broken: Option<String>,
 }
 
 impl Desk {
-    fn work(&mut self, inbox: &mpsc::Receiver<Job>) {
-        while let Ok(first) = inbox.recv() {
-            let batch: Vec<Job> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
-            self.serve(batch);
-        }
+    /// Whether a write that need not survive the power going out would not wait for the disk.
+    fn waits_for_nothing(&self) -> bool {
+        self.durability.is_none_or(|durability| durability == Durability::Process) && self.log < LOG_PAGES
+    }
+
+    /// Whether nothing has been written for a moment. Not known while the clock is set back.
+    fn is_quiet(&self) -> bool {
+        self.written.is_none_or(|written| written.elapsed().is_ok_and(|elapsed| elapsed >= LULL))
     }
 
     fn serve(&mut self, batch: Vec<Job>) {
+        if self.log >= LOG_PAGES {
+            self.move_log();
+        }
+        let works: Vec<&Work> = batch.iter().map(|job| &job.work).collect();
         if batch.len() > 1
-            && let Ok(values) = self.write(&batch)
+            && let Ok(values) = self.write(&works)
         {
             return batch.into_iter().zip(values).for_each(|(job, value)| answer(job, Ok(value)));
         }
         // Alone, or one of them was at fault: each by itself, so that the others do not suffer.
         for job in batch {
-            let written = self.write(std::slice::from_ref(&job)).map(|values| values[0]);
+            let written = self.write(&[&job.work]).map(|values| values[0]);
             answer(job, written);
         }
     }
 
+    /// Moves what no reader needs any more from the log into the file.
+    fn move_log(&mut self) {
+        self.log = 0;
+        // If it cannot be, the log stays as long as it is, and what is in it is safe there.
+        let _ = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
+
     /// Writes all of it, or none.
-    fn write(&mut self, batch: &[Job]) -> Result<Vec<u64>, JournalError> {
+    fn write(&mut self, batch: &[&Work]) -> Result<Vec<u64>, JournalError> {
         if let Some(why) = &self.broken {
             return Err(JournalError::store(why.clone()));
         }
-        let asked = batch.iter().map(|job| job.work.durability()).max().unwrap_or(Durability::Process);
+        let asked = batch.iter().map(|work| work.durability()).max().unwrap_or(Durability::Process);
         self.set(self.durability.unwrap_or(asked)).map_err(failed)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let values: Result<Vec<u64>, _> =
-            batch.iter().map(|job| job.work.carry_out(&transaction, &self.secrets)).collect();
+            batch.iter().map(|work| work.carry_out(&transaction, &self.secrets)).collect();
         let values = values?;
         transaction.commit().map_err(|error| {
             if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
@@ -135,6 +195,8 @@ impl Desk {
             }
             failed(error)
         })?;
+        self.written = Some(SystemTime::now());
+        self.log += batch.iter().map(|work| work.pages()).sum::<usize>();
         Ok(values)
     }
 
@@ -161,6 +223,33 @@ impl Work {
         match self {
             Self::Append { durability, .. } => *durability,
             _ => Durability::Process,
+        }
+    }
+
+    /// Whether there is little to it: events that neither carry a plan nor have to survive more than the process.
+    fn is_light(&self) -> bool {
+        let has_plan = |event: &RunEvent| {
+            matches!(
+                event.kind,
+                RunEventKind::PlanAccepted { .. }
+                    | RunEventKind::PlanRejected { .. }
+                    | RunEventKind::StepExpanded { .. }
+            )
+        };
+        match self {
+            Self::Append { durability: Durability::Process, events, .. } => {
+                events.len() <= MOST_AT_ONCE && !events.iter().any(has_plan)
+            }
+            _ => false,
+        }
+    }
+
+    /// About how many pages it takes up in the log: those of its events, that of the summary and one to spare.
+    fn pages(&self) -> usize {
+        match self {
+            Self::Append { events, .. } => 2 + events.len() / 8,
+            Self::Put { body, .. } => 2 + body.len() / 4_096,
+            _ => 2,
         }
     }
 

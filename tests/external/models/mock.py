@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -93,7 +94,11 @@ class Run:
         with tempfile.TemporaryDirectory() as folder:
             environment |= {"XDG_STATE_HOME": folder, "XDG_CONFIG_HOME": folder}
             line = [command, "run", plan["objective"], "--model", "mock", "--json", *arguments]
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             ran = subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Its own time on a processor, its start and the journal included.
+        self.cpu_ms = 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         self.exit = ran.returncode
         self.events = [json.loads(line) for line in ran.stdout.splitlines()]
         self.errors = ran.stderr
@@ -162,6 +167,9 @@ def budgets(command: str, server: Server) -> None:
     run = Run(command, server, wide, [])
     check("a 50-wide objective sends under 8500 tokens", run.stats["prompt_tokens"] < 8500, run.stats["prompt_tokens"])
     check("one call for each step and one for the plan", run.stats["calls"] == 52, run.stats["calls"])
+    cost = run.cpu_ms / run.stats["calls"]
+    # A quiet machine needs less than half of that.
+    check("a call costs the command under a millisecond of computing", cost < 1, f"{cost:.2f} ms")
     quick = {**wide, "latency": {**wide["latency"], "planner": {"ttft_ms": 1, "tok_s": 1e6}}}
     run = Run(command, server, quick, [])
     check("all 50 are under way at once", run.stats["max_exec_inflight"] == 50, run.stats["max_exec_inflight"])

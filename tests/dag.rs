@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what is missing here is a mistake of the test")]
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use plandag::{Dag, Plan, PlanError, Policy, RunStart, Step, StepId, ToolSpec};
 use proptest::prelude::*;
@@ -161,11 +160,9 @@ fn limits_come_first() {
 #[test]
 fn a_list_of_problems_has_an_end() {
     let plan = Plan::from_iter((0..5_000).map(|index| step(&format!("s{index}"), &["s99999"])));
-    let began = Instant::now();
     let problems = problems(&plan);
     assert_eq!(problems.len(), 101);
     assert_eq!(problems[100], "and 4900 more problems");
-    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 }
 
 /// Runs on the stack of a tokio worker thread.

@@ -83,5 +83,5 @@ async fn a_chain_of_doubling_steps_ends_at_the_bound() {
     let failed = report.steps().find(|step| step.outcome == StepOutcome::Failed).unwrap();
     let message = &failed.error.unwrap().message;
     assert_eq!(message, "the references of the step stand for more than 1048576 bytes");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

@@ -13,6 +13,11 @@ fn event(seq: u64) -> RunEvent {
     RunEvent { seq, at: Timestamp::from_micros(seq), kind: RunEventKind::StepReady { step: 0 } }
 }
 
+/// How many events are in the file.
+fn count(connection: &Connection) -> u64 {
+    connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap()
+}
+
 #[test]
 fn while_another_process_writes_a_write_waits_and_nobody_with_it() {
     let folder = TempDir::new().unwrap();
@@ -32,8 +37,32 @@ fn while_another_process_writes_a_write_waits_and_nobody_with_it() {
         other.execute_batch("COMMIT").unwrap();
         append.await.unwrap();
     });
-    let count = "SELECT count(*) FROM events";
-    assert_eq!(other.query_row(count, [], |row| row.get::<_, u64>(0)).unwrap(), 2);
+    assert_eq!(count(&other), 2);
+}
+
+/// Nobody has to wait for the first to be sure that it comes before the second, also if that could be made at once.
+#[test]
+fn what_is_asked_for_later_is_written_later() {
+    let folder = TempDir::new().unwrap();
+    let journal = SqliteJournal::open(folder.path().join("runs.db")).unwrap();
+    let other = Connection::open(journal.path()).unwrap();
+    Runtime::new().unwrap().block_on(async {
+        let claim = journal.create(&RunId::random()).await.unwrap();
+        for round in 0..200 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let (first, second) = ([event(2 * round)], [event(2 * round + 1)]);
+            let first = journal.append(&claim, &first, Durability::Power);
+            let mut second = journal.append(&claim, &second, Durability::Process);
+            let is_there = poll_immediate(&mut second).await.is_some();
+            let events = count(&other);
+            assert!(!is_there || events == 2 * round + 2, "the second was written, and {events} are there");
+            first.await.unwrap();
+            if !is_there {
+                second.await.unwrap();
+            }
+        }
+    });
+    assert_eq!(count(&other), 400);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where writes are made. One that waits for nothing is made at once, by whoever asks for it; all others by a thread,
 //! and what comes while it is busy is written together, in one transaction.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -49,6 +50,8 @@ struct Job {
 /// The sending end. Dropping it waits until everything is written and the file is closed.
 pub(super) struct Writer {
     desk: Arc<Mutex<Desk>>,
+    /// Jobs that the thread has not done. Whoever asks for two writes gets them in this order.
+    waiting: Arc<AtomicUsize>,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,15 +66,15 @@ impl Writer {
         // The connection was made with the safer setting.
         let desk =
             Desk { connection, secrets, durability, current: Durability::Power, written: None, log: 0, broken: None };
-        let desk = Arc::new(Mutex::new(desk));
+        let (desk, waiting) = (Arc::new(Mutex::new(desk)), Arc::new(AtomicUsize::new(0)));
         let thread = thread::Builder::new()
             .name("plandag-journal-writer".to_owned())
             .spawn({
-                let desk = Arc::clone(&desk);
-                move || work(&desk, &inbox)
+                let (desk, waiting) = (Arc::clone(&desk), Arc::clone(&waiting));
+                move || work(&desk, &waiting, &inbox)
             })
             .map_err(|error| JournalError::store(error.to_string()))?;
-        Ok(Self { desk, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { desk, waiting, jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Begins to write at once; the future waits for it.
@@ -83,7 +86,10 @@ impl Writer {
                 answer(job, Ok(value));
                 Ok(())
             }
-            (None, Some(jobs)) => jobs.send(job).map_err(gone),
+            (None, Some(jobs)) => {
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                jobs.send(job).map_err(gone)
+            }
             (None, None) => Err(gone(())),
         };
         async move {
@@ -97,7 +103,7 @@ impl Writer {
     /// Makes a write that takes less time than it takes to wake the thread. None: it is for the thread, also if it did
     /// not succeed, as while another process writes.
     fn at_once(&self, work: &Work) -> Option<u64> {
-        if !work.is_light() {
+        if !work.is_light() || self.waiting.load(Ordering::SeqCst) > 0 {
             return None;
         }
         let mut desk = self.desk.try_lock().ok().filter(|desk| desk.waits_for_nothing() && desk.is_quiet())?;
@@ -120,10 +126,12 @@ impl Drop for Writer {
 }
 
 /// What the thread does.
-fn work(desk: &Mutex<Desk>, inbox: &mpsc::Receiver<Job>) {
+fn work(desk: &Mutex<Desk>, waiting: &AtomicUsize, inbox: &mpsc::Receiver<Job>) {
     while let Ok(first) = inbox.recv() {
         let batch: Vec<Job> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
+        let count = batch.len();
         desk.lock().unwrap_or_else(PoisonError::into_inner).serve(batch);
+        waiting.fetch_sub(count, Ordering::SeqCst);
     }
 }
 

@@ -429,6 +429,9 @@ async fn calculate_gives_numbers_where_they_fit() {
         ("1/3", json!(0.333_333_333_3), false),
         ("5 km to m", json!("5000 m"), true),
         ("99999999999 * 99999999999", json!("9999999999800000000001"), true),
+        // These are no dice.
+        ("0xd2 to decimal", json!(210), true),
+        ("0x1ad2 to decimal", json!(6866), true),
     ] {
         let output = call(&calculate, json!({ "expression": expression })).await.unwrap();
         assert_eq!(output, json!({ "expression": expression, "result": result, "exact": exact }));
@@ -461,6 +464,23 @@ async fn calculate_survives_every_expression() {
         let started = Instant::now();
         assert!(call(&calculate, json!({ "expression": expression })).await.is_err(), "{expression}");
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    // A die of so many faces would take up all memory: this was found by fuzzing.
+    for die in
+        ["d299999991", "1 + d299999991", "2 d299999991", "1d299999991", "1_0d299999991", "(d299999991)", "x1d299999991"]
+    {
+        let error = call(&calculate, json!({ "expression": die })).await.unwrap_err();
+        assert!(error.message.contains("dice"), "{die}: {error}");
+    }
+    for digits in [
+        format!("0b1d{}", "1".repeat(31)),
+        format!("0bd{}", "1".repeat(31)),
+        "0o1d3777777777".into(),
+        "8#1d3777777777".into(),
+        "1.d299999991".into(),
+    ] {
+        let error = call(&calculate, json!({ "expression": digits })).await.unwrap_err();
+        assert!(error.message.contains("dice"), "{digits}: {error}");
     }
     // Whatever comes of these, it comes.
     for expression in ["-".repeat(4_000), "2^".repeat(2_000) + "1", "a ".repeat(2_000), "1*".repeat(2_000) + "1"] {

@@ -91,6 +91,10 @@ fn check(expression: &str) -> Result<(), StepError> {
     if expression.contains(['\\', ':']) || expression.contains("=>") {
         return Err(StepError::bad_input("expressions cannot define functions (`\\`, `:` and `=>`)"));
     }
+    // They come to nothing without randomness, and one of many faces takes up all memory before anything else happens.
+    if has_die(expression) {
+        return Err(StepError::bad_input("expressions cannot roll dice (`2d6`)"));
+    }
     let mut depth = 0_usize;
     for character in expression.chars() {
         match character {
@@ -103,6 +107,18 @@ fn check(expression: &str) -> Result<(), StepError> {
         }
     }
     Ok(())
+}
+
+/// Whether some `d` before a digit may stand for a die, as it does on its own and after a number. It does not in a word
+/// (`yd2`) and in hexadecimal numbers (`0xd2`).
+fn has_die(expression: &str) -> bool {
+    expression.match_indices('d').any(|(at, _)| {
+        let (before, after) = (&expression[..at], &expression[at + 1..]);
+        let word = &before[before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len()..];
+        let is_number = word.starts_with("0b") || word.starts_with("0o");
+        let is_in_word = word.ends_with(|c: char| c.is_ascii_alphabetic()) && !is_number;
+        after.starts_with(|c: char| c.is_ascii_digit()) && !is_in_word && !word.starts_with("0x")
+    })
 }
 
 struct Deadline {

@@ -24,7 +24,7 @@ use super::body;
 use super::problem::Problem;
 use super::submit;
 
-/// How long, and how often, a run that was asked to stop is looked at before the client is told that it still does.
+/// How often, and after how long each, a run that others still have is looked at before the client is told so.
 const LOOKS: u32 = 20;
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -230,12 +230,14 @@ async fn settle(
 
 /// Has a run gone on with that nobody drove when it was like this.
 async fn drive_on(app: &App, before: &RunSummary) -> Result<(), Problem> {
+    let mut looks = 0;
     while let Err(problem) = app.launcher()?.resume(&before.run).await {
         // Others decide, too: one of them may have had it gone on with, or hold it for a moment to write that down.
         if app.summary(before.run.as_str()).await?.events > before.events {
             break;
         }
-        if problem.code() != "journal.locked" {
+        looks += 1;
+        if problem.code() != "journal.locked" || looks == LOOKS {
             return Err(problem);
         }
         sleep(GLANCE).await;

@@ -22,9 +22,10 @@ use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
 use super::{BUSY, digest, failed, gone};
 
-/// What [`summary`] reads.
-const SUMMARIES: &str = "SELECT run, id, objective, status, started_ms, updated_ms, at_us, events
-    FROM summaries JOIN owners USING (run)";
+/// What [`summary`] reads: of the events of a run, only the last one.
+const SUMMARIES: &str = "SELECT s.run, id, objective, status, started_ms, wall_ms, at_us, seq + 1
+    FROM summaries s JOIN owners USING (run)
+    JOIN events e ON e.key = (SELECT max(key) FROM entries WHERE key < (s.run + 1) << 40)";
 
 type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
@@ -155,7 +156,7 @@ impl Reader {
     pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         self.check_place()?;
         self.read(|connection, locks| {
-            let sql = format!("{SUMMARIES} ORDER BY started_ms DESC, run DESC");
+            let sql = format!("{SUMMARIES} ORDER BY started_ms DESC, s.run DESC");
             let mut query = connection.prepare_cached(&sql).map_err(failed)?;
             let rows = query.query_map([], |row| summary(row, locks)).map_err(failed)?;
             rows.collect::<Result<_, _>>().map_err(failed)
@@ -248,7 +249,7 @@ fn each_event<T: DeserializeOwned>(
     mut take: impl FnMut(u64, Timestamp, T) -> ControlFlow<()>,
 ) -> Result<(), JournalError> {
     let (first, end) = (run << SEQ_BITS, (run + 1) << SEQ_BITS);
-    let sql = "SELECT key, at_us, body FROM events WHERE key >= ?1 AND key < ?2 ORDER BY key";
+    let sql = "SELECT key, at_us, body FROM entries WHERE key >= ?1 AND key < ?2 ORDER BY key";
     let mut query = connection.prepare_cached(sql).map_err(failed)?;
     let mut rows = query.query([first, end]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {

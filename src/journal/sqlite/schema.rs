@@ -1,6 +1,6 @@
 //! The layout of the file: what is asserted about it, what is written into it.
 //!
-//! `events` is the truth. `summaries` follows from it and can be [rebuilt](super::SqliteJournal::check); the views are
+//! `entries` is the truth. `summaries` follows from it and can be [rebuilt](super::SqliteJournal::check); the views are
 //! computed when they are asked, so that they cost a run nothing.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::error::JournalError;
 use super::{failed, place};
 
 /// The number of the layout, as `PRAGMA user_version` of the file.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// `PRAGMA application_id` of every journal: "plnd".
 const APPLICATION: u32 = u32::from_be_bytes(*b"plnd");
@@ -28,8 +28,18 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 pub(super) const SEQ_BITS: u32 = 40;
 
 /// What makes the layout of the next number of each older one: the first of them of number 1, and so on. Events are
-/// never touched.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = [];
+/// never touched. The views are made anew after the last one.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["
+ALTER TABLE events DROP COLUMN attempt;
+ALTER TABLE events DROP COLUMN step;
+ALTER TABLE events DROP COLUMN event;
+ALTER TABLE events DROP COLUMN seq;
+ALTER TABLE events DROP COLUMN run;
+ALTER TABLE events RENAME TO entries;
+ALTER TABLE summaries DROP COLUMN events;
+ALTER TABLE summaries DROP COLUMN at_us;
+ALTER TABLE summaries DROP COLUMN updated_ms;
+"];
 
 const TABLES: &str = "
 CREATE TABLE owners (
@@ -38,16 +48,11 @@ CREATE TABLE owners (
     epoch INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE events (
+CREATE TABLE entries (
     key INTEGER PRIMARY KEY,
     at_us INTEGER NOT NULL,
     wall_ms INTEGER NOT NULL,
-    body TEXT NOT NULL,
-    run INTEGER NOT NULL AS (key >> 40) VIRTUAL,
-    seq INTEGER NOT NULL AS (key & 1099511627775) VIRTUAL,
-    event TEXT AS (body ->> '$.event') VIRTUAL,
-    step INTEGER AS (body ->> '$.step') VIRTUAL,
-    attempt INTEGER AS (body ->> '$.attempt') VIRTUAL
+    body TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE outputs (
@@ -59,22 +64,26 @@ CREATE TABLE summaries (
     run INTEGER PRIMARY KEY REFERENCES owners,
     objective TEXT NOT NULL,
     status TEXT NOT NULL,
-    started_ms INTEGER NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    at_us INTEGER NOT NULL,
-    events INTEGER NOT NULL
+    started_ms INTEGER NOT NULL
 ) STRICT;
 ";
 
 /// What people ask with `sqlite3`. What is joined is materialised, so that SQLite makes an index for it: events have
 /// none of their own but their key.
 const VIEWS: &str = "
+CREATE VIEW events AS
+SELECT key, key >> 40 AS run, key & 1099511627775 AS seq, at_us, wall_ms, body, body ->> '$.event' AS event,
+    body ->> '$.step' AS step, body ->> '$.attempt' AS attempt
+FROM entries;
+
 CREATE VIEW runs AS
 SELECT o.id AS run, s.status, s.objective,
     datetime(s.started_ms / 1000, 'unixepoch') AS started,
-    datetime(s.updated_ms / 1000, 'unixepoch') AS updated,
-    s.at_us / 1e6 AS seconds, s.events
-FROM summaries s JOIN owners o USING (run);
+    datetime(e.wall_ms / 1000, 'unixepoch') AS updated,
+    e.at_us / 1e6 AS seconds, e.seq + 1 AS events
+FROM summaries s
+JOIN owners o USING (run)
+JOIN events e ON e.key = (SELECT max(key) FROM entries WHERE key < (s.run + 1) << 40);
 
 CREATE VIEW steps AS
 WITH known AS MATERIALIZED (
@@ -225,18 +234,24 @@ fn no_rows(error: Error) -> Result<(), Error> {
 
 /// Brings the layout of an older release up to this one's. Nobody else opens the file meanwhile.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
-    migrate_by(connection, &MIGRATIONS).map_err(failed)
+    migrate_by(connection, &MIGRATIONS, VIEWS).map_err(failed)
 }
 
-fn migrate_by(connection: &mut Connection, migrations: &[&str]) -> Result<(), Error> {
+fn migrate_by(connection: &mut Connection, migrations: &[&str], views: &str) -> Result<(), Error> {
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    for (migration, version) in migrations.iter().zip(1_usize..).skip(found.saturating_sub(1)) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(migration)?;
-        transaction.pragma_update(None, "user_version", version + 1)?;
-        transaction.commit()?;
+    let newest = migrations.len() + 1;
+    if found >= newest {
+        return Ok(());
     }
-    Ok(())
+    let transaction = connection.transaction()?;
+    // A view of what is about to change would not let it.
+    let drop_views = "SELECT 'DROP VIEW ' || name FROM sqlite_schema WHERE type = 'view'";
+    let drops: Result<Vec<String>, _> = transaction.prepare(drop_views)?.query_map([], |row| row.get(0))?.collect();
+    drops?.iter().try_for_each(|drop| transaction.execute_batch(drop))?;
+    migrations.iter().skip(found.saturating_sub(1)).try_for_each(|migration| transaction.execute_batch(migration))?;
+    transaction.execute_batch(views)?;
+    transaction.pragma_update(None, "user_version", newest)?;
+    transaction.commit()
 }
 
 /// Makes a journal, if the file is empty. It is made beside it and takes its place when it is complete: a process that
@@ -281,7 +296,7 @@ mod tests {
         for (from, tables) in [(1, "four,two"), (3, "four"), (4, "")] {
             let mut connection = Connection::open_in_memory().unwrap();
             connection.pragma_update(None, "user_version", from).unwrap();
-            migrate_by(&mut connection, &migrations).unwrap();
+            migrate_by(&mut connection, &migrations, "").unwrap();
             assert_eq!(version(&connection), 4);
             let names = "SELECT coalesce(group_concat(name), '') FROM (SELECT name FROM sqlite_schema ORDER BY name)";
             assert_eq!(connection.query_row(names, [], |row| row.get::<_, String>(0)).unwrap(), tables);
@@ -292,9 +307,20 @@ mod tests {
     fn a_migration_that_fails_leaves_the_layout_as_it_was() {
         let mut connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
-        migrate_by(&mut connection, &["CREATE TABLE two (a)", "CREATE TABLE three (a); nonsense"]).unwrap_err();
-        assert_eq!(version(&connection), 2);
+        migrate_by(&mut connection, &["CREATE TABLE two (a)", "CREATE TABLE three (a); nonsense"], "").unwrap_err();
+        assert_eq!(version(&connection), 1);
         let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, u32>(0));
-        assert_eq!(tables.unwrap(), 1);
+        assert_eq!(tables.unwrap(), 0);
+    }
+
+    #[test]
+    fn views_do_not_hold_back_what_they_are_of_and_are_made_anew() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let older = "CREATE TABLE one (a, b); CREATE VIEW old AS SELECT b FROM one; PRAGMA user_version = 1";
+        connection.execute_batch(older).unwrap();
+        migrate_by(&mut connection, &["ALTER TABLE one DROP COLUMN b"], "CREATE VIEW new AS SELECT a FROM one")
+            .unwrap();
+        let views = "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'view'";
+        assert_eq!(connection.query_row(views, [], |row| row.get::<_, String>(0)).unwrap(), "new");
     }
 }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::channel::oneshot;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use crate::error::JournalError;
 use crate::event::{RunEvent, RunEventKind};
@@ -192,9 +192,9 @@ impl Desk {
         }
         let asked = batch.iter().map(|work| work.durability()).max().unwrap_or(Durability::Process);
         self.set(self.durability.unwrap_or(asked)).map_err(failed)?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let transaction = Transaction::begin(&self.connection).map_err(failed)?;
         let values: Result<Vec<u64>, _> =
-            batch.iter().map(|work| work.carry_out(&transaction, &self.secrets)).collect();
+            batch.iter().map(|work| work.carry_out(&self.connection, &self.secrets)).collect();
         let values = values?;
         transaction.commit().map_err(|error| {
             if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) {
@@ -218,6 +218,31 @@ impl Desk {
             self.current = durability;
         }
         Ok(())
+    }
+}
+
+/// A transaction, which is undone if it is dropped. That of rusqlite has its statements parsed anew each time, which
+/// takes longer than a small write.
+struct Transaction<'a>(&'a Connection);
+
+impl<'a> Transaction<'a> {
+    fn begin(connection: &'a Connection) -> Result<Self, rusqlite::Error> {
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> Result<(), rusqlite::Error> {
+        self.0.prepare_cached("COMMIT")?.execute([]).map(drop)
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // Committed, or undone already by what went wrong.
+        if !self.0.is_autocommit() {
+            // The next one cannot begin if this fails, which says so.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
     }
 }
 
@@ -252,7 +277,7 @@ impl Work {
         }
     }
 
-    /// About how many pages it takes up in the log: those of its events, that of the summary and one to spare.
+    /// About how many pages it takes up in the log: those of its events and one to spare.
     fn pages(&self) -> usize {
         match self {
             Self::Append { events, .. } => 2 + events.len() / 8,
@@ -261,105 +286,90 @@ impl Work {
         }
     }
 
-    fn carry_out(&self, transaction: &Transaction<'_>, secrets: &Secrets) -> Result<u64, JournalError> {
+    fn carry_out(&self, connection: &Connection, secrets: &Secrets) -> Result<u64, JournalError> {
         match self {
-            Self::Create { run } => create(transaction, run),
+            Self::Create { run } => create(connection, run),
             Self::Claim { number } => {
                 let sql = "UPDATE owners SET epoch = epoch + 1 WHERE run = ?1 RETURNING epoch";
-                let mut query = transaction.prepare_cached(sql).map_err(failed)?;
+                let mut query = connection.prepare_cached(sql).map_err(failed)?;
                 query.query_row([number], |row| row.get(0)).map_err(failed)
             }
             Self::Append { run, epoch, events, .. } => {
-                let number = owned(transaction, run, *epoch)?;
-                append(transaction, number, events, secrets).map_err(failed)?;
+                let number = owned(connection, run, *epoch)?;
+                append(connection, number, events, secrets).map_err(failed)?;
                 Ok(number)
             }
             Self::Put { run, epoch, digest, body } => {
-                let number = owned(transaction, run, *epoch)?;
+                let number = owned(connection, run, *epoch)?;
                 let sql = "INSERT INTO outputs (digest, body) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-                let inserted = transaction.prepare_cached(sql).and_then(|mut query| query.execute([digest, body]));
+                let inserted = connection.prepare_cached(sql).and_then(|mut query| query.execute([digest, body]));
                 inserted.map(|_| number).map_err(failed)
             }
-            Self::Rebuild => rebuild(transaction),
+            Self::Rebuild => rebuild(connection),
         }
     }
 }
 
-fn create(transaction: &Transaction<'_>, run: &RunId) -> Result<u64, JournalError> {
+fn create(connection: &Connection, run: &RunId) -> Result<u64, JournalError> {
     let sql = "INSERT INTO owners (id, epoch) VALUES (?1, 1) ON CONFLICT DO NOTHING RETURNING run";
-    let mut query = transaction.prepare_cached(sql).map_err(failed)?;
+    let mut query = connection.prepare_cached(sql).map_err(failed)?;
     let number = query.query_row([run.as_str()], |row| row.get(0)).optional().map_err(failed)?;
     number.ok_or_else(|| JournalError::store(format!("there is a run `{run}` already")))
 }
 
 /// The number of a run, if this is still its epoch.
-fn owned(transaction: &Transaction<'_>, run: &RunId, epoch: u64) -> Result<u64, JournalError> {
+fn owned(connection: &Connection, run: &RunId, epoch: u64) -> Result<u64, JournalError> {
     let sql = "SELECT run FROM owners WHERE id = ?1 AND epoch = ?2";
-    let mut query = transaction.prepare_cached(sql).map_err(failed)?;
+    let mut query = connection.prepare_cached(sql).map_err(failed)?;
     let number = query.query_row(params![run.as_str(), epoch], |row| row.get(0)).optional().map_err(failed)?;
     number.ok_or_else(|| JournalError::Locked { run: run.to_string(), pid: None })
 }
 
-fn append(
-    transaction: &Transaction<'_>,
-    run: u64,
-    events: &[RunEvent],
-    secrets: &Secrets,
-) -> Result<(), rusqlite::Error> {
+fn append(connection: &Connection, run: u64, events: &[RunEvent], secrets: &Secrets) -> Result<(), rusqlite::Error> {
     let now = millis(SystemTime::now());
-    let sql = "INSERT INTO events (key, at_us, wall_ms, body) VALUES (?1, ?2, ?3, ?4)";
-    let mut insert = transaction.prepare_cached(sql)?;
+    let sql = "INSERT INTO entries (key, at_us, wall_ms, body) VALUES (?1, ?2, ?3, ?4)";
+    let mut insert = connection.prepare_cached(sql)?;
     for event in events {
         let body = serde_json::to_string(&event.kind)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         insert.execute(params![run << SEQ_BITS | event.seq, event.at.as_micros(), now, secrets.redact_json(body)])?;
     }
-    summarise(transaction, run, events, now, secrets)
+    summarise(connection, run, events, now, secrets)
 }
 
-/// Keeps the summary of a run in step with its events.
+/// Keeps the summary of a run in step with its events: with few of them it changes. How far a run is, its last event says.
 fn summarise(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     run: u64,
     events: &[RunEvent],
     now: u64,
     secrets: &Secrets,
 ) -> Result<(), rusqlite::Error> {
-    let Some(last) = events.last() else { return Ok(()) };
+    let Some(status) = events.iter().rev().find_map(RunStatus::after).map(RunStatus::word) else { return Ok(()) };
     if let Some(RunEventKind::RunStarted { start }) = events.first().map(|event| &event.kind) {
-        let sql = "INSERT INTO summaries (run, objective, status, started_ms, updated_ms, at_us, events)
-            VALUES (?1, ?2, '', ?3, ?3, 0, 0)";
-        transaction.prepare_cached(sql)?.execute(params![run, secrets.redact(&start.objective), now])?;
+        let sql = "INSERT INTO summaries (run, objective, status, started_ms) VALUES (?1, ?2, ?3, ?4)";
+        let values = params![run, secrets.redact(&start.objective), status, now];
+        return connection.prepare_cached(sql)?.execute(values).map(drop);
     }
-    let status = events.iter().rev().find_map(RunStatus::after).map(RunStatus::word);
-    let sql = "UPDATE summaries SET status = coalesce(?2, status), updated_ms = ?3, at_us = ?4, events = ?5
-        WHERE run = ?1";
-    let mut update = transaction.prepare_cached(sql)?;
-    update.execute(params![run, status, now, last.at.as_micros(), last.seq + 1])?;
-    Ok(())
+    let sql = "UPDATE summaries SET status = ?2 WHERE run = ?1";
+    connection.prepare_cached(sql)?.execute(params![run, status]).map(drop)
 }
 
-fn rebuild(transaction: &Transaction<'_>) -> Result<u64, JournalError> {
+fn rebuild(connection: &Connection) -> Result<u64, JournalError> {
     let mut wrong = 0;
-    let sql = "SELECT DISTINCT run FROM owners WHERE EXISTS (SELECT 1 FROM events WHERE key = owners.run << 40)";
-    let mut query = transaction.prepare(sql).map_err(failed)?;
+    let sql = "SELECT DISTINCT run FROM owners WHERE EXISTS (SELECT 1 FROM entries WHERE key = owners.run << 40)";
+    let mut query = connection.prepare(sql).map_err(failed)?;
     let runs: Result<Vec<u64>, _> = query.query_map([], |row| row.get(0)).map_err(failed)?.collect();
     for run in runs.map_err(failed)? {
-        let events = history(transaction, run)?;
-        let Some((first, last)) = events.first().zip(events.last()) else { continue };
-        let RunEventKind::RunStarted { start } = &first.kind else { continue };
+        let events = history(connection, run)?;
+        let Some(RunEventKind::RunStarted { start }) = events.first().map(|event| &event.kind) else { continue };
         let status = events.iter().rev().find_map(RunStatus::after).map(RunStatus::word);
-        let sql = "INSERT INTO summaries (run, objective, status, started_ms, updated_ms, at_us, events)
-            SELECT ?1, ?2, ?3, min(wall_ms), max(wall_ms), ?4, ?5 FROM events WHERE key BETWEEN ?1 << 40 AND ?6
+        let sql = "INSERT INTO summaries (run, objective, status, started_ms)
+            SELECT ?1, ?2, ?3, wall_ms FROM entries WHERE key = ?1 << 40
             ON CONFLICT DO UPDATE SET objective = excluded.objective, status = excluded.status,
-                started_ms = excluded.started_ms, updated_ms = excluded.updated_ms, at_us = excluded.at_us,
-                events = excluded.events
-            WHERE (objective, status, started_ms, updated_ms, at_us, events) IS NOT
-                (excluded.objective, excluded.status, excluded.started_ms, excluded.updated_ms, excluded.at_us,
-                excluded.events)";
-        let end = run << SEQ_BITS | last.seq;
-        let values = params![run, start.objective, status, last.at.as_micros(), last.seq + 1, end];
-        wrong += transaction.execute(sql, values).map_err(failed)? as u64;
+                started_ms = excluded.started_ms
+            WHERE (objective, status, started_ms) IS NOT (excluded.objective, excluded.status, excluded.started_ms)";
+        wrong += connection.execute(sql, params![run, start.objective, status]).map_err(failed)? as u64;
     }
     Ok(wrong)
 }

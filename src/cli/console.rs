@@ -136,9 +136,10 @@ impl Console {
     /// If nobody gets to read it. Why it could not be written is told by [`lost`](Self::lost).
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
         let line = serde_json::to_string(value).expect("lines have text for keys");
-        let line = secrets::known().redact_json(line);
+        let mut line = json_text(&secrets::known().redact_json(line)).into_owned();
+        line.push('\n');
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{}", json_text(&line)).and_then(|()| stdout.flush()).map_err(|error| {
+        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
             if error.kind() != io::ErrorKind::BrokenPipe {
                 // Only the first of them is told.
                 let _ = self.unwritable.set(error);

@@ -31,6 +31,8 @@ pub(crate) struct Toolbox {
     tools: Vec<(String, Arc<dyn Tool>)>,
     /// How many of them are our own; the others are those of MCP servers.
     own: usize,
+    /// Those of our own that act.
+    acting: Vec<String>,
     #[cfg(unix)]
     servers: Option<Servers>,
     /// Where web_search asks.
@@ -72,6 +74,8 @@ impl Toolbox {
         tools.extend(offline::tools());
         let mut tools: Vec<_> = tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)).collect();
         let own = tools.len();
+        let acting = tools.iter().filter(|(_, tool)| tool.spec().effect == Effect::Acts);
+        let acting = acting.map(|(name, _)| name.clone()).collect();
         #[cfg(unix)]
         let servers = Servers::start(&settings.mcp)?;
         #[cfg(unix)]
@@ -80,6 +84,7 @@ impl Toolbox {
         Ok(Self {
             tools,
             own,
+            acting,
             #[cfg(unix)]
             servers,
             search_host,
@@ -132,7 +137,7 @@ impl Toolbox {
     /// Tools that a plan should not use: without a folder those that read one, and those that it has no leave to use.
     pub(crate) fn useless(&self) -> Vec<&str> {
         let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);
-        let useless = self.tools.iter().filter(|(name, tool)| no_folder(name) || !self.is_allowed(name, tool.as_ref()));
+        let useless = self.tools.iter().filter(|(name, _)| no_folder(name) || !self.is_allowed(name));
         useless.map(|(name, _)| name.as_str()).collect()
     }
 
@@ -153,14 +158,13 @@ impl Toolbox {
 
     /// Whether the run may use a tool. Those that only read need no leave, and neither do those of MCP servers, which
     /// were named by whoever started the run.
-    fn is_allowed(&self, name: &str, tool: &dyn Tool) -> bool {
-        let is_own = self.tools[..self.own].iter().any(|(own, _)| own == name);
-        !is_own || tool.spec().effect == Effect::Reads || self.allowed.iter().any(|allowed| allowed == name)
+    fn is_allowed(&self, name: &str) -> bool {
+        !self.needs_leave(name) || self.allowed.iter().any(|allowed| allowed == name)
     }
 
     /// Whether a run may use a tool only where `--allow` names it.
-    pub(crate) fn needs_leave(&self, spec: &ToolSpec) -> bool {
-        spec.effect == Effect::Acts && self.tools[..self.own].iter().any(|(own, _)| *own == spec.name)
+    pub(crate) fn needs_leave(&self, name: &str) -> bool {
+        self.acting.iter().any(|acting| acting == name)
     }
 
     /// What the tool with this name says about itself.
@@ -198,7 +202,7 @@ impl Toolbox {
         let allow = self.allowed.iter().cloned().collect();
         let runner = Runner::new(planner).policy(Policy { allow, ..policy });
         let runner = settings.inputs.iter().fold(runner, |runner, (name, value)| runner.input(name, value.clone()));
-        let allowed = self.tools.iter().filter(|(name, tool)| self.is_allowed(name, tool.as_ref()));
+        let allowed = self.tools.iter().filter(|(name, _)| self.is_allowed(name));
         let runner = allowed.fold(runner, |runner, (name, tool)| runner.tool(name.clone(), Arc::clone(tool)));
         self.default_tool().into_iter().fold(runner, Runner::default_tool)
     }
@@ -249,9 +253,9 @@ impl Toolbox {
 
     /// The steps that cannot run with what the run was given.
     fn missing<'a>(&self, plan: &'a Plan) -> Vec<Missing<'a>> {
-        // A plan has many more steps than there are tools, and what a tool says of itself is made anew each time.
-        let lacks = |(name, tool): &(String, Arc<dyn Tool>)| {
-            let tool_acts = !self.is_allowed(name, tool.as_ref());
+        // A plan has many more steps than there are tools.
+        let lacks = |(name, _): &(String, Arc<dyn Tool>)| {
+            let tool_acts = !self.is_allowed(name);
             let no_folder = self.folder.is_none() && tools::NEED_FOLDER.contains(&name.as_str());
             (tool_acts || no_folder).then(|| (name.clone(), tool_acts))
         };
@@ -287,8 +291,8 @@ impl Toolbox {
         });
         #[cfg(unix)]
         may.extend(self.servers.iter().flat_map(Servers::may));
-        for (name, tool) in &self.tools[..self.own] {
-            match (name.as_str(), self.is_allowed(name, tool.as_ref())) {
+        for (name, _) in &self.tools[..self.own] {
+            match (name.as_str(), self.is_allowed(name)) {
                 ("write_file", true) => may.push(format!("write files in {output_folder}")),
                 ("write_file", false) => may_not.push("write files"),
                 ("shell", true) => {

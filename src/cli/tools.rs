@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ToolsArgs, console: &Console) -> Result<(), Failure> {
 }
 
 fn to_json(spec: &ToolSpec, toolbox: &Toolbox) -> Value {
-    let needs = if toolbox.needs_leave(spec) {
+    let needs = if toolbox.needs_leave(&spec.name) {
         json!(format!("--allow {}", spec.name))
     } else if NEED_FOLDER.contains(&spec.name.as_str()) {
         json!("--files")
@@ -52,7 +52,7 @@ fn to_json(spec: &ToolSpec, toolbox: &Toolbox) -> Value {
 fn render(spec: &ToolSpec, toolbox: &Toolbox) -> String {
     let effect = match spec.effect {
         Effect::Reads => "only reads".to_owned(),
-        Effect::Acts if toolbox.needs_leave(spec) => format!("acts: needs --allow {}", text::line(&spec.name)),
+        Effect::Acts if toolbox.needs_leave(&spec.name) => format!("acts: needs --allow {}", text::line(&spec.name)),
         Effect::Acts => "acts: on text from outside only when you approve".to_owned(),
     };
     let needs = if NEED_FOLDER.contains(&spec.name.as_str()) { "; needs --files" } else { "" };

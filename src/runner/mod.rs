@@ -379,6 +379,7 @@ impl Runner {
                 if let Some(publisher) = publisher {
                     publisher.resume(&history, &scheduler);
                 }
+                self.check_tools(id, scheduler.start())?;
                 let policy = (*scheduler.policy() != self.policy).then(|| Box::new(self.policy.clone()));
                 Ok(Begun { first: Event::Resumed { policy }, scheduler, record: Record::of(&history), claim })
             }
@@ -413,6 +414,15 @@ impl Runner {
         }
     }
 
+    /// Refuses to go on with other tools than a run was started with.
+    fn check_tools(&self, id: &RunId, start: &RunStart) -> Result<(), RunError> {
+        if self.accept_changes {
+            return Ok(());
+        }
+        let differences = changes::of_tools(&start.tools, &self.run_start(String::new()).tools);
+        if differences.is_empty() { Ok(()) } else { Err(RunError::Changed { run: id.to_string(), differences }) }
+    }
+
     /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
     fn context(
         &self,
@@ -422,12 +432,6 @@ impl Runner {
         desk: Arc<Desk>,
     ) -> Result<RunContext, RunError> {
         let start = scheduler.start();
-        if !self.accept_changes {
-            let differences = changes::of_tools(&start.tools, &self.run_start(String::new()).tools);
-            if !differences.is_empty() {
-                return Err(RunError::Changed { run: id.to_string(), differences });
-            }
-        }
         let tool = |spec: &ToolSpec| match self.tools.get(&spec.name) {
             Some(tool) => Ok(Arc::clone(tool)),
             None => {

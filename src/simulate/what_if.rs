@@ -17,10 +17,10 @@ use crate::reference::each_reference;
 
 use super::{SimulatedRun, Simulation};
 
-/// How many steps are simulated in all, over all changes of a run: a few dozen milliseconds.
-const MOST_STEPS: usize = 50_000;
+/// How many steps are simulated in all, over all changes of a run: a few dozen milliseconds at most.
+const MOST_STEPS: usize = 10_000;
 /// The most changes of one kind that are tried.
-const MOST_CHANGES: usize = 32;
+const MOST_CHANGES: usize = 8;
 
 /// A change that somebody could make to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

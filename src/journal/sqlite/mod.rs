@@ -215,7 +215,7 @@ impl Journal for SqliteJournal {
     }
 
     fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
-        Box::pin(self.reader.tool_means(&self.path))
+        Box::pin(self.reader.tool_means(self.writer.desk()))
     }
 }
 

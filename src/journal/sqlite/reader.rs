@@ -1,9 +1,10 @@
-//! The thread that reads. It has a connection of its own that cannot write, so that nothing read can delay a run.
+//! The thread that reads. It has a connection of its own that cannot write, so that nothing read can delay a run, but
+//! for the few events that a new run reads.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +21,7 @@ use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 use super::letters::{self, Letterbox};
 use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
+use super::writer::Desk;
 use super::{BUSY, digest, failed, gone};
 
 /// What [`summary`] reads: of the events of a run, only the last one.
@@ -177,12 +179,12 @@ impl Reader {
 }
 
 impl Reader {
-    pub(super) async fn tool_means(&self, path: &Path) -> Result<BTreeMap<String, u64>, JournalError> {
-        let path = path.to_owned();
+    /// Reads with the connection that writes. A new run reads this and nothing else, and not much of it: to learn the
+    /// layout of the file first, as another connection had to, would take longer.
+    pub(super) async fn tool_means(&self, desk: Arc<Mutex<Desk>>) -> Result<BTreeMap<String, u64>, JournalError> {
         self.read(move |_, _| {
-            // A new run reads this and nothing else, so the connection is closed again: while one that cannot write is
-            // open at the end of the process, SQLite leaves its log beside the file.
-            let connection = &connect(&path)?;
+            let desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let connection = desk.connection();
             let mut query =
                 connection.prepare("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
             let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;

@@ -77,6 +77,11 @@ impl Writer {
         Ok(Self { desk, waiting, jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// Where the writes are made.
+    pub(super) fn desk(&self) -> Arc<Mutex<Desk>> {
+        Arc::clone(&self.desk)
+    }
+
     /// Begins to write at once; the future waits for it.
     pub(super) fn write(&self, work: Work) -> impl Future<Output = Result<u64, JournalError>> + Send + use<> {
         let (reply, answered) = oneshot::channel();
@@ -136,7 +141,7 @@ fn work(desk: &Mutex<Desk>, waiting: &AtomicUsize, inbox: &mpsc::Receiver<Job>) 
 }
 
 /// The writing end.
-struct Desk {
+pub(super) struct Desk {
     connection: Connection,
     secrets: Secrets,
     /// What holds for every write, if it does not depend on the write.
@@ -151,6 +156,10 @@ struct Desk {
 }
 
 impl Desk {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Whether a write that need not survive the power going out would not wait for the disk.
     fn waits_for_nothing(&self) -> bool {
         self.durability.is_none_or(|durability| durability == Durability::Process) && self.log < LOG_PAGES

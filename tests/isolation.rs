@@ -265,6 +265,24 @@ fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
     assert_that_it_succeeds(Runner::new(plan).tool("wait", wait).tool("quick", quick));
 }
 
+#[test]
+fn tools_that_block_their_threads_run_side_by_side_also_after_many_that_did_not() {
+    for _ in 0..20 {
+        let barrier = Arc::new(Barrier::new(2));
+        let wait = tool_fn(move |_| {
+            let barrier = Arc::clone(&barrier);
+            async move {
+                barrier.wait();
+                Ok(())
+            }
+        });
+        let quick = |n: usize| format!("q{n}");
+        let mut plan: Plan = (0..500).map(|n| Step::new(quick(n), "quick")).collect();
+        plan.extend(["a", "b"].map(|id| Step::new(id, "wait").depends_on((0..500).map(quick))));
+        assert_that_it_succeeds(Runner::new(plan).tool("wait", wait).tool("quick", tool_fn(|_| async { Ok(()) })));
+    }
+}
+
 /// How many calls there are, and the most there were.
 #[derive(Clone, Default)]
 struct Calls(Arc<AtomicUsize>, Arc<AtomicUsize>);

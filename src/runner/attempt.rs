@@ -3,17 +3,19 @@
 use std::any::Any;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, OptionFuture};
 use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::error::{StepError, StepErrorKind};
-use crate::event::{AttemptNumber, Event, Launch, Output, Returned, RunStart, StepNumber, Usage};
+use crate::event::{AttemptNumber, Event, Launch, Output, Returned, RunStart, Usage};
 use crate::journal::{Claim, Journal, RunId};
 use crate::plan::Step;
 use crate::reference;
@@ -83,49 +85,45 @@ impl Job {
 
 /// A running attempt. Its call and every guard of the tool share it; dropping the last of them answers the launch, so
 /// that every launch is answered exactly once, and not before the tool is really gone.
-struct Attempt {
+pub(super) struct Attempt {
     run: Arc<RunContext>,
-    number: AttemptNumber,
-    step: StepNumber,
+    /// [`NOBODY`] while there is no launch to answer.
+    number: AtomicU32,
+    step: AtomicU32,
     end: Mutex<End>,
 }
+
+/// No attempt has this number.
+const NOBODY: AttemptNumber = AttemptNumber::MAX;
 
 /// What an attempt came to.
 #[derive(Default)]
 struct End {
     usage: Usage,
-    /// None: the call was dropped before it had a result.
-    result: Option<Result<Returned, Arc<StepError>>>,
-    is_answered: bool,
+    /// None: the call was dropped before it came to anything.
+    outcome: Option<Outcome>,
 }
+
+/// What a call came to.
+type Outcome = Result<Returned, Arc<StepError>>;
 
 impl Attempt {
     fn end(&self) -> MutexGuard<'_, End> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the result of the call, or its panic.
-    fn set_result(&self, result: Result<Result<Returned, StepError>, Box<dyn Any + Send>>) {
-        let panicked =
-            |panic: Box<_>| StepError::new(StepErrorKind::Panicked, format!("panicked: {}", panic_text(&*panic)));
-        let result = result.map_err(panicked).flatten();
-        self.end().result = Some(result.map_err(|error| Arc::new(output::bounded_error(error))));
-    }
-
-    /// The answer to the launch, the first time it is asked for.
-    fn answer(&mut self) -> Option<Event> {
-        let end = self.end.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut end.is_answered, true) {
-            return None;
-        }
-        let result = end.result.take().unwrap_or_else(|| {
+    /// The answer to the launch.
+    fn answer(&mut self, outcome: Option<Outcome>) -> Event {
+        let attempt = std::mem::replace(self.number.get_mut(), NOBODY);
+        let end = std::mem::take(self.end.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let result = outcome.or(end.outcome).unwrap_or_else(|| {
             Err(Arc::new(if std::thread::panicking() {
                 StepError::new(StepErrorKind::Panicked, "the tool panicked as it was dropped")
             } else {
                 aborted()
             }))
         });
-        Some(Event::AttemptReturned { attempt: self.number, result, usage: end.usage, draw: fastrand::u16(..) })
+        Event::AttemptReturned { attempt, result, usage: end.usage, draw: fastrand::u16(..) }
     }
 }
 
@@ -135,7 +133,7 @@ impl Call for Attempt {
     }
 
     fn idempotency_key(&self) -> String {
-        format!("{}/{}", self.run.id, self.step)
+        format!("{}/{}", self.run.id, self.step.load(Ordering::Relaxed))
     }
 
     fn add_usage(&self, usage: Usage) {
@@ -145,7 +143,8 @@ impl Call for Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(answer) = self.answer() {
+        if *self.number.get_mut() != NOBODY {
+            let answer = self.answer(None);
             self.run.desk.post(Message::Event(answer));
         }
     }
@@ -155,70 +154,139 @@ fn aborted() -> StepError {
     StepError::new(StepErrorKind::Aborted, "ended before it had a result")
 }
 
-/// Begins a call, and gives the answer to the launch if it is over at once. A call that has to wait becomes a task;
-/// to end the attempt that task is dropped, which answers the launch.
-pub(super) fn begin(run: &Arc<RunContext>, job: Job) -> Option<Event> {
-    let Launch { attempt: number, step, ref id, .. } = *job.launch;
-    let span = tracing::info_span!("attempt", run = %run.id, step = %id, attempt = number);
-    let mut attempt = Arc::new(Attempt { run: Arc::clone(run), number, step, end: Mutex::default() });
-    let mut call = Box::pin(AssertUnwindSafe(call(Arc::clone(&attempt), job)).catch_unwind());
-    // Whoever would be woken is asked again in any case: as a task.
-    let polled = span.in_scope(|| call.as_mut().poll(&mut Context::from_waker(Waker::noop())));
-    match polled {
-        Poll::Ready(result) => {
-            attempt.set_result(result);
+/// Makes calls. What one needed that was over at once serves for the next: to get it and to give it back would be much of
+/// what such a call costs.
+pub(super) struct Calls<M, F> {
+    make: M,
+    call: Pin<Box<OptionFuture<F>>>,
+    /// One that nobody else has, and that answers nothing.
+    attempt: Option<Arc<Attempt>>,
+}
+
+impl<M, F> Calls<M, F>
+where
+    M: Fn(Arc<Attempt>, Job) -> F,
+    F: Future<Output = (Arc<Attempt>, Outcome)> + Send + 'static,
+{
+    /// `make` is [`call`]: the type of its future has no name.
+    pub(super) fn new(make: M) -> Self {
+        Self { make, call: Box::pin(None.into()), attempt: None }
+    }
+
+    /// Begins a call, and gives the answer to the launch if it is over at once. A call that has to wait becomes a task;
+    /// to end the attempt that task is dropped, which answers the launch.
+    pub(super) fn begin(&mut self, run: &Arc<RunContext>, job: Job) -> Option<Event> {
+        let Launch { attempt: number, step, ref id, .. } = *job.launch;
+        let span = tracing::info_span!("attempt", run = %run.id, step = %id, attempt = number);
+        let attempt = match self.attempt.take() {
+            Some(attempt) => {
+                attempt.number.store(number, Ordering::Relaxed);
+                attempt.step.store(step, Ordering::Relaxed);
+                attempt
+            }
+            None => Arc::new(Attempt {
+                run: Arc::clone(run),
+                number: number.into(),
+                step: step.into(),
+                end: Mutex::default(),
+            }),
+        };
+        self.call.set(Some((self.make)(attempt, job)).into());
+        // Whoever would be woken is asked again in any case: as a task.
+        let polled = span.in_scope(|| self.call.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        let Poll::Ready(called) = polled else {
+            let call = std::mem::replace(&mut self.call, Box::pin(None.into()));
+            let answered =
+                async { call.await.into_iter().for_each(|(attempt, outcome)| attempt.end().outcome = Some(outcome)) };
+            run.desk.adopt(number, || tokio::spawn(answered.instrument(span)).abort_handle());
+            return None;
+        };
+        self.call.set(None.into());
+        let (mut attempt, outcome) = called?;
+        let Some(own) = Arc::get_mut(&mut attempt) else {
             // A guard that the tool has kept answers later.
-            Arc::get_mut(&mut attempt).and_then(Attempt::answer)
-        }
-        Poll::Pending => {
-            run.desk.adopt(number, || {
-                tokio::spawn(async move { attempt.set_result(call.await) }.instrument(span)).abort_handle()
-            });
-            None
-        }
+            attempt.end().outcome = Some(outcome);
+            return None;
+        };
+        let answer = own.answer(Some(outcome));
+        self.attempt = Some(attempt);
+        Some(answer)
     }
 }
 
-async fn call(attempt: Arc<Attempt>, mut job: Job) -> Result<Returned, StepError> {
+/// Makes a call. Nothing in it that panics ends more than itself.
+pub(super) async fn call(attempt: Arc<Attempt>, job: Job) -> (Arc<Attempt>, Outcome) {
+    let outcome = AssertUnwindSafe(outcome(&attempt, job)).catch_unwind().await.unwrap_or_else(|panic| {
+        let message = format!("panicked: {}", panic_text(&*panic));
+        Err(failure(StepError::new(StepErrorKind::Panicked, message)))
+    });
+    (attempt, outcome)
+}
+
+/// What the step's tool comes back with.
+async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     let run = &*attempt.run;
     // What is rare is boxed: each call is allocated as large as the largest path through here.
     if let Some(parts) = job.parts.take() {
-        Box::pin(output::make_inline(run, &mut job.launch.inputs, *parts)).await?;
+        Box::pin(output::make_inline(run, &mut job.launch.inputs, *parts)).await.map_err(failure)?;
     }
     let tool = usize::from(job.launch.tool);
     let timeout = run.timeout(&job.launch.definition, job.launch.tool);
-    let Some(cx) = context(&attempt, *job.launch)? else { return Ok(Returned::ConditionFalse) };
-    match timely(run.tools[tool].call(cx), timeout).await? {
-        ToolOutput::Value(value) => match output::kept_inline(run, value)? {
+    let Some(args) = args(run, &job.launch).map_err(failure)? else { return Ok(Returned::ConditionFalse) };
+    // Every field is moved once, to where it stays: copies of a whole context are a good part of what a cheap call costs.
+    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, .. } = *job.launch;
+    let mut call = run.tools[tool].call(StepContext {
+        args,
+        id,
+        step,
+        attempt: number,
+        tries,
+        inputs: Inputs(inputs),
+        last_error,
+        expansion,
+        caller: Caller(Arc::clone(attempt) as _),
+    });
+    // Most calls of a cheap tool are over at once, so the timer is set only for one that is not.
+    let returned = match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+        Poll::Ready(returned) => returned,
+        Poll::Pending => timely(call, timeout).await,
+    };
+    match returned {
+        Ok(ToolOutput::Value(value)) => match output::kept_inline(run, value).map_err(failure)? {
             Ok(output) => Ok(Returned::Value(output)),
-            Err(large) => Box::pin(output::store(run, large)).await.map(Returned::Value),
+            Err(large) => Box::pin(output::store(run, large)).await.map(Returned::Value).map_err(failure),
         },
-        ToolOutput::Plan(plan) => output::bounded_plan(plan).map(|plan| Returned::Plan(Box::new(plan))),
+        Ok(ToolOutput::Plan(plan)) => {
+            output::bounded_plan(plan).map(|plan| Returned::Plan(Box::new(plan))).map_err(failure)
+        }
+        Err(error) => Err(failure(error)),
     }
 }
 
-/// What the tool is called with; none if the step's condition is false.
-fn context(attempt: &Arc<Attempt>, launch: Launch) -> Result<Option<StepContext>, StepError> {
-    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, .. } = launch;
+#[cold]
+fn failure(error: StepError) -> Arc<StepError> {
+    Arc::new(output::bounded_error(error))
+}
+
+/// The arguments of a call, every reference filled; none if the step's condition is false.
+fn args(run: &RunContext, launch: &Launch) -> Result<Option<Value>, StepError> {
     let lookup = |id: &str| match id {
-        reference::INPUTS => Some(Arc::clone(&attempt.run.inputs)),
-        id => inputs.iter().find(|input| input.id == *id).map(|input| match &input.output {
+        reference::INPUTS => Some(Arc::clone(&run.inputs)),
+        id => launch.inputs.iter().find(|input| input.id == *id).map(|input| match &input.output {
             Some(Output::Inline(value)) => Arc::clone(value),
             _ => Arc::default(),
         }),
     };
+    let step = &launch.definition;
     if let Some(when) = &step.when
         && !reference::condition(when, &lookup)?
     {
         return Ok(None);
     }
-    let args = match reference::has_references(&step.args) {
+    Ok(Some(match reference::has_references(&step.args) {
         true => reference::fill(&step.args, &lookup)?,
         false => step.args.clone(),
-    };
-    let caller = Caller(Arc::clone(attempt) as _);
-    let inputs = Inputs(inputs);
-    Ok(Some(StepContext { args, id, step, attempt: number, tries, inputs, last_error, expansion, caller }))
+    }))
 }
 
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -229,12 +297,11 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// Drops a call that takes too long. Most calls of a cheap tool are over at once, so the timer is set only for one
-/// that is not.
-async fn timely<T>(mut call: BoxFuture<'_, Result<T, StepError>>, timeout: Option<Duration>) -> Result<T, StepError> {
-    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
-        return result;
-    }
+/// Drops a call that takes too long.
+async fn timely(
+    call: BoxFuture<'_, Result<ToolOutput, StepError>>,
+    timeout: Option<Duration>,
+) -> Result<ToolOutput, StepError> {
     let Some(limit) = timeout else { return call.await };
     match Box::pin(tokio::time::timeout(limit, call)).await {
         Ok(result) => result,

@@ -40,7 +40,12 @@ pub(super) struct Desk(Mutex<State>);
 const MOST_WAITING: usize = 8;
 const LONGEST_WAITING: Duration = Duration::from_micros(200);
 
-#[derive(Default)]
+/// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
+/// from one core to another, takes as long.
+const SHORT: Duration = Duration::from_micros(2);
+/// What calls are thought to take before any was made, and after one has kept others waiting.
+const LONG: Duration = Duration::from_millis(1);
+
 struct State {
     /// What has happened since the last turn.
     messages: Vec<Message>,
@@ -53,6 +58,8 @@ struct State {
     /// How many hands there are, and how many there may be.
     hands: usize,
     max_hands: usize,
+    /// What a call takes, on the average of the last few, until it is over or has to wait.
+    pace: Duration,
     /// When the last turn began, where turns may be left for later.
     turned: Option<Instant>,
     /// How many calls were begun, and how many they were when the keeper last looked whether there are more.
@@ -86,9 +93,26 @@ pub(super) enum By {
     Keeper,
 }
 
+/// What a hand has to say when it asks what to do next.
+pub(super) struct Hand {
+    /// The answer to its last call, if that is over.
+    pub(super) answer: Option<Event>,
+    /// When it was given its last call, unless that came with a turn.
+    began: Option<Instant>,
+    /// When it asked.
+    pub(super) asked: Instant,
+}
+
+impl Hand {
+    pub(super) fn new() -> Self {
+        Self { answer: None, began: None, asked: Instant::now() }
+    }
+}
+
 /// What a hand does next.
 pub(super) enum Next {
-    Turn(Box<Driver>),
+    /// A turn that begins now.
+    Turn(Box<Driver>, Instant),
     Call(Job),
     End,
 }
@@ -139,20 +163,30 @@ impl State {
         Some(driver)
     }
 
+    /// Whether calls are shared out among the hands; otherwise one hand makes them all. They are while they take long
+    /// enough, and where turns may have to wait, so that there is something to do meanwhile.
+    fn shares(&self) -> bool {
+        self.pace >= SHORT || self.turned.is_none()
+    }
+
+    /// Whether a hand that asks what to do is one too many.
+    fn is_spare(&self) -> bool {
+        !self.shares() && self.hands - self.idle.len() > 1
+    }
+
     /// Whether the turn is left for later while at least `calls` wait: one turn for several answers costs less than one
     /// for each. What becomes ready by it would not be begun sooner, as all hands have something to do and calls that
     /// were launched before come first; and whoever makes the last call but one makes the turn.
     fn leaves_turn(&self, calls: usize) -> bool {
         self.messages.len() < MOST_WAITING
             && self.jobs.len() >= calls
-            && self.idle.is_empty()
-            && self.hands >= self.max_hands
+            && (!self.shares() || self.idle.is_empty() && self.hands >= self.max_hands)
             && self.turned.is_some()
     }
 
     /// Whether the last turn was a moment ago.
-    fn turned_lately(&self) -> bool {
-        self.turned.is_some_and(|turned| turned.elapsed() < LONGEST_WAITING)
+    fn turned_lately(&self, now: Instant) -> bool {
+        self.turned.is_some_and(|turned| now - turned < LONGEST_WAITING)
     }
 
     /// The next call to make. One that was told to end before is answered here.
@@ -175,22 +209,49 @@ impl State {
             help.keeper = self.keeper.take();
         }
         if !self.jobs.is_empty() {
-            help.hand = self.idle.pop();
-            help.wants_hand = help.hand.is_none() && self.hands < self.max_hands;
-            self.hands += usize::from(help.wants_hand);
-            if help.hand.is_none() && !help.wants_hand && self.watched.is_none() {
-                self.watched = Some(self.begun);
-                help.keeper = self.keeper.take();
+            if self.shares() || self.hands == self.idle.len() {
+                help.hand = self.idle.pop();
+                help.wants_hand = help.hand.is_none() && self.hands < self.max_hands;
+                self.hands += usize::from(help.wants_hand);
+            }
+            if help.hand.is_none() && !help.wants_hand {
+                help.keeper = self.watch().or(help.keeper);
             }
         }
         help
+    }
+
+    /// Has the keeper [look](Desk::relieve) whether calls that wait are begun.
+    fn watch(&mut self) -> Option<Waker> {
+        if self.watched.is_some() {
+            return None;
+        }
+        self.watched = Some(self.begun);
+        self.keeper.take()
     }
 }
 
 impl Desk {
     /// A desk at which up to `max_hands` hands make calls.
     pub(super) fn new(max_hands: usize) -> Self {
-        Self(Mutex::new(State { max_hands, ..State::default() }))
+        Self(Mutex::new(State {
+            messages: Vec::new(),
+            driver: None,
+            jobs: VecDeque::new(),
+            tasks: BTreeMap::new(),
+            hands: 0,
+            max_hands,
+            pace: LONG,
+            turned: None,
+            begun: 0,
+            watched: None,
+            idle: Vec::new(),
+            keeper: None,
+            wake_at: None,
+            is_over: false,
+            is_closed: false,
+            panic: None,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -220,10 +281,15 @@ impl Desk {
     }
 
     /// Takes the answer to a hand's last call, and says what the hand does next.
-    pub(super) fn poll_next(&self, answer: &mut Option<Event>, cx: &Context<'_>) -> Poll<(Next, Help)> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        if let Some(answer) = answer.take() {
+    pub(super) fn poll_next(&self, hand: &mut Hand, cx: &Context<'_>) -> Poll<(Next, Help)> {
+        let now = Instant::now();
+        hand.asked = now;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(began) = hand.began.take() {
+            state.pace = (state.pace * 3 + (now - began)) / 4;
+        }
+        if let Some(answer) = hand.answer.take() {
             if let Event::AttemptReturned { attempt, .. } = &answer
                 && !state.tasks.is_empty()
             {
@@ -235,19 +301,24 @@ impl Desk {
             let keeper = state.keeper.take();
             return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
         }
-        let leaves_turn = state.leaves_turn(2) && state.turned_lately();
+        let leaves_turn = state.leaves_turn(2) && state.turned_lately(now);
         if !leaves_turn && let Some(driver) = state.take_turn() {
-            return Poll::Ready((Next::Turn(driver), Help::default()));
+            return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
-        if let Some(job) = state.take_job() {
+        let is_spare = state.is_spare();
+        if !is_spare && let Some(job) = state.take_job() {
+            hand.began = Some(now);
             return Poll::Ready((Next::Call(job), state.help()));
         }
         if let Some(driver) = state.take_turn() {
-            return Poll::Ready((Next::Turn(driver), Help::default()));
+            return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
         if !state.idle.iter().any(|waker| waker.will_wake(cx.waker())) {
             state.idle.push(cx.waker().clone());
         }
+        let keeper = if state.jobs.is_empty() { None } else { state.watch() };
+        drop(guard);
+        keeper.into_iter().for_each(Waker::wake);
         Poll::Pending
     }
 
@@ -277,7 +348,7 @@ impl Desk {
             After::Turn(driver)
         } else {
             state.driver = Some(driver);
-            match if by == By::Hand { state.take_job() } else { None } {
+            match if by == By::Hand && !state.is_spare() { state.take_job() } else { None } {
                 Some(job) => After::Call(job),
                 None => After::Nothing,
             }
@@ -314,8 +385,9 @@ impl Desk {
         }
     }
 
-    /// How many more hands are needed because none has begun a call since the keeper last looked, though some wait: all
-    /// are in calls that block their threads. None: no call waits, and nobody needs to look again.
+    /// Has more hands come if none has begun a call since the keeper last looked, though some wait: all that could have
+    /// are in calls that block their threads. Says how many more are needed than there are. None: no call waits, and
+    /// nobody needs to look again.
     pub(super) fn relieve(&self) -> Option<usize> {
         let mut state = self.lock();
         let before = state.watched.take();
@@ -323,8 +395,15 @@ impl Desk {
             return None;
         }
         state.watched = Some(state.begun);
-        let more = if before == state.watched { state.jobs.len() } else { 0 };
+        if before != state.watched {
+            return Some(0);
+        }
+        state.pace = LONG;
+        let idle = std::mem::take(&mut state.idle);
+        let more = if idle.is_empty() { state.jobs.len() } else { 0 };
         state.hands += more;
+        drop(state);
+        idle.into_iter().for_each(Waker::wake);
         Some(more)
     }
 

@@ -60,14 +60,19 @@ pub(super) struct Orders {
 
 /// Makes turns until there is nothing more to say. Gives a call for the hand that made them, and whether another task
 /// was woken.
-pub(super) async fn turns(run: &Arc<RunContext>, mut driver: Box<Driver>, by: By) -> (Option<Job>, bool) {
+pub(super) async fn turns(
+    run: &Arc<RunContext>,
+    mut driver: Box<Driver>,
+    by: By,
+    mut at: Instant,
+) -> (Option<Job>, bool) {
     let mut has_woken = false;
     loop {
-        driver.turn(run).await;
+        driver.turn(run, at).await;
         let (after, help) = run.desk.end_turn(driver, by);
-        has_woken |= hand::call(run, help);
+        has_woken |= hand::summon(run, help);
         match after {
-            After::Turn(again) => driver = again,
+            After::Turn(again) => (driver, at) = (again, Instant::now()),
             After::Call(job) => return (Some(job), has_woken),
             After::Nothing => return (None, has_woken),
         }
@@ -86,7 +91,7 @@ pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> 
     let mut driver = loop {
         match poll_fn(|cx| timer.poll_keep(&run, cx)).await {
             Keep::Turn(driver) => {
-                turns(&run, driver, By::Keeper).await;
+                turns(&run, driver, By::Keeper, Instant::now()).await;
             }
             Keep::Over(driver) => break driver,
             Keep::Panic(panic) => resume_unwind(panic),
@@ -215,9 +220,8 @@ impl Driver {
         self.failed.is_some() || matches!(self.scheduler.phase(), Phase::Stopped | Phase::Finished)
     }
 
-    /// Deals with all messages.
-    async fn turn(&mut self, run: &Arc<RunContext>) {
-        let at = Instant::now();
+    /// Deals with all messages, in a turn that begins at this instant.
+    async fn turn(&mut self, run: &Arc<RunContext>, at: Instant) {
         self.turned = run.journal.is_none().then_some(at);
         let now = self.clock.timestamp(at);
         let mut messages = std::mem::take(&mut self.messages);

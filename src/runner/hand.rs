@@ -4,13 +4,15 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::attempt::{self, RunContext};
-use super::desk::{By, Help, Next};
+use super::attempt::{Calls, RunContext, call};
+use super::desk::{By, Hand, Help, Next};
 use super::drive::turns;
 
 /// Makes one call after the other, and the turns that follow from them.
@@ -18,16 +20,18 @@ use super::drive::turns;
 /// A call is begun by the hand itself: many tools are done at once, and a task for each would cost more than
 /// everything else about such a step. A call that has to wait becomes a task of its own.
 async fn work(run: Arc<RunContext>) {
-    let mut answer = None;
+    let mut hand = Hand::new();
+    let mut calls = Calls::new(call);
+    let mut slice = Slice { since: hand.asked, calls: 0 };
     // Whether this hand has woken another task since it last stepped aside.
     let mut has_woken = false;
     loop {
-        let (next, help) = poll_fn(|cx| run.desk.poll_next(&mut answer, cx)).await;
-        has_woken |= call(&run, help);
+        let (next, help) = poll_fn(|cx| run.desk.poll_next(&mut hand, cx)).await;
+        has_woken |= summon(&run, help);
         let job = match next {
             Next::End => return,
             Next::Call(job) => Some(job),
-            Next::Turn(driver) => match AssertUnwindSafe(turns(&run, driver, By::Hand)).catch_unwind().await {
+            Next::Turn(driver, at) => match AssertUnwindSafe(turns(&run, driver, By::Hand, at)).catch_unwind().await {
                 Ok((job, woken)) => {
                     has_woken |= woken;
                     job
@@ -42,9 +46,34 @@ async fn work(run: Arc<RunContext>) {
             if std::mem::take(&mut has_woken) {
                 step_aside().await;
             }
-            answer = attempt::begin(&run, job);
+            hand.answer = calls.begin(&run, job);
         }
-        coop::consume_budget().await;
+        if slice.is_over(hand.asked) {
+            yield_now().await;
+        }
+    }
+}
+
+/// For how long a hand goes on before it lets other tasks of its thread run. To step aside costs as much as ten steps
+/// that do nothing, as the runtime then looks for something to do everywhere.
+const SLICE: Duration = Duration::from_micros(500);
+/// After so many calls it does so in any case: the clock may stand still.
+const MOST_CALLS: u32 = 1_000;
+
+/// What a hand has done since it last let others run.
+struct Slice {
+    since: Instant,
+    calls: u32,
+}
+
+impl Slice {
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.calls += 1;
+        let is_over = now - self.since >= SLICE || self.calls >= MOST_CALLS || !coop::has_budget_remaining();
+        if is_over {
+            *self = Self { since: now, calls: 0 };
+        }
+        is_over
     }
 }
 
@@ -54,7 +83,7 @@ pub(super) fn spawn(run: &Arc<RunContext>) {
 }
 
 /// Has everybody come who is needed. Says whether there was anybody.
-pub(super) fn call(run: &Arc<RunContext>, help: Help) -> bool {
+pub(super) fn summon(run: &Arc<RunContext>, help: Help) -> bool {
     let wants_hand = help.wants_hand;
     if wants_hand {
         spawn(run);

@@ -67,24 +67,33 @@ fn dismantle(value: Value) {
 
 /// Gives back a value that is within bounds, or says why it is not.
 fn bounded(value: Value, limit: usize) -> Result<(Value, usize), StepError> {
-    let excess = match measure(&value, limit) {
-        Ok(bytes) => return Ok((value, bytes)),
-        Err(excess) => excess,
-    };
+    match measure(&value, limit) {
+        Ok(bytes) => Ok((value, bytes)),
+        Err(excess) => Err(refused(value, excess, limit)),
+    }
+}
+
+/// Why a value is refused, which is dropped.
+#[cold]
+fn refused(value: Value, excess: Excess, limit: usize) -> StepError {
     dismantle(value);
-    Err(StepError::new(
+    StepError::new(
         StepErrorKind::BadOutput,
         match excess {
             Excess::Size => format!("the result is larger than {limit} bytes"),
             Excess::Depth => format!("the result nests deeper than {MAX_DEPTH}"),
         },
-    ))
+    )
 }
 
 /// Makes an output of a tool's result. One that is too large for that, where there is a journal, is given back, to be
 /// [stored](store).
 pub(super) fn kept_inline(run: &RunContext, value: Value) -> Result<Result<Output, Arc<Value>>, StepError> {
-    let (value, bytes) = bounded(value, run.max_output_bytes)?;
+    let limit = run.max_output_bytes;
+    let bytes = match measure(&value, limit) {
+        Ok(bytes) => bytes,
+        Err(excess) => return Err(refused(value, excess, limit)),
+    };
     let value = Arc::new(value);
     let is_large = run.journal.is_some() && bytes > Output::INLINE_BYTES;
     Ok(if is_large { Err(value) } else { Ok(Output::Inline(value)) })

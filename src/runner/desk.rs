@@ -43,7 +43,7 @@ const LONGEST_WAITING: Duration = Duration::from_micros(200);
 /// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
 /// from one core to another, takes as long.
 const SHORT: Duration = Duration::from_micros(2);
-/// What calls are thought to take before any was made, and after one has kept others waiting.
+/// What calls are thought to take after one has kept others waiting.
 const LONG: Duration = Duration::from_millis(1);
 
 struct State {
@@ -106,6 +106,11 @@ pub(super) struct Hand {
 impl Hand {
     pub(super) fn new() -> Self {
         Self { answer: None, began: None, asked: Instant::now() }
+    }
+
+    /// It has let others run before it begins its call.
+    pub(super) fn begin_later(&mut self) {
+        self.began = self.began.map(|_| Instant::now());
     }
 }
 
@@ -241,7 +246,7 @@ impl Desk {
             tasks: BTreeMap::new(),
             hands: 0,
             max_hands,
-            pace: LONG,
+            pace: Duration::ZERO,
             turned: None,
             begun: 0,
             watched: None,

@@ -80,7 +80,7 @@ pub(super) async fn turns(
 }
 
 /// How often the keeper looks whether hands are stuck.
-const WATCH: Duration = Duration::from_millis(10);
+const WATCH: Duration = Duration::from_millis(5);
 
 /// Drives a run until it is finished or stopped.
 pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> Result<RunReport, RunError> {

@@ -42,14 +42,15 @@ async fn work(run: Arc<RunContext>) {
                 }
             },
         };
-        if let Some(job) = job {
-            if std::mem::take(&mut has_woken) {
-                step_aside().await;
-            }
-            hand.answer = calls.begin(&run, job);
-        }
-        if slice.is_over(hand.asked) {
+        if job.is_some() && std::mem::take(&mut has_woken) {
+            step_aside().await;
+            hand.begin_later();
+        } else if slice.is_over(hand.asked) {
             yield_now().await;
+            hand.begin_later();
+        }
+        if let Some(job) = job {
+            hand.answer = calls.begin(&run, job);
         }
     }
 }

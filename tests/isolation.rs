@@ -266,21 +266,44 @@ fn a_tool_that_blocks_its_thread_does_not_hold_back_a_chain_beside_it() {
 }
 
 #[test]
-fn tools_that_block_their_threads_run_side_by_side_also_after_many_that_did_not() {
+fn calls_that_block_their_threads_run_side_by_side_also_after_many_of_the_same_tool_that_did_not() {
     for _ in 0..20 {
         let barrier = Arc::new(Barrier::new(2));
-        let wait = tool_fn(move |_| {
+        let meet = tool_fn(move |cx| {
             let barrier = Arc::clone(&barrier);
             async move {
+                if cx.step.depends_on.is_empty() {
+                    return Ok(());
+                }
                 barrier.wait();
                 Ok(())
             }
         });
         let quick = |n: usize| format!("q{n}");
-        let mut plan: Plan = (0..500).map(|n| Step::new(quick(n), "quick")).collect();
-        plan.extend(["a", "b"].map(|id| Step::new(id, "wait").depends_on((0..500).map(quick))));
-        assert_that_it_succeeds(Runner::new(plan).tool("wait", wait).tool("quick", tool_fn(|_| async { Ok(()) })));
+        let mut plan: Plan = (0..500).map(|n| Step::new(quick(n), "meet")).collect();
+        plan.extend(["a", "b"].map(|id| Step::new(id, "meet").depends_on((0..500).map(quick))));
+        assert_that_it_succeeds(Runner::new(plan).tool("meet", meet));
     }
+}
+
+#[test]
+fn a_call_that_blocks_its_thread_holds_back_none_of_many_beside_it() {
+    let barrier = Arc::new(Barrier::new(2));
+    let meet = tool_fn(move |cx| {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            if ["first", "last"].contains(&cx.id.as_str()) {
+                barrier.wait();
+            }
+            Ok(())
+        }
+    });
+    let quick = |n: usize| format!("q{n}");
+    let mut plan: Plan = (0..50).map(|n| Step::new(quick(n), "meet")).collect();
+    plan.push(Step::new("first", "meet"));
+    plan.extend((50..5_000).map(|n| Step::new(quick(n), "meet")));
+    plan.push(Step::new("last", "meet").depends_on((0..5_000).map(quick)));
+    assert_that_it_succeeds(Runner::new(plan).tool("meet", meet));
 }
 
 /// How many calls there are, and the most there were.

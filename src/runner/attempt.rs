@@ -248,7 +248,10 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     });
     // Most calls of a cheap tool are over at once, so the timer is set only for one that is not.
     let returned = match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
-        Poll::Ready(returned) => returned,
+        Poll::Ready(returned) => {
+            drop(call);
+            returned
+        }
         Poll::Pending => timely(call, timeout).await,
     };
     match returned {

@@ -15,6 +15,7 @@ use crate::journal::Letter;
 
 use super::attempt::Job;
 use super::drive::{Driver, Orders};
+use super::hand::Hand;
 
 /// What the driver of a run is told: mostly what it tells the scheduler.
 #[derive(Debug)]
@@ -35,16 +36,14 @@ pub(super) enum Message {
 /// timer, the user) is for the *keeper*, the run's own task, which also sees the run to its end.
 pub(super) struct Desk(Mutex<State>);
 
-/// How many answers may wait for a turn while calls wait for a hand, and how long after the last turn: a step's end is
-/// noted so much too late at most, and what it lets begin is begun so much later.
+/// How many answers may wait for a turn while calls wait for a hand, and how long after the last turn, when a hand asks
+/// what to do: a step's end is noted so much too late, and what it lets begin is begun so much later.
 const MOST_WAITING: usize = 8;
 const LONGEST_WAITING: Duration = Duration::from_micros(200);
 
 /// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
 /// from one core to another, takes as long.
 const SHORT: Duration = Duration::from_micros(2);
-/// What calls are thought to take after one has kept others waiting.
-const LONG: Duration = Duration::from_millis(1);
 
 struct State {
     /// What has happened since the last turn.
@@ -58,8 +57,13 @@ struct State {
     /// How many hands there are, and how many there may be.
     hands: usize,
     max_hands: usize,
-    /// What a call takes, on the average of the last few, until it is over or has to wait.
-    pace: Duration,
+    /// How many hands have made a turn or a call since they last had nothing to do.
+    working: usize,
+    /// How many of them the keeper has found in calls that block their threads, and when.
+    stuck: usize,
+    stuck_at: Option<Instant>,
+    /// What a call of each tool takes, on the average of the last few, until it is over or has to wait.
+    paces: Vec<Option<Duration>>,
     /// When the last turn began, where turns may be left for later.
     turned: Option<Instant>,
     /// How many calls were begun, and how many they were when the keeper last looked whether there are more.
@@ -93,32 +97,13 @@ pub(super) enum By {
     Keeper,
 }
 
-/// What a hand has to say when it asks what to do next.
-pub(super) struct Hand {
-    /// The answer to its last call, if that is over.
-    pub(super) answer: Option<Event>,
-    /// When it was given its last call, unless that came with a turn.
-    began: Option<Instant>,
-    /// When it asked.
-    pub(super) asked: Instant,
-}
-
-impl Hand {
-    pub(super) fn new() -> Self {
-        Self { answer: None, began: None, asked: Instant::now() }
-    }
-
-    /// It has let others run before it begins its call.
-    pub(super) fn begin_later(&mut self) {
-        self.began = self.began.map(|_| Instant::now());
-    }
-}
-
 /// What a hand does next.
 pub(super) enum Next {
     /// A turn that begins now.
     Turn(Box<Driver>, Instant),
     Call(Job),
+    /// It lets others run, and asks again.
+    Rest,
     End,
 }
 
@@ -168,15 +153,30 @@ impl State {
         Some(driver)
     }
 
-    /// Whether calls are shared out among the hands; otherwise one hand makes them all. They are while they take long
-    /// enough, and where turns may have to wait, so that there is something to do meanwhile.
+    /// Whether calls are shared out among the hands; otherwise one hand makes them all. They are while the next one
+    /// takes long enough or is of a tool that has not been called yet, and where turns may have to wait, so that there
+    /// is something to do meanwhile.
     fn shares(&self) -> bool {
-        self.pace >= SHORT || self.turned.is_none()
+        let takes_long = |job: &Job| match self.paces.get(usize::from(job.launch.tool)) {
+            Some(Some(pace)) => *pace >= SHORT,
+            _ => true,
+        };
+        self.turned.is_none() || self.jobs.front().is_some_and(takes_long)
     }
 
-    /// Whether a hand that asks what to do is one too many.
-    fn is_spare(&self) -> bool {
-        !self.shares() && self.hands - self.idle.len() > 1
+    /// Takes note of what a call has taken.
+    fn measure(&mut self, tool: u16, took: Duration) {
+        let tool = usize::from(tool);
+        if self.paces.len() <= tool {
+            self.paces.resize(tool + 1, None);
+        }
+        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took) / 4));
+    }
+
+    /// Whether a hand is one too many, beside those that work and are not stuck. If it has not begun to work it is as
+    /// soon as there is one.
+    fn is_spare(&self, works: bool) -> bool {
+        self.working - usize::from(works) > self.stuck && !self.shares()
     }
 
     /// Whether the turn is left for later while at least `calls` wait: one turn for several answers costs less than one
@@ -214,7 +214,7 @@ impl State {
             help.keeper = self.keeper.take();
         }
         if !self.jobs.is_empty() {
-            if self.shares() || self.hands == self.idle.len() {
+            if self.hands - self.idle.len() <= self.stuck || self.shares() {
                 help.hand = self.idle.pop();
                 help.wants_hand = help.hand.is_none() && self.hands < self.max_hands;
                 self.hands += usize::from(help.wants_hand);
@@ -246,7 +246,10 @@ impl Desk {
             tasks: BTreeMap::new(),
             hands: 0,
             max_hands,
-            pace: Duration::ZERO,
+            working: 0,
+            stuck: 0,
+            stuck_at: None,
+            paces: Vec::new(),
             turned: None,
             begun: 0,
             watched: None,
@@ -288,11 +291,23 @@ impl Desk {
     /// Takes the answer to a hand's last call, and says what the hand does next.
     pub(super) fn poll_next(&self, hand: &mut Hand, cx: &Context<'_>) -> Poll<(Next, Help)> {
         let now = Instant::now();
-        hand.asked = now;
+        let asked = std::mem::replace(&mut hand.asked, now);
+        let began = hand.began.take();
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let Some(began) = hand.began.take() {
-            state.pace = (state.pace * 3 + (now - began)) / 4;
+        if let Some(tool) = hand.called.take()
+            && !state.jobs.is_empty()
+        {
+            // What came with a turn is measured only if it took so long that the turn makes no difference.
+            if let Some(began) = began.or_else(|| Some(asked).filter(|asked| now - *asked >= LONGEST_WAITING)) {
+                state.measure(tool, now - began);
+            }
+        }
+        if std::mem::take(&mut hand.is_idle) {
+            hand.rest();
+            state.idle.retain(|waker| !waker.will_wake(cx.waker()));
+        } else if hand.works && state.stuck_at.is_some_and(|at| asked < at) {
+            state.stuck = state.stuck.saturating_sub(1);
         }
         if let Some(answer) = hand.answer.take() {
             if let Event::AttemptReturned { attempt, .. } = &answer
@@ -306,25 +321,49 @@ impl Desk {
             let keeper = state.keeper.take();
             return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
         }
+        if hand.is_tired() {
+            hand.rest();
+            return Poll::Ready((Next::Rest, state.help()));
+        }
         let leaves_turn = state.leaves_turn(2) && state.turned_lately(now);
         if !leaves_turn && let Some(driver) = state.take_turn() {
+            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
             return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
-        let is_spare = state.is_spare();
-        if !is_spare && let Some(job) = state.take_job() {
+        if !state.is_spare(hand.works)
+            && let Some(job) = state.take_job()
+        {
+            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
             hand.began = Some(now);
             return Poll::Ready((Next::Call(job), state.help()));
         }
         if let Some(driver) = state.take_turn() {
+            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
             return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
-        if !state.idle.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.idle.push(cx.waker().clone());
-        }
+        state.working -= usize::from(std::mem::take(&mut hand.works));
+        hand.is_idle = true;
+        state.idle.push(cx.waker().clone());
         let keeper = if state.jobs.is_empty() { None } else { state.watch() };
         drop(guard);
         keeper.into_iter().for_each(Waker::wake);
         Poll::Pending
+    }
+
+    /// Takes back a call that was not begun.
+    pub(super) fn put_back(&self, job: Job) {
+        let keeper = {
+            let mut state = self.lock();
+            if state.is_closed {
+                state.messages.push(Message::Event(job.aborted()));
+                state.keeper.take()
+            } else {
+                state.jobs.push_front(job);
+                state.begun -= 1;
+                state.watch()
+            }
+        };
+        keeper.into_iter().for_each(Waker::wake);
     }
 
     /// Ends a turn. The keeper makes no calls, so for what it starts others are needed.
@@ -353,7 +392,7 @@ impl Desk {
             After::Turn(driver)
         } else {
             state.driver = Some(driver);
-            match if by == By::Hand && !state.is_spare() { state.take_job() } else { None } {
+            match if by == By::Hand && !state.is_spare(true) { state.take_job() } else { None } {
                 Some(job) => After::Call(job),
                 None => After::Nothing,
             }
@@ -403,9 +442,14 @@ impl Desk {
         if before != state.watched {
             return Some(0);
         }
-        state.pace = LONG;
+        (state.stuck, state.stuck_at) = (state.working, Some(Instant::now()));
         let idle = std::mem::take(&mut state.idle);
-        let more = if idle.is_empty() { state.jobs.len() } else { 0 };
+        let more = match state.max_hands.saturating_sub(state.hands) {
+            _ if !idle.is_empty() => 0,
+            // All that there may be are stuck. There is no telling how many more it takes.
+            0 => state.jobs.len(),
+            room => room.min(state.jobs.len()),
+        };
         state.hands += more;
         drop(state);
         idle.into_iter().for_each(Waker::wake);

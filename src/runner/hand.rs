@@ -11,8 +11,10 @@ use tokio::task::{coop, yield_now};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::event::Event;
+
 use super::attempt::{Calls, RunContext, call};
-use super::desk::{By, Hand, Help, Next};
+use super::desk::{By, Help, Next};
 use super::drive::turns;
 
 /// Makes one call after the other, and the turns that follow from them.
@@ -22,7 +24,6 @@ use super::drive::turns;
 async fn work(run: Arc<RunContext>) {
     let mut hand = Hand::new();
     let mut calls = Calls::new(call);
-    let mut slice = Slice { since: hand.asked, calls: 0 };
     // Whether this hand has woken another task since it last stepped aside.
     let mut has_woken = false;
     loop {
@@ -30,6 +31,11 @@ async fn work(run: Arc<RunContext>) {
         has_woken |= summon(&run, help);
         let job = match next {
             Next::End => return,
+            Next::Rest => {
+                has_woken = false;
+                yield_now().await;
+                continue;
+            }
             Next::Call(job) => Some(job),
             Next::Turn(driver, at) => match AssertUnwindSafe(turns(&run, driver, By::Hand, at)).catch_unwind().await {
                 Ok((job, woken)) => {
@@ -42,14 +48,14 @@ async fn work(run: Arc<RunContext>) {
                 }
             },
         };
-        if job.is_some() && std::mem::take(&mut has_woken) {
-            step_aside().await;
-            hand.begin_later();
-        } else if slice.is_over(hand.asked) {
-            yield_now().await;
-            hand.begin_later();
-        }
         if let Some(job) = job {
+            if std::mem::take(&mut has_woken) {
+                // Nobody knows for how long: meanwhile the call is anybody's.
+                run.desk.put_back(job);
+                step_aside().await;
+                continue;
+            }
+            hand.called = Some(job.launch.tool);
             hand.answer = calls.begin(&run, job);
         }
     }
@@ -58,23 +64,53 @@ async fn work(run: Arc<RunContext>) {
 /// For how long a hand goes on before it lets other tasks of its thread run. To step aside costs as much as ten steps
 /// that do nothing, as the runtime then looks for something to do everywhere.
 const SLICE: Duration = Duration::from_micros(500);
-/// After so many calls it does so in any case: the clock may stand still.
-const MOST_CALLS: u32 = 1_000;
+/// After so many rounds it does so in any case: the clock may stand still.
+const MOST_ROUNDS: u32 = 1_000;
 
-/// What a hand has done since it last let others run.
-struct Slice {
-    since: Instant,
-    calls: u32,
+/// What a hand has to say when it asks what to do next, and what the desk knows of it.
+pub(super) struct Hand {
+    /// The tool that it has called since it last asked.
+    pub(super) called: Option<u16>,
+    /// The answer to that call, if it is over.
+    pub(super) answer: Option<Event>,
+    /// When it asked.
+    pub(super) asked: Instant,
+    /// When it was given its last call, unless that came with a turn.
+    pub(super) began: Option<Instant>,
+    /// Whether it has made a turn or a call since it last had nothing to do.
+    pub(super) works: bool,
+    /// Whether it waits for something to do.
+    pub(super) is_idle: bool,
+    /// Until when it goes on before it lets others run, and how often it has asked since it last did.
+    tired_at: Instant,
+    rounds: u32,
 }
 
-impl Slice {
-    fn is_over(&mut self, now: Instant) -> bool {
-        self.calls += 1;
-        let is_over = now - self.since >= SLICE || self.calls >= MOST_CALLS || !coop::has_budget_remaining();
-        if is_over {
-            *self = Self { since: now, calls: 0 };
+impl Hand {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            called: None,
+            answer: None,
+            asked: now,
+            began: None,
+            works: false,
+            is_idle: false,
+            tired_at: now + SLICE,
+            rounds: 0,
         }
-        is_over
+    }
+
+    /// Whether it lets others run before it goes on.
+    pub(super) fn is_tired(&mut self) -> bool {
+        self.rounds += 1;
+        self.asked >= self.tired_at || self.rounds >= MOST_ROUNDS || !coop::has_budget_remaining()
+    }
+
+    /// It lets others run.
+    pub(super) fn rest(&mut self) {
+        self.tired_at = self.asked + SLICE;
+        self.rounds = 0;
     }
 }
 

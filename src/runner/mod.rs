@@ -4,10 +4,10 @@
 //! happened, and does what the [`Scheduler`] says in the order of *write down* (the [`Journal`]), *tell* (the readers of
 //! a [`RunHandle`]) and *do* (call tools, ask the planner, set the timer). One task at a time has the driver.
 //!
-//! Who that is, is settled at the [`Desk`]. *Hands* begin the calls of tools, one hand for each thread of the runtime; a
-//! call that has to wait becomes a task of its own, and one that is over at once is followed by the turn it leads to,
-//! made by the same hand. So a step that does nothing costs no task and no change of thread. The *keeper* sees the run
-//! from its beginning to its end and makes all other turns.
+//! Who that is, is settled at the [`Desk`]. *Hands* begin the calls of tools, up to one hand for each thread of the
+//! runtime as the calls take long enough; a call that has to wait becomes a task of its own, and one that is over at once
+//! is followed by the turn it leads to, made by the same hand. So a step that does nothing costs no task and no change of
+//! thread. The *keeper* sees the run from its beginning to its end and makes all other turns.
 
 mod attempt;
 mod changes;

@@ -276,7 +276,9 @@ impl Scheduler {
     /// Records a change of state and makes it.
     fn emit(&mut self, kind: RunEventKind, transition: &mut Transition) {
         transition.events.push(RunEvent { seq: self.seq, at: self.now, kind });
-        transition.events.last().into_iter().for_each(|event| self.apply(event));
+        if let Some(event) = transition.events.last() {
+            self.apply(event);
+        }
     }
 
     /// Asks the driver to wake the run when the next thing is due.

@@ -17,7 +17,7 @@ use crate::reference::each_reference;
 
 use super::{SimulatedRun, Simulation};
 
-/// How many steps are simulated in all, over all changes of a run: a few dozen milliseconds at most.
+/// How many steps are simulated over all changes of one kind: a few dozen milliseconds at most.
 const MOST_STEPS: usize = 10_000;
 /// The most changes of one kind that are tried.
 const MOST_CHANGES: usize = 8;

@@ -57,6 +57,20 @@ fn what_is_no_journal_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_newer_layout_is_refused_also_while_only_the_log_says_so() {
+    let place = kept();
+    let connection = Connection::open(place.journal()).unwrap();
+    connection.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    connection.pragma_update(None, "user_version", SCHEMA_VERSION + 1).unwrap();
+    for line in ["run plan.json", "resume"] {
+        let ran = place.run(line);
+        assert_eq!(ran.exit, Some(7), "{line}: {ran:?}");
+        assert!(ran.stderr.contains("newer release"), "{line}: {}", ran.stderr);
+    }
+    assert_eq!(place.query("SELECT run FROM runs").len(), 1);
+}
+
+#[test]
 fn a_journal_that_cannot_be_there_is_said_so() {
     let place = kept();
     let ran = place.run("run plan.json --journal plan.json/runs.db");

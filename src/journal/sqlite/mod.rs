@@ -82,7 +82,7 @@ impl SqliteJournal {
             let mut connection = Connection::open(&path).map_err(failed)?;
             connection.busy_timeout(BUSY).map_err(failed)?;
             schema::prepare(&connection)?;
-            schema::migrate(&mut connection)?;
+            schema::migrate(&path, &mut connection)?;
             // What is written is not read again, so a page is kept only until it is full.
             connection.pragma_update(None, "cache_size", CACHE_PAGES).map_err(failed)?;
             // The writer says when the log is moved into the file, so that it does not happen at any write.

@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Error};
+use rusqlite::{Connection, Error, TransactionBehavior};
 
 use crate::error::JournalError;
 
@@ -232,24 +232,45 @@ fn no_rows(error: Error) -> Result<(), Error> {
     if error == Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
 }
 
-/// Brings the layout of an older release up to this one's. Nobody else opens the file meanwhile.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), JournalError> {
-    migrate_by(connection, &MIGRATIONS, VIEWS).map_err(failed)
+/// Brings the layout of an older release up to this one's. Nobody else opens the file meanwhile; a process of the older
+/// release that has it open finds at its next write that it cannot go on, and its run can be resumed by this one.
+pub(super) fn migrate(path: &Path, connection: &mut Connection) -> Result<(), JournalError> {
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    // A newer layout may be in the log while the file itself, which was looked at before, does not say so yet.
+    if found > SCHEMA_VERSION {
+        return Err(JournalError::Newer { path: path.display().to_string(), found, known: SCHEMA_VERSION });
+    }
+    if found < SCHEMA_VERSION {
+        migrate_by(connection, &MIGRATIONS, VIEWS).map_err(failed)?;
+        // Older releases look at the file. It is enough if they see it when the log is moved the next time.
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    }
+    Ok(())
 }
 
 fn migrate_by(connection: &mut Connection, migrations: &[&str], views: &str) -> Result<(), Error> {
-    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let newest = migrations.len() + 1;
+    // It waits for whoever writes, and only then looks.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: usize = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found >= newest {
         return Ok(());
     }
-    let transaction = connection.transaction()?;
-    // A view of what is about to change would not let it.
-    let drop_views = "SELECT 'DROP VIEW ' || name FROM sqlite_schema WHERE type = 'view'";
-    let drops: Result<Vec<String>, _> = transaction.prepare(drop_views)?.query_map([], |row| row.get(0))?.collect();
-    drops?.iter().try_for_each(|drop| transaction.execute_batch(drop))?;
+    // A view of what is about to change would not let it. Those that somebody has added are put back.
+    let there = "SELECT name, format('DROP VIEW \"%w\"', name), sql FROM sqlite_schema WHERE type = 'view'";
+    let dropped: Vec<(String, String, String)> = transaction
+        .prepare(there)?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_, _>>()?;
+    dropped.iter().try_for_each(|(_, drop, _)| transaction.execute_batch(drop))?;
     migrations.iter().skip(found.saturating_sub(1)).try_for_each(|migration| transaction.execute_batch(migration))?;
     transaction.execute_batch(views)?;
+    for (name, _, make) in &dropped {
+        let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE)";
+        if !transaction.query_row(is_there, [name], |row| row.get(0))? {
+            transaction.execute_batch(make)?;
+        }
+    }
     transaction.pragma_update(None, "user_version", newest)?;
     transaction.commit()
 }
@@ -291,6 +312,25 @@ mod tests {
     }
 
     #[test]
+    fn views_do_not_hold_back_what_they_are_of_and_those_that_somebody_has_added_are_kept() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let before = r#"
+            CREATE TABLE one (a, b);
+            CREATE VIEW ours AS SELECT a, b FROM one;
+            CREATE VIEW "some ""body's" AS SELECT a FROM ours;
+        "#;
+        connection.execute_batch(before).unwrap();
+        let migrations = ["ALTER TABLE one DROP COLUMN b"];
+        migrate_by(&mut connection, &migrations, "CREATE VIEW ours AS SELECT a FROM one").unwrap();
+        assert_eq!(version(&connection), 2);
+        connection.execute("INSERT INTO one VALUES (5)", []).unwrap();
+        let theirs = r#"SELECT a FROM "some ""body's""#;
+        assert_eq!(connection.query_row(theirs, [], |row| row.get::<_, u32>(0)), Ok(5));
+        assert!(connection.prepare("SELECT b FROM ours").is_err());
+    }
+
+    #[test]
     fn an_older_layout_goes_through_every_one_after_it() {
         let migrations = ["CREATE TABLE two (a)", "ALTER TABLE two ADD COLUMN three", "CREATE TABLE four (a)"];
         for (from, tables) in [(1, "four,two"), (3, "four"), (4, "")] {
@@ -311,16 +351,5 @@ mod tests {
         assert_eq!(version(&connection), 1);
         let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, u32>(0));
         assert_eq!(tables.unwrap(), 0);
-    }
-
-    #[test]
-    fn views_do_not_hold_back_what_they_are_of_and_are_made_anew() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        let older = "CREATE TABLE one (a, b); CREATE VIEW old AS SELECT b FROM one; PRAGMA user_version = 1";
-        connection.execute_batch(older).unwrap();
-        migrate_by(&mut connection, &["ALTER TABLE one DROP COLUMN b"], "CREATE VIEW new AS SELECT a FROM one")
-            .unwrap();
-        let views = "SELECT group_concat(name) FROM sqlite_schema WHERE type = 'view'";
-        assert_eq!(connection.query_row(views, [], |row| row.get::<_, String>(0)).unwrap(), "new");
     }
 }

@@ -173,6 +173,11 @@ impl State {
         self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took) / 4));
     }
 
+    /// A hand has something to do.
+    fn employ(&mut self, hand: &mut Hand) {
+        self.working += usize::from(!std::mem::replace(&mut hand.works, true));
+    }
+
     /// Whether a hand is one too many, beside those that work and are not stuck. If it has not begun to work it is as
     /// soon as there is one.
     fn is_spare(&self, works: bool) -> bool {
@@ -327,18 +332,18 @@ impl Desk {
         }
         let leaves_turn = state.leaves_turn(2) && state.turned_lately(now);
         if !leaves_turn && let Some(driver) = state.take_turn() {
-            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
+            state.employ(hand);
             return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
         if !state.is_spare(hand.works)
             && let Some(job) = state.take_job()
         {
-            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
+            state.employ(hand);
             hand.began = Some(now);
             return Poll::Ready((Next::Call(job), state.help()));
         }
         if let Some(driver) = state.take_turn() {
-            state.working += usize::from(!std::mem::replace(&mut hand.works, true));
+            state.employ(hand);
             return Poll::Ready((Next::Turn(driver, now), Help::default()));
         }
         state.working -= usize::from(std::mem::take(&mut hand.works));

@@ -89,11 +89,7 @@ fn refused(value: Value, excess: Excess, limit: usize) -> StepError {
 /// Makes an output of a tool's result. One that is too large for that, where there is a journal, is given back, to be
 /// [stored](store).
 pub(super) fn kept_inline(run: &RunContext, value: Value) -> Result<Result<Output, Arc<Value>>, StepError> {
-    let limit = run.max_output_bytes;
-    let bytes = match measure(&value, limit) {
-        Ok(bytes) => bytes,
-        Err(excess) => return Err(refused(value, excess, limit)),
-    };
+    let (value, bytes) = bounded(value, run.max_output_bytes)?;
     let value = Arc::new(value);
     let is_large = run.journal.is_some() && bytes > Output::INLINE_BYTES;
     Ok(if is_large { Err(value) } else { Ok(Output::Inline(value)) })

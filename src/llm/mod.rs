@@ -7,12 +7,13 @@
 //! Nothing here reads the environment: keys and addresses come from whoever makes a [`Server`].
 
 mod ask;
-mod converse;
+mod compatible;
 mod error;
 mod executor;
 mod gate;
 mod json_format;
 mod line_format;
+mod native;
 mod plan_text;
 mod planner;
 mod price;

@@ -1,32 +1,27 @@
-//! Models behind the APIs of providers, by way of `genai`.
+//! Models behind the APIs of providers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use genai::adapter::AdapterKind;
-use genai::chat::{ChatOptions, ChatResponse, ChatStreamEvent, JsonSpec, ReasoningEffort, StopReason};
-use genai::resolver::{AuthData, Endpoint, ProviderConfig};
-use genai::{Client, ModelIden};
-use reqwest::redirect;
+use reqwest::{Url, redirect};
 
-use super::converse;
+use super::compatible::Compatible;
 use super::error::ModelError;
 use super::gate::{Gate, Pass};
+use super::native::Native;
 use super::price::Price;
 use super::server::Server;
-use super::trouble::{self, Told};
-use super::{Model, ModelReply, ModelRequest, ReplyEnd};
+use super::trouble::{self, Told, Trouble};
+use super::{Model, ModelReply, ModelRequest};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 
 /// Longer answers are not read: no plan and no step needs them.
-const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// How long to try to reach a server.
 const CONNECT: Duration = Duration::from_secs(10);
-/// What is sent as a key to servers that want none.
-const NO_KEY: &str = "none";
 
 /// A connection to one [`Server`], shared by all of its models: one pool of connections, one gate.
 ///
@@ -44,8 +39,14 @@ pub struct Provider(Arc<Connection>);
 
 struct Connection {
     server: Server,
-    client: Client,
+    api: Api,
     gate: Gate,
+}
+
+/// How a server is spoken to.
+enum Api {
+    Compatible(Compatible),
+    Native(Native),
 }
 
 /// How a model is asked.
@@ -70,14 +71,14 @@ impl Provider {
             let message = format!("no API key for the provider `{}`", server.name());
             return Err(ModelError::new(ModelProblem::MissingKey, message));
         }
-        let http = http_client(server.base_url.as_deref())?;
-        let client = Client::builder()
-            .with_reqwest(http)
-            .append_provider_config(server.kind, settings(&server))
-            .build()
-            .map_err(|error| ModelError::new(ModelProblem::Unreachable, error.to_string()))?;
+        let base_url = server.base_url.as_deref().map(address).transpose()?;
+        let http = http_client(base_url.as_ref())?;
+        let api = match base_url.filter(|_| server.kind == AdapterKind::OpenAI) {
+            Some(base_url) => Api::Compatible(Compatible::new(&server, &base_url, http)),
+            None => Api::Native(Native::new(&server, http)?),
+        };
         let gate = Gate::new(server.limits);
-        Ok(Self(Arc::new(Connection { server, client, gate })))
+        Ok(Self(Arc::new(Connection { server, api, gate })))
     }
 
     /// The names of the models that the server lists.
@@ -86,32 +87,19 @@ impl Provider {
     ///
     /// If it cannot be reached, or answers otherwise than such a server does.
     pub async fn model_names(&self) -> Result<Vec<String>, ModelError> {
-        let Connection { server, client, .. } = &*self.0;
-        let listed = client.all_model_names(server.kind, settings(server)).await;
-        listed.map_err(|error| trouble::trouble(error, server, "", &Told::default()))
+        let Connection { server, api, .. } = &*self.0;
+        let trouble = Trouble { server, model: "", told: &Told::default() };
+        match api {
+            Api::Compatible(api) => api.model_names(&trouble).await,
+            Api::Native(api) => api.model_names(&trouble).await,
+        }
     }
 
     /// A model of this provider, by its name with or without `provider::` before it.
     pub fn model(&self, name: &str, options: ModelOptions) -> Arc<dyn Model> {
         let connection = Arc::clone(&self.0);
         let own_name = connection.server.model_name(name);
-        let mut chat = ChatOptions::default()
-            .with_capture_usage(true)
-            .with_stream_header_timeout(connection.server.stall_after)
-            .with_stream_read_timeout(connection.server.stall_after);
-        chat.temperature = options.temperature;
-        chat.max_tokens = options.max_output_tokens;
-        if connection.server.base_url.is_some() && connection.server.kind == AdapterKind::OpenAI {
-            // An effort that is stated keeps the end of a name such as `mistral-medium` from being taken for one; a
-            // budget is an effort that this API has no word for, so nothing is sent.
-            chat.reasoning_effort = Some(ReasoningEffort::Budget(0));
-        }
-        // The name is taken apart at the first `::`.
-        let iden = match own_name.contains("::") {
-            true => ModelIden::new(connection.server.kind, format!("{}::{own_name}", connection.server.name())),
-            false => ModelIden::new(connection.server.kind, own_name),
-        };
-        Arc::new(ProviderModel { connection, name: name.to_owned(), iden, chat, price: options.price })
+        Arc::new(ProviderModel { connection, name: name.to_owned(), own_name, options })
     }
 }
 
@@ -121,42 +109,34 @@ impl std::fmt::Debug for Provider {
     }
 }
 
-/// The address and the key of a server.
-fn settings(server: &Server) -> ProviderConfig {
-    let key = server.key.clone().unwrap_or_else(|| NO_KEY.to_owned());
-    let settings = ProviderConfig::from_auth(AuthData::from_single(key));
-    match &server.base_url {
-        Some(base_url) => settings.with_endpoint(Endpoint::from_owned(base_url.as_str())),
-        None => settings,
+/// The address of a server, if it is one.
+fn address(url: &str) -> Result<Url, ModelError> {
+    let no_address = |why: String| ModelError::new(ModelProblem::Unreachable, format!("`{url}` is no address: {why}"));
+    let parsed = Url::parse(url).map_err(|error| no_address(error.to_string()))?;
+    match parsed.scheme() {
+        "http" | "https" => Ok(parsed),
+        _ => Err(no_address("it has to begin with http:// or https://".to_owned())),
     }
 }
 
-fn http_client(base_url: Option<&str>) -> Result<reqwest::Client, ModelError> {
+fn http_client(base_url: Option<&Url>) -> Result<reqwest::Client, ModelError> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)
         .user_agent(concat!("plandag/", env!("CARGO_PKG_VERSION")))
         // A key is for the server it was given for.
         .redirect(redirect::Policy::none());
-    if let Some(url) = base_url {
-        let parsed = reqwest::Url::parse(url)
-            .map_err(|error| ModelError::new(ModelProblem::Unreachable, format!("`{url}` is no address: {error}")))?;
-        if !matches!(parsed.scheme(), "http" | "https") {
-            let message = format!("`{url}` is no address: it has to begin with http:// or https://");
-            return Err(ModelError::new(ModelProblem::Unreachable, message));
-        }
-        if is_loopback(&parsed) {
-            builder = builder.no_proxy();
-        }
-        if parsed.scheme() == "http" {
-            // Reading the system's certificates takes longer than a call on this machine.
-            builder = builder.tls_certs_only([]);
-        }
+    if base_url.is_some_and(is_loopback) {
+        builder = builder.no_proxy();
+    }
+    if base_url.is_some_and(|url| url.scheme() == "http") {
+        // Reading the system's certificates takes longer than a call on this machine.
+        builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(|error| ModelError::new(ModelProblem::Unreachable, error.to_string()))
 }
 
-fn is_loopback(url: &reqwest::Url) -> bool {
+fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -164,9 +144,17 @@ fn is_loopback(url: &reqwest::Url) -> bool {
 struct ProviderModel {
     connection: Arc<Connection>,
     name: String,
-    iden: ModelIden,
-    chat: ChatOptions,
-    price: Option<Price>,
+    /// The name as the server knows it.
+    own_name: String,
+    options: ModelOptions,
+}
+
+/// One call of a model.
+pub(super) struct Call<'a> {
+    /// The model's name as its server knows it.
+    pub(super) model: &'a str,
+    pub(super) options: &'a ModelOptions,
+    pub(super) trouble: Trouble<'a>,
 }
 
 impl Model for ProviderModel {
@@ -178,13 +166,12 @@ impl Model for ProviderModel {
         Box::pin(async move {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
-            let options = self.options(&request);
-            let answered =
-                self.connection.client.exec_chat(self.iden.clone(), converse::request(request), Some(&options)).await;
-            let reply = answered.map_err(|error| self.trouble(error, &told)).and_then(|answer| self.whole(answer))?;
-            pass.took(reply.usage.input_tokens + reply.usage.output_tokens);
-            self.tell(&reply.usage);
-            Ok(reply)
+            let call = self.call(&told);
+            let answered = match &self.connection.api {
+                Api::Compatible(api) => api.complete(&request, &call).await,
+                Api::Native(api) => api.complete(request, &call).await,
+            };
+            self.done(pass, answered)
         })
     }
 
@@ -196,40 +183,12 @@ impl Model for ProviderModel {
         Box::pin(async move {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
-            let options = self.options(&request);
-            let chat = converse::request(request);
-            let answered = self.connection.client.exec_chat_stream(self.iden.clone(), chat, Some(&options)).await;
-            let mut events = answered.map_err(|error| self.trouble(error, &told))?.stream;
-            let mut text = String::new();
-            // Only an `End` says that the answer is whole: a connection that breaks between two events just ends.
-            let end = loop {
-                match events.next().await {
-                    Some(Ok(ChatStreamEvent::Chunk(chunk))) => {
-                        text.push_str(&chunk.content);
-                        if text.len() > MAX_ANSWER_BYTES {
-                            return Err(too_long());
-                        }
-                        piece(&chunk.content);
-                    }
-                    Some(Ok(ChatStreamEvent::End(end))) => break end,
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(self.trouble(error, &told)),
-                    None if text.is_empty() => {
-                        let message = "the server's answer has no word in it: is the base URL that of a model's API? It \
-                                       usually ends in /v1";
-                        return Err(self.placed(ModelProblem::NotAnApi, message));
-                    }
-                    None => {
-                        return Err(
-                            self.placed(ModelProblem::CutOff, "the connection broke before the answer was complete")
-                        );
-                    }
-                }
+            let call = self.call(&told);
+            let answered = match &self.connection.api {
+                Api::Compatible(api) => api.stream(&request, &call, piece).await,
+                Api::Native(api) => api.stream(request, &call, piece).await,
             };
-            let usage = self.charged(end.captured_usage.unwrap_or_default());
-            pass.took(usage.input_tokens + usage.output_tokens);
-            self.tell(&usage);
-            Ok(ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage })
+            self.done(pass, answered)
         })
     }
 }
@@ -239,63 +198,41 @@ impl ProviderModel {
         let gate = &self.connection.gate;
         if let Some(left) = gate.closed_for().filter(|_| !request.wait) {
             let message = format!("the provider wants no call for another {:.1}s", left.as_secs_f64());
-            let error = self.placed(ModelProblem::RateLimited, &message);
+            let error = self.placed(ModelError::new(ModelProblem::RateLimited, message));
             return Err(error.retry_after_ms(Some(millis(left))));
         }
         Ok(gate.pass(told.tokens()).await)
     }
 
-    fn options(&self, request: &ModelRequest) -> ChatOptions {
-        match &request.schema {
-            Some((name, schema)) => {
-                self.chat.clone().with_response_format(JsonSpec::new(name.as_str(), schema.clone()))
+    fn call<'a>(&'a self, told: &'a Told) -> Call<'a> {
+        let trouble = Trouble { server: &self.connection.server, model: &self.name, told };
+        Call { model: &self.own_name, options: &self.options, trouble }
+    }
+
+    /// What came of a call, and what it cost; a pause that the server wants holds for everybody from now on.
+    fn done(&self, pass: Pass<'_>, answered: Result<ModelReply, ModelError>) -> Result<ModelReply, ModelError> {
+        let mut reply = answered.map_err(|error| {
+            if let Some(pause) = error.retry_after_ms.filter(|_| error.problem.may_pass()) {
+                self.connection.gate.close(Duration::from_millis(pause));
             }
-            None => self.chat.clone(),
+            self.placed(error)
+        })?;
+        if let Some(price) = &self.options.price {
+            price.charge(&mut reply.usage);
         }
-    }
-
-    fn whole(&self, answer: ChatResponse) -> Result<ModelReply, ModelError> {
-        let usage = self.charged(answer.usage);
-        let end = ended(answer.stop_reason.as_ref());
-        let (text, calls) = converse::reply(answer.content);
-        if text.len() > MAX_ANSWER_BYTES {
-            return Err(ModelError { usage, ..too_long() });
+        let usage = reply.usage;
+        if reply.text.len() > MAX_ANSWER_BYTES {
+            return Err(ModelError { usage, ..self.placed(too_long()) });
         }
-        Ok(ModelReply { text, calls, end, usage })
-    }
-
-    /// What one call cost, for those who listen.
-    fn tell(&self, usage: &Usage) {
+        pass.took(usage.input_tokens + usage.output_tokens);
         let Usage { input_tokens, output_tokens, micro_usd } = usage;
         tracing::info!(model = self.name, input_tokens, output_tokens, micro_usd, "model called");
+        Ok(reply)
     }
 
-    /// What the provider counted, and what that costs.
-    fn charged(&self, counted: genai::chat::Usage) -> Usage {
-        let count = |tokens: Option<i32>| tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);
-        let mut usage = Usage {
-            input_tokens: count(counted.prompt_tokens),
-            output_tokens: count(counted.completion_tokens),
-            micro_usd: 0,
-        };
-        if let Some(price) = &self.price {
-            price.charge(&mut usage);
-        }
-        usage
-    }
-
-    /// What went wrong, in our words; a pause that the server wants holds for everybody from now on.
-    fn trouble(&self, error: genai::Error, told: &Told) -> ModelError {
-        let mut error = trouble::trouble(error, &self.connection.server, &self.name, told);
-        if let Some(pause) = error.retry_after_ms.filter(|_| error.problem.may_pass()) {
-            self.connection.gate.close(Duration::from_millis(pause));
-        }
-        error.message = format!("{}: {}", self.place(), error.message);
-        error
-    }
-
-    fn placed(&self, problem: ModelProblem, message: &str) -> ModelError {
-        ModelError::new(problem, format!("{}: {message}", self.place()))
+    /// An error, and whose it is.
+    fn placed(&self, error: ModelError) -> ModelError {
+        ModelError { message: format!("{}: {}", self.place(), error.message), ..error }
     }
 
     /// Who is talked about.
@@ -307,16 +244,7 @@ impl ProviderModel {
     }
 }
 
-fn ended(reason: Option<&StopReason>) -> ReplyEnd {
-    match reason {
-        Some(StopReason::Completed(_) | StopReason::ToolCall(_) | StopReason::StopSequence(_)) => ReplyEnd::Complete,
-        Some(StopReason::MaxTokens(_)) => ReplyEnd::Length,
-        Some(StopReason::ContentFilter(_)) => ReplyEnd::Refused,
-        Some(StopReason::Other(_)) | None => ReplyEnd::Other,
-    }
-}
-
-fn too_long() -> ModelError {
+pub(super) fn too_long() -> ModelError {
     ModelError::new(ModelProblem::BadAnswer, format!("the answer is longer than {MAX_ANSWER_BYTES} bytes"))
 }
 

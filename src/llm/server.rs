@@ -115,6 +115,11 @@ impl Server {
         self.needs_key && self.key.as_ref().is_none_or(|key| key.trim().is_empty())
     }
 
+    /// What is sent as the key, also to servers that want none.
+    pub(super) fn sent_key(&self) -> &str {
+        self.key.as_deref().unwrap_or("none")
+    }
+
     /// The model's name as this server knows it.
     pub(super) fn model_name(&self, model: &str) -> String {
         match model.split_once("::") {
@@ -126,7 +131,7 @@ impl Server {
 
 /// A base URL to which a path can be joined.
 fn directory(mut url: String) -> String {
-    if !url.ends_with('/') {
+    if !url.ends_with('/') && !url.contains('?') {
         url.push('/');
     }
     url

@@ -55,47 +55,41 @@ impl Told {
     }
 }
 
-/// What went wrong.
-pub(super) fn trouble(error: genai::Error, server: &Server, model: &str, told: &Told) -> ModelError {
-    use genai::Error;
-    let context = Context { server, model, told };
-    match error {
-        Error::HttpError { status, body, headers, .. } => context.status(status, &body, &headers),
-        Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => context.web(webc_error),
-        Error::WebStream { error, .. } => context.boxed(error),
-        Error::ChatResponse { body, .. } => {
-            let words = context.words(&body.to_string());
-            ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
+/// Says what went wrong with a call.
+pub(super) struct Trouble<'a> {
+    pub(super) server: &'a Server,
+    /// The name of the model, for people.
+    pub(super) model: &'a str,
+    pub(super) told: &'a Told,
+}
+
+impl Trouble<'_> {
+    /// What `genai` says.
+    pub(super) fn of(&self, error: genai::Error) -> ModelError {
+        use genai::Error;
+        match error {
+            Error::HttpError { status, body, headers, .. } => self.status(status, &body, &headers),
+            Error::WebModelCall { webc_error, .. } | Error::WebAdapterCall { webc_error, .. } => self.web(webc_error),
+            Error::WebStream { error, .. } => self.boxed(error),
+            Error::ChatResponse { body, .. } => self.broke_off(&body),
+            // These print the whole request.
+            Error::ChatResponseGeneration { cause, .. } => self.unreadable(&cause),
+            Error::StreamParse { serde_error, .. } => self.unreadable(&serde_error.to_string()),
+            Error::RequiresApiKey { .. }
+            | Error::NoAuthResolver { .. }
+            | Error::NoAuthData { .. }
+            | Error::Resolver { .. } => ModelError::new(ModelProblem::MissingKey, "there is no API key"),
+            other => ModelError::new(ModelProblem::Rejected, self.words(&other.to_string())),
         }
-        // These print the whole request.
-        Error::ChatResponseGeneration { cause, .. } => context.unreadable(&cause),
-        Error::StreamParse { serde_error, .. } => context.unreadable(&serde_error.to_string()),
-        Error::RequiresApiKey { .. }
-        | Error::NoAuthResolver { .. }
-        | Error::NoAuthData { .. }
-        | Error::Resolver { .. } => ModelError::new(ModelProblem::MissingKey, "there is no API key"),
-        other => ModelError::new(ModelProblem::Rejected, context.words(&other.to_string())),
     }
-}
 
-struct Context<'a> {
-    server: &'a Server,
-    model: &'a str,
-    told: &'a Told,
-}
-
-impl Context<'_> {
     fn boxed(&self, error: genai::BoxError) -> ModelError {
         let error = match error.downcast::<genai::Error>() {
-            Ok(error) => return trouble(*error, self.server, self.model, self.told),
+            Ok(error) => return self.of(*error),
             Err(error) => error,
         };
         if error.is::<StreamTimeout>() {
-            let seconds = self.server.stall_after.as_secs_f64();
-            return ModelError::new(
-                ModelProblem::Stalled,
-                format!("no word for {seconds}s, so the answer was given up"),
-            );
+            return self.stalled();
         }
         match error.downcast::<reqwest::Error>() {
             Ok(error) => self.transport(&error),
@@ -106,25 +100,50 @@ impl Context<'_> {
     fn web(&self, error: webc::Error) -> ModelError {
         match error {
             webc::Error::ResponseFailedStatus { status, body, headers } => self.status(status, &body, &headers),
-            webc::Error::ResponseFailedNotJson { content_type, .. } => {
-                let kind = if content_type.is_empty() { "nothing that is named" } else { content_type.as_str() };
-                let message = format!(
-                    "the server answers with {kind}, not with JSON: is the base URL right? It usually ends in /v1"
-                );
-                ModelError::new(ModelProblem::NotAnApi, self.words(&message))
-            }
+            webc::Error::ResponseFailedNotJson { content_type, .. } => self.not_json(&content_type),
             webc::Error::ResponseFailedInvalidJson { cause, .. } => self.unreadable(&cause),
             webc::Error::Reqwest(error) => self.transport(&error),
             webc::Error::JsonValueExt(error) => self.unreadable(&error.to_string()),
         }
     }
 
-    fn unreadable(&self, cause: &str) -> ModelError {
+    /// The answer is of a kind that no API of a model has.
+    pub(super) fn not_json(&self, content_type: &str) -> ModelError {
+        let kind = if content_type.is_empty() { "nothing that is named" } else { content_type };
+        let message =
+            format!("the server answers with {kind}, not with JSON: is the base URL right? It usually ends in /v1");
+        ModelError::new(ModelProblem::NotAnApi, self.words(&message))
+    }
+
+    /// A stream has ended before it began.
+    pub(super) fn no_word(&self) -> ModelError {
+        let message = "the server's answer has no word in it: is the base URL that of a model's API? It usually ends in \
+                       /v1";
+        ModelError::new(ModelProblem::NotAnApi, message)
+    }
+
+    /// A stream has ended before its end.
+    pub(super) fn cut_off(&self) -> ModelError {
+        ModelError::new(ModelProblem::CutOff, "the connection broke before the answer was complete")
+    }
+
+    pub(super) fn stalled(&self) -> ModelError {
+        let seconds = self.server.stall_after.as_secs_f64();
+        ModelError::new(ModelProblem::Stalled, format!("no word for {seconds}s, so the answer was given up"))
+    }
+
+    /// There is an error where the answer should be.
+    pub(super) fn broke_off(&self, error: &Value) -> ModelError {
+        let words = self.words(&error.to_string());
+        ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
+    }
+
+    pub(super) fn unreadable(&self, cause: &str) -> ModelError {
         let message = format!("the answer cannot be read: {}", self.words(cause));
         ModelError::new(ModelProblem::BadAnswer, message)
     }
 
-    fn transport(&self, error: &reqwest::Error) -> ModelError {
+    pub(super) fn transport(&self, error: &reqwest::Error) -> ModelError {
         if error.is_connect() || error.is_timeout() {
             // The innermost cause says it best: "connection refused".
             let mut cause: &dyn std::error::Error = error;
@@ -140,10 +159,10 @@ impl Context<'_> {
                 "the request cannot be sent: is the address or the key damaged?",
             );
         }
-        ModelError::new(ModelProblem::CutOff, "the connection broke before the answer was complete")
+        self.cut_off()
     }
 
-    fn status(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> ModelError {
+    pub(super) fn status(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> ModelError {
         let code = status.as_u16();
         let lower: String = body.chars().take(4_096).collect::<String>().to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));

@@ -11,29 +11,50 @@ use plandag::llm::{
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use wiremock::matchers::{method, path};
+use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 const SECRET: &str = "sk-test-very-secret";
 
-fn model_at(url: &str) -> Arc<dyn Model> {
-    let server = Server::at(url).key(SECRET).stall_after(Duration::from_millis(300));
-    Provider::new(server).unwrap().model("local-high", ModelOptions::default())
+/// Servers at this address: one that is spoken to directly, and one by way of `genai`. What holds must hold for both.
+fn servers_at(url: &str) -> [Server; 2] {
+    [Server::at(url), Server::named("deepseek").unwrap().base_url(url)].map(|server| server.key(SECRET))
+}
+
+fn models_at(url: &str) -> [Arc<dyn Model>; 2] {
+    servers_at(url).map(|server| {
+        let server = server.stall_after(Duration::from_millis(300));
+        Provider::new(server).unwrap().model("local-high", ModelOptions::default())
+    })
 }
 
 fn asks(text: &str) -> ModelRequest {
     ModelRequest { system: "Be brief.".into(), messages: vec![Message::User(text.into())], ..ModelRequest::default() }
 }
 
+/// What comes of a request for a whole answer.
 async fn complete(server: &MockServer, request: ModelRequest) -> Result<ModelReply, ModelError> {
-    model_at(&format!("{}/v1", server.uri())).complete(request).await
+    let [one, other] = models_at(&format!("{}/v1", server.uri()));
+    let answered = one.complete(request.clone()).await;
+    assert_same(&answered, &other.complete(request).await);
+    answered
 }
 
 /// What comes of a stream, and the pieces that came.
 async fn stream(url: &str) -> (Result<ModelReply, ModelError>, String) {
-    let mut pieces = String::new();
-    let reply = model_at(url).stream(asks("Plan it."), &mut |piece| pieces.push_str(piece)).await;
-    (reply, pieces)
+    let [one, other] = models_at(url);
+    let (mut pieces, mut other_pieces) = (String::new(), String::new());
+    let answered = one.stream(asks("Plan it."), &mut |piece| pieces.push_str(piece)).await;
+    assert_same(&answered, &other.stream(asks("Plan it."), &mut |piece| other_pieces.push_str(piece)).await);
+    assert_eq!(pieces, other_pieces);
+    (answered, pieces)
+}
+
+fn assert_same(one: &Result<ModelReply, ModelError>, other: &Result<ModelReply, ModelError>) {
+    match (one, other) {
+        (Err(one), Err(other)) => assert_eq!(one.problem, other.problem, "{one:?} {other:?}"),
+        (one, other) => assert_eq!(one, other),
+    }
 }
 
 async fn answering(response: ResponseTemplate) -> MockServer {
@@ -123,9 +144,12 @@ async fn calls_of_tools_and_their_results_keep_together() {
     again.messages.push(Message::Assistant { text: String::new(), calls: reply.calls });
     again.messages.push(Message::ToolResult { id: "c1".into(), name: "now".into(), content: "noon".into() });
     complete(&server, again).await.unwrap();
-    let body: Value = server.received_requests().await.unwrap()[1].body_json().unwrap();
-    assert_eq!(body["messages"][2]["tool_calls"][0]["id"], "c1");
-    assert_eq!(body["messages"][3], json!({ "role": "tool", "content": "noon", "tool_call_id": "c1" }));
+    for request in server.received_requests().await.unwrap().iter().skip(2) {
+        let body: Value = request.body_json().unwrap();
+        assert_eq!(body["messages"][2]["tool_calls"][0]["id"], "c1");
+        assert_eq!(body["messages"][2]["tool_calls"][0]["function"]["arguments"], "{\"zone\":\"UTC\"}");
+        assert_eq!(body["messages"][3], json!({ "role": "tool", "content": "noon", "tool_call_id": "c1" }));
+    }
 }
 
 #[tokio::test]
@@ -134,12 +158,18 @@ async fn a_schema_is_sent_also_to_ollama() {
     // The server behind the name `ollama`, at another address.
     let ollama = Server::named("ollama").unwrap().base_url(format!("{}/v1", server.uri()));
     let model = Provider::new(ollama).unwrap().model("ollama::llama3.2", ModelOptions::default());
-    let request = ModelRequest { schema: Some(("plan".into(), json!({ "type": "object" }))), ..asks("Plan.") };
+    let schema = json!({ "type": "object", "properties": { "steps": { "type": "array" } } });
+    let request = ModelRequest { schema: Some(("plan".into(), schema)), ..asks("Plan.") };
     model.complete(request).await.unwrap();
     let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
     assert_eq!(body["model"], "llama3.2");
-    assert_eq!(body["response_format"]["json_schema"]["name"], "plan");
-    assert_eq!(body["response_format"]["json_schema"]["schema"]["type"], "object");
+    let format = &body["response_format"]["json_schema"];
+    assert_eq!((&format["name"], &format["strict"]), (&json!("plan"), &json!(true)));
+    // As strict schemas have to be.
+    assert_eq!(
+        (&format["schema"]["required"], &format["schema"]["additionalProperties"]),
+        (&json!(["steps"]), &json!(false))
+    );
 }
 
 #[tokio::test]
@@ -150,6 +180,52 @@ async fn a_stream_is_handed_on_piece_by_piece() {
     let reply = reply.unwrap();
     assert_eq!((reply.text.as_str(), pieces.as_str(), reply.end), ("1. a\n", "1. a\n", ReplyEnd::Complete));
     assert_eq!((reply.usage.input_tokens, reply.usage.output_tokens), (7, 2));
+}
+
+#[tokio::test]
+async fn what_servers_say_beside_the_answer_does_no_harm() {
+    let said = json!({ "role": "assistant", "content": [{ "type": "thinking", "thinking": [] }, { "type": "text", "text": "Paris." }] });
+    let choice = json!({ "index": 0, "finish_reason": "stop", "message": said, "logprobs": null });
+    let body =
+        json!({ "choices": [choice], "usage": { "prompt_tokens": "many", "completion_tokens": 3 }, "error": null });
+    let server = answering(ResponseTemplate::new(200).set_body_json(body)).await;
+    let model = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model("m", ModelOptions::default());
+    let reply = model.complete(asks("Capital of France?")).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.usage.input_tokens, reply.usage.output_tokens), ("Paris.", 0, 3));
+    let bytes = head("text/event-stream")
+        + ": processing\r\n\r\ndata: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"usage\":null}\r\n\r\n"
+        + "data: {\"choices\":[{\"delta\":{\"content\":\"\\u00fc\"},\"finish_reason\":\"stop\"}]}\r\n\r\ndata: [DONE]";
+    let (reply, pieces) = stream(&sending(bytes, Duration::ZERO).await).await;
+    assert_eq!((reply.unwrap().end, pieces.as_str()), (ReplyEnd::Complete, "ü"));
+}
+
+#[tokio::test]
+async fn arguments_that_are_no_json_stay_text_and_go_back_as_they_came() {
+    let call = json!({ "id": "c1", "type": "function", "function": { "name": "now", "arguments": "{zone: UTC" } });
+    let mut answered = answer("", "tool_calls");
+    answered["choices"][0]["message"]["tool_calls"] = json!([call]);
+    let server = answering(ResponseTemplate::new(200).set_body_json(answered)).await;
+    let model = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model("m", ModelOptions::default());
+    let reply = model.complete(asks("What time is it?")).await.unwrap();
+    assert_eq!(reply.calls[0].arguments, json!("{zone: UTC"));
+    let mut again = asks("What time is it?");
+    again.messages.push(Message::Assistant { text: String::new(), calls: reply.calls });
+    model.complete(again).await.unwrap();
+    let body: Value = server.received_requests().await.unwrap()[1].body_json().unwrap();
+    assert_eq!(body["messages"][2]["tool_calls"][0], call);
+}
+
+#[tokio::test]
+async fn an_address_keeps_what_it_says_beside_the_path() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .and(path("/gateway/v1/chat/completions"))
+        .and(query_param("version", "2"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(answer("done", "stop")))
+        .mount(&server)
+        .await;
+    let at = Server::at(format!("{}/gateway/v1?version=2", server.uri()));
+    Provider::new(at).unwrap().model("m", ModelOptions::default()).complete(asks("x")).await.unwrap();
 }
 
 #[tokio::test]
@@ -197,11 +273,10 @@ async fn what_is_no_api_of_a_model_is_recognised() {
     assert_eq!(complete(&moved, asks("x")).await.unwrap_err().problem, ModelProblem::NotAnApi, "no key goes elsewhere");
     for body in ["{", "{}", "[]", "{\"choices\": 1}"] {
         let server = answering(ResponseTemplate::new(200).set_body_raw(body, "application/json")).await;
-        let reply = complete(&server, asks("x")).await;
-        assert!(
-            reply.as_ref().is_err() || reply.as_ref().is_ok_and(|reply| reply.text.is_empty()),
-            "{body}: {reply:?}"
-        );
+        for model in models_at(&format!("{}/v1", server.uri())) {
+            let reply = model.complete(asks("x")).await;
+            assert!(reply.as_ref().is_ok_and(|reply| reply.text.is_empty()) || reply.is_err(), "{body}: {reply:?}");
+        }
     }
 }
 
@@ -293,13 +368,17 @@ async fn nothing_at_an_address_is_said_to_be_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     drop(listener);
-    let error = model_at(&url).complete(asks("x")).await.unwrap_err();
-    assert!(error.problem == ModelProblem::Unreachable && error.message.contains("refused"), "{error:?}");
+    for model in models_at(&url) {
+        let error = model.complete(asks("x")).await.unwrap_err();
+        assert!(error.problem == ModelProblem::Unreachable && error.message.contains("refused"), "{error:?}");
+    }
     for url in ["nonsense", "ftp://x/v1"] {
         assert_eq!(Provider::new(Server::at(url)).unwrap_err().problem, ModelProblem::Unreachable);
     }
-    let shown = model_at("http://name:password@127.0.0.1:9/v1?token=t").complete(asks("x")).await.unwrap_err().message;
-    assert!(!shown.contains("password") && !shown.contains("token"), "{shown}");
+    for model in models_at("http://name:password@127.0.0.1:9/v1?token=t") {
+        let shown = model.complete(asks("x")).await.unwrap_err().message;
+        assert!(!shown.contains("password") && !shown.contains("token"), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -318,6 +397,7 @@ async fn the_models_of_a_server_are_listed() {
         .respond_with(ResponseTemplate::new(200).set_body_json(list))
         .mount(&server)
         .await;
-    let names = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model_names().await.unwrap();
-    assert_eq!(names, ["one", "two"]);
+    for server in servers_at(&format!("{}/v1", server.uri())) {
+        assert_eq!(Provider::new(server).unwrap().model_names().await.unwrap(), ["one", "two"]);
+    }
 }

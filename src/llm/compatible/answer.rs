@@ -1,0 +1,237 @@
+//! What is answered: as a whole, and in pieces.
+
+use std::borrow::Cow;
+
+use genai::chat::StopReason;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::events::Events;
+use crate::event::Usage;
+use crate::llm::error::ModelError;
+use crate::llm::native;
+use crate::llm::provider::{MAX_ANSWER_BYTES, too_long};
+use crate::llm::trouble::Trouble;
+use crate::llm::{ModelReply, ReplyEnd, ToolCall};
+
+/// The event after which nothing comes.
+const DONE: &[u8] = b"[DONE]";
+
+/// An answer, or a piece of one. Servers differ in what they leave out and where they say `null`.
+#[derive(Deserialize)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
+    usage: Option<Perhaps<Counted>>,
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, alias = "delta")]
+    message: Option<Said<'a>>,
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said<'a> {
+    #[serde(borrow)]
+    content: Option<Content<'a>>,
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    /// Text and what the model thought before it, as some models have it.
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    id: String,
+    function: Function,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    name: String,
+    arguments: Value,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    prompt_tokens: Option<Perhaps<u64>>,
+    completion_tokens: Option<Perhaps<u64>>,
+}
+
+/// What is of use if it is what it should be, and no reason to throw an answer away if not.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Perhaps<T> {
+    Is(T),
+    IsNot(IgnoredAny),
+}
+
+impl<T> Perhaps<T> {
+    fn into_option(self) -> Option<T> {
+        match self {
+            Self::Is(value) => Some(value),
+            Self::IsNot(IgnoredAny) => None,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    /// Reads an answer, which may be that there is none.
+    pub(super) fn read(body: &'a [u8], trouble: &Trouble<'_>) -> Result<Self, ModelError> {
+        let answer: Self = serde_json::from_slice(body).map_err(|error| trouble.unreadable(&error.to_string()))?;
+        match &answer.error {
+            Some(error) => Err(trouble.broke_off(error)),
+            None => Ok(answer),
+        }
+    }
+
+    /// The answer as a whole.
+    pub(super) fn into_reply(self) -> ModelReply {
+        let mut reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
+        reply.usage = self.usage.and_then(used).unwrap_or_default();
+        if let Some(choice) = self.choices.into_iter().flatten().next() {
+            reply.end = ended(choice.finish_reason);
+            if let Some(said) = choice.message {
+                reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
+                reply.calls = said.tool_calls.into_iter().flatten().map(tool_call).collect();
+            }
+        }
+        reply
+    }
+}
+
+impl<'a> Content<'a> {
+    fn into_text(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
+        }
+    }
+}
+
+/// An answer that comes in pieces.
+pub(super) struct Streamed<'a> {
+    events: Events,
+    reply: ModelReply,
+    is_whole: bool,
+    /// Who wants to have each piece.
+    piece: &'a mut (dyn FnMut(&str) + Send),
+    trouble: &'a Trouble<'a>,
+}
+
+impl<'a> Streamed<'a> {
+    pub(super) fn new(piece: &'a mut (dyn FnMut(&str) + Send), trouble: &'a Trouble<'a>) -> Self {
+        let reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
+        Self { events: Events::default(), reply, is_whole: false, piece, trouble }
+    }
+
+    /// Whether the server has said that nothing more comes: only then an answer counts.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Takes up what has come.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
+        let mut events = std::mem::take(&mut self.events);
+        events.take(bytes, |data| self.event(data))?;
+        let is_too_long = self.reply.text.len() + events.len() > MAX_ANSWER_BYTES;
+        self.events = events;
+        if is_too_long { Err(too_long()) } else { Ok(()) }
+    }
+
+    /// The connection has ended.
+    pub(super) fn end(mut self) -> Result<ModelReply, ModelError> {
+        std::mem::take(&mut self.events).end(|data| self.event(data))?;
+        match self.is_whole {
+            true => Ok(self.reply),
+            false if self.reply.text.is_empty() => Err(self.trouble.no_word()),
+            false => Err(self.trouble.cut_off()),
+        }
+    }
+
+    /// The answer, once it is whole.
+    pub(super) fn into_reply(self) -> ModelReply {
+        self.reply
+    }
+
+    fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
+        if self.is_whole || data == DONE {
+            self.is_whole = true;
+            return Ok(());
+        }
+        let answer = Answer::read(data, self.trouble)?;
+        if let Some(usage) = answer.usage.and_then(used) {
+            self.reply.usage = usage;
+        }
+        let Some(choice) = answer.choices.into_iter().flatten().next() else { return Ok(()) };
+        if let Some(content) = choice.message.and_then(|said| said.content) {
+            let text = content.into_text();
+            self.reply.text.push_str(&text);
+            (self.piece)(&text);
+        }
+        if choice.finish_reason.is_some() {
+            self.reply.end = ended(choice.finish_reason);
+        }
+        Ok(())
+    }
+}
+
+/// How an answer ended.
+fn ended(reason: Option<String>) -> ReplyEnd {
+    native::ended(reason.map(StopReason::from).as_ref())
+}
+
+/// What was counted, if anything was.
+fn used(counted: Perhaps<Counted>) -> Option<Usage> {
+    let Counted { prompt_tokens, completion_tokens } = counted.into_option()?;
+    let count = |tokens: Option<Perhaps<u64>>| tokens.and_then(Perhaps::into_option);
+    let (input, output) = (count(prompt_tokens), count(completion_tokens));
+    let usage = Usage { input_tokens: input.unwrap_or(0), output_tokens: output.unwrap_or(0), micro_usd: 0 };
+    (input.is_some() || output.is_some()).then_some(usage)
+}
+
+fn tool_call(call: Call) -> ToolCall {
+    let Call { id, function: Function { name, arguments } } = call;
+    let arguments = match arguments {
+        // JSON in a string, if it is as it should be.
+        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        arguments => arguments,
+    };
+    ToolCall { id, name, arguments, signatures: None }
+}
+
+/// The list of a server's models.
+#[derive(Deserialize)]
+pub(super) struct Models {
+    data: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    id: String,
+}
+
+impl Models {
+    pub(super) fn read(body: &[u8], trouble: &Trouble<'_>) -> Result<Self, ModelError> {
+        serde_json::from_slice(body).map_err(|error| trouble.unreadable(&error.to_string()))
+    }
+
+    pub(super) fn into_names(self) -> Vec<String> {
+        self.data.into_iter().map(|model| model.id).collect()
+    }
+}

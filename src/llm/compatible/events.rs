@@ -1,0 +1,83 @@
+//! Server-sent events, read from bytes that come in pieces which end anywhere.
+
+/// What has come of an event that is not complete.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// The beginning of a line.
+    line: Vec<u8>,
+    /// The data of the lines before it.
+    data: Vec<u8>,
+}
+
+impl Events {
+    /// Takes bytes up, and hands on the data of each event that is complete now.
+    pub(super) fn take<E>(&mut self, bytes: &[u8], mut event: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match piece.strip_suffix(b"\n") {
+                None => self.line.extend_from_slice(piece),
+                Some(line) if self.line.is_empty() => self.end_line(line, &mut event)?,
+                Some(end) => {
+                    self.line.extend_from_slice(end);
+                    let line = std::mem::take(&mut self.line);
+                    self.end_line(&line, &mut event)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes: hands on what there is, also if the end of its line or the empty line after it is missing.
+    pub(super) fn end<E>(&mut self, event: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.take(b"\n\n", event)
+    }
+
+    /// How many bytes are kept.
+    pub(super) fn len(&self) -> usize {
+        self.line.len() + self.data.len()
+    }
+
+    fn end_line<E>(&mut self, line: &[u8], event: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Some(data) = line.strip_prefix(b"data:") {
+            if !self.data.is_empty() {
+                self.data.push(b'\n');
+            }
+            self.data.extend_from_slice(data.trim_ascii());
+        } else if line.is_empty() && !self.data.is_empty() {
+            let read = event(&self.data);
+            self.data.clear();
+            return read;
+        }
+        // All else are comments, which keep the connection open, and fields that say nothing here.
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The events of a text that comes in pieces of so many bytes.
+    fn read(text: &str, piece: usize) -> Vec<String> {
+        let (mut events, mut read) = (Events::default(), Vec::new());
+        let mut keep = |data: &[u8]| {
+            read.push(String::from_utf8(data.to_vec()).unwrap());
+            Ok::<(), ()>(())
+        };
+        for bytes in text.as_bytes().chunks(piece) {
+            events.take(bytes, &mut keep).unwrap();
+        }
+        events.end(keep).unwrap();
+        assert_eq!(events.len(), 0);
+        read
+    }
+
+    #[test]
+    fn events_are_the_same_however_their_bytes_come() {
+        let text =
+            ": hello\n\nevent: x\ndata: {\"a\": \"ü\"}\n\nid: 7\n\n\r\ndata:one\r\ndata: two\r\n\r\ndata: [DONE]";
+        for piece in 1..=text.len() {
+            assert_eq!(read(text, piece), ["{\"a\": \"ü\"}", "one\ntwo", "[DONE]"], "in pieces of {piece} bytes");
+        }
+    }
+}

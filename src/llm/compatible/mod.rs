@@ -1,0 +1,127 @@
+//! Servers that are compatible with OpenAI's, asked directly: most of a run's calls go to one, and each token of a plan
+//! is an event of its own, so what comes is read as it is, without a tree of values in between.
+
+mod answer;
+mod events;
+mod request;
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, RequestBuilder, Response, Url};
+use tokio::time::timeout;
+
+use super::error::ModelError;
+use super::provider::{Call, MAX_ANSWER_BYTES, too_long};
+use super::server::Server;
+use super::trouble::Trouble;
+use super::{ModelReply, ModelRequest};
+use answer::{Answer, Models, Streamed};
+use request::Body;
+
+/// A connection to such a server.
+pub(super) struct Compatible {
+    http: Client,
+    chat: Url,
+    models: Url,
+    key: String,
+    stall_after: Duration,
+}
+
+impl Compatible {
+    /// A connection to the server at this address.
+    pub(super) fn new(server: &Server, base_url: &Url, http: Client) -> Self {
+        Self {
+            http,
+            chat: at(base_url, "chat/completions"),
+            models: at(base_url, "models"),
+            key: server.sent_key().to_owned(),
+            stall_after: server.stall_after,
+        }
+    }
+
+    /// The names of the server's models.
+    pub(super) async fn model_names(&self, trouble: &Trouble<'_>) -> Result<Vec<String>, ModelError> {
+        let asked = self.http.get(self.models.clone()).bearer_auth(&self.key);
+        let response = self.accepted(asked, trouble).await?;
+        let body = json(response, trouble).await?;
+        Ok(Models::read(&body, trouble)?.into_names())
+    }
+
+    /// Asks for a whole answer.
+    pub(super) async fn complete(&self, request: &ModelRequest, call: &Call<'_>) -> Result<ModelReply, ModelError> {
+        let asked = self.chat(&Body::whole(request, call));
+        let response = self.accepted(asked, &call.trouble).await?;
+        let body = json(response, &call.trouble).await?;
+        Ok(Answer::read(&body, &call.trouble)?.into_reply())
+    }
+
+    /// Asks for an answer in pieces.
+    pub(super) async fn stream(
+        &self,
+        request: &ModelRequest,
+        call: &Call<'_>,
+        piece: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<ModelReply, ModelError> {
+        let trouble = &call.trouble;
+        let asked = self.accepted(self.chat(&Body::streamed(request, call)), trouble);
+        let mut response = timeout(self.stall_after, asked).await.map_err(|_| trouble.stalled())??;
+        let mut streamed = Streamed::new(piece, trouble);
+        while !streamed.is_whole() {
+            let bytes = timeout(self.stall_after, response.chunk()).await.map_err(|_| trouble.stalled())?;
+            match bytes.map_err(|error| trouble.transport(&error))? {
+                Some(bytes) => streamed.take(&bytes)?,
+                None => return streamed.end(),
+            }
+        }
+        Ok(streamed.into_reply())
+    }
+
+    fn chat(&self, body: &Body<'_>) -> RequestBuilder {
+        let body = serde_json::to_vec(body).expect("requests have text for keys");
+        let asked = self.http.post(self.chat.clone()).bearer_auth(&self.key);
+        asked.header(CONTENT_TYPE, "application/json").body(body)
+    }
+
+    /// Sends a request, and waits for the head of an answer that is one.
+    async fn accepted(&self, asked: RequestBuilder, trouble: &Trouble<'_>) -> Result<Response, ModelError> {
+        let mut response = asked.send().await.map_err(|error| trouble.transport(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let mut body = Vec::new();
+        // What has come says what there is to say, also if the rest does not.
+        let _ = timeout(self.stall_after, read(&mut response, &mut body)).await;
+        Err(trouble.status(status, &String::from_utf8_lossy(&body), response.headers()))
+    }
+}
+
+/// An address below another, with what that one says beside the path: some gateways want to be told something each time.
+fn at(base_url: &Url, path: &str) -> Url {
+    let mut url = base_url.clone();
+    url.set_path(&format!("{}/{path}", base_url.path().trim_end_matches('/')));
+    url
+}
+
+/// The whole of an answer in JSON.
+async fn json(mut response: Response, trouble: &Trouble<'_>) -> Result<Vec<u8>, ModelError> {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if !kind.starts_with("application/json") {
+        return Err(trouble.not_json(kind));
+    }
+    let mut body = Vec::new();
+    read(&mut response, &mut body).await.map_err(|error| trouble.transport(&error))?;
+    if body.len() > MAX_ANSWER_BYTES { Err(too_long()) } else { Ok(body) }
+}
+
+/// Adds what comes to `body`, until it is whole or longer than an answer may be.
+async fn read(response: &mut Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
+    while let Some(bytes) = response.chunk().await? {
+        body.extend_from_slice(&bytes);
+        if body.len() > MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Providers whose APIs are their own, by way of `genai`: our requests in its words, and its replies in ours.
+
+use futures::StreamExt as _;
+use genai::adapter::AdapterKind;
+use genai::chat::{
+    ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent, ContentPart, JsonSpec, MessageContent, StopReason, Tool,
+    ToolCall as GenaiCall, ToolResponse,
+};
+use genai::resolver::{AuthData, Endpoint, ProviderConfig};
+use genai::{Client, ModelIden};
+
+use super::error::ModelError;
+use super::provider::{Call, MAX_ANSWER_BYTES, too_long};
+use super::server::Server;
+use super::trouble::Trouble;
+use super::{Message, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall};
+use crate::error::ModelProblem;
+use crate::event::Usage;
+
+/// A connection to such a provider.
+pub(super) struct Native {
+    client: Client,
+    kind: AdapterKind,
+    settings: ProviderConfig,
+}
+
+impl Native {
+    pub(super) fn new(server: &Server, http: reqwest::Client) -> Result<Self, ModelError> {
+        let settings = ProviderConfig::from_auth(AuthData::from_single(server.sent_key()));
+        let settings = match &server.base_url {
+            Some(base_url) => settings.with_endpoint(Endpoint::from_owned(base_url.as_str())),
+            None => settings,
+        };
+        let client = Client::builder().with_reqwest(http).append_provider_config(server.kind, settings.clone()).build();
+        let client = client.map_err(|error| ModelError::new(ModelProblem::Unreachable, error.to_string()))?;
+        Ok(Self { client, kind: server.kind, settings })
+    }
+
+    /// The names of the provider's models.
+    pub(super) async fn model_names(&self, trouble: &Trouble<'_>) -> Result<Vec<String>, ModelError> {
+        let listed = self.client.all_model_names(self.kind, self.settings.clone()).await;
+        listed.map_err(|error| trouble.of(error))
+    }
+
+    /// Asks for a whole answer.
+    pub(super) async fn complete(&self, request: ModelRequest, call: &Call<'_>) -> Result<ModelReply, ModelError> {
+        let options = options(&request, call);
+        let answered = self.client.exec_chat(self.model(call), chat(request), Some(&options)).await;
+        let answer = answered.map_err(|error| call.trouble.of(error))?;
+        let (end, usage) = (ended(answer.stop_reason.as_ref()), used(&answer.usage));
+        let (text, calls) = reply(answer.content);
+        Ok(ModelReply { text, calls, end, usage })
+    }
+
+    /// Asks for an answer in pieces.
+    pub(super) async fn stream(
+        &self,
+        request: ModelRequest,
+        call: &Call<'_>,
+        piece: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<ModelReply, ModelError> {
+        let options = options(&request, call);
+        let answered = self.client.exec_chat_stream(self.model(call), chat(request), Some(&options)).await;
+        let mut events = answered.map_err(|error| call.trouble.of(error))?.stream;
+        let mut text = String::new();
+        // Only an `End` says that the answer is whole: a connection that breaks between two events just ends.
+        let end = loop {
+            match events.next().await {
+                Some(Ok(ChatStreamEvent::Chunk(chunk))) => {
+                    text.push_str(&chunk.content);
+                    if text.len() > MAX_ANSWER_BYTES {
+                        return Err(too_long());
+                    }
+                    piece(&chunk.content);
+                }
+                Some(Ok(ChatStreamEvent::End(end))) => break end,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(call.trouble.of(error)),
+                None if text.is_empty() => return Err(call.trouble.no_word()),
+                None => return Err(call.trouble.cut_off()),
+            }
+        };
+        let usage = end.captured_usage.as_ref().map(used).unwrap_or_default();
+        Ok(ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage })
+    }
+
+    fn model(&self, call: &Call<'_>) -> ModelIden {
+        // The name is taken apart at the first `::`.
+        match call.model.contains("::") {
+            true => ModelIden::new(self.kind, format!("{}::{}", self.kind.as_lower_str(), call.model)),
+            false => ModelIden::new(self.kind, call.model),
+        }
+    }
+}
+
+fn options(request: &ModelRequest, call: &Call<'_>) -> ChatOptions {
+    let stall_after = call.trouble.server.stall_after;
+    let options = ChatOptions {
+        temperature: call.options.temperature,
+        max_tokens: call.options.max_output_tokens,
+        ..ChatOptions::default()
+            .with_capture_usage(true)
+            .with_stream_header_timeout(stall_after)
+            .with_stream_read_timeout(stall_after)
+    };
+    match &request.schema {
+        Some((name, schema)) => options.with_response_format(JsonSpec::new(name.as_str(), schema.clone())),
+        None => options,
+    }
+}
+
+/// How an answer ended.
+pub(super) fn ended(reason: Option<&StopReason>) -> ReplyEnd {
+    match reason {
+        Some(StopReason::Completed(_) | StopReason::ToolCall(_) | StopReason::StopSequence(_)) => ReplyEnd::Complete,
+        Some(StopReason::MaxTokens(_)) => ReplyEnd::Length,
+        Some(StopReason::ContentFilter(_)) => ReplyEnd::Refused,
+        Some(StopReason::Other(_)) | None => ReplyEnd::Other,
+    }
+}
+
+/// What was counted.
+fn used(counted: &genai::chat::Usage) -> Usage {
+    let count = |tokens: Option<i32>| tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);
+    Usage { input_tokens: count(counted.prompt_tokens), output_tokens: count(counted.completion_tokens), micro_usd: 0 }
+}
+
+/// A request.
+fn chat(request: ModelRequest) -> ChatRequest {
+    let chat = ChatRequest::new(request.messages.into_iter().map(message).collect());
+    let chat = match request.system.is_empty() {
+        true => chat,
+        false => chat.with_system(request.system),
+    };
+    match request.tools.is_empty() {
+        true => chat,
+        false => chat.with_tools(request.tools.into_iter().map(tool).collect::<Vec<_>>()),
+    }
+}
+
+fn message(message: Message) -> ChatMessage {
+    match message {
+        Message::User(text) => ChatMessage::user(text),
+        Message::Assistant { text, calls } => {
+            let mut content = match text.is_empty() {
+                true => MessageContent::from_parts(Vec::new()),
+                false => MessageContent::from_text(text),
+            };
+            // Some providers want their signatures before the first call that they belong to.
+            for signature in calls.iter().flat_map(|call| call.signatures.iter().flatten()) {
+                content.push(ContentPart::ThoughtSignature(signature.clone()));
+            }
+            for call in calls {
+                content.push(ContentPart::ToolCall(GenaiCall {
+                    call_id: call.id,
+                    fn_name: call.name,
+                    fn_arguments: call.arguments,
+                    thought_signatures: call.signatures,
+                }));
+            }
+            ChatMessage::assistant(content)
+        }
+        Message::ToolResult { id, name, content } => ChatMessage::tool(MessageContent::from_tool_responses(vec![
+            ToolResponse::new(id, content).with_fn_name(name),
+        ])),
+    }
+}
+
+fn tool(tool: OfferedTool) -> Tool {
+    Tool::new(tool.name).with_description(tool.description).with_schema(tool.arguments)
+}
+
+/// The text of a reply and the tools it calls.
+fn reply(content: MessageContent) -> (String, Vec<ToolCall>) {
+    let mut text = String::new();
+    let mut calls = Vec::new();
+    for part in content {
+        match part {
+            ContentPart::Text(more) => text.push_str(&more),
+            ContentPart::ToolCall(call) => calls.push(ToolCall {
+                id: call.call_id,
+                name: call.fn_name,
+                arguments: call.fn_arguments,
+                signatures: call.thought_signatures,
+            }),
+            _ => {}
+        }
+    }
+    (text, calls)
+}

@@ -58,9 +58,13 @@ impl Secrets {
     /// These values, too, from now on.
     pub fn add(&self, values: impl IntoIterator<Item = impl Into<String>>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.values.len();
         known
             .values
             .extend(values.into_iter().map(|value| value.into().trim().to_owned()).filter(|value| is_long(value)));
+        if known.values.len() == before {
+            return;
+        }
         let forms: BTreeSet<String> = known.values.iter().flat_map(|value| forms(value)).collect();
         let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms);
         // It is not built only if there is more than gigabytes of it, which no environment holds.

@@ -12,6 +12,7 @@ use super::args::{Global, When};
 use super::ascii::ascii;
 use super::failure::Failure;
 use super::logging;
+use super::patience;
 use super::secrets;
 use super::text;
 
@@ -135,11 +136,26 @@ impl Console {
     ///
     /// If nobody gets to read it. Why it could not be written is told by [`lost`](Self::lost).
     pub(crate) fn json(&self, value: &impl Serialize) -> Result<(), ReaderGone> {
-        let line = serde_json::to_string(value).expect("lines have text for keys");
-        let mut line = json_text(&secrets::known().redact_json(line)).into_owned();
-        line.push('\n');
+        self.give(json_line(value).as_bytes())
+    }
+
+    /// Gives out lines of JSON. A reader that is slow keeps waiting only whoever waits for this, also if everything is
+    /// done by one thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`json`](Self::json).
+    pub(crate) async fn json_lines(&self, lines: &str) -> Result<(), ReaderGone> {
+        for piece in lines.as_bytes().chunks(patience::PIECE) {
+            patience::stdout_takes_a_piece().await;
+            self.give(piece)?;
+        }
+        Ok(())
+    }
+
+    fn give(&self, bytes: &[u8]) -> Result<(), ReaderGone> {
         let mut stdout = io::stdout().lock();
-        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| {
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
             if error.kind() != io::ErrorKind::BrokenPipe {
                 // Only the first of them is told.
                 let _ = self.unwritable.set(error);
@@ -168,6 +184,14 @@ pub(super) fn is_dumb() -> bool {
 
 fn unwritable(error: &io::Error) -> Failure {
     Failure::new("usage.output", ExitCode::Usage, format!("standard output cannot be written: {error}")).after_start()
+}
+
+/// A line of JSON, fit to be given out.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let line = serde_json::to_string(value).expect("lines have text for keys");
+    let mut line = json_text(&secrets::known().redact_json(line)).into_owned();
+    line.push('\n');
+    line
 }
 
 /// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.

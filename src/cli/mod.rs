@@ -23,6 +23,7 @@ mod ndjson;
 mod order;
 mod output;
 mod panic;
+mod patience;
 mod prediction;
 mod progress;
 mod questions;

@@ -102,7 +102,7 @@ impl Beginning {
             handle
         };
         let setting = Setting { toolbox, console, json: args.json, is_kept };
-        let watched = watch_all(runtime_of(toolbox)?, start, &[], setting)?;
+        let watched = watch_all(runtime_of(toolbox, args.json)?, start, &[], setting)?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
         match page {
@@ -222,9 +222,11 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 }
 
 /// What a new run is carried out in. One that is done by models waits for them, and tools that compute do so on threads
-/// of their own: more than one thread would spend its time on waking others.
-fn runtime_of(toolbox: &Toolbox) -> Result<Runtime, Failure> {
+/// of their own: more than one thread would spend its time on waking others. People are told by another one: their
+/// terminal may be stopped, and the run is to go on.
+fn runtime_of(toolbox: &Toolbox, json: bool) -> Result<Runtime, Failure> {
     match toolbox.has_models() {
+        true if json && cfg!(unix) => built(&mut Builder::new_current_thread()),
         true => built(Builder::new_multi_thread().worker_threads(1)),
         false => runtime(),
     }

@@ -12,7 +12,7 @@ use plandag::{
 use serde_json::json;
 use tokio::time;
 
-use super::console::{Console, ReaderGone};
+use super::console::{Console, ReaderGone, json_line};
 use super::duration::human;
 use super::failure::Failure;
 use super::history::journal_failure;
@@ -84,6 +84,7 @@ pub(crate) async fn watch(
     let mut watcher = Watcher {
         handle: &handle,
         setting,
+        lines: String::new(),
         is_read: true,
         next: 0,
         pressed_twice: false,
@@ -107,6 +108,7 @@ pub(crate) async fn watch(
             Happening::Answer(answer) => watcher.answer(answer),
             Happening::End => break,
         }
+        watcher.give_out().await;
     }
     if let Some(live) = &mut watcher.live {
         live.close();
@@ -119,6 +121,8 @@ pub(crate) async fn watch(
 struct Watcher<'a> {
     handle: &'a RunHandle,
     setting: Setting<'a>,
+    /// Lines for programs that are not given out yet.
+    lines: String,
     /// Whether somebody still reads the events.
     is_read: bool,
     /// The number of the next event.
@@ -235,9 +239,15 @@ impl Watcher<'_> {
     }
 
     fn json(&mut self, line: &Line) {
-        if self.is_read
-            && let Err(ReaderGone) = self.setting.console.json(line)
-        {
+        if self.is_read {
+            self.lines.push_str(&json_line(line));
+        }
+    }
+
+    async fn give_out(&mut self) {
+        let given = self.setting.console.json_lines(&self.lines).await;
+        self.lines.clear();
+        if let Err(ReaderGone) = given {
             // The system would end a program that writes on after `| head` has left.
             self.is_read = false;
             self.stopped_by = Some(Signal::Interrupt);

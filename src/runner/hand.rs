@@ -81,8 +81,8 @@ pub(super) struct Hand {
     pub(super) works: bool,
     /// Whether it waits for something to do.
     pub(super) is_idle: bool,
-    /// Until when it goes on before it lets others run, and how often it has asked since it last did.
-    tired_at: Instant,
+    /// Until when it goes on before it lets others run, if it has asked since it last did, and how often it has.
+    tired_at: Option<Instant>,
     rounds: u32,
 }
 
@@ -96,7 +96,7 @@ impl Hand {
             began: None,
             works: false,
             is_idle: false,
-            tired_at: now + SLICE,
+            tired_at: None,
             rounds: 0,
         }
     }
@@ -104,12 +104,15 @@ impl Hand {
     /// Whether it lets others run before it goes on.
     pub(super) fn is_tired(&mut self) -> bool {
         self.rounds += 1;
-        self.asked >= self.tired_at || self.rounds >= MOST_ROUNDS || !coop::has_budget_remaining()
+        // However long the others took, it gets its own time after that.
+        self.asked >= *self.tired_at.get_or_insert(self.asked + SLICE)
+            || self.rounds >= MOST_ROUNDS
+            || !coop::has_budget_remaining()
     }
 
     /// It lets others run.
     pub(super) fn rest(&mut self) {
-        self.tired_at = self.asked + SLICE;
+        self.tired_at = None;
         self.rounds = 0;
     }
 }

@@ -20,7 +20,7 @@ use super::{SimulatedRun, Simulation};
 /// How many steps are simulated over all changes of one kind: a few dozen milliseconds at most.
 const MOST_STEPS: usize = 10_000;
 /// The most changes of one kind that are tried.
-const MOST_CHANGES: usize = 8;
+const MOST_CHANGES: usize = 4;
 
 /// A change that somebody could make to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Objectives with a language model: which one is asked, what is shown, how it ends.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -98,6 +99,43 @@ fn an_objective_is_planned_and_done_by_a_model() {
     let calls = server.calls();
     assert!(calls.iter().all(|(body, key)| body["model"] == "mock" && *key == format!("Bearer {KEY}")));
     assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(KEY));
+}
+
+/// Plans so many steps that what is told of them fills any pipe.
+struct Wide;
+
+impl Wide {
+    const STEPS: usize = 300;
+}
+
+impl Respond for Wide {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        if body["stream"] != json!(true) {
+            return Model.respond(request);
+        }
+        let lines: String = (1..=Self::STEPS).map(|step| format!("{step}. look up {step}\n")).collect();
+        streamed(&format!("{lines}END\n"), &json!({}))
+    }
+}
+
+#[test]
+fn a_run_does_not_wait_for_who_reads_slowly_what_is_told_of_it() {
+    let (server, place) = (Server::with(Wide), Place::new());
+    let mut command = server.command(&place, ["run", "Look up a lot", "--model", "mock", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while server.calls().len() < Wide::STEPS + 1 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} calls", server.calls().len());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(ran.stdout.len() > 64 * 1024, "{} bytes fit into a pipe", ran.stdout.len());
+    assert_eq!(
+        (&ran.last_event()["ev"], &ran.last_event()["steps"]["succeeded"]),
+        (&json!("run.finished"), &json!(Wide::STEPS))
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use serde_json::Value;
 
 /// What stands where a secret was.
@@ -66,7 +66,11 @@ impl Secrets {
             return;
         }
         let forms: BTreeSet<String> = known.values.iter().flat_map(|value| forms(value)).collect();
-        let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms);
+        // Each process makes one and has it look at little text: what is soonest made is best.
+        let built = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(&forms);
         // It is not built only if there is more than gigabytes of it, which no environment holds.
         known.patterns = built.ok().filter(|_| !forms.is_empty());
     }

@@ -196,8 +196,8 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
 
 /// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.
 pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
-    // Most of it has nothing but letters and blanks, which is seen by its bytes at once.
-    let is_plain = json.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
+    // Most of it has nothing but letters and blanks, which is seen at once: JSON escapes all other characters below DEL.
+    let is_plain = json.is_ascii() && !json.contains('\u{7f}');
     if is_plain || !json.contains(text::is_dangerous) {
         return Cow::Borrowed(json);
     }

@@ -10,7 +10,7 @@ use crate::event::{AttemptNumber, Graft, RunEventKind, StepNumber, Timestamp};
 /// The newest runs that are looked at.
 pub(super) const MOST_RUNS: usize = 8;
 /// Events that are looked at, over all of them: a new run does not wait long for what it is told.
-pub(super) const MOST_EVENTS: usize = 512;
+pub(super) const MOST_EVENTS: usize = 256;
 
 /// The time of successful calls by tool, taken up event by event.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use crate::error::ModelProblem;
 
 /// As much of a server's own words is repeated.
 const MAX_WORDS: usize = 240;
-/// So many characters of the request in a row do not occur in an error by chance.
+/// So many bytes of the request in a row do not occur in an error by chance.
 const TELLING: usize = 48;
 /// A pause that is longer than this is not believed.
 const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
@@ -37,9 +37,10 @@ impl Told {
         for text in texts.chain([&request.system]) {
             told.bytes += text.len();
             // A server that repeats a request repeats its beginning.
-            let sample: String = text.trim_start().chars().take(TELLING).collect();
-            if sample.chars().count() == TELLING {
-                told.samples.push(sample);
+            let sample = text::start(text.trim_start(), TELLING);
+            // A character that does not fit in whole is left out.
+            if sample.len() > TELLING - char::MAX.len_utf8() {
+                told.samples.push(sample.to_owned());
             }
         }
         told

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use plandag::journal::RunId;
 use plandag::report::{ExitCode, StepOutcome};
 use plandag::{
@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
 use super::panic;
+use super::patience;
 use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
 use super::questions::{Answer, Questions};
@@ -100,16 +101,25 @@ pub(crate) async fn watch(
     let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
     let others = stream::select(orders, stream::iter(frames).flatten());
     let mut happenings = stream::select(events, others);
-    while let Some(happening) = happenings.next().await {
+    loop {
+        // What has happened by now is given out together.
+        let now = if watcher.has_room() { happenings.next().now_or_never() } else { None };
+        let happening = match now {
+            Some(happening) => happening,
+            None => {
+                watcher.give_out().await;
+                happenings.next().await
+            }
+        };
         match happening {
-            Happening::Event(event) => watcher.event(&event),
-            Happening::Signal(signal) => watcher.signal(signal),
-            Happening::Frame => watcher.frame(),
-            Happening::Answer(answer) => watcher.answer(answer),
-            Happening::End => break,
+            Some(Happening::Event(event)) => watcher.event(&event),
+            Some(Happening::Signal(signal)) => watcher.signal(signal),
+            Some(Happening::Frame) => watcher.frame(),
+            Some(Happening::Answer(answer)) => watcher.answer(answer),
+            Some(Happening::End) | None => break,
         }
-        watcher.give_out().await;
     }
+    watcher.give_out().await;
     if let Some(live) = &mut watcher.live {
         live.close();
     }
@@ -242,6 +252,11 @@ impl Watcher<'_> {
         if self.is_read {
             self.lines.push_str(&json_line(line));
         }
+    }
+
+    /// Whether more lines can be gathered.
+    fn has_room(&self) -> bool {
+        self.lines.len() < patience::PIECE
     }
 
     async fn give_out(&mut self) {

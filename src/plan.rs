@@ -134,6 +134,7 @@ pub enum OnInterrupt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[repr(C)]
 pub struct Step {
     /// The step's name in the plan.
     pub id: StepId,

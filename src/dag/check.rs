@@ -1,11 +1,14 @@
 //! Everything that can be wrong with a list of steps, found in one pass each.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use indexmap::IndexSet;
 
-use super::ById;
 use super::order::{build_graph, cycles, plan_order};
 use crate::error::PlanError;
 use crate::event::RunStart;
@@ -56,28 +59,29 @@ pub(crate) fn check_with(
     }
     within("steps", steps.len(), rules.max_steps.min(MAX_INDEX))?;
     let mut problems = Problems::default();
-    let (ids, declared) = index_ids(steps, &mut problems);
-    within("dependencies", declared, rules.max_edges())?;
     // One pass for all there is to a step: those of a large plan are not at hand, and to look at one is to wait for it.
-    let mut edges = Edges::new(&ids, steps.len(), declared);
+    let mut edges = Edges::new(steps);
     let mut tools = rules.start.map(Tools::new);
     let default_tool = rules.start.and_then(|start| start.default_tool.as_deref());
+    let mut declared = 0;
     for (index, step) in (0..).zip(steps) {
+        declared += step.depends_on.len();
+        within("dependencies", declared.max(edges.flat.len()), rules.max_edges())?;
         edges.add(index, step, rules, &mut problems);
-        within("dependencies", edges.flat.len(), rules.max_edges())?;
         if let Some(tools) = &mut tools {
             tools.check(step, &mut problems);
         }
         check_pools(step, pools, default_tool, &mut problems);
     }
-    let answered = answer.and_then(|answer| ids.get(answer.as_str()).copied());
+    within("dependencies", edges.flat.len(), rules.max_edges())?;
+    let answered = answer.and_then(|answer| edges.ids.get(answer.as_str()));
     if let Some(answer) = answer
         && answered.is_none()
         && !(rules.external)(answer)
     {
         problems.push(|names| PlanError::UnknownAnswer {
             answer: shown_id(answer),
-            suggestion: names.closest(answer.as_str(), ids.keys().copied()).map(StepId::from),
+            suggestion: names.closest(answer.as_str(), ids_of(steps)).map(StepId::from),
         });
     }
 
@@ -199,28 +203,65 @@ fn within(what: &str, count: usize, limit: u32) -> Result<(), Vec<PlanError>> {
     Err(vec![PlanError::TooLarge { what: what.to_owned(), count: count as u64, limit: limit.into() }])
 }
 
-/// Where each id is in the list, and how many dependencies its steps declare in all.
-fn index_ids<'a>(steps: &'a [Arc<Step>], problems: &mut Problems) -> (ById<&'a str, u32>, usize) {
-    let mut ids = ById::with_capacity_and_hasher(steps.len(), Default::default());
-    let mut doubled = IndexSet::new();
-    let mut declared = 0;
-    for (index, step) in (0..).zip(steps) {
-        declared += step.depends_on.len();
-        if !step.id.is_valid() {
-            problems.push(|_| PlanError::InvalidId { id: shown(step.id.as_str()) });
-        }
-        if *ids.entry(step.id.as_str()).or_insert(index) != index && doubled.insert(step.id.as_str()) {
-            problems.push(|_| PlanError::DuplicateId { id: shown_id(&step.id) });
-        }
+fn ids_of(steps: &[Arc<Step>]) -> impl Iterator<Item = &str> {
+    steps.iter().map(|step| step.id.as_str())
+}
+
+/// Where each id is in a list of steps.
+///
+/// A table of numbers and no more: in a large plan it is looked into at random, and what is small is soon found.
+struct Ids<'a> {
+    steps: &'a [Arc<Step>],
+    table: HashTable<u32>,
+    hasher: RandomState,
+    /// How many steps are in it, from the first one on.
+    known: usize,
+    /// The second step of each id that comes more than once.
+    doubled: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> Ids<'a> {
+    fn new(steps: &'a [Arc<Step>]) -> Self {
+        let table = HashTable::with_capacity(steps.len());
+        Self { steps, table, hasher: RandomState::default(), known: 0, doubled: BTreeMap::new() }
     }
-    (ids, declared)
+
+    /// Takes in the steps before `end`.
+    fn learn(&mut self, end: usize) {
+        let Self { steps, table, hasher, .. } = self;
+        let steps: &'a [Arc<Step>] = steps;
+        let id = |index: u32| steps[index as usize].id.as_str();
+        for index in self.known as u32..end as u32 {
+            let (is_id, hash) = (|other: &u32| id(*other) == id(index), |index: &u32| hasher.hash_one(id(*index)));
+            match table.entry(hash(&index), is_id, hash) {
+                Entry::Vacant(place) => drop(place.insert(index)),
+                Entry::Occupied(_) => drop(self.doubled.entry(id(index)).or_insert(index)),
+            }
+        }
+        self.known = self.known.max(end);
+    }
+
+    /// The first step that has this id, among those that are known.
+    fn get(&self, id: &str) -> Option<u32> {
+        self.table.find(self.hasher.hash_one(id), |index| self.steps[*index as usize].id == *id).copied()
+    }
+
+    /// The first step that has this id. Most often that is one before those that depend on it.
+    fn find(&mut self, id: &str) -> Option<u32> {
+        self.get(id).or_else(|| {
+            let all = self.steps.len();
+            if self.known == all {
+                return None;
+            }
+            self.learn(all);
+            self.get(id)
+        })
+    }
 }
 
 /// The edges of a plan, as [`Dag`](super::Dag) keeps them.
 struct Edges<'a> {
-    ids: &'a ById<&'a str, u32>,
-    /// How many steps there are: fewer than that have an id of their own if one comes twice.
-    steps: usize,
+    ids: Ids<'a>,
     flat: Vec<u32>,
     starts: Vec<u32>,
     external: IndexSet<StepId>,
@@ -231,22 +272,28 @@ struct Edges<'a> {
 }
 
 impl<'a> Edges<'a> {
-    fn new(ids: &'a ById<&'a str, u32>, steps: usize, declared: usize) -> Self {
-        let mut starts = Vec::with_capacity(steps + 1);
+    fn new(steps: &'a [Arc<Step>]) -> Self {
+        let mut starts = Vec::with_capacity(steps.len() + 1);
         starts.push(0);
         Self {
-            ids,
-            steps,
-            flat: Vec::with_capacity(declared),
+            ids: Ids::new(steps),
+            flat: Vec::new(),
             starts,
             external: IndexSet::new(),
             in_plan_order: true,
-            last_dependent: vec![u32::MAX; steps],
+            last_dependent: vec![u32::MAX; steps.len()],
         }
     }
 
-    /// Adds the edges to a step.
+    /// Adds the edges to a step, which is the next one.
     fn add(&mut self, index: u32, step: &Step, rules: &Rules<'_>, problems: &mut Problems) {
+        self.ids.learn(index as usize + 1);
+        if !step.id.is_valid() {
+            problems.push(|_| PlanError::InvalidId { id: shown(step.id.as_str()) });
+        }
+        if self.ids.doubled.get(step.id.as_str()) == Some(&index) {
+            problems.push(|_| PlanError::DuplicateId { id: shown_id(&step.id) });
+        }
         let mut unknown = Vec::new();
         let mut depend = |id: &str| {
             if !self.depend(index, id, rules) {
@@ -267,7 +314,7 @@ impl<'a> Edges<'a> {
                 problems.push(|names| PlanError::UnknownDependency {
                     step: shown_id(&step.id),
                     suggestion: names
-                        .closest(dependency.as_str(), self.ids.keys().copied().filter(|&id| step.id != *id))
+                        .closest(dependency.as_str(), ids_of(self.ids.steps).filter(|&id| step.id != *id))
                         .map(StepId::from),
                     dependency: shown_id(&dependency),
                 });
@@ -290,8 +337,8 @@ impl<'a> Edges<'a> {
 
     /// Adds an edge, unless it is there. False if the dependency is not known.
     fn depend(&mut self, index: u32, id: &str, rules: &Rules<'_>) -> bool {
-        let steps = self.steps;
-        let dependency = if let Some(&known) = self.ids.get(id) {
+        let steps = self.ids.steps.len();
+        let dependency = if let Some(known) = self.ids.find(id) {
             known
         } else if let Some(known) = self.external.get_index_of(id) {
             (steps + known) as u32

@@ -100,6 +100,8 @@ impl Record {
         if !graft.added.is_empty() {
             self.added.push((graft.first, at));
             self.settled.resize(graft.first as usize + graft.added.len(), NEVER);
+            self.attempts.reserve(graft.added.len());
+            self.order.reserve(graft.added.len());
         }
     }
 

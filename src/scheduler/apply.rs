@@ -322,6 +322,9 @@ impl Scheduler {
         self.grafts.push(Arc::clone(graft));
         self.nodes.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
+        self.graph.reserve_edges(graft.added.iter().map(|added| added.dependencies.len()).sum());
+        self.attempts.reserve(graft.added.len());
+        self.scope_mut(parent).members.reserve(graft.added.len());
         // The names of the first steps are taken from the nodes, when somebody asks.
         let is_named_later = self.nodes.is_empty() && self.names.get().is_none();
         if !is_named_later {

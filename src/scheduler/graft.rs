@@ -149,6 +149,9 @@ impl Scheduler {
         // Steps are moved into the graft: in a large plan none is at hand, and to clone or drop one is to wait for it.
         let mut steps: Vec<Option<Arc<Step>>> = steps.into_iter().map(Some).collect();
         let mut kept = BTreeSet::new();
+        if first == 0 {
+            graft.added.reserve_exact(steps.len());
+        }
         for &index in &checked.order {
             let Some(step) = steps[index as usize].take() else { continue };
             let resolve = |&target: &u32| match checked.external_id(target) {

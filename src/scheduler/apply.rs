@@ -321,6 +321,7 @@ impl Scheduler {
         let index = self.grafts.len() as u32;
         self.grafts.push(Arc::clone(graft));
         self.nodes.reserve(graft.added.len());
+        self.unmet.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
         self.graph.reserve_edges(graft.added.iter().map(|added| added.dependencies.len()).sum());
         self.attempts.reserve(graft.added.len());
@@ -339,6 +340,7 @@ impl Scheduler {
             }
             let tool = self.tools.index(&self.start, &added.step).unwrap_or(u16::MAX);
             let shape = self.shape_of(&added.step, tool);
+            self.unmet.push(unmet);
             self.nodes.push(Node {
                 output: None,
                 error: None,
@@ -347,7 +349,6 @@ impl Scheduler {
                 expected_ms: self.expected_ms(&added.step, tool),
                 graft: index,
                 parent,
-                unmet,
                 tries: 0,
                 interruptions: 0,
                 passed: 0,
@@ -368,9 +369,8 @@ impl Scheduler {
             scope.open += 1;
             scope.members.push(number);
             if is_held {
-                let node = &mut self.nodes[number as usize];
-                node.held = true;
-                node.unmet += 1;
+                self.nodes[number as usize].held = true;
+                self.unmet[number as usize] += 1;
             } else if unmet == 0 {
                 self.set_state(number, StepState::Ready);
             }
@@ -458,12 +458,10 @@ impl Scheduler {
         }
         let mut dependents = self.graph.neighbors_directed(NodeIndex::new(step as usize), Direction::Outgoing).detach();
         while let Some(index) = dependents.next_node(&self.graph) {
-            let node = &mut self.nodes[index.index()];
-            if node.state == StepState::Waiting {
-                node.unmet -= 1;
-                if node.unmet == 0 {
-                    self.set_state(index.index() as u32, StepState::Ready);
-                }
+            let unmet = &mut self.unmet[index.index()];
+            *unmet = unmet.saturating_sub(1);
+            if *unmet == 0 && self.nodes[index.index()].state == StepState::Waiting {
+                self.set_state(index.index() as u32, StepState::Ready);
             }
         }
     }

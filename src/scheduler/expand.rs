@@ -115,11 +115,10 @@ impl Scheduler {
     pub(super) fn release_held(&mut self) {
         for number in 0..self.step_count() {
             if self.node(number).held && !self.is_drafted(number) {
-                let node = &mut self.nodes[number as usize];
+                let (node, unmet) = (&mut self.nodes[number as usize], &mut self.unmet[number as usize]);
                 node.held = false;
-                node.unmet -= 1;
-                let is_ready = node.unmet == 0 && node.state == StepState::Waiting;
-                if is_ready {
+                *unmet = unmet.saturating_sub(1);
+                if *unmet == 0 && node.state == StepState::Waiting {
                     self.set_state(number, StepState::Ready);
                 }
             }

@@ -65,6 +65,9 @@ pub struct Scheduler {
     /// An edge runs from a dependency to its dependent; a node's index is the step's number.
     graph: DiGraph<(), (), u32>,
     nodes: Vec<Node>,
+    /// By step: its dependencies that are not finished, and one more while it is held. Of no meaning once it has been
+    /// ready. Steps are told in any order that a dependency is finished, and these are small enough to be at hand.
+    unmet: Vec<u32>,
     /// What brought the nodes in: ids, definitions and dependencies are looked up here.
     grafts: Vec<Arc<Graft>>,
     /// Definitions of steps whose settings were changed since.
@@ -192,6 +195,7 @@ impl Scheduler {
             at: Timestamp::ZERO,
             graph: DiGraph::default(),
             nodes: Vec::new(),
+            unmet: Vec::new(),
             grafts: Vec::new(),
             changed: BTreeMap::new(),
             names: OnceLock::new(),

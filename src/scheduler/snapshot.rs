@@ -67,7 +67,7 @@ impl Scheduler {
             "error": node.error,
             "rank": node.rank,
             "parent": number(node.parent),
-            "unmet": node.unmet,
+            "unmet": self.unmet[step as usize],
             "tries": node.tries,
             "interruptions": node.interruptions,
             "passed": node.passed,

@@ -40,8 +40,6 @@ pub(super) struct Node {
     pub(super) graft: u32,
     /// The expanded step it is part of, or `NONE`.
     pub(super) parent: StepNumber,
-    /// Dependencies that are not finished, and one more while `held`.
-    pub(super) unmet: u32,
     pub(super) tries: u32,
     pub(super) interruptions: u32,
     /// How often a lower-ranked step was launched past it.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -57,6 +58,8 @@ struct State {
     /// How many hands there are, and how many there may be.
     hands: usize,
     max_hands: usize,
+    /// Whether the keeper is there while a call blocks its thread.
+    is_watched_over: bool,
     /// How many hands have made a turn or a call since they last had nothing to do.
     working: usize,
     /// How many of them the keeper has found in calls that block their threads, and when.
@@ -233,7 +236,7 @@ impl State {
 
     /// Has the keeper [look](Desk::relieve) whether calls that wait are begun.
     fn watch(&mut self) -> Option<Waker> {
-        if self.watched.is_some() {
+        if self.watched.is_some() || !self.is_watched_over {
             return None;
         }
         self.watched = Some(self.begun);
@@ -242,15 +245,17 @@ impl State {
 }
 
 impl Desk {
-    /// A desk at which up to `max_hands` hands make calls.
-    pub(super) fn new(max_hands: usize) -> Self {
+    /// A desk at which as many hands make calls as the runtime has threads.
+    pub(super) fn new(runtime: &Handle) -> Self {
         Self(Mutex::new(State {
             messages: Vec::new(),
             driver: None,
             jobs: VecDeque::new(),
             tasks: BTreeMap::new(),
             hands: 0,
-            max_hands,
+            max_hands: runtime.metrics().num_workers(),
+            // On a single thread, whoever looks has found that thread free; that it took long says nothing.
+            is_watched_over: runtime.runtime_flavor() != RuntimeFlavor::CurrentThread,
             working: 0,
             stuck: 0,
             stuck_at: None,
@@ -451,8 +456,9 @@ impl Desk {
         let idle = std::mem::take(&mut state.idle);
         let more = match state.max_hands.saturating_sub(state.hands) {
             _ if !idle.is_empty() => 0,
-            // All that there may be are stuck. There is no telling how many more it takes.
-            0 => state.jobs.len(),
+            // All that there may be are stuck. There is no telling how many more it takes, nor whether it only seems so
+            // because the machine is slow: twice as many each time.
+            0 => state.hands.min(state.jobs.len()),
             room => room.min(state.jobs.len()),
         };
         state.hands += more;

@@ -338,7 +338,7 @@ impl Runner {
     }
 
     fn spawn(&self, id: RunId, begin: Begin, publisher: Option<Publisher>) -> RunTask {
-        let desk = Arc::new(Desk::new(tokio::runtime::Handle::current().metrics().num_workers()));
+        let desk = Arc::new(Desk::new(&tokio::runtime::Handle::current()));
         let runner = self.clone();
         let span = tracing::info_span!("run", run = %id);
         let at = Arc::clone(&desk);

@@ -134,6 +134,7 @@ pub enum OnInterrupt {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+// In this order also in memory: what every run of every step looks at comes first, and is loaded together.
 #[repr(C)]
 pub struct Step {
     /// The step's name in the plan.
@@ -156,21 +157,21 @@ pub struct Step {
     /// The longest an attempt may take, in milliseconds; left out, the run's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// How often and how soon the step is tried again; left out, the run's default.
-    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
-    pub retry: Option<Retry>,
     /// What its failure means for its dependents.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_failure: OnFailure,
     /// What an interruption means if the step's tool acts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_interrupt: OnInterrupt,
-    /// Weights taken from named pools while an attempt runs; left out, one from the pool named like the tool.
-    #[serde(default, deserialize_with = "strict::map", skip_serializing_if = "BTreeMap::is_empty")]
-    pub uses: BTreeMap<String, u32>,
     /// How long the step is expected to take, in milliseconds: long chains of work are started first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate_ms: Option<u64>,
+    /// Weights taken from named pools while an attempt runs; left out, one from the pool named like the tool.
+    #[serde(default, deserialize_with = "strict::map", skip_serializing_if = "BTreeMap::is_empty")]
+    pub uses: BTreeMap<String, u32>,
+    /// How often and how soon the step is tried again; left out, the run's default.
+    #[serde(default, deserialize_with = "strict::optional_object", skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -180,7 +181,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Step {
     /// A step that is done by `tool`.
     pub fn new(id: impl Into<StepId>, tool: impl Into<Arc<str>>) -> Self {
-        Self { tool: Some(tool.into()), ..Self::described(id, "") }
+        Self { tool: Some(tool.into()), ..Self::described(id, Arc::default()) }
     }
 
     /// A step without a tool: the run's default tool does it from its description.
@@ -193,11 +194,11 @@ impl Step {
             depends_on: Vec::new(),
             when: None,
             timeout_ms: None,
-            retry: None,
             on_failure: OnFailure::Fail,
             on_interrupt: OnInterrupt::Ask,
-            uses: BTreeMap::new(),
             estimate_ms: None,
+            uses: BTreeMap::new(),
+            retry: None,
         }
     }
 
@@ -334,7 +335,13 @@ impl Plan {
     }
 
     /// Adds a step.
-    pub fn push(&mut self, step: Step) {
+    pub fn push(&mut self, mut step: Step) {
+        // Steps in a row often use the same tool: they share its name.
+        if let Some(known) =
+            self.steps.last().and_then(|last| last.tool.as_ref()).filter(|&known| step.tool.as_ref() == Some(known))
+        {
+            step.tool = Some(Arc::clone(known));
+        }
         self.steps.push(Arc::new(step));
     }
 
@@ -362,13 +369,17 @@ impl Plan {
 
 impl FromIterator<Step> for Plan {
     fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Self {
-        Self { steps: steps.into_iter().map(Arc::new).collect(), ..Self::default() }
+        let mut plan = Self::default();
+        plan.extend(steps);
+        plan
     }
 }
 
 impl Extend<Step> for Plan {
     fn extend<I: IntoIterator<Item = Step>>(&mut self, steps: I) {
-        self.steps.extend(steps.into_iter().map(Arc::new));
+        let steps = steps.into_iter();
+        self.steps.reserve(steps.size_hint().0);
+        steps.for_each(|step| self.push(step));
     }
 }
 

@@ -361,8 +361,8 @@ impl<'a> Edges<'a> {
 struct Tools<'a> {
     names: IndexSet<&'a str>,
     has_default: bool,
-    /// Steps in a row often use the same tool.
-    last: Option<&'a str>,
+    /// Steps in a row often use the same tool, and share its name.
+    last: Option<&'a Arc<str>>,
 }
 
 impl<'a> Tools<'a> {
@@ -373,12 +373,12 @@ impl<'a> Tools<'a> {
     }
 
     /// Checks that the run has the tool of a step.
-    fn check(&mut self, step: &Step, problems: &mut Problems) {
-        match step.tool.as_deref() {
-            tool @ Some(_) if tool == self.last => {}
-            Some(tool) => match self.names.get(tool) {
-                Some(known) => self.last = Some(known),
-                None => problems.push(|names| PlanError::UnknownTool {
+    fn check(&mut self, step: &'a Step, problems: &mut Problems) {
+        match &step.tool {
+            Some(tool) if self.last.is_some_and(|last| Arc::ptr_eq(tool, last)) => {}
+            Some(tool) => match self.names.contains(&**tool) {
+                true => self.last = Some(tool),
+                false => problems.push(|names| PlanError::UnknownTool {
                     step: shown_id(&step.id),
                     tool: shown(tool),
                     suggestion: names.closest(tool, self.names.iter().copied()).map(str::to_owned),

@@ -331,6 +331,8 @@ impl Scheduler {
         if !is_named_later {
             self.names_mut().reserve(graft.added.len());
         }
+        // Steps in a row often share the name of their tool.
+        let mut last: Option<(&Arc<str>, u16)> = None;
         for (added, number) in graft.added.iter().zip(graft.first..) {
             self.graph.add_node(());
             let mut unmet = 0;
@@ -338,7 +340,12 @@ impl Scheduler {
                 self.graph.add_edge(NodeIndex::new(dependency as usize), NodeIndex::new(number as usize), ());
                 unmet += u32::from(!self.node(dependency).is_finished());
             }
-            let tool = self.tools.index(&self.start, &added.step).unwrap_or(u16::MAX);
+            let name = added.step.tool.as_ref();
+            let tool = match last {
+                Some((known, tool)) if name.is_some_and(|name| Arc::ptr_eq(name, known)) => tool,
+                _ => self.tools.index(&self.start, &added.step).unwrap_or(u16::MAX),
+            };
+            last = name.map(|name| (name, tool));
             let shape = self.shape_of(&added.step, tool);
             self.unmet.push(unmet);
             self.nodes.push(Node {

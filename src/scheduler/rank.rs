@@ -48,13 +48,14 @@ impl Scheduler {
     fn rehearse(&mut self, members: &[StepNumber]) {
         let slots = self.policy.max_parallel.max(1) as usize;
         let is_open = |&number: &StepNumber| !self.node(number).is_settled();
-        if members.len() <= slots || !self.pools.is_empty() {
+        let count = self.root.open as usize;
+        if count <= slots || count > MOST_REHEARSED || !self.pools.is_empty() {
             return;
         }
         let open: Vec<StepNumber> = members.iter().copied().filter(is_open).collect();
         let mut expected = open.iter().map(|&number| self.node(number).expected_ms);
         let first = expected.next();
-        if open.len() <= slots || open.len() > MOST_REHEARSED || expected.all(|other| Some(other) == first) {
+        if open.len() <= slots || expected.all(|other| Some(other) == first) {
             return;
         }
         let mut place = vec![NONE; self.nodes.len()];

@@ -63,9 +63,9 @@ async fn work(run: Arc<RunContext>) {
 
 /// For how long a hand goes on before it lets other tasks of its thread run. To step aside costs as much as ten steps
 /// that do nothing, as the runtime then looks for something to do everywhere.
-const SLICE: Duration = Duration::from_micros(500);
+const SLICE: Duration = Duration::from_millis(2);
 /// After so many rounds it does so in any case: the clock may stand still.
-const MOST_ROUNDS: u32 = 1_000;
+const MOST_ROUNDS: u32 = 4_000;
 
 /// What a hand has to say when it asks what to do next, and what the desk knows of it.
 pub(super) struct Hand {

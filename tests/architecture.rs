@@ -69,7 +69,7 @@ const RULES: &[Rule] = &[
     Rule {
         parts: &["dag", "reference", "event"],
         modules: &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest"],
-        crates: &["serde", "serde_json", "smallvec", "thiserror", "petgraph", "indexmap", "foldhash"],
+        crates: &["serde", "serde_json", "smallvec", "thiserror", "petgraph", "indexmap", "foldhash", "hashbrown"],
         never: PURE,
     },
     Rule {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use futures::Stream;
 
 use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
@@ -73,6 +74,9 @@ impl LiveStep {
 /// time the place of the next step is at hand.
 const PAGE: usize = 64;
 
+/// A page that is being written.
+type OpenPage<'a> = RefMut<'a, usize, Vec<LiveStep>>;
+
 /// The side of a run that its handle looks at.
 pub(super) struct Live {
     /// Steps by number, in pages.
@@ -122,18 +126,28 @@ impl Live {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn show(&self, event: &RunEvent, scheduler: &Scheduler) {
-        let mut show = |number: StepNumber| self.show_step(number, event.at, scheduler);
-        let mut show_graft = |graft: &Graft| {
+    fn show(&self, events: &[RunEvent], scheduler: &Scheduler) {
+        let mut open = None;
+        events.iter().for_each(|event| self.show_event(event, scheduler, &mut open));
+    }
+
+    /// `open` is the page that was shown last: events in a row are mostly of the same one.
+    fn show_event<'a>(&'a self, event: &RunEvent, scheduler: &Scheduler, open: &mut Option<OpenPage<'a>>) {
+        let show_graft = |graft: &Graft, open: &mut Option<OpenPage<'a>>| {
+            *open = None;
             self.show_added(graft, event.at, scheduler);
             let touched = [&graft.joined, &graft.closed, &graft.left].into_iter().flatten().copied();
-            touched.chain(graft.settings.iter().map(|(number, _)| *number)).for_each(&mut show);
+            let touched = touched.chain(graft.settings.iter().map(|(number, _)| *number));
+            touched.for_each(|number| self.show_step(number, event.at, scheduler, open));
         };
+        let mut show = |number: StepNumber| self.show_step(number, event.at, scheduler, open);
         match &event.kind {
-            RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepDrafted { graft, .. } => show_graft(graft),
+            RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepDrafted { graft, .. } => {
+                show_graft(graft, open);
+            }
             RunEventKind::StepExpanded { step, graft, .. } => {
-                show_graft(graft);
-                show(*step);
+                show_graft(graft, open);
+                self.show_step(*step, event.at, scheduler, open);
             }
             RunEventKind::PlanRejected { rejection, .. } => {
                 rejection.closed.iter().chain(&rejection.left).copied().for_each(show);
@@ -147,7 +161,10 @@ impl Live {
             | RunEventKind::StepSucceeded { step, .. }
             | RunEventKind::StepFailed { step, .. }
             | RunEventKind::StepSkipped { step, .. } => show(*step),
-            RunEventKind::RunFinished { .. } => self.show_end(event.at, scheduler),
+            RunEventKind::RunFinished { .. } => {
+                *open = None;
+                self.show_end(event.at, scheduler);
+            }
             RunEventKind::RunStarted { .. }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::StopRequested { .. }
@@ -182,10 +199,21 @@ impl Live {
         }
     }
 
-    fn show_step(&self, number: StepNumber, at: Timestamp, scheduler: &Scheduler) {
+    fn show_step<'a>(
+        &'a self,
+        number: StepNumber,
+        at: Timestamp,
+        scheduler: &Scheduler,
+        open: &mut Option<OpenPage<'a>>,
+    ) {
         let Some(step) = scheduler.step(number) else { return };
-        let Some(mut page) = self.steps.get_mut(&(number as usize / PAGE)) else { return };
-        let Some(shown) = page.get_mut(number as usize % PAGE) else { return };
+        let page = number as usize / PAGE;
+        if open.as_ref().is_none_or(|open| *open.key() != page) {
+            // It is given back before another one is taken: the two may share a lock.
+            *open = None;
+            *open = self.steps.get_mut(&page);
+        }
+        let Some(shown) = open.as_mut().and_then(|page| page.get_mut(number as usize % PAGE)) else { return };
         shown.state = step.state;
         shown.changed = at;
         if !Arc::ptr_eq(&shown.definition, step.definition) {
@@ -213,7 +241,7 @@ impl Publisher {
 
     /// Shows the run as an earlier process left it. The first event will be the one after `history`.
     pub(super) fn resume(&self, history: &[RunEvent], scheduler: &Scheduler) {
-        history.iter().for_each(|event| self.0.show(event, scheduler));
+        self.0.show(history, scheduler);
         lock(&self.0.log).first = history.last().map_or(0, |last| last.seq + 1);
     }
 
@@ -221,9 +249,7 @@ impl Publisher {
     pub(super) fn publish(&self, events: impl ExactSizeIterator<Item = RunEvent>, scheduler: &Scheduler) {
         let batch: Arc<[RunEvent]> = events.collect();
         let Some(last) = batch.last() else { return };
-        for event in batch.iter() {
-            self.0.show(event, scheduler);
-        }
+        self.0.show(&batch, scheduler);
         *lock(&self.0.head) =
             Head { phase: scheduler.phase(), at: last.at, revision: scheduler.revision(), usage: scheduler.usage() };
         self.0.append(batch);

@@ -306,6 +306,25 @@ fn a_call_that_blocks_its_thread_holds_back_none_of_many_beside_it() {
     assert_that_it_succeeds(Runner::new(plan).tool("meet", meet));
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn calls_that_take_long_on_the_only_thread_bring_nobody_else() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let slow = tool_fn(move |_| {
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        seen.fetch_max(tasks, Ordering::SeqCst);
+        async {
+            std::thread::sleep(Duration::from_millis(12));
+            Ok(())
+        }
+    });
+    let plan: Plan = (0..40).map(|n| Step::new(format!("s{n}"), "slow")).collect();
+    let report = Runner::new(plan).tool("slow", slow).max_parallel(40).run("take long").await;
+    assert!(report.expect("a report").succeeded());
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= 3, "{most} tasks for one thread");
+}
+
 /// How many calls there are, and the most there were.
 #[derive(Clone, Default)]
 struct Calls(Arc<AtomicUsize>, Arc<AtomicUsize>);

@@ -146,9 +146,14 @@ impl Console {
     ///
     /// As [`json`](Self::json).
     pub(crate) async fn json_lines(&self, lines: &str) -> Result<(), ReaderGone> {
-        for piece in lines.as_bytes().chunks(patience::PIECE) {
+        let mut rest = lines.as_bytes();
+        while !rest.is_empty() {
+            // Where it can be, a piece is of whole lines: others may write to the same file.
+            let longest = &rest[..rest.len().min(patience::PIECE)];
+            let end = longest.iter().rposition(|byte| *byte == b'\n').map_or(longest.len(), |last| last + 1);
             patience::stdout_takes_a_piece().await;
-            self.give(piece)?;
+            self.give(&rest[..end])?;
+            rest = &rest[end..];
         }
         Ok(())
     }

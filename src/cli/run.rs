@@ -226,7 +226,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 /// terminal may be stopped, and the run is to go on.
 fn runtime_of(toolbox: &Toolbox, json: bool) -> Result<Runtime, Failure> {
     match toolbox.has_models() {
-        true if json && cfg!(unix) => built(&mut Builder::new_current_thread()),
+        true if json && cfg!(target_os = "linux") => built(&mut Builder::new_current_thread()),
         true => built(Builder::new_multi_thread().worker_threads(1)),
         false => runtime(),
     }

@@ -66,6 +66,9 @@ pub(crate) fn check_with(
     let mut declared = 0;
     for (index, step) in (0..).zip(steps) {
         declared += step.depends_on.len();
+        if declared > rules.max_edges() as usize {
+            declared = steps.iter().map(|step| step.depends_on.len()).sum();
+        }
         within("dependencies", declared.max(edges.flat.len()), rules.max_edges())?;
         edges.add(index, step, rules, &mut problems);
         if let Some(tools) = &mut tools {

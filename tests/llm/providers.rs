@@ -200,10 +200,13 @@ async fn what_servers_say_beside_the_answer_does_no_harm() {
 }
 
 #[tokio::test]
-async fn arguments_that_are_no_json_stay_text_and_go_back_as_they_came() {
-    let call = json!({ "id": "c1", "type": "function", "function": { "name": "now", "arguments": "{zone: UTC" } });
+async fn arguments_that_are_no_json_stay_text_and_go_back_as_none() {
+    let call = |arguments: &str| {
+        let function = json!({ "name": "now", "arguments": arguments });
+        json!({ "id": "c1", "type": "function", "function": function })
+    };
     let mut answered = answer("", "tool_calls");
-    answered["choices"][0]["message"]["tool_calls"] = json!([call]);
+    answered["choices"][0]["message"]["tool_calls"] = json!([call("{zone: UTC")]);
     let server = answering(ResponseTemplate::new(200).set_body_json(answered)).await;
     let model = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model("m", ModelOptions::default());
     let reply = model.complete(asks("What time is it?")).await.unwrap();
@@ -212,7 +215,50 @@ async fn arguments_that_are_no_json_stay_text_and_go_back_as_they_came() {
     again.messages.push(Message::Assistant { text: String::new(), calls: reply.calls });
     model.complete(again).await.unwrap();
     let body: Value = server.received_requests().await.unwrap()[1].body_json().unwrap();
-    assert_eq!(body["messages"][2]["tool_calls"][0], call);
+    assert_eq!(body["messages"][2]["tool_calls"][0], call("{}"), "servers read it again");
+}
+
+#[tokio::test]
+async fn a_call_without_arguments_or_a_number_is_one() {
+    let functions = [
+        json!({ "name": "now", "arguments": "" }),
+        json!({ "name": "now", "arguments": null }),
+        json!({ "name": "now" }),
+    ];
+    let calls = functions.map(|function| json!({ "id": null, "function": function }));
+    let mut answered = answer("", "tool_calls");
+    answered["choices"][0]["message"]["tool_calls"] = json!(calls);
+    let server = answering(ResponseTemplate::new(200).set_body_json(answered)).await;
+    let model = Provider::new(Server::at(format!("{}/v1", server.uri()))).unwrap().model("m", ModelOptions::default());
+    let calls = model.complete(asks("What time is it?")).await.unwrap().calls;
+    let calls: Vec<_> = calls.iter().map(|call| (call.id.as_str(), call.arguments.to_string())).collect();
+    assert_eq!(calls, ["call_1", "call_2", "call_3"].map(|id| (id, "{}".to_owned())));
+}
+
+#[tokio::test]
+async fn pieces_are_read_of_servers_that_say_more_with_them() {
+    let choices = [
+        json!({ "message": { "content": "on" }, "delta": { "content": "on" }, "finish_reason": null }),
+        json!({ "delta": { "tool_calls": [{ "index": 0, "function": { "arguments": "{" } }] } }),
+        json!({ "message": { "content": "one" }, "delta": { "content": "e" }, "finish_reason": "stop" }),
+    ];
+    let events: String = choices.map(|choice| format!("data: {}\n\n", json!({ "choices": [choice] }))).concat();
+    let server = sending(head("text/event-stream") + &events + "data: [DONE]\n\n", Duration::ZERO).await;
+    let (reply, pieces) = stream(&server).await;
+    assert_eq!((reply.unwrap().text.as_str(), pieces.as_str()), ("one", "one"));
+}
+
+#[tokio::test]
+async fn a_whole_answer_where_pieces_were_asked_for_is_one() {
+    let whole = sending(head("application/json") + &answer("one", "stop").to_string(), Duration::ZERO).await;
+    let [model, _] = models_at(&whole);
+    let mut pieces = String::new();
+    let reply = model.stream(asks("Plan it."), &mut |piece| pieces.push_str(piece)).await;
+    assert_eq!((reply.unwrap().end, pieces.as_str()), (ReplyEnd::Complete, "one"));
+    let trouble = json!({ "error": { "message": "the model is loading" } }).to_string();
+    let [model, _] = models_at(&sending(head("application/json") + &trouble, Duration::ZERO).await);
+    let error = model.stream(asks("Plan it."), &mut |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("the model is loading"), "{error}");
 }
 
 #[tokio::test]

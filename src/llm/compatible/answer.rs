@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use genai::chat::StopReason;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::events::Events;
 use crate::event::Usage;
@@ -29,8 +29,12 @@ pub(super) struct Answer<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(borrow, alias = "delta")]
+    /// In an answer as a whole. Some servers repeat in it, with each piece, what they have said so far.
+    #[serde(borrow)]
     message: Option<Said<'a>>,
+    /// In a piece.
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
     finish_reason: Option<String>,
 }
 
@@ -39,6 +43,13 @@ struct Said<'a> {
     #[serde(borrow)]
     content: Option<Content<'a>>,
     tool_calls: Option<Vec<Call>>,
+}
+
+/// Answers that come in pieces are text: no tools are offered, and a call that a model makes up is passed over.
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<Content<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -52,18 +63,21 @@ enum Content<'a> {
 
 #[derive(Deserialize)]
 struct Part {
+    #[serde(rename = "type")]
+    kind: Option<String>,
     text: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Call {
-    id: String,
+    id: Option<String>,
     function: Function,
 }
 
 #[derive(Deserialize)]
 struct Function {
     name: String,
+    #[serde(default)]
     arguments: Value,
 }
 
@@ -108,7 +122,7 @@ impl<'a> Answer<'a> {
             reply.end = ended(choice.finish_reason);
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
-                reply.calls = said.tool_calls.into_iter().flatten().map(tool_call).collect();
+                reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
             }
         }
         reply
@@ -119,7 +133,10 @@ impl<'a> Content<'a> {
     fn into_text(self) -> Cow<'a, str> {
         match self {
             Self::Text(text) => text,
-            Self::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
+            Self::Parts(parts) => {
+                let is_said = |part: &Part| part.kind.as_deref().is_none_or(|kind| kind == "text");
+                parts.into_iter().filter(is_said).filter_map(|part| part.text).collect()
+            }
         }
     }
 }
@@ -179,7 +196,7 @@ impl<'a> Streamed<'a> {
             self.reply.usage = usage;
         }
         let Some(choice) = answer.choices.into_iter().flatten().next() else { return Ok(()) };
-        if let Some(content) = choice.message.and_then(|said| said.content) {
+        if let Some(content) = choice.delta.and_then(|delta| delta.content) {
             let text = content.into_text();
             self.reply.text.push_str(&text);
             (self.piece)(&text);
@@ -205,20 +222,24 @@ fn used(counted: Perhaps<Counted>) -> Option<Usage> {
     (input.is_some() || output.is_some()).then_some(usage)
 }
 
-fn tool_call(call: Call) -> ToolCall {
+fn tool_call((number, call): (u32, Call)) -> ToolCall {
     let Call { id, function: Function { name, arguments } } = call;
     let arguments = match arguments {
+        // Of a call without arguments.
+        Value::Null => Value::Object(Map::new()),
+        Value::String(text) if text.trim().is_empty() => Value::Object(Map::new()),
         // JSON in a string, if it is as it should be.
         Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         arguments => arguments,
     };
-    ToolCall { id, name, arguments, signatures: None }
+    ToolCall { id: id.unwrap_or_else(|| format!("call_{number}")), name, arguments, signatures: None }
 }
 
 /// The list of a server's models.
 #[derive(Deserialize)]
 pub(super) struct Models {
-    data: Vec<Named>,
+    /// Null, with some, if there are none.
+    data: Option<Vec<Named>>,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +253,6 @@ impl Models {
     }
 
     pub(super) fn into_names(self) -> Vec<String> {
-        self.data.into_iter().map(|model| model.id).collect()
+        self.data.into_iter().flatten().map(|model| model.id).collect()
     }
 }

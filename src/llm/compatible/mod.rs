@@ -42,16 +42,16 @@ impl Compatible {
 
     /// The names of the server's models.
     pub(super) async fn model_names(&self, trouble: &Trouble<'_>) -> Result<Vec<String>, ModelError> {
-        let asked = self.http.get(self.models.clone()).bearer_auth(&self.key);
-        let response = self.accepted(asked, trouble).await?;
+        let sent = self.http.get(self.models.clone()).bearer_auth(&self.key).send().await;
+        let response = self.accepted(sent, trouble).await?;
         let body = json(response, trouble).await?;
         Ok(Models::read(&body, trouble)?.into_names())
     }
 
     /// Asks for a whole answer.
     pub(super) async fn complete(&self, request: &ModelRequest, call: &Call<'_>) -> Result<ModelReply, ModelError> {
-        let asked = self.chat(&Body::whole(request, call));
-        let response = self.accepted(asked, &call.trouble).await?;
+        let sent = self.chat(&Body::whole(request, call)).send().await;
+        let response = self.accepted(sent, &call.trouble).await?;
         let body = json(response, &call.trouble).await?;
         Ok(Answer::read(&body, &call.trouble)?.into_reply())
     }
@@ -64,8 +64,16 @@ impl Compatible {
         piece: &mut (dyn FnMut(&str) + Send),
     ) -> Result<ModelReply, ModelError> {
         let trouble = &call.trouble;
-        let asked = self.accepted(self.chat(&Body::streamed(request, call)), trouble);
-        let mut response = timeout(self.stall_after, asked).await.map_err(|_| trouble.stalled())??;
+        let sent = self.chat(&Body::streamed(request, call)).send();
+        let sent = timeout(self.stall_after, sent).await.map_err(|_| trouble.stalled())?;
+        let mut response = self.accepted(sent, trouble).await?;
+        if is_json(&response) {
+            // It does not do that, or has something else to say.
+            let body = timeout(self.stall_after, json(response, trouble)).await.map_err(|_| trouble.stalled())??;
+            let reply = Answer::read(&body, trouble)?.into_reply();
+            piece(&reply.text);
+            return Ok(reply);
+        }
         let mut streamed = Streamed::new(piece, trouble);
         while !streamed.is_whole() {
             let bytes = timeout(self.stall_after, response.chunk()).await.map_err(|_| trouble.stalled())?;
@@ -83,9 +91,13 @@ impl Compatible {
         asked.header(CONTENT_TYPE, "application/json").body(body)
     }
 
-    /// Sends a request, and waits for the head of an answer that is one.
-    async fn accepted(&self, asked: RequestBuilder, trouble: &Trouble<'_>) -> Result<Response, ModelError> {
-        let mut response = asked.send().await.map_err(|error| trouble.transport(&error))?;
+    /// The answer to a request that was sent, if it is one.
+    async fn accepted(
+        &self,
+        sent: Result<Response, reqwest::Error>,
+        trouble: &Trouble<'_>,
+    ) -> Result<Response, ModelError> {
+        let mut response = sent.map_err(|error| trouble.transport(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -104,11 +116,18 @@ fn at(base_url: &Url, path: &str) -> Url {
     url
 }
 
+fn kind(response: &Response) -> &str {
+    response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default()
+}
+
+fn is_json(response: &Response) -> bool {
+    kind(response).starts_with("application/json")
+}
+
 /// The whole of an answer in JSON.
 async fn json(mut response: Response, trouble: &Trouble<'_>) -> Result<Vec<u8>, ModelError> {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    if !kind.starts_with("application/json") {
-        return Err(trouble.not_json(kind));
+    if !is_json(&response) {
+        return Err(trouble.not_json(kind(&response)));
     }
     let mut body = Vec::new();
     read(&mut response, &mut body).await.map_err(|error| trouble.transport(&error))?;

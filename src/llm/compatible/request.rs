@@ -95,11 +95,8 @@ fn said(message: &Message) -> Said<'_> {
 }
 
 fn tool_call(call: &ToolCall) -> Value {
-    let arguments = match &call.arguments {
-        // What the model wrote was no JSON.
-        Value::String(text) => text.clone(),
-        arguments => arguments.to_string(),
-    };
+    // Servers read them again, and refuse all that is said if they cannot. What was wrong with them is in the result.
+    let arguments = if call.arguments.is_object() { call.arguments.to_string() } else { "{}".to_owned() };
     json!({ "type": "function", "id": call.id, "function": { "name": call.name, "arguments": arguments } })
 }
 

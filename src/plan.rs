@@ -337,10 +337,8 @@ impl Plan {
     /// Adds a step.
     pub fn push(&mut self, mut step: Step) {
         // Steps in a row often use the same tool: they share its name.
-        if let Some(known) =
-            self.steps.last().and_then(|last| last.tool.as_ref()).filter(|&known| step.tool.as_ref() == Some(known))
-        {
-            step.tool = Some(Arc::clone(known));
+        if let Some(last) = self.steps.last().filter(|last| last.tool == step.tool) {
+            step.tool.clone_from(&last.tool);
         }
         self.steps.push(Arc::new(step));
     }

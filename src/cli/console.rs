@@ -148,12 +148,10 @@ impl Console {
     pub(crate) async fn json_lines(&self, lines: &str) -> Result<(), ReaderGone> {
         let mut rest = lines.as_bytes();
         while !rest.is_empty() {
-            // Where it can be, a piece is of whole lines: others may write to the same file.
-            let longest = &rest[..rest.len().min(patience::PIECE)];
-            let end = longest.iter().rposition(|byte| *byte == b'\n').map_or(longest.len(), |last| last + 1);
+            let (piece, later) = patience::first_piece(rest);
             patience::stdout_takes_a_piece().await;
-            self.give(&rest[..end])?;
-            rest = &rest[end..];
+            self.give(piece)?;
+            rest = later;
         }
         Ok(())
     }

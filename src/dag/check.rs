@@ -67,16 +67,15 @@ pub(crate) fn check_with(
     for (index, step) in (0..).zip(steps) {
         declared += step.depends_on.len();
         if declared > rules.max_edges() as usize {
-            declared = steps.iter().map(|step| step.depends_on.len()).sum();
+            within("dependencies", steps.iter().map(|step| step.depends_on.len()).sum(), rules.max_edges())?;
         }
-        within("dependencies", declared.max(edges.flat.len()), rules.max_edges())?;
         edges.add(index, step, rules, &mut problems);
+        within("dependencies", edges.flat.len(), rules.max_edges())?;
         if let Some(tools) = &mut tools {
             tools.check(step, &mut problems);
         }
         check_pools(step, pools, default_tool, &mut problems);
     }
-    within("dependencies", edges.flat.len(), rules.max_edges())?;
     let answered = answer.and_then(|answer| edges.ids.get(answer.as_str()));
     if let Some(answer) = answer
         && answered.is_none()

@@ -1,7 +1,7 @@
 //! Models behind real connections: what goes over the wire, and what is made of all that can come back.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use plandag::ModelProblem;
 use plandag::llm::{
@@ -395,6 +395,16 @@ async fn nobody_calls_before_the_time_that_a_server_named() {
     // Who can wait, waits.
     other.complete(ModelRequest { wait: true, ..asks("x") }).await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn the_time_that_a_server_names_may_be_a_date() {
+    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+    let server = answering(ResponseTemplate::new(429).insert_header("retry-after", date)).await;
+    for model in models_at(&format!("{}/v1", server.uri())) {
+        let error = model.complete(asks("x")).await.unwrap_err();
+        assert!(error.retry_after_ms.is_some_and(|pause| (30_000..=60_000).contains(&pause)), "{error:?}");
+    }
 }
 
 #[tokio::test]

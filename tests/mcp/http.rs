@@ -1,5 +1,7 @@
 //! Servers that are reached by HTTP. The wire format only: there is no server of somebody else behind it.
 
+use std::time::{Duration, SystemTime};
+
 use plandag::tools::mcp::{McpConfig, McpServers};
 use plandag::{StepContext, StepErrorKind, Tool as _, ToolOutput};
 use serde_json::{Value, json};
@@ -18,6 +20,10 @@ fn answer(request: &Request) -> ResponseTemplate {
         Some("tools/list") => json!({ "tools": [{ "name": "say", "inputSchema": { "type": "object" } }] }),
         Some("tools/call") => match message["params"]["arguments"]["text"].as_str() {
             Some("busy") => return ResponseTemplate::new(429).insert_header("retry-after", "7"),
+            Some("busy for a minute") => {
+                let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+                return ResponseTemplate::new(503).insert_header("retry-after", date);
+            }
             Some("secret") => json!({ "content": [{ "type": "text", "text": "it was canary-5ecret" }] }),
             _ => json!({ "content": [{ "type": "text", "text": "said" }] }),
         },
@@ -49,6 +55,8 @@ async fn a_server_on_the_web_has_tools() {
     assert_eq!(call("secret").await.unwrap(), ToolOutput::Value(json!({ "text": "it was [redacted]" })));
     let busy = call("busy").await.unwrap_err();
     assert_eq!((busy.kind, busy.retry_after_ms), (StepErrorKind::Transient, Some(7_000)), "{busy}");
+    let busy = call("busy for a minute").await.unwrap_err();
+    assert!(busy.retry_after_ms.is_some_and(|pause| (30_000..=60_000).contains(&pause)), "{busy:?}");
     servers.close().await;
 }
 

@@ -8,7 +8,6 @@ mod address;
 mod body;
 mod guard;
 mod page;
-mod retry_after;
 
 use std::error::Error;
 use std::fmt;
@@ -22,6 +21,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::arguments::Arguments;
+use super::retry_after::retry_after;
 use super::thread::on_thread;
 use crate::error::{StepError, StepErrorKind};
 use crate::tool::{Hold, StepContext, Tool, ToolOutput, ToolSpec};
@@ -30,7 +30,6 @@ use body::Body;
 pub use guard::{HostPort, HostPortError, Resolve};
 use guard::{PublicOnly, Refusal, System, Unchecked, check_address, check_form};
 use page::Page;
-pub(super) use retry_after::retry_after;
 
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;

@@ -1,6 +1,7 @@
 //! One server: started, asked for its tools once, and started again if it ends before its time.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ErrorCode, JsonObject, ServerResult,
@@ -13,6 +14,7 @@ use super::McpError;
 use super::config::{Launch, ServerConfig};
 use super::connection::{Connection, Listed};
 use crate::error::{StepError, StepErrorKind};
+use crate::tools::retry_after::pause;
 
 /// So often a server is started again. One that ends each time would be started for ever.
 const MAX_RESTARTS: u32 = 5;
@@ -184,8 +186,8 @@ fn refused(error: &ServiceError) -> Option<(u16, Option<u64>)> {
     let ServiceError::TransportSend(error) = error else { return None };
     match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
         StreamableHttpError::HttpStatus(refused) => {
-            let wait = refused.retry_after.as_ref().and_then(|wait| wait.parse::<u64>().ok());
-            Some((refused.status, wait.map(|seconds| seconds.saturating_mul(1_000))))
+            let wait = refused.retry_after.as_ref().and_then(|text| pause(text, SystemTime::now()));
+            Some((refused.status, wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))))
         }
         _ => None,
     }

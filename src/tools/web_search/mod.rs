@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::arguments::Arguments;
-use super::fetch::{causes, floor_char_boundary, retry_after};
+use super::fetch::{causes, floor_char_boundary};
+use super::retry_after::retry_after;
 use crate::error::{StepError, StepErrorKind};
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 

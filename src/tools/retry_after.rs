@@ -2,11 +2,18 @@
 
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "fetch")]
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// How long the server asks to be left alone, if it does: a number of seconds, or a date.
-pub(in crate::tools) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+/// How long the server asks to be left alone, if it does.
+#[cfg(feature = "fetch")]
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    pause(headers.get(RETRY_AFTER)?.to_str().ok()?, now)
+}
+
+/// How long a pause is: a number of seconds, or a date at which it ends.
+pub(super) fn pause(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
@@ -21,16 +28,12 @@ mod tests {
     #[test]
     fn seconds_and_dates_are_understood() {
         let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").unwrap();
-        let asked = |value: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-            retry_after(&headers, now).map(|wait| wait.as_secs())
-        };
+        let asked = |text: &str| pause(text, now).map(|pause| pause.as_secs());
         assert_eq!(asked("120"), Some(120));
         assert_eq!(asked("0"), Some(0));
         assert_eq!(asked("Wed, 21 Oct 2026 07:29:30 GMT"), Some(90));
         assert_eq!(asked("Wed, 21 Oct 2026 07:27:00 GMT"), Some(0));
         assert_eq!(asked("soon"), None);
         assert_eq!(asked("-5"), None);
-        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

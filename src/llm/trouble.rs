@@ -135,6 +135,12 @@ impl Trouble<'_> {
 
     /// There is an error where the answer should be.
     pub(super) fn broke_off(&self, error: &Value) -> ModelError {
+        let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+        let status = status.and_then(|code| StatusCode::from_u16(code).ok());
+        if let Some(status) = status.filter(|status| status.is_client_error() || status.is_server_error()) {
+            // What it would have answered with if it had not begun to answer.
+            return self.status(status, &error.to_string(), &HeaderMap::new());
+        }
         let words = self.words(&error.to_string());
         ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
     }

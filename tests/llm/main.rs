@@ -8,4 +8,5 @@ mod broken_plans;
 mod planning;
 mod providers;
 mod steps;
+mod streams;
 mod support;

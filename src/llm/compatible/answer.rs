@@ -7,16 +7,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::events::Events;
+use super::events::{DONE, Events, without_mark};
 use crate::event::Usage;
 use crate::llm::error::ModelError;
 use crate::llm::native;
 use crate::llm::provider::{MAX_ANSWER_BYTES, too_long};
 use crate::llm::trouble::Trouble;
 use crate::llm::{ModelReply, ReplyEnd, ToolCall};
-
-/// The event after which nothing comes.
-const DONE: &[u8] = b"[DONE]";
 
 /// An answer, or a piece of one. Servers differ in what they leave out and where they say `null`.
 #[derive(Deserialize)]
@@ -35,7 +32,9 @@ struct Choice<'a> {
     /// In a piece.
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
-    finish_reason: Option<String>,
+    /// With some servers an empty one while there is more to come.
+    finish_reason: Option<Perhaps<String>>,
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -107,8 +106,13 @@ impl<T> Perhaps<T> {
 impl<'a> Answer<'a> {
     /// Reads an answer, which may be that there is none.
     pub(super) fn read(body: &'a [u8], trouble: &Trouble<'_>) -> Result<Self, ModelError> {
-        let answer: Self = serde_json::from_slice(body).map_err(|error| trouble.unreadable(&error.to_string()))?;
-        match &answer.error {
+        let answer: Self = serde_json::from_slice(without_mark(body)).map_err(|error| match error.is_eof() {
+            true => trouble.cut_off(),
+            false => trouble.unreadable(&error.to_string()),
+        })?;
+        let mut errors =
+            answer.error.iter().chain(answer.choices.iter().flatten().filter_map(|choice| choice.error.as_ref()));
+        match errors.next() {
             Some(error) => Err(trouble.broke_off(error)),
             None => Ok(answer),
         }
@@ -118,14 +122,21 @@ impl<'a> Answer<'a> {
     pub(super) fn into_reply(self) -> ModelReply {
         let mut reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
         reply.usage = self.usage.and_then(used).unwrap_or_default();
-        if let Some(choice) = self.choices.into_iter().flatten().next() {
-            reply.end = ended(choice.finish_reason);
+        if let Some(mut choice) = self.choices.into_iter().flatten().next() {
+            reply.end = ended(choice.ended());
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
                 reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
             }
         }
         reply
+    }
+}
+
+impl Choice<'_> {
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<String> {
+        self.finish_reason.take().and_then(Perhaps::into_option).filter(|reason| !reason.is_empty())
     }
 }
 
@@ -146,6 +157,10 @@ pub(super) struct Streamed<'a> {
     events: Events,
     reply: ModelReply,
     is_whole: bool,
+    /// Whether the model has said how it ended. What comes after that is at most what it cost.
+    has_ended: bool,
+    /// Whether anything was an event of such a server.
+    has_begun: bool,
     /// Who wants to have each piece.
     piece: &'a mut (dyn FnMut(&str) + Send),
     trouble: &'a Trouble<'a>,
@@ -154,7 +169,7 @@ pub(super) struct Streamed<'a> {
 impl<'a> Streamed<'a> {
     pub(super) fn new(piece: &'a mut (dyn FnMut(&str) + Send), trouble: &'a Trouble<'a>) -> Self {
         let reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
-        Self { events: Events::default(), reply, is_whole: false, piece, trouble }
+        Self { events: Events::default(), reply, is_whole: false, has_ended: false, has_begun: false, piece, trouble }
     }
 
     /// Whether the server has said that nothing more comes: only then an answer counts.
@@ -171,13 +186,13 @@ impl<'a> Streamed<'a> {
         if is_too_long { Err(too_long()) } else { Ok(()) }
     }
 
-    /// The connection has ended.
+    /// Nothing more comes, in an orderly way as far as can be told.
     pub(super) fn end(mut self) -> Result<ModelReply, ModelError> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
-        match self.is_whole {
+        match self.is_whole || self.has_ended {
             true => Ok(self.reply),
-            false if self.reply.text.is_empty() => Err(self.trouble.no_word()),
-            false => Err(self.trouble.cut_off()),
+            false if self.has_begun => Err(self.trouble.cut_off()),
+            false => Err(self.trouble.no_word()),
         }
     }
 
@@ -187,22 +202,25 @@ impl<'a> Streamed<'a> {
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
-        if self.is_whole || data == DONE {
+        // Of the last event there may be only a part.
+        if self.is_whole || DONE.starts_with(data) {
             self.is_whole = true;
             return Ok(());
         }
+        self.has_begun = true;
         let answer = Answer::read(data, self.trouble)?;
         if let Some(usage) = answer.usage.and_then(used) {
             self.reply.usage = usage;
         }
-        let Some(choice) = answer.choices.into_iter().flatten().next() else { return Ok(()) };
+        let Some(mut choice) = answer.choices.into_iter().flatten().next() else { return Ok(()) };
+        if let Some(reason) = choice.ended() {
+            self.reply.end = ended(Some(reason));
+            self.has_ended = true;
+        }
         if let Some(content) = choice.delta.and_then(|delta| delta.content) {
             let text = content.into_text();
             self.reply.text.push_str(&text);
             (self.piece)(&text);
-        }
-        if choice.finish_reason.is_some() {
-            self.reply.end = ended(choice.finish_reason);
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Server-sent events, read from bytes that come in pieces which end anywhere.
 
+/// The event after which nothing comes.
+pub(super) const DONE: &[u8] = b"[DONE]";
+
 /// What has come of an event that is not complete.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -37,12 +40,19 @@ impl Events {
     }
 
     fn end_line<E>(&mut self, line: &[u8], event: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = without_mark(line.strip_suffix(b"\r").unwrap_or(line));
         if let Some(data) = line.strip_prefix(b"data:") {
-            if !self.data.is_empty() {
+            let data = data.trim_ascii();
+            if self.data.ends_with(b"}") && data.starts_with(b"{") || data.starts_with(DONE) {
+                // Two objects are two events, also if the empty line between them is missing.
+                self.end_line(b"", event)?;
+            } else if !self.data.is_empty() {
                 self.data.push(b'\n');
             }
-            self.data.extend_from_slice(data.trim_ascii());
+            self.data.extend_from_slice(data);
+        } else if let Some(error) = line.strip_prefix(b"error:") {
+            // llama.cpp had a field of its own for that, until late in 2025.
+            self.data = [b"{\"error\":", error, b"}"].concat();
         } else if line.is_empty() && !self.data.is_empty() {
             let read = event(&self.data);
             self.data.clear();
@@ -51,6 +61,11 @@ impl Events {
         // All else are comments, which keep the connection open, and fields that say nothing here.
         Ok(())
     }
+}
+
+/// Text without the mark of its encoding, which some servers begin it with.
+pub(super) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -78,6 +93,24 @@ mod tests {
             ": hello\n\nevent: x\ndata: {\"a\": \"ü\"}\n\nid: 7\n\n\r\ndata:one\r\ndata: two\r\n\r\ndata: [DONE]";
         for piece in 1..=text.len() {
             assert_eq!(read(text, piece), ["{\"a\": \"ü\"}", "one\ntwo", "[DONE]"], "in pieces of {piece} bytes");
+        }
+    }
+
+    #[test]
+    fn what_servers_do_otherwise_is_understood() {
+        for (text, events) in [
+            ("\u{feff}data: {}\n\n", &["{}"][..]),
+            // Without an empty line between them.
+            ("data: {}\ndata: {}\ndata: [DONE]\n", &["{}", "{}", "[DONE]"]),
+            // One object in several lines.
+            ("data: {\ndata: \"a\": {}\ndata: }\n\n", &["{\n\"a\": {}\n}"]),
+            ("data: {\"a\": [{},\ndata: {}]}\n\n", &["{\"a\": [{},\n{}]}"]),
+            (": ping\n\ndata:\n\ndata: \n\n", &[]),
+            ("error: {\"code\": 500}\n\ndata: [DONE]\n\n", &["{\"error\": {\"code\": 500}}", "[DONE]"]),
+        ] {
+            for piece in 1..=text.len() {
+                assert_eq!(read(text, piece), events, "{text:?} in pieces of {piece} bytes");
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anstream::ColorChoice;
 use plandag::report::ExitCode;
@@ -12,8 +13,9 @@ use super::args::{Global, When};
 use super::ascii::ascii;
 use super::failure::Failure;
 use super::logging;
-use super::patience;
+use super::patience::{self, Lines};
 use super::secrets;
+use super::signals::Signal;
 use super::text;
 
 /// Nobody reads standard output any more, as after `| head`.
@@ -29,6 +31,17 @@ pub(crate) struct Console {
     can_redraw: bool,
     /// Why a line of JSON could not be written, if somebody was there to read it.
     unwritable: OnceLock<io::Error>,
+    /// Set once a run is over.
+    last_words: OnceLock<LastWords>,
+}
+
+/// How long whoever reads standard output is waited for after a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LastWords {
+    /// Until a signal comes.
+    Patient,
+    /// A signal has come: so long for each piece.
+    Hurried(Signal, Duration),
 }
 
 impl Console {
@@ -44,7 +57,7 @@ impl Console {
         // Lines of a log would end up inside of a picture. Some terminals, such as serial lines, do not know their size.
         let can_draw = has_cursor() && terminal_size::terminal_size_of(io::stderr()).is_some();
         let can_redraw = interactive && !global.quiet && !logging::is_wanted(global.verbose) && can_draw;
-        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw, unwritable: OnceLock::new() }
+        Self { quiet: global.quiet, interactive, ascii: global.ascii, can_redraw, ..Self::default() }
     }
 
     /// Whether a picture on standard error can be drawn in place.
@@ -110,8 +123,7 @@ impl Console {
     ///
     /// If it cannot be written. A reader that has gone away is none: it has what it wanted.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(secrets::known().redact(text).as_bytes()).and_then(|()| stdout.flush()) {
+        match self.write(secrets::known().redact(text).as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
             _ => Ok(()),
         }
@@ -139,26 +151,27 @@ impl Console {
         self.give(json_line(value).as_bytes())
     }
 
-    /// Gives out lines of JSON. A reader that is slow keeps waiting only whoever waits for this, also if everything is
-    /// done by one thread.
+    /// Gives out the first of these lines, as much as is taken at once by who takes anything.
     ///
     /// # Errors
     ///
     /// As [`json`](Self::json).
-    pub(crate) async fn json_lines(&self, lines: &str) -> Result<(), ReaderGone> {
-        let mut rest = lines.as_bytes();
-        while !rest.is_empty() {
-            let (piece, later) = patience::first_piece(rest);
-            patience::stdout_takes_a_piece().await;
-            self.give(piece)?;
-            rest = later;
-        }
+    pub(crate) fn json_piece(&self, lines: &mut Lines) -> Result<(), ReaderGone> {
+        let (piece, _) = patience::first_piece(lines.rest());
+        let length = piece.len();
+        self.give(piece)?;
+        lines.gave(length);
         Ok(())
     }
 
+    /// The run is over: nobody hears signals any more but who gives out what there is to say about it.
+    pub(crate) fn has_last_words(&self, last_words: LastWords) {
+        // There is one run in a process.
+        let _ = self.last_words.set(last_words);
+    }
+
     fn give(&self, bytes: &[u8]) -> Result<(), ReaderGone> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| {
+        self.write(bytes).map_err(|error| {
             if error.kind() != io::ErrorKind::BrokenPipe {
                 // Only the first of them is told.
                 let _ = self.unwritable.set(error);
@@ -167,9 +180,46 @@ impl Console {
         })
     }
 
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let piece = match self.last_words.get() {
+                Some(last_words) => {
+                    last_words.wait();
+                    patience::first_piece(rest).0
+                }
+                // As long as nobody listens to signals, they end the process.
+                None => rest,
+            };
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(piece)?;
+            stdout.flush()?;
+            rest = &rest[piece.len()..];
+        }
+        Ok(())
+    }
+
     /// Whether lines of JSON were lost: not for want of a reader, but since they could not be written.
     pub(crate) fn lost(&self) -> Option<Failure> {
         self.unwritable.get().map(unwritable)
+    }
+}
+
+impl LastWords {
+    /// Waits until standard output takes a piece. Ends the process if that would take too long.
+    fn wait(self) {
+        if patience::takes_a_piece_within(Some(Duration::ZERO)) {
+            return;
+        }
+        patience::leave_on_signal();
+        match self {
+            Self::Patient => _ = patience::takes_a_piece_within(None),
+            Self::Hurried(signal, time) => {
+                if !patience::takes_a_piece_within(Some(time)) {
+                    std::process::exit(signal.exit().code().into());
+                }
+            }
+        }
     }
 }
 

@@ -1,5 +1,15 @@
 //! Patience with whoever reads standard output.
 
+use std::sync::Once;
+use std::thread;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use tokio::runtime::Builder;
+use tokio::task::JoinHandle;
+
+use super::signals;
+
 /// As much is taken at once by a pipe that takes anything.
 pub(crate) const PIECE: usize = 4_096;
 
@@ -11,29 +21,90 @@ pub(crate) fn first_piece(lines: &[u8]) -> (&[u8], &[u8]) {
     lines.split_at(end)
 }
 
-/// Waits until standard output takes a piece, or has nobody at its other end. The thread goes on with other tasks
-/// meanwhile.
-#[cfg(unix)]
-pub(crate) async fn stdout_takes_a_piece() {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::io::retry_on_intr;
+/// Lines for programs that are not given out yet.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    /// So many of them are given out.
+    given: usize,
+}
 
-    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let takes_within = |time: Option<&Timespec>| {
-        let stdout = std::io::stdout();
-        let ready = retry_on_intr(|| poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], time));
-        // Where it cannot be told, writing shows it.
-        ready.map_or(true, |ready| ready > 0)
-    };
-    if !takes_within(Some(&AT_ONCE)) {
-        // It cannot panic, and nobody ends it.
-        let _ = tokio::task::spawn_blocking(move || takes_within(None)).await;
+impl Lines {
+    pub(crate) fn push(&mut self, line: &str) {
+        self.bytes.extend_from_slice(line.as_bytes());
+    }
+
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.given..]
+    }
+
+    /// So many more are given out.
+    pub(crate) fn gave(&mut self, count: usize) {
+        self.given += count;
+        if self.given == self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.given = 0;
     }
 }
 
-/// Here whoever tells has a thread of their own.
+/// Whoever reads standard output, as they are waited for while other things happen.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// A thread that waits. It is kept if its end is not waited for: there is never more than one.
+    waiting: Option<JoinHandle<bool>>,
+}
+
+impl Reader {
+    /// Waits until standard output takes a piece. The thread goes on with other tasks meanwhile.
+    pub(crate) async fn takes_a_piece(&mut self) {
+        if self.waiting.is_none() && takes_a_piece_within(Some(Duration::ZERO)) {
+            return;
+        }
+        let waiting = self.waiting.get_or_insert_with(|| tokio::task::spawn_blocking(|| takes_a_piece_within(None)));
+        // It cannot panic, and nobody ends it.
+        let _ = waiting.await;
+        self.waiting = None;
+    }
+}
+
+/// Whether standard output takes a piece within a time, or has nobody at its other end. None: however long that takes.
+#[cfg(unix)]
+pub(crate) fn takes_a_piece_within(time: Option<Duration>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::retry_on_intr;
+
+    let time = time.and_then(|time| Timespec::try_from(time).ok());
+    let stdout = std::io::stdout();
+    let ready = retry_on_intr(|| poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], time.as_ref()));
+    // Where it cannot be told, writing shows it.
+    ready.map_or(true, |ready| ready > 0)
+}
+
+/// Here writing shows it.
 #[cfg(not(unix))]
-pub(crate) async fn stdout_takes_a_piece() {}
+pub(crate) fn takes_a_piece_within(_: Option<Duration>) -> bool {
+    true
+}
+
+/// From now on a signal ends the process: there is nothing left to be stopped but waiting for a reader.
+pub(crate) fn leave_on_signal() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Without a thread for it, the reader is waited for.
+        let _ = thread::Builder::new().spawn(|| {
+            let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+            let signal = runtime.block_on(async { signals::listen().ok()?.next().await });
+            if let Some(signal) = signal {
+                std::process::exit(signal.exit().code().into());
+            }
+        });
+    });
+}
 
 #[cfg(test)]
 mod tests {

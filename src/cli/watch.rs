@@ -1,9 +1,12 @@
 //! A run as it goes on: its events told, signals obeyed.
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::future::{Either, select};
+use futures::{Stream, StreamExt as _, stream};
 use plandag::journal::RunId;
 use plandag::report::{ExitCode, StepOutcome};
 use plandag::{
@@ -12,7 +15,7 @@ use plandag::{
 use serde_json::json;
 use tokio::time;
 
-use super::console::{Console, ReaderGone, json_line};
+use super::console::{Console, LastWords, ReaderGone, json_line};
 use super::duration::human;
 use super::failure::Failure;
 use super::history::journal_failure;
@@ -20,7 +23,7 @@ use super::ledger::Ledger;
 use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
 use super::panic;
-use super::patience;
+use super::patience::{self, Lines, Reader};
 use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
 use super::questions::{Answer, Questions};
@@ -29,6 +32,9 @@ use super::signals::{self, Signal};
 use super::style::{self, paint};
 use super::text;
 use super::toolbox::Toolbox;
+
+/// How long a reader may take over each piece of what is said last, if somebody wants the run to stop.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A run that has ended, and what is not in its report.
 pub(crate) struct Watched {
@@ -51,6 +57,8 @@ enum Happening {
     /// The picture is due.
     Frame,
     Answer(Answer),
+    /// Standard output takes a piece.
+    Taken,
     End,
 }
 
@@ -85,7 +93,7 @@ pub(crate) async fn watch(
     let mut watcher = Watcher {
         handle: &handle,
         setting,
-        lines: String::new(),
+        lines: Lines::default(),
         is_read: true,
         next: 0,
         pressed_twice: false,
@@ -97,42 +105,54 @@ pub(crate) async fn watch(
         rejections: Vec::new(),
     };
     watcher.remember(past);
-    let events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
+    let mut events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
     let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
-    let others = stream::select(orders, stream::iter(frames).flatten());
-    let mut happenings = stream::select(events, others);
+    let mut others = stream::select(orders, stream::iter(frames).flatten()).chain(stream::pending());
+    let mut reader = Reader::default();
     loop {
-        // What has happened by now is given out together.
-        let now = if watcher.has_room() { happenings.next().now_or_never() } else { None };
-        let happening = match now {
-            Some(happening) => happening,
-            None => {
-                watcher.give_out().await;
-                happenings.next().await
+        let wants_events = watcher.has_room();
+        let happens = async {
+            match wants_events {
+                true => stream::select(&mut others, &mut events).next().await,
+                false => others.next().await,
             }
         };
+        let is_taken = async {
+            match watcher.lines.rest() {
+                [] => pending().await,
+                _ => reader.takes_a_piece().await,
+            }
+        };
+        // What has happened by now is given out together. Whoever wants the run to stop is heard also while nobody reads.
+        let happening = match select(pin!(happens), pin!(is_taken)).await {
+            Either::Left((happening, _)) => happening.unwrap_or(Happening::End),
+            Either::Right(((), _)) => Happening::Taken,
+        };
         match happening {
-            Some(Happening::Event(event)) => watcher.event(&event),
-            Some(Happening::Signal(signal)) => watcher.signal(signal),
-            Some(Happening::Frame) => watcher.frame(),
-            Some(Happening::Answer(answer)) => watcher.answer(answer),
-            Some(Happening::End) | None => break,
+            Happening::Event(event) => watcher.event(&event),
+            Happening::Signal(signal) => watcher.signal(signal),
+            Happening::Frame => watcher.frame(),
+            Happening::Answer(answer) => watcher.answer(answer),
+            Happening::Taken => watcher.give_piece(),
+            Happening::End => break,
         }
     }
-    watcher.give_out().await;
     if let Some(live) = &mut watcher.live {
         live.close();
     }
-    let (stopped_by, rejections) = (watcher.stopped_by, watcher.rejections);
-    let report = handle.await.map_err(engine_failure)?;
-    Ok(Watched { report, stopped_by, rejections })
+    let last_words = watcher.last_words();
+    let Watcher { mut lines, stopped_by, rejections, .. } = watcher;
+    let report = handle.await;
+    console.has_last_words(last_words);
+    while !lines.rest().is_empty() && console.json_piece(&mut lines).is_ok() {}
+    Ok(Watched { report: report.map_err(engine_failure)?, stopped_by, rejections })
 }
 
 struct Watcher<'a> {
     handle: &'a RunHandle,
     setting: Setting<'a>,
     /// Lines for programs that are not given out yet.
-    lines: String,
+    lines: Lines,
     /// Whether somebody still reads the events.
     is_read: bool,
     /// The number of the next event.
@@ -232,7 +252,7 @@ impl Watcher<'_> {
     fn ask(&mut self, question: &str) {
         match &mut self.live {
             Some(live) => live.say(question),
-            None => self.setting.console.complain(question),
+            None => self.complain(question),
         }
     }
 
@@ -250,23 +270,38 @@ impl Watcher<'_> {
 
     fn json(&mut self, line: &Line) {
         if self.is_read {
-            self.lines.push_str(&json_line(line));
+            self.lines.push(&json_line(line));
         }
     }
 
-    /// Whether more lines can be gathered.
+    /// Whether more lines can be gathered. Of a run that is about to stop there are not many more, and its end must not
+    /// be missed.
     fn has_room(&self) -> bool {
-        self.lines.len() < patience::PIECE
+        self.lines.rest().len() < patience::PIECE || self.stopped_by.is_some()
     }
 
-    async fn give_out(&mut self) {
-        let given = self.setting.console.json_lines(&self.lines).await;
-        self.lines.clear();
-        if let Err(ReaderGone) = given {
+    fn give_piece(&mut self) {
+        if let Err(ReaderGone) = self.setting.console.json_piece(&mut self.lines) {
             // The system would end a program that writes on after `| head` has left.
+            self.lines.clear();
             self.is_read = false;
             self.stopped_by = Some(Signal::Interrupt);
             self.handle.cancel_now();
+        }
+    }
+
+    /// Gives out what is taken at once.
+    fn give_at_once(&mut self) {
+        while !self.lines.rest().is_empty() && patience::takes_a_piece_within(Some(Duration::ZERO)) {
+            self.give_piece();
+        }
+    }
+
+    fn last_words(&self) -> LastWords {
+        match self.stopped_by {
+            None => LastWords::Patient,
+            Some(signal) if self.pressed_twice => LastWords::Hurried(signal, Duration::ZERO),
+            Some(signal) => LastWords::Hurried(signal, LAST_PATIENCE),
         }
     }
 
@@ -320,7 +355,10 @@ impl Watcher<'_> {
                 self.warn("stopping now");
             }
             // A tool that cannot be ended, as one in the middle of a system call.
-            Some(_) => std::process::exit(signal.exit().code().into()),
+            Some(_) => {
+                self.give_at_once();
+                std::process::exit(signal.exit().code().into());
+            }
         }
         self.stopped_by.get_or_insert(signal);
     }
@@ -333,8 +371,14 @@ impl Watcher<'_> {
                 live.say(&line);
                 live.draw(&self.ledger);
             }
-            None => self.setting.console.complain(&line),
+            None => self.complain(&line),
         }
+    }
+
+    /// Tells a person something they must know, after the lines that led to it.
+    fn complain(&mut self, text: &str) {
+        self.give_at_once();
+        self.setting.console.complain(text);
     }
 }
 

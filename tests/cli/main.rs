@@ -28,3 +28,5 @@ mod signals;
 mod support;
 #[cfg(unix)]
 mod terminal;
+#[cfg(unix)]
+mod unread;

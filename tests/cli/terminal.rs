@@ -316,3 +316,17 @@ fn a_question_is_taken_back_that_was_answered_elsewhere() {
     let (exit, text, _) = terminal.finish();
     assert_eq!((exit, approving::sent(&place)), (0, 2), "{text}");
 }
+
+/// Programs and people look at the same terminal: what a question is about comes before it.
+#[test]
+fn a_question_comes_after_the_lines_that_lead_to_it() {
+    let place = approving::place();
+    let command = place.command(["run", "plan.json", "--mcp", "mcp.json", "--json"]);
+    let mut terminal = Terminal::start(command, 1_000, 24);
+    let text = terminal.wait_for("May it? [y/N]");
+    let line = text.find(r#""ev":"step.unapproved""#).unwrap_or(usize::MAX);
+    assert!(line < text.find("reply would act").unwrap(), "{text}");
+    terminal.press("y\n");
+    let (exit, text, _) = terminal.finish();
+    assert_eq!((exit, approving::sent(&place)), (0, 1), "{text}");
+}

@@ -1,0 +1,171 @@
+//! Standard output that is a full pipe: the run is stopped all the same, and whoever comes late gets what there is.
+
+use std::io::{self, BufRead as _, BufReader, PipeReader, Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::ioctl_fionbio;
+use serde_json::{Value, json};
+
+use crate::support::{Place, sleep};
+
+/// Long enough for a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A run whose lines nobody reads.
+struct Unread {
+    child: Child,
+    stdout: PipeReader,
+    stderr: Receiver<String>,
+}
+
+impl Unread {
+    fn start(place: &Place) -> Self {
+        Self::of(place.command(["run", "plan.json", "--json"]))
+    }
+
+    fn of(mut command: Command) -> Self {
+        let (stdout, mut full) = io::pipe().unwrap();
+        ioctl_fionbio(&full, true).unwrap();
+        while full.write(&[b'\n'; 4096]).is_ok() {}
+        ioctl_fionbio(&full, false).unwrap();
+        let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        // It would be one more writer.
+        drop(command);
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, stderr) = channel();
+        thread::spawn(move || said.map(Result::unwrap).try_for_each(|line| sender.send(line)));
+        Self { child, stdout, stderr }
+    }
+
+    fn interrupt(&self) {
+        let status = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The next line of standard error.
+    fn says(&mut self) -> String {
+        self.stderr.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Waits for the end, while nobody reads.
+    fn exit(&mut self) -> i32 {
+        let begun = Instant::now();
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status.code().unwrap_or(-1),
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+        }
+    }
+
+    /// Everything that is given out, read to its end.
+    fn events(&mut self) -> Vec<Value> {
+        let mut lines = String::new();
+        self.stdout.read_to_string(&mut lines).unwrap();
+        self.child.wait().unwrap();
+        lines.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // It has ended, unless the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The runs that were recorded.
+fn runs(place: &Place) -> Vec<Value> {
+    place.run(["runs", "--json"]).events()
+}
+
+/// Waits until somebody who asks is told this.
+fn wait_until(place: &Place, asked: &[&str], told: &str) {
+    let begun = Instant::now();
+    loop {
+        let ran = place.run(asked);
+        if ran.stdout.contains(told) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{ran:?}");
+    }
+}
+
+#[test]
+fn once_stops_the_run_in_an_orderly_way() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
+    let mut run = Unread::start(&place);
+    wait_until(&place, &["why", "first"], "running");
+    run.interrupt();
+    assert!(run.says().contains("giving 1 step 5.00s to finish; press again to stop now"));
+    assert_eq!(run.exit(), 130);
+    let recorded = runs(&place);
+    assert_eq!(recorded[0]["status"], "stopped", "{recorded:?}");
+    assert!(run.events().is_empty(), "there was no room");
+}
+
+#[test]
+fn twice_ends_it_at_once() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let mut run = Unread::start(&place);
+    wait_until(&place, &["why", "long"], "running");
+    run.interrupt();
+    assert!(run.says().contains("giving 1 step"));
+    run.interrupt();
+    assert!(run.says().contains("stopping now"));
+    let second = Instant::now();
+    assert_eq!(run.exit(), 130);
+    // The grace is 5 seconds.
+    assert!(second.elapsed() < Duration::from_secs(4), "{:?}", second.elapsed());
+    assert_eq!(runs(&place)[0]["status"], "stopped");
+}
+
+#[test]
+fn whoever_comes_late_gets_every_line() {
+    let place = Place::new();
+    place.plan(json!([sleep("first", 1500, &[]), sleep("second", 1, &["first"])]));
+    let mut run = Unread::start(&place);
+    wait_until(&place, &["why", "first"], "running");
+    run.interrupt();
+    assert!(run.says().contains("giving 1 step"));
+    let events = run.events();
+    assert_eq!(events[0]["ev"], "run.started");
+    assert!(events.iter().any(|event| event["ev"] == "step.finished" && event["step"] == "first"), "{events:?}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["ev"], &last["exit"]), (&json!("run.stopped"), &json!(130)));
+}
+
+#[test]
+fn a_run_that_is_over_waits_for_its_reader() {
+    let place = Place::new();
+    place.plan(json!([sleep("only", 1, &[])]));
+    let mut run = Unread::start(&place);
+    wait_until(&place, &["runs", "--json"], r#""status":"succeeded""#);
+    assert_eq!(run.child.try_wait().unwrap(), None);
+    assert_eq!(run.events().last().unwrap()["ev"], "run.finished");
+}
+
+#[test]
+fn nobody_has_to_wait_for_the_reader_of_a_run_that_is_over() {
+    for arguments in [&["run", "plan.json", "--json"][..], &["run", "plan.json"]] {
+        let place = Place::new();
+        place.plan(json!([sleep("only", 1, &[])]));
+        let mut run = Unread::of(place.command(arguments));
+        wait_until(&place, &["runs", "--json"], r#""status":"succeeded""#);
+        // It may be about to begin to listen.
+        let begun = Instant::now();
+        while run.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            run.interrupt();
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(run.exit(), 130);
+    }
+}

@@ -76,7 +76,7 @@ pub(crate) fn check_with(
         }
         check_pools(step, pools, default_tool, &mut problems);
     }
-    let answered = answer.and_then(|answer| edges.ids.get(answer.as_str()));
+    let answered = answer.and_then(|answer| edges.ids.find(answer.as_str()));
     if let Some(answer) = answer
         && answered.is_none()
         && !(rules.external)(answer)
@@ -211,21 +211,45 @@ fn ids_of(steps: &[Arc<Step>]) -> impl Iterator<Item = &str> {
 
 /// Where each id is in a list of steps.
 ///
-/// A table of numbers and no more: in a large plan it is looked into at random, and what is small is soon found.
+/// A table of numbers and no more: in a large plan it is looked into at random, and what is small is soon found. Most
+/// plans do without: while each id comes after the one before it, and each that is looked for is beside the one found
+/// last, none comes twice and none has to be searched.
 struct Ids<'a> {
     steps: &'a [Arc<Step>],
+    /// Empty until it is needed.
     table: HashTable<u32>,
     hasher: RandomState,
-    /// How many steps are in it, from the first one on.
+    /// How many steps were passed, from the first one on, and how many of them are in the table.
+    passed: usize,
     known: usize,
+    /// The one that was found last, while the table is empty.
+    last: usize,
     /// The second step of each id that comes more than once.
     doubled: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Ids<'a> {
     fn new(steps: &'a [Arc<Step>]) -> Self {
-        let table = HashTable::with_capacity(steps.len());
-        Self { steps, table, hasher: RandomState::default(), known: 0, doubled: BTreeMap::new() }
+        Self {
+            steps,
+            table: HashTable::new(),
+            hasher: RandomState::default(),
+            passed: 0,
+            known: 0,
+            last: 0,
+            doubled: BTreeMap::new(),
+        }
+    }
+
+    /// Passes the next step.
+    fn pass(&mut self) {
+        let index = self.passed;
+        self.passed += 1;
+        let place = |index: usize| (self.steps[index].id.as_str().len(), self.steps[index].id.as_str());
+        let is_ascending = self.known == 0 && (index == 0 || place(index - 1) < place(index));
+        if !is_ascending {
+            self.learn(self.passed);
+        }
     }
 
     /// Takes in the steps before `end`.
@@ -233,6 +257,9 @@ impl<'a> Ids<'a> {
         let Self { steps, table, hasher, .. } = self;
         let steps: &'a [Arc<Step>] = steps;
         let id = |index: u32| steps[index as usize].id.as_str();
+        if self.known == 0 {
+            *table = HashTable::with_capacity(steps.len());
+        }
         for index in self.known as u32..end as u32 {
             let (is_id, hash) = (|other: &u32| id(*other) == id(index), |index: &u32| hasher.hash_one(id(*index)));
             match table.entry(hash(&index), is_id, hash) {
@@ -248,8 +275,25 @@ impl<'a> Ids<'a> {
         self.table.find(self.hasher.hash_one(id), |index| self.steps[*index as usize].id == *id).copied()
     }
 
+    /// The step beside the one found last, or that one itself, if it has this id and none has been searched for yet.
+    fn beside(&mut self, id: &str) -> Option<u32> {
+        if self.known > 0 {
+            return None;
+        }
+        let is_id = |index: &usize| self.steps.get(*index).is_some_and(|step| step.id == *id);
+        let found = [self.last + 1, self.last, self.last.saturating_sub(1)].into_iter().find(is_id)?;
+        self.last = found;
+        u32::try_from(found).ok()
+    }
+
     /// The first step that has this id. Most often that is one before those that depend on it.
     fn find(&mut self, id: &str) -> Option<u32> {
+        if let Some(index) = self.beside(id) {
+            return Some(index);
+        }
+        if self.known == 0 {
+            self.learn(self.passed);
+        }
         self.get(id).or_else(|| {
             let all = self.steps.len();
             if self.known == all {
@@ -289,7 +333,7 @@ impl<'a> Edges<'a> {
 
     /// Adds the edges to a step, which is the next one.
     fn add(&mut self, index: u32, step: &Step, rules: &Rules<'_>, problems: &mut Problems) {
-        self.ids.learn(index as usize + 1);
+        self.ids.pass();
         if !step.id.is_valid() {
             problems.push(|_| PlanError::InvalidId { id: shown(step.id.as_str()) });
         }

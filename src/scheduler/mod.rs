@@ -16,6 +16,7 @@ mod expand;
 mod graft;
 mod outcome;
 mod outside;
+mod queue;
 mod rank;
 mod ready;
 mod rehearse;

@@ -10,7 +10,8 @@ use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason,
 use crate::plan::Step;
 use crate::policy::Order;
 
-use super::state::{Key, Shape, UNRANKED};
+use super::queue::Key;
+use super::state::{Shape, UNRANKED};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -84,7 +85,7 @@ impl Scheduler {
     /// The best ready step of a shape.
     fn head(&mut self, shape: usize) -> Option<Key> {
         let Shape { ready, .. } = &mut self.shapes[shape];
-        while let Some(&(rank, Reverse(step))) = ready.peek() {
+        while let Some((rank, Reverse(step))) = ready.peek() {
             let node = &self.nodes[step as usize];
             if node.state == StepState::Ready && node.rank == rank && node.shape as usize == shape {
                 return Some((rank, Reverse(step)));

@@ -1,7 +1,6 @@
 //! What the scheduler knows: steps by number, scopes, requests, pools.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -15,6 +14,7 @@ use crate::plan::Step;
 use crate::policy::Policy;
 
 use super::StepState;
+use super::queue::ReadyQueue;
 
 /// The rank of a step that has none yet, and so no place among the ready ones.
 pub(super) const UNRANKED: u64 = u64::MAX;
@@ -181,9 +181,6 @@ impl Pools {
     }
 }
 
-/// The place of a ready step: higher rank first, then lower number.
-pub(super) type Key = (u64, Reverse<StepNumber>);
-
 /// Steps that need the same of the same pools. Only the first ready one of each shape is ever looked at, so a full
 /// pool delays nobody who does not need it.
 #[derive(Clone, Debug, Default)]
@@ -192,7 +189,7 @@ pub(super) struct Shape {
     /// A tool of which all steps wait until an instant that its server named.
     pub(super) gate: Option<u16>,
     /// Ready steps; those that are not ready any more are dropped when they come up.
-    pub(super) ready: BinaryHeap<Key>,
+    pub(super) ready: ReadyQueue,
 }
 
 /// How many steps are in the states that decide what happens next.

@@ -275,23 +275,12 @@ impl<'a> Ids<'a> {
         self.table.find(self.hasher.hash_one(id), |index| self.steps[*index as usize].id == *id).copied()
     }
 
-    /// The step beside the one found last, or that one itself, if it has this id and none has been searched for yet.
-    fn beside(&mut self, id: &str) -> Option<u32> {
-        if self.known > 0 {
-            return None;
-        }
-        let is_id = |index: &usize| self.steps.get(*index).is_some_and(|step| step.id == *id);
-        let found = [self.last + 1, self.last, self.last.saturating_sub(1)].into_iter().find(is_id)?;
-        self.last = found;
-        u32::try_from(found).ok()
-    }
-
     /// The first step that has this id. Most often that is one before those that depend on it.
     fn find(&mut self, id: &str) -> Option<u32> {
-        if let Some(index) = self.beside(id) {
-            return Some(index);
-        }
         if self.known == 0 {
+            if let Some(index) = self.beside(id) {
+                return Some(index);
+            }
             self.learn(self.passed);
         }
         self.get(id).or_else(|| {
@@ -302,6 +291,13 @@ impl<'a> Ids<'a> {
             self.learn(all);
             self.get(id)
         })
+    }
+
+    /// The step beside the one found last, or that one itself, if it has this id.
+    fn beside(&mut self, id: &str) -> Option<u32> {
+        let is_id = |index: &usize| self.steps.get(*index).is_some_and(|step| step.id == *id);
+        self.last = [self.last + 1, self.last, self.last.saturating_sub(1)].into_iter().find(is_id)?;
+        u32::try_from(self.last).ok()
     }
 }
 

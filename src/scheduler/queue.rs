@@ -29,11 +29,18 @@ impl ReadyQueue {
     }
 
     pub(super) fn peek(&self) -> Option<Key> {
-        self.row.front().max(self.others.peek()).copied()
+        match (self.row.front(), self.others.peek()) {
+            (Some(first), Some(best)) => Some(*first.max(best)),
+            (first, best) => first.or(best).copied(),
+        }
     }
 
     pub(super) fn pop(&mut self) -> Option<Key> {
-        if self.row.front() >= self.others.peek() { self.row.pop_front() } else { self.others.pop() }
+        match (self.row.front(), self.others.peek()) {
+            (Some(first), Some(best)) if first < best => self.others.pop(),
+            (None, _) => self.others.pop(),
+            _ => self.row.pop_front(),
+        }
     }
 }
 

@@ -82,7 +82,7 @@ impl Lock {
     fn say_who(&mut self) -> io::Result<()> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.file.set_len(0)?;
-        writeln!(self.file, "{} {since}", std::process::id())
+        self.file.write_all(format!("{} {since}\n", std::process::id()).as_bytes())
     }
 
     /// Whether the file is still the one that others would open.

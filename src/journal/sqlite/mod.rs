@@ -90,7 +90,7 @@ impl SqliteJournal {
             connection
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;
-        let reader = Reader::start(&path, locks)?;
+        let reader = Reader::open(&path, locks)?;
         Ok(Self { path, secrets, writer, reader })
     }
 
@@ -141,11 +141,12 @@ impl fmt::Debug for SqliteJournal {
 
 impl Journal for SqliteJournal {
     fn create<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
-        Box::pin(async move {
-            let number = self.writer.write(Work::Create { run: run.clone() }).await?;
-            let lock = self.reader.lock(run, number).await?;
-            Ok(Claim::new(run.clone(), 1, lock))
-        })
+        let (locks, new) = (self.reader.locks().to_owned(), run.clone());
+        let created = self.writer.with_desk(move |desk| {
+            let number = desk.write(&[&Work::Create { run: new.clone() }])?[0];
+            reader::lock(&locks, &new, number)
+        });
+        Box::pin(async move { Ok(Claim::new(run.clone(), 1, created.await?)) })
     }
 
     fn claim<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<Claim, JournalError>> {
@@ -215,7 +216,7 @@ impl Journal for SqliteJournal {
     }
 
     fn tool_means<'a>(&'a self) -> BoxFuture<'a, Result<BTreeMap<String, u64>, JournalError>> {
-        Box::pin(self.reader.tool_means(self.writer.desk()))
+        self.writer.with_desk(|desk| reader::tool_means(desk.connection()))
     }
 }
 

@@ -21,7 +21,6 @@ use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 use super::letters::{self, Letterbox};
 use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
-use super::writer::Desk;
 use super::{BUSY, digest, failed, gone};
 
 /// What [`summary`] reads: of the events of a run, only the last one.
@@ -33,9 +32,17 @@ type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
 /// The sending end. The thread ends when this is dropped.
 pub(super) struct Reader {
-    jobs: mpsc::Sender<Job>,
+    thread: Mutex<Thread>,
     path: PathBuf,
+    locks: PathBuf,
     opened: Option<Identity>,
+}
+
+/// A new run reads nothing but what [`Writer::with_desk`](super::writer::Writer::with_desk) does for it.
+enum Thread {
+    /// Nothing has been read yet.
+    NotStarted(Option<Connection>),
+    Started(mpsc::Sender<Job>),
 }
 
 /// What tells a file from another one that has taken its place.
@@ -56,14 +63,32 @@ fn identity(_: &Path) -> Option<Identity> {
 }
 
 impl Reader {
-    pub(super) fn start(path: &Path, locks: PathBuf) -> Result<Self, JournalError> {
-        let connection = connect(path)?;
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        thread::Builder::new()
-            .name("plandag-journal-reader".to_owned())
-            .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
-            .map_err(|error| unusable(path, error))?;
-        Ok(Self { jobs, path: path.to_owned(), opened: identity(path) })
+    pub(super) fn open(path: &Path, locks: PathBuf) -> Result<Self, JournalError> {
+        let thread = Mutex::new(Thread::NotStarted(Some(connect(path)?)));
+        Ok(Self { thread, path: path.to_owned(), locks, opened: identity(path) })
+    }
+
+    /// Where the locks and letters are.
+    pub(super) fn locks(&self) -> &Path {
+        &self.locks
+    }
+
+    /// Gives the thread something to do.
+    fn order(&self, job: Job) -> Result<(), JournalError> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Thread::NotStarted(connection) = &mut *thread {
+            let (connection, locks) = (connection.take().ok_or_else(|| gone(()))?, self.locks.clone());
+            let (jobs, inbox) = mpsc::channel::<Job>();
+            thread::Builder::new()
+                .name("plandag-journal-reader".to_owned())
+                .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
+                .map_err(|error| unusable(&self.path, error))?;
+            *thread = Thread::Started(jobs);
+        }
+        match &*thread {
+            Thread::Started(jobs) => jobs.send(job).map_err(gone),
+            Thread::NotStarted(_) => Err(gone(())),
+        }
     }
 
     /// Refuses to read on from a file that nobody else sees any more.
@@ -84,7 +109,7 @@ impl Reader {
             // Who asked may have gone away.
             let _ = sender.send(read(connection, locks));
         };
-        self.jobs.send(Box::new(job)).map_err(gone)?;
+        self.order(Box::new(job))?;
         answer.await.map_err(gone)?
     }
 
@@ -101,18 +126,10 @@ impl Reader {
         .await
     }
 
-    /// Takes the lock of a run. The letterbox is to be closed first.
-    pub(super) async fn lock(&self, run: &RunId, number: u64) -> Result<(Letterbox, Lock), JournalError> {
+    /// Takes the lock of a run.
+    pub(super) async fn lock(&self, run: &RunId, number: u64) -> Result<Held, JournalError> {
         let run = run.clone();
-        self.read(move |_, locks| {
-            let path = locks.join(number.to_string());
-            let lock = lock::take(&path)
-                .map_err(|error| unusable(&path, error))?
-                .map_err(|owner| JournalError::Locked { run: run.to_string(), pid: owner.map(|owner| owner.pid) })?;
-            let letterbox = Letterbox::open(locks, number).map_err(|error| unusable(locks, error))?;
-            Ok((letterbox, lock))
-        })
-        .await
+        self.read(move |_, locks| lock(locks, &run, number)).await
     }
 
     /// Leaves a letter for whoever drives the run now.
@@ -179,30 +196,6 @@ impl Reader {
 }
 
 impl Reader {
-    /// Reads with the connection that writes. A new run reads this and nothing else, and not much of it: to learn the
-    /// layout of the file first, as another connection had to, would take longer.
-    pub(super) async fn tool_means(&self, desk: Arc<Mutex<Desk>>) -> Result<BTreeMap<String, u64>, JournalError> {
-        self.read(move |_, _| {
-            let desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            let connection = desk.connection();
-            let mut query =
-                connection.prepare("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
-            let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
-            let mut means = Means::default();
-            for run in newest {
-                each_event(connection, run.map_err(failed)?, |_, at, clue: Clue| {
-                    means.take(at, clue);
-                    if means.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                })?;
-                if means.is_full() {
-                    break;
-                }
-            }
-            Ok(means.into_millis())
-        })
-        .await
-    }
-
     /// What is wrong with the file itself, and with the outputs in it. Also how many outputs there are.
     pub(super) async fn check(&self) -> Result<(Vec<String>, u64), JournalError> {
         self.read(|connection, _| {
@@ -224,6 +217,37 @@ impl Reader {
         })
         .await
     }
+}
+
+/// What the owner of a run holds. The letterbox is to be closed first.
+pub(super) type Held = (Letterbox, Lock);
+
+/// Takes the lock of a run.
+pub(super) fn lock(locks: &Path, run: &RunId, number: u64) -> Result<Held, JournalError> {
+    let path = locks.join(number.to_string());
+    let lock = lock::take(&path)
+        .map_err(|error| unusable(&path, error))?
+        .map_err(|owner| JournalError::Locked { run: run.to_string(), pid: owner.map(|owner| owner.pid) })?;
+    let letterbox = Letterbox::open(locks, number).map_err(|error| unusable(locks, error))?;
+    Ok((letterbox, lock))
+}
+
+/// How long tools took in earlier runs. A new run reads this and nothing else, with the connection that writes: to learn
+/// the layout of the file first, as another connection had to, would take longer.
+pub(super) fn tool_means(connection: &Connection) -> Result<BTreeMap<String, u64>, JournalError> {
+    let mut query = connection.prepare("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
+    let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
+    let mut means = Means::default();
+    for run in newest {
+        each_event(connection, run.map_err(failed)?, |_, at, clue: Clue| {
+            means.take(at, clue);
+            if means.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if means.is_full() {
+            break;
+        }
+    }
+    Ok(means.into_millis())
 }
 
 /// A connection that cannot write.

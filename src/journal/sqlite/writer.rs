@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::channel::oneshot;
+use futures::future::BoxFuture;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use crate::error::JournalError;
@@ -47,12 +48,19 @@ struct Job {
     reply: oneshot::Sender<Result<u64, JournalError>>,
 }
 
+/// What the thread is given.
+enum Order {
+    Write(Job),
+    /// Something else that is done where the writes are made.
+    Do(Box<dyn FnOnce(&mut Desk) + Send>),
+}
+
 /// The sending end. Dropping it waits until everything is written and the file is closed.
 pub(super) struct Writer {
     desk: Arc<Mutex<Desk>>,
-    /// Jobs that the thread has not done. Whoever asks for two writes gets them in this order.
+    /// Orders that the thread has not carried out. Whoever asks for two writes gets them in this order.
     waiting: Arc<AtomicUsize>,
-    jobs: Option<mpsc::Sender<Job>>,
+    orders: Option<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,7 +70,7 @@ impl Writer {
         secrets: Secrets,
         durability: Option<Durability>,
     ) -> Result<Self, JournalError> {
-        let (jobs, inbox) = mpsc::channel();
+        let (orders, inbox) = mpsc::channel();
         // The connection was made with the safer setting.
         let desk =
             Desk { connection, secrets, durability, current: Durability::Power, written: None, log: 0, broken: None };
@@ -74,28 +82,35 @@ impl Writer {
                 move || work(&desk, &waiting, &inbox)
             })
             .map_err(|error| JournalError::store(error.to_string()))?;
-        Ok(Self { desk, waiting, jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { desk, waiting, orders: Some(orders), thread: Some(thread) })
     }
 
-    /// Where the writes are made.
-    pub(super) fn desk(&self) -> Arc<Mutex<Desk>> {
-        Arc::clone(&self.desk)
+    /// Has something done by the thread, after the writes that were asked for before.
+    pub(super) fn with_desk<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Desk) -> Result<T, JournalError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, JournalError>> {
+        let (reply, answered) = oneshot::channel();
+        let sent = self.order(Order::Do(Box::new(move |desk| {
+            // Who asked may have gone away.
+            let _ = reply.send(job(desk));
+        })));
+        Box::pin(async move {
+            sent?;
+            answered.await.map_err(gone)?
+        })
     }
 
     /// Begins to write at once; the future waits for it.
     pub(super) fn write(&self, work: Work) -> impl Future<Output = Result<u64, JournalError>> + Send + use<> {
         let (reply, answered) = oneshot::channel();
         let job = Job { work, reply };
-        let sent = match (self.at_once(&job.work), &self.jobs) {
-            (Some(value), _) => {
+        let sent = match self.at_once(&job.work) {
+            Some(value) => {
                 answer(job, Ok(value));
                 Ok(())
             }
-            (None, Some(jobs)) => {
-                self.waiting.fetch_add(1, Ordering::SeqCst);
-                jobs.send(job).map_err(gone)
-            }
-            (None, None) => Err(gone(())),
+            None => self.order(Order::Write(job)),
         };
         async move {
             sent?;
@@ -105,6 +120,12 @@ impl Writer {
 }
 
 impl Writer {
+    fn order(&self, order: Order) -> Result<(), JournalError> {
+        let orders = self.orders.as_ref().ok_or_else(|| gone(()))?;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        orders.send(order).map_err(gone)
+    }
+
     /// Makes a write that takes less time than it takes to wake the thread. None: it is for the thread, also if it did
     /// not succeed, as while another process writes.
     fn at_once(&self, work: &Work) -> Option<u64> {
@@ -122,7 +143,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             // It has told whoever waited that it panicked, if it did.
             let _ = thread.join();
@@ -131,11 +152,21 @@ impl Drop for Writer {
 }
 
 /// What the thread does.
-fn work(desk: &Mutex<Desk>, waiting: &AtomicUsize, inbox: &mpsc::Receiver<Job>) {
+fn work(desk: &Mutex<Desk>, waiting: &AtomicUsize, inbox: &mpsc::Receiver<Order>) {
     while let Ok(first) = inbox.recv() {
-        let batch: Vec<Job> = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)).collect();
-        let count = batch.len();
-        desk.lock().unwrap_or_else(PoisonError::into_inner).serve(batch);
+        let (mut batch, mut others) = (Vec::new(), Vec::new());
+        for order in std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1)) {
+            match order {
+                Order::Write(job) => batch.push(job),
+                Order::Do(job) => others.push(job),
+            }
+        }
+        let count = batch.len() + others.len();
+        {
+            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            desk.serve(batch);
+            others.into_iter().for_each(|job| job(&mut desk));
+        }
         waiting.fetch_sub(count, Ordering::SeqCst);
     }
 }
@@ -195,7 +226,7 @@ impl Desk {
     }
 
     /// Writes all of it, or none.
-    fn write(&mut self, batch: &[&Work]) -> Result<Vec<u64>, JournalError> {
+    pub(super) fn write(&mut self, batch: &[&Work]) -> Result<Vec<u64>, JournalError> {
         if let Some(why) = &self.broken {
             return Err(JournalError::store(why.clone()));
         }

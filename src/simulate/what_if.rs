@@ -2,7 +2,7 @@
 //!
 //! The time that a step spends on the critical path says little about what is won by making it faster: when one path
 //! shrinks, the next one takes over. So each change is simulated, with the same scheduler, and what is left of the run
-//! is compared.
+//! is compared. Where no step ever waits for anything but the steps before it, that takes no scheduler.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -152,6 +152,38 @@ enum Trial<'a> {
     Independent(u32, u32),
 }
 
+impl Trial<'_> {
+    /// How long a task takes in it.
+    fn duration(self, number: u32, task: &Task) -> Duration {
+        if matches!(self, Self::Halve(halved) if halved == number) { task.duration / 2 } else { task.duration }
+    }
+
+    /// What a task waits for in it.
+    fn after(self, number: u32, task: &Task) -> impl Iterator<Item = u32> {
+        let is_free = move |before| matches!(self, Self::Independent(task, free) if task == number && free == before);
+        task.after.iter().copied().filter(move |&before| !is_free(before))
+    }
+}
+
+/// What a run with one thing changed comes to.
+struct Tried {
+    makespan: Duration,
+    critical_path: Duration,
+    /// The tasks on that path.
+    critical: Vec<u32>,
+}
+
+impl Tried {
+    fn of(run: &SimulatedRun) -> Self {
+        let task = |number: &StepNumber| index(run.scheduler.step(*number)?.id);
+        Self {
+            makespan: run.makespan,
+            critical_path: run.critical_path,
+            critical: run.critical_steps.iter().filter_map(task).collect(),
+        }
+    }
+}
+
 impl Work {
     /// The run as it is.
     pub(super) fn run(&self) -> SimulatedRun {
@@ -165,13 +197,18 @@ impl Work {
 
     /// Tries the changes that can be expected to save most.
     pub(crate) fn what_if(&self) -> WhatIf {
-        let now = self.run();
-        let makespan = now.makespan;
+        if self.waits_for_nothing_else() {
+            self.compare(|trial| self.longest_chain(trial))
+        } else {
+            self.compare(|trial| Tried::of(&self.simulate(trial)))
+        }
+    }
+
+    fn compare(&self, carry_out: impl Fn(Trial<'_>) -> Tried) -> WhatIf {
+        let Tried { makespan, critical_path, critical } = carry_out(Trial::Nothing);
         let budget = MOST_STEPS / self.tasks.len().max(1);
-        let critical: Vec<u32> =
-            now.critical_steps.iter().filter_map(|&number| index(now.scheduler.step(number)?.id)).collect();
         // Where nothing waits for a slot, only a shorter critical path makes a shorter run: the rest is not simulated.
-        let is_only_critical = makespan == now.critical_path;
+        let is_only_critical = makespan == critical_path;
         let can_save = |trial| match trial {
             _ if !is_only_critical => true,
             Trial::Halve(task) => critical.contains(&task),
@@ -179,7 +216,7 @@ impl Work {
             Trial::Nothing | Trial::Slots(_) | Trial::Pool(..) => false,
         };
         let saving = |change, trial| {
-            let then = if can_save(trial) { self.simulate(trial).makespan } else { makespan };
+            let then = if can_save(trial) { carry_out(trial).makespan } else { makespan };
             Saving { change, saves: makespan.saturating_sub(then) }
         };
         let name = |task: u32| self.tasks[task as usize].name.clone();
@@ -222,6 +259,39 @@ impl Work {
         pairs
     }
 
+    /// Whether every task begins as soon as those before it are over: there is a slot for each, there are no pools, and
+    /// the tasks are in the order of their dependencies.
+    fn waits_for_nothing_else(&self) -> bool {
+        let has_slots = self.tasks.len() <= self.policy.max_parallel as usize && self.policy.pools.is_empty();
+        let comes_after = |(number, task): (u32, &Task)| task.after.iter().all(|before| *before < number);
+        has_slots && (0..).zip(&self.tasks).all(comes_after)
+    }
+
+    /// What [`simulate`](Self::simulate) comes to where that is so: then a run is as long as its longest chain.
+    fn longest_chain(&self, trial: Trial<'_>) -> Tried {
+        let mut ends: Vec<u64> = Vec::with_capacity(self.tasks.len());
+        let mut waits: Vec<Option<u32>> = Vec::with_capacity(self.tasks.len());
+        for (number, task) in (0..).zip(&self.tasks) {
+            // Of chains that are equally long the first.
+            let last =
+                trial.after(number, task).reduce(|last, other| match ends[other as usize] > ends[last as usize] {
+                    true => other,
+                    false => last,
+                });
+            let start = last.map_or(0, |last| ends[last as usize]);
+            let micros = u64::try_from(trial.duration(number, task).as_micros()).unwrap_or(u64::MAX);
+            ends.push(start.saturating_add(micros));
+            waits.push(last);
+        }
+        // Here the last, as simulated runs have it.
+        let end = (0..).zip(&ends).max_by_key(|(_, end)| **end);
+        let makespan = Duration::from_micros(end.map_or(0, |(_, end)| *end));
+        let chain = std::iter::successors(end.map(|(number, _)| number), |number: &u32| waits[*number as usize]);
+        let mut critical: Vec<u32> = chain.collect();
+        critical.reverse();
+        Tried { makespan, critical_path: makespan, critical }
+    }
+
     fn simulate(&self, trial: Trial<'_>) -> SimulatedRun {
         let mut policy = Policy { limits: Limits::NONE, retry: Retry::NEVER, ..self.policy.clone() };
         match trial {
@@ -229,10 +299,8 @@ impl Work {
             Trial::Pool(pool, size) => drop(policy.pools.insert(pool.to_owned(), size)),
             Trial::Nothing | Trial::Halve(_) | Trial::Independent(..) => {}
         }
-        let duration = |task: u32| {
-            let duration = self.tasks.get(task as usize).map_or(Duration::ZERO, |task| task.duration);
-            if matches!(trial, Trial::Halve(halved) if halved == task) { duration / 2 } else { duration }
-        };
+        let duration =
+            |task: u32| self.tasks.get(task as usize).map_or(Duration::ZERO, |own| trial.duration(task, own));
         let pools = policy.pools.clone();
         let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools)).collect();
         Simulation::new(plan)
@@ -244,8 +312,7 @@ impl Work {
 
     /// A task as a step of a flat plan, whatever expansions it was part of.
     fn step(&self, number: u32, task: &Task, trial: Trial<'_>, pools: &BTreeMap<String, u32>) -> Step {
-        let is_free = |before: u32| matches!(trial, Trial::Independent(task, free) if task == number && free == before);
-        let after = task.after.iter().filter(|&&before| !is_free(before)).map(|before| id(*before));
+        let after = trial.after(number, task).map(id);
         // A step may weigh more than a pool has by now: then it takes all of it.
         let fits = |(pool, weight): (&String, &u32)| {
             (pool.clone(), pools.get(pool).map_or(*weight, |size| (*weight).min(*size)))
@@ -319,5 +386,50 @@ mod tests {
             what_if.savings.iter().filter(|saving| matches!(saving.change, Change::Independent { .. })).collect();
         let change = Change::Independent { step: "second".into(), dependency: "first".into() };
         assert_eq!(independent, [&Saving { change, saves: Duration::from_millis(400) }]);
+    }
+
+    #[test]
+    fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
+        for seed in 0..400 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let count = rng.u32(0..30);
+            let longest = *rng.choice([1, 4, 100_000].iter()).unwrap();
+            let task = |number: u32| {
+                let mut after: Vec<u32> =
+                    (0..rng.u32(0..4)).filter(|_| number > 0).map(|_| rng.u32(0..number)).collect();
+                let unused = after.iter().copied().filter(|_| rng.bool()).collect();
+                after.extend(after.first().copied().filter(|_| rng.bool()));
+                Task {
+                    name: StepId::from(format!("s{number}")),
+                    duration: Duration::from_nanos(rng.u64(0..=longest) * 500),
+                    after,
+                    unused,
+                    step: Arc::new(Step::new("s", "t")),
+                }
+            };
+            let tasks: Vec<Task> = (0..count).map(task).collect();
+            let work = Work { tasks, policy: Policy { max_parallel: count.max(1), ..Policy::default() } };
+            assert!(work.waits_for_nothing_else());
+            let simulated = work.compare(|trial| Tried::of(&work.simulate(trial)));
+            assert_eq!(work.what_if(), simulated, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_slot_a_pool_or_a_later_step_is_simulated() {
+        let task = |after: Vec<u32>| Task {
+            name: "s".into(),
+            duration: Duration::from_secs(1),
+            after,
+            unused: Vec::new(),
+            step: Arc::new(Step::new("s", "t")),
+        };
+        let tasks = [task(vec![]), task(vec![0])];
+        let with = |tasks: &[Task], policy: Policy| Work { tasks: tasks.to_vec(), policy }.waits_for_nothing_else();
+        let two = Policy { max_parallel: 2, ..Policy::default() };
+        assert!(with(&tasks, two.clone()));
+        assert!(!with(&tasks, Policy { max_parallel: 1, ..two.clone() }));
+        assert!(!with(&tasks, Policy { pools: [("t".to_owned(), 1)].into(), ..two.clone() }));
+        assert!(!with(&[task(vec![1]), task(vec![])], two));
     }
 }

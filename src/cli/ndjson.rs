@@ -1,14 +1,14 @@
 //! The lines of `--json`. The names in them are stable: a change of meaning is another `v`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use plandag::journal::RunId;
 use plandag::{
-    AttemptNumber, Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepNumber, StopReason,
-    Timestamp, Usage,
+    AttemptNumber, Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepId, StepNumber,
+    StopReason, Timestamp, Usage,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::ledger::Ledger;
@@ -16,8 +16,71 @@ use super::ledger::Ledger;
 /// The version of the lines.
 const VERSION: u32 = 1;
 
-/// What a line says beside what every line says, in the order in which it is read best.
-pub(crate) type Fields = IndexMap<&'static str, Value>;
+/// What a line says beside what every line says, in the order in which it is read best. No name comes twice.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(Vec<(&'static str, Field)>);
+
+/// What a line says under one name. There are many lines, and most of what they say is there already.
+#[derive(Debug)]
+pub(crate) enum Field {
+    Word(&'static str),
+    Id(StepId),
+    Text(Arc<str>),
+    Number(u64),
+    Value(Value),
+}
+
+/// As many fields as most lines have.
+const USUAL: usize = 10;
+
+impl Fields {
+    /// Room for a line about an event.
+    fn new() -> Self {
+        Self(Vec::with_capacity(USUAL))
+    }
+
+    pub(crate) fn insert(&mut self, name: &'static str, field: impl Into<Field>) {
+        self.0.push((name, field.into()));
+    }
+}
+
+impl<const N: usize> From<[(&'static str, Value); N]> for Fields {
+    fn from(fields: [(&'static str, Value); N]) -> Self {
+        let mut line = Self::new();
+        line.extend(fields);
+        line
+    }
+}
+
+impl<F: Into<Field>> Extend<(&'static str, F)> for Fields {
+    fn extend<I: IntoIterator<Item = (&'static str, F)>>(&mut self, fields: I) {
+        self.0.extend(fields.into_iter().map(|(name, field)| (name, field.into())));
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, field)| (name, field)))
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Word(word) => serializer.serialize_str(word),
+            Self::Id(id) => serializer.serialize_str(id.as_str()),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Number(number) => serializer.serialize_u64(*number),
+            Self::Value(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl From<Value> for Field {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -67,7 +130,7 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
                 ("max_replans", json!(start.policy.max_replans)),
             ]),
         ),
-        RunEventKind::RunResumed { .. } => ("run.resumed", Fields::new()),
+        RunEventKind::RunResumed { .. } => ("run.resumed", Fields::default()),
         RunEventKind::StopRequested { why } => ("run.stopping", Fields::from([("why", json!(why_word(*why)))])),
         RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } => return None,
         RunEventKind::PlanRequested { revision, reason, reported, .. } => (
@@ -80,8 +143,8 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         ),
         RunEventKind::PlanAccepted { revision, graft, usage, .. } => {
             let mut fields = Fields::from([("revision", json!(revision))]);
-            fields.extend(graft_fields(ledger, graft));
-            fields.extend(spent(usage));
+            add_graft(&mut fields, ledger, graft);
+            add_spent(&mut fields, usage);
             ("plan.accepted", fields)
         }
         RunEventKind::PlanRejected { rejection, usage, .. } => {
@@ -92,13 +155,17 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             if let Some(answer) = &rejection.answer {
                 fields.insert("answer", json!(answer));
             }
-            fields.extend(spent(usage));
+            add_spent(&mut fields, usage);
             ("plan.rejected", fields)
         }
-        RunEventKind::StepDrafted { graft, .. } => ("step.drafted", graft_fields(ledger, graft)),
+        RunEventKind::StepDrafted { graft, .. } => {
+            let mut fields = Fields::new();
+            add_graft(&mut fields, ledger, graft);
+            ("step.drafted", fields)
+        }
         RunEventKind::StepExpanded { step, attempt, graft, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "expanded", at, usage);
-            fields.extend(graft_fields(ledger, graft));
+            add_graft(&mut fields, ledger, graft);
             ("step.expanded", fields)
         }
         RunEventKind::StepReady { step } => ("step.ready", step_fields(ledger, *step, "ready")),
@@ -111,13 +178,13 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         RunEventKind::AttemptStarted { step, .. } => {
             let mut fields = step_fields(ledger, *step, "running");
             if let Some(entry) = ledger.step(*step).filter(|entry| !entry.task.is_empty()) {
-                fields.insert("task", json!(entry.task));
+                fields.insert("task", Field::Text(Arc::clone(&entry.task)));
             }
             ("step.started", fields)
         }
         RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "retrying", at, usage);
-            fields.extend(error_fields(error));
+            add_error(&mut fields, error);
             fields.insert("retry_in_ms", millis(*retry_at - at));
             ("step.retrying", fields)
         }
@@ -127,7 +194,7 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         }
         RunEventKind::StepUnknown { step, attempt, error, usage } => {
             let mut fields = ended_fields(ledger, *step, Some(*attempt), "unknown", at, usage);
-            fields.extend(error_fields(error));
+            add_error(&mut fields, error);
             ("step.unknown", fields)
         }
         RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
@@ -135,7 +202,7 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         }
         RunEventKind::StepFailed { step, attempt, error, usage } => {
             let mut fields = ended_fields(ledger, *step, *attempt, "failed", at, usage);
-            fields.extend(error_fields(error));
+            add_error(&mut fields, error);
             ("step.finished", fields)
         }
         RunEventKind::StepSkipped { step, because, attempt } => {
@@ -178,34 +245,41 @@ fn reason_word(reason: &PlanReason) -> &'static str {
 
 /// A duration, for programs.
 pub(crate) fn millis(duration: Duration) -> Value {
-    json!(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    json!(whole_millis(duration))
 }
 
-/// What was spent: tokens, where there were any, and dollars.
-pub(crate) fn spent(usage: &Usage) -> Fields {
-    let mut fields = Fields::new();
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Adds what was spent: tokens, where there were any, and dollars.
+pub(crate) fn add_spent(fields: &mut Fields, usage: &Usage) {
     if usage.input_tokens + usage.output_tokens > 0 {
-        fields.insert("tokens_in", json!(usage.input_tokens));
-        fields.insert("tokens_out", json!(usage.output_tokens));
+        fields.insert("tokens_in", Field::Number(usage.input_tokens));
+        fields.insert("tokens_out", Field::Number(usage.output_tokens));
     }
     fields.insert("usd", json!(usage.micro_usd as f64 / 1_000_000.0));
-    fields
 }
 
-fn graft_fields(ledger: &Ledger, graft: &Graft) -> Fields {
+fn add_graft(fields: &mut Fields, ledger: &Ledger, graft: &Graft) {
     let added = (graft.first..).take(graft.added.len()).map(|number| ledger.id(number));
     let dropped = graft.closed.iter().chain(&graft.left).map(|number| ledger.id(*number));
-    Fields::from([("added", added.collect()), ("dropped", dropped.collect())])
+    fields.insert("added", added.collect::<Value>());
+    fields.insert("dropped", dropped.collect::<Value>());
 }
 
-fn step_fields(ledger: &Ledger, step: StepNumber, state: &str) -> Fields {
-    let mut fields = Fields::from([("step", json!(ledger.id(step)))]);
-    if let Some(entry) = ledger.step(step) {
-        fields.insert("gen", json!(entry.generation));
-        fields.insert("attempt", json!(entry.attempts));
-        fields.insert("tool", json!(entry.tool));
+fn step_fields(ledger: &Ledger, step: StepNumber, state: &'static str) -> Fields {
+    let mut fields = Fields::new();
+    match ledger.step(step) {
+        Some(entry) => {
+            fields.insert("step", Field::Id(entry.id.clone()));
+            fields.insert("gen", Field::Number(entry.generation.into()));
+            fields.insert("attempt", Field::Number(entry.attempts.into()));
+            fields.insert("tool", entry.tool.clone().map_or(Field::Value(Value::Null), Field::Text));
+        }
+        None => fields.insert("step", json!(ledger.id(step))),
     }
-    fields.insert("state", json!(state));
+    fields.insert("state", Field::Word(state));
     fields
 }
 
@@ -213,17 +287,18 @@ fn ended_fields(
     ledger: &mut Ledger,
     step: StepNumber,
     attempt: Option<AttemptNumber>,
-    state: &str,
+    state: &'static str,
     at: Timestamp,
     usage: &Usage,
 ) -> Fields {
     let took = attempt.and_then(|attempt| ledger.close(attempt, at));
     let mut fields = step_fields(ledger, step, state);
-    fields.insert("ms", took.map_or(Value::Null, millis));
-    fields.extend(spent(usage));
+    fields.insert("ms", took.map_or(Field::Value(Value::Null), |took| Field::Number(whole_millis(took))));
+    add_spent(&mut fields, usage);
     fields
 }
 
-fn error_fields(error: &StepError) -> Fields {
-    Fields::from([("kind", json!(error.kind)), ("error", json!(error.message))])
+fn add_error(fields: &mut Fields, error: &StepError) {
+    fields.insert("kind", json!(error.kind));
+    fields.insert("error", json!(error.message));
 }

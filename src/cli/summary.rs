@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::faster;
 use super::look::{unusable, unusable_answers};
 use super::model;
-use super::ndjson::{Fields, Line, millis, spent};
+use super::ndjson::{Fields, Line, add_spent, millis};
 use super::output::Output;
 use super::prediction::counted;
 use super::progress::{some_of, why_words};
@@ -418,7 +418,7 @@ impl Summary<'_> {
             ("attempts", json!(report.attempt_count())),
             ("replans", json!(report.replans())),
         ]);
-        fields.extend(spent(&report.usage()));
+        add_spent(&mut fields, &report.usage());
         fields.extend(self.batch.iter().map(|batch| ("lines", batch.fields(report))));
         Line::new(report.run(), Timestamp::ZERO + timing.wall, name, fields)
     }

@@ -1,5 +1,7 @@
 //! A step that is an objective of its own: planned when it runs, with what the steps before it found out.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 #[derive(Clone, Debug)]
 pub struct PlanTool {
     planner: LlmPlanner,
-    tools: Vec<ToolSpec>,
+    tools: Arc<[ToolSpec]>,
     default_tool: String,
 }
 
@@ -26,7 +28,7 @@ impl PlanTool {
 
     /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
     pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
-        Self { planner, tools, default_tool: default_tool.into() }
+        Self { planner, tools: tools.into(), default_tool: default_tool.into() }
     }
 
     async fn plan(&self, cx: &StepContext) -> Result<ToolOutput, StepError> {
@@ -47,7 +49,7 @@ impl PlanTool {
             objective,
             inputs: cx.inputs.iter().map(|(id, value)| (id.to_string(), value.clone())).collect(),
             policy: Policy::default(),
-            tools: self.tools.clone(),
+            tools: self.tools.to_vec(),
             default_tool: Some(self.default_tool.clone()),
             labels: Default::default(),
         };

@@ -44,7 +44,7 @@ const LONGEST_WAITING: Duration = Duration::from_micros(200);
 
 /// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
 /// from one core to another, takes as long.
-const SHORT: Duration = Duration::from_micros(2);
+const SHORT: Duration = Duration::from_nanos(1_200);
 
 struct State {
     /// What has happened since the last turn.
@@ -173,7 +173,8 @@ impl State {
         if self.paces.len() <= tool {
             self.paces.resize(tool + 1, None);
         }
-        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took) / 4));
+        // A single one that was interrupted says nothing.
+        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took.min(pace * 4)) / 4));
     }
 
     /// A hand has something to do.

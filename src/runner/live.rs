@@ -73,6 +73,8 @@ impl LiveStep {
 /// How many steps are kept together. What happens in a large run happens to neighbours, by and large, so most of the
 /// time the place of the next step is at hand.
 const PAGE: usize = 64;
+/// How many locks there are for them: whoever reads may do so on each core.
+const SHARDS: usize = 16;
 
 /// A page that is being written.
 type OpenPage<'a> = RefMut<'a, usize, Vec<LiveStep>>;
@@ -110,7 +112,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Live {
     pub(super) fn new() -> Self {
         let head = Head { phase: Phase::New, at: Timestamp::ZERO, revision: 0, usage: Usage::default() };
-        Self { steps: DashMap::default(), head: Mutex::new(head), log: Mutex::default() }
+        Self {
+            steps: DashMap::with_hasher_and_shard_amount(Default::default(), SHARDS),
+            head: Mutex::new(head),
+            log: Mutex::default(),
+        }
     }
 
     fn append(&self, batch: Arc<[RunEvent]>) {

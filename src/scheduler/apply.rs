@@ -323,7 +323,6 @@ impl Scheduler {
         self.nodes.reserve(graft.added.len());
         self.unmet.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
-        self.graph.reserve_edges(graft.added.iter().map(|added| added.dependencies.len()).sum());
         self.attempts.reserve(graft.added.len());
         self.scope_mut(parent).members.reserve(graft.added.len());
         // The names of the first steps are taken from the nodes, when somebody asks.
@@ -337,7 +336,6 @@ impl Scheduler {
             self.graph.add_node(());
             let mut unmet = 0;
             for &dependency in &added.dependencies {
-                self.graph.add_edge(NodeIndex::new(dependency as usize), NodeIndex::new(number as usize), ());
                 unmet += u32::from(!self.node(dependency).is_finished());
             }
             let name = added.step.tool.as_ref();
@@ -382,6 +380,7 @@ impl Scheduler {
                 self.set_state(number, StepState::Ready);
             }
         }
+        self.connect(graft);
     }
 
     fn names_mut(&mut self) -> &mut ById<StepId, Name> {

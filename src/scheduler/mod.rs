@@ -12,6 +12,7 @@
 
 mod apply;
 mod attempt;
+mod edges;
 mod expand;
 mod graft;
 mod outcome;

@@ -164,6 +164,11 @@ impl Console {
         Ok(())
     }
 
+    /// Gives out all of these lines, unless nobody reads them.
+    pub(crate) fn json_rest(&self, lines: &mut Lines) {
+        while !lines.rest().is_empty() && self.json_piece(lines).is_ok() {}
+    }
+
     /// The run is over: nobody hears signals any more but who gives out what there is to say about it.
     pub(crate) fn has_last_words(&self, last_words: LastWords) {
         // There is one run in a process.

@@ -41,8 +41,10 @@ impl Lines {
     /// So many more are given out.
     pub(crate) fn gave(&mut self, count: usize) {
         self.given += count;
-        if self.given == self.bytes.len() {
-            self.clear();
+        // What is moved is no more than what was given out, so a byte is moved once at most.
+        if self.given >= self.bytes.len() - self.given {
+            self.bytes.drain(..self.given);
+            self.given = 0;
         }
     }
 
@@ -62,32 +64,41 @@ pub(crate) struct Reader {
 impl Reader {
     /// Waits until standard output takes a piece. The thread goes on with other tasks meanwhile.
     pub(crate) async fn takes_a_piece(&mut self) {
-        if self.waiting.is_none() && takes_a_piece_within(Some(Duration::ZERO)) {
-            return;
+        // Whoever has waited may have been told before something else was given out.
+        while !takes_a_piece_within(Some(Duration::ZERO)) {
+            let waiting =
+                self.waiting.get_or_insert_with(|| tokio::task::spawn_blocking(|| takes_a_piece_within(None)));
+            // It cannot panic, and nobody ends it.
+            let _ = waiting.await;
+            self.waiting = None;
         }
-        let waiting = self.waiting.get_or_insert_with(|| tokio::task::spawn_blocking(|| takes_a_piece_within(None)));
-        // It cannot panic, and nobody ends it.
-        let _ = waiting.await;
-        self.waiting = None;
     }
 }
 
 /// Whether standard output takes a piece within a time, or has nobody at its other end. None: however long that takes.
-#[cfg(unix)]
 pub(crate) fn takes_a_piece_within(time: Option<Duration>) -> bool {
+    takes_within(std::io::stdout(), time)
+}
+
+/// Whether standard error takes a line now.
+pub(crate) fn is_heard() -> bool {
+    takes_within(std::io::stderr(), Some(Duration::ZERO))
+}
+
+#[cfg(unix)]
+fn takes_within(file: impl std::os::fd::AsFd, time: Option<Duration>) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::retry_on_intr;
 
     let time = time.and_then(|time| Timespec::try_from(time).ok());
-    let stdout = std::io::stdout();
-    let ready = retry_on_intr(|| poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], time.as_ref()));
+    let ready = retry_on_intr(|| poll(&mut [PollFd::new(&file, PollFlags::OUT)], time.as_ref()));
     // Where it cannot be told, writing shows it.
     ready.map_or(true, |ready| ready > 0)
 }
 
 /// Here writing shows it.
 #[cfg(not(unix))]
-pub(crate) fn takes_a_piece_within(_: Option<Duration>) -> bool {
+fn takes_within<T>(_: T, _: Option<Duration>) -> bool {
     true
 }
 
@@ -109,6 +120,20 @@ pub(crate) fn leave_on_signal() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_given_out_is_not_kept() {
+        let mut lines = Lines::default();
+        for number in 0..10_000 {
+            lines.push(&format!("line {number} of many that are given out before the next one comes\n"));
+            if lines.rest().len() > PIECE {
+                let (piece, _) = first_piece(lines.rest());
+                let length = piece.len();
+                lines.gave(length);
+            }
+            assert!(lines.bytes.len() <= 3 * PIECE, "{} bytes after {number} lines", lines.bytes.len());
+        }
+    }
 
     #[test]
     fn a_piece_is_of_whole_lines_unless_one_is_longer() {

@@ -43,7 +43,7 @@ pub(crate) struct Summary<'a> {
 
 impl Summary<'_> {
     /// Gives out the answer, tells how it went, and says how the command ends.
-    pub(crate) fn finish(self, output: Output<'_>, console: &Console) -> Result<ExitCode, Failure> {
+    pub(crate) fn finish(mut self, output: Output<'_>, console: &Console) -> Result<ExitCode, Failure> {
         let exit = self.exit();
         let failure = self.failure(exit);
         if !self.args.json {
@@ -55,6 +55,8 @@ impl Summary<'_> {
             output.write(&text)?;
         }
         if self.args.json {
+            // A file is there by now, if whoever reads this takes too long.
+            console.json_rest(&mut self.watched.lines);
             // Who does not read the end does not read that either.
             let _ = console.json(&self.last_line(exit, failure.as_ref()));
             return Ok(exit);

@@ -42,6 +42,8 @@ pub(crate) struct Watched {
     pub(crate) stopped_by: Option<Signal>,
     /// The answers of the planner that were not usable.
     pub(crate) rejections: Vec<Arc<Rejection>>,
+    /// Lines for programs that are still to be given out.
+    pub(crate) lines: Lines,
 }
 
 impl Watched {
@@ -144,8 +146,13 @@ pub(crate) async fn watch(
     let Watcher { mut lines, stopped_by, rejections, .. } = watcher;
     let report = handle.await;
     console.has_last_words(last_words);
-    while !lines.rest().is_empty() && console.json_piece(&mut lines).is_ok() {}
-    Ok(Watched { report: report.map_err(engine_failure)?, stopped_by, rejections })
+    match report {
+        Ok(report) => Ok(Watched { report, stopped_by, rejections, lines }),
+        Err(error) => {
+            console.json_rest(&mut lines);
+            Err(engine_failure(error))
+        }
+    }
 }
 
 struct Watcher<'a> {
@@ -375,10 +382,13 @@ impl Watcher<'_> {
         }
     }
 
-    /// Tells a person something they must know, after the lines that led to it.
+    /// Tells a person something they must know, after the lines that led to it. Lines for programs and this may go into
+    /// the same pipe, and a full one must not keep the run from being stopped.
     fn complain(&mut self, text: &str) {
         self.give_at_once();
-        self.setting.console.complain(text);
+        if !self.setting.json || patience::is_heard() {
+            self.setting.console.complain(text);
+        }
     }
 }
 

@@ -296,7 +296,7 @@ impl<'a> Ids<'a> {
     /// The step beside the one found last, or that one itself, if it has this id.
     fn beside(&mut self, id: &str) -> Option<u32> {
         let is_id = |index: &usize| self.steps.get(*index).is_some_and(|step| step.id == *id);
-        self.last = [self.last + 1, self.last, self.last.saturating_sub(1)].into_iter().find(is_id)?;
+        self.last = [self.last, self.last + 1, self.last.saturating_sub(1)].into_iter().find(is_id)?;
         u32::try_from(self.last).ok()
     }
 }

@@ -174,7 +174,7 @@ impl State {
             self.paces.resize(tool + 1, None);
         }
         // A single one that was interrupted says nothing.
-        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took.min((pace * 4).max(SHORT))) / 4));
+        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took.min((pace * 2).max(SHORT))) / 4));
     }
 
     /// A hand has something to do.

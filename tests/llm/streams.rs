@@ -123,7 +123,7 @@ async fn a_body_that_is_not_all_there_was_cut_off_whatever_it_says() {
 #[tokio::test]
 async fn a_stream_that_is_cut_anywhere_is_whole_or_cut_off() {
     let first = event("1. ä\\n", json!(null));
-    let events = first.clone() + ": ping\n\n" + &event("2. b", json!("stop")) + DONE;
+    let events = first.clone() + ": ping\n\n" + &event("2. b", json!("stop")) + USAGE + DONE;
     let text = "1. ä\\n2. b";
     let mut whole = 0;
     for end in 0..=events.len() {
@@ -138,6 +138,36 @@ async fn a_stream_that_is_cut_anywhere_is_whole_or_cut_off() {
         }
     }
     assert!(whole > DONE.len(), "from when it said how it ended");
+}
+
+#[tokio::test]
+async fn what_comes_after_the_end_of_an_answer_does_not_take_it_back() {
+    let answer = event("1. a", json!("stop"));
+    for after in ["data: done\n\n", "data: {\"choices\":7}\n\n", "data: {\"choices\":[],\"usa"] {
+        assert_eq!(streamed(&(answer.clone() + after)).await.unwrap().text, "1. a", "{after}");
+    }
+    let error = streamed(&(answer + "data: {\"error\":{\"message\":\"out of memory\"}}\n\n")).await;
+    assert_eq!(problem(error), ModelProblem::Unavailable);
+}
+
+/// As some proxies leave a connection open.
+#[tokio::test]
+async fn an_answer_that_says_how_it_ended_is_not_given_up_because_nothing_follows() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut bytes = Framing::Chunked.answer("text/event-stream", event("1. a", json!("stop")).as_bytes(), 0);
+    bytes.truncate(bytes.len() - b"0\r\n\r\n".len());
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 64 * 1024];
+        let _ = connection.read(&mut request).await;
+        connection.write_all(&bytes).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let server = Server::at(format!("http://{address}/v1")).stall_after(Duration::from_millis(300));
+    let model = Provider::new(server).unwrap().model("m", ModelOptions::default());
+    let request = ModelRequest { messages: vec![Message::User("Plan it.".into())], ..ModelRequest::default() };
+    assert_eq!(model.stream(request, &mut |_| {}).await.unwrap().text, "1. a");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! `entries` is the truth. `summaries` follows from it and can be [rebuilt](super::SqliteJournal::check); the views are
 //! computed when they are asked, so that they cost a run nothing.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -289,7 +289,7 @@ pub(super) fn create(path: &Path) -> Result<(), JournalError> {
     let cannot = |error: io::Error| unusable(path, format_args!("cannot be written: {error}"));
     place::create_private(&draft).map_err(cannot)?;
     fill(&draft).map_err(failed)?;
-    File::open(&draft).and_then(|file| file.sync_all()).map_err(cannot)?;
+    OpenOptions::new().write(true).open(&draft).and_then(|file| file.sync_all()).map_err(cannot)?;
     std::fs::rename(&draft, path).map_err(|error| unusable(path, error))
 }
 

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::events::{DONE, Events, without_mark};
+use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::llm::error::ModelError;
 use crate::llm::native;
@@ -177,6 +178,11 @@ impl<'a> Streamed<'a> {
         self.is_whole
     }
 
+    /// Whether the model has said how it ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
     /// Takes up what has come.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
         let mut events = std::mem::take(&mut self.events);
@@ -202,13 +208,16 @@ impl<'a> Streamed<'a> {
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
-        // Of the last event there may be only a part.
-        if self.is_whole || DONE.starts_with(data) {
+        if self.is_whole || data == DONE {
             self.is_whole = true;
             return Ok(());
         }
         self.has_begun = true;
-        let answer = Answer::read(data, self.trouble)?;
+        let answer = match Answer::read(data, self.trouble) {
+            // What comes after the end of an answer is at most what it cost, and of that perhaps only a part.
+            Err(error) if self.has_ended && is_unread(&error) => return Ok(()),
+            answer => answer?,
+        };
         if let Some(usage) = answer.usage.and_then(used) {
             self.reply.usage = usage;
         }
@@ -224,6 +233,11 @@ impl<'a> Streamed<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether it is not known what a server has said.
+fn is_unread(error: &ModelError) -> bool {
+    matches!(error.problem, ModelProblem::BadAnswer | ModelProblem::CutOff)
 }
 
 /// How an answer ended.

@@ -76,10 +76,13 @@ impl Compatible {
         }
         let mut streamed = Streamed::new(piece, trouble);
         while !streamed.is_whole() {
-            let bytes = timeout(self.stall_after, response.chunk()).await.map_err(|_| trouble.stalled())?;
-            match bytes.map_err(|error| trouble.transport(&error))? {
-                Some(bytes) => streamed.take(&bytes)?,
-                None => return streamed.end(),
+            match timeout(self.stall_after, response.chunk()).await {
+                Ok(Ok(Some(bytes))) => streamed.take(&bytes)?,
+                Ok(Ok(None)) => return streamed.end(),
+                Ok(Err(error)) => return Err(trouble.transport(&error)),
+                // All that may be missing is what it cost, and that nothing more comes.
+                Err(_) if streamed.has_ended() => return streamed.end(),
+                Err(_) => return Err(trouble.stalled()),
             }
         }
         Ok(streamed.into_reply())

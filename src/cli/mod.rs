@@ -47,16 +47,14 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args as _, ColorChoice, CommandFactory as _, FromArgMatches as _};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use plandag::duration;
 use plandag::report::ExitCode;
 
-use args::{Cli, Command, Global, RunArgs};
+use args::{Cli, Command};
 use console::Console;
 use failure::Failure;
 
-/// The command that is given most.
-const RUN: &str = "run";
 /// More letters than these are no typing mistake.
 const MOST_TYPOS: usize = 2;
 
@@ -72,34 +70,21 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    parse_run(arguments).map_or_else(|| parse_any(arguments), Ok)
-}
-
-fn parse_any(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     // Errors in the arguments are coloured, or not, by arguments that are not read yet.
     let never = arguments.windows(2).any(|pair| pair[0] == "--color" && pair[1] == "never")
         || arguments.iter().any(|argument| argument == "--color=never")
         || console::is_dumb();
-    let command =
-        Cli::command().mut_subcommands(with_numbers).color(if never { ColorChoice::Never } else { ColorChoice::Auto });
-    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
-}
-
-/// Reads the arguments of `run` without those of all other commands, which takes a third as long. None: it is another
-/// command, or something is wrong, which whoever knows all of them can say best.
-fn parse_run(arguments: &[OsString]) -> Option<Cli> {
-    arguments.get(1).filter(|command| *command == RUN)?;
-    let run = with_numbers(RunArgs::augment_args(clap::Command::new(RUN)));
-    let command = Global::augment_args(clap::Command::new("plandag")).subcommand(run);
-    Cli::from_arg_matches(&command.try_get_matches_from(arguments).ok()?).ok()
-}
-
-/// `-1` is refused by who knows what it should be, not as an option that there is not.
-fn with_numbers(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| {
+    // `-1` is refused by who knows what it should be, not as an option that there is not.
+    let with_numbers = |arg: clap::Arg| {
         let is_value = !arg.is_positional() && arg.get_action().takes_values();
         arg.allow_negative_numbers(is_value)
-    })
+    };
+    let command = Cli::command().mut_subcommands(|command| command.mut_args(with_numbers)).color(if never {
+        ColorChoice::Never
+    } else {
+        ColorChoice::Auto
+    });
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
 }
 
 /// Answers arguments that ask for help, or make no sense.
@@ -185,35 +170,5 @@ fn start(cli: &Cli) -> ExitCode {
             failure.exit()
         }
         None => exit,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn arguments(line: &str) -> Vec<OsString> {
-        line.split(' ').map(OsString::from).collect()
-    }
-
-    #[test]
-    fn run_means_the_same_whoever_reads_its_arguments() {
-        for line in [
-            "plandag run plan.json",
-            "plandag run plan.json --json -q --max-parallel 8 --pool a=2 --model m --files docs --color never",
-            "plandag run -vv --input n=-1 --no-journal -- -x",
-        ] {
-            let all = parse_any(&arguments(line)).unwrap_or_else(|error| panic!("{error}"));
-            let own = parse_run(&arguments(line)).unwrap_or_else(|| panic!("`{line}` is not read"));
-            assert_eq!(format!("{own:?}"), format!("{all:?}"));
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_left_to_who_knows_all_commands() {
-        for line in ["plandag run", "plandag run --help", "plandag run a b", "plandag run a --jsno", "plandag -q run a"]
-        {
-            assert!(parse_run(&arguments(line)).is_none(), "{line}");
-        }
     }
 }

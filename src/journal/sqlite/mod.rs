@@ -90,7 +90,7 @@ impl SqliteJournal {
             connection
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;
-        let reader = Reader::open(&path, locks)?;
+        let reader = Reader::new(&path, locks);
         Ok(Self { path, secrets, writer, reader })
     }
 

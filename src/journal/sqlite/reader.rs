@@ -32,17 +32,12 @@ type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
 /// The sending end. The thread ends when this is dropped.
 pub(super) struct Reader {
-    thread: Mutex<Thread>,
+    /// Where the thread takes its orders. There is none until something is read: a new run reads nothing but what
+    /// [`Writer::with_desk`](super::writer::Writer::with_desk) does for it.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
     path: PathBuf,
     locks: PathBuf,
     opened: Option<Identity>,
-}
-
-/// A new run reads nothing but what [`Writer::with_desk`](super::writer::Writer::with_desk) does for it.
-enum Thread {
-    /// Nothing has been read yet.
-    NotStarted(Option<Connection>),
-    Started(mpsc::Sender<Job>),
 }
 
 /// What tells a file from another one that has taken its place.
@@ -63,9 +58,8 @@ fn identity(_: &Path) -> Option<Identity> {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, locks: PathBuf) -> Result<Self, JournalError> {
-        let thread = Mutex::new(Thread::NotStarted(Some(connect(path)?)));
-        Ok(Self { thread, path: path.to_owned(), locks, opened: identity(path) })
+    pub(super) fn new(path: &Path, locks: PathBuf) -> Self {
+        Self { jobs: Mutex::default(), path: path.to_owned(), locks, opened: identity(path) }
     }
 
     /// Where the locks and letters are.
@@ -75,20 +69,23 @@ impl Reader {
 
     /// Gives the thread something to do.
     fn order(&self, job: Job) -> Result<(), JournalError> {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Thread::NotStarted(connection) = &mut *thread {
-            let (connection, locks) = (connection.take().ok_or_else(|| gone(()))?, self.locks.clone());
-            let (jobs, inbox) = mpsc::channel::<Job>();
-            thread::Builder::new()
-                .name("plandag-journal-reader".to_owned())
-                .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
-                .map_err(|error| unusable(&self.path, error))?;
-            *thread = Thread::Started(jobs);
-        }
-        match &*thread {
-            Thread::Started(jobs) => jobs.send(job).map_err(gone),
-            Thread::NotStarted(_) => Err(gone(())),
-        }
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = match &mut *jobs {
+            Some(jobs) => jobs,
+            none => none.insert(self.start()?),
+        };
+        jobs.send(job).map_err(gone)
+    }
+
+    fn start(&self) -> Result<mpsc::Sender<Job>, JournalError> {
+        self.check_place()?;
+        let (connection, locks) = (connect(&self.path)?, self.locks.clone());
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        thread::Builder::new()
+            .name("plandag-journal-reader".to_owned())
+            .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
+            .map_err(|error| unusable(&self.path, error))?;
+        Ok(jobs)
     }
 
     /// Refuses to read on from a file that nobody else sees any more.

@@ -213,18 +213,24 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), JournalError> {
         // A file from elsewhere must not be able to call functions by its views.
         ("trusted_schema", "off", "0"),
     ] {
-        connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(no_rows).map_err(failed)?;
-        let is = connection.pragma_query_value(None, name, |row| row.get::<_, Value>(0)).map_err(failed)?;
-        let is = match is {
-            Value::Text(text) => text,
-            Value::Integer(number) => number.to_string(),
-            other => format!("{other:?}"),
-        };
-        if is != wanted {
-            return Err(JournalError::store(format!("SQLite has set {name} to {is} where {wanted} was asked for")));
-        }
+        set(connection, name, value, wanted)?;
     }
     Ok(())
+}
+
+/// Sets something, and makes sure that it is set.
+fn set(connection: &Connection, name: &str, value: &str, wanted: &str) -> Result<(), JournalError> {
+    connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(no_rows).map_err(failed)?;
+    let is = connection.pragma_query_value(None, name, |row| row.get::<_, Value>(0)).map_err(failed)?;
+    let is = match is {
+        Value::Text(text) => text,
+        Value::Integer(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    if is == wanted {
+        return Ok(());
+    }
+    Err(JournalError::store(format!("SQLite has set {name} to {is} where {wanted} was asked for")))
 }
 
 /// Most pragmas say nothing when they are set.
@@ -288,28 +294,29 @@ pub(super) fn create(path: &Path) -> Result<(), JournalError> {
     }
     let cannot = |error: io::Error| unusable(path, format_args!("cannot be written: {error}"));
     place::create_private(&draft).map_err(cannot)?;
-    fill(&draft).map_err(failed)?;
+    fill(&draft)?;
     OpenOptions::new().write(true).open(&draft).and_then(|file| file.sync_all()).map_err(cannot)?;
     std::fs::rename(&draft, path).map_err(|error| unusable(path, error))
 }
 
 /// Writes the layout into an empty file, and leaves it in write-ahead mode. What went wrong there is thrown away as a
 /// whole, so it keeps no log, and it is for whoever made the file to see that it is on the disk.
-fn fill(draft: &Path) -> Result<(), Error> {
-    let mut connection = Connection::open(draft)?;
-    let keep_log =
-        |connection: &Connection, mode| connection.pragma_update_and_check(None, "journal_mode", mode, |_| Ok(()));
-    connection.pragma_update(None, "synchronous", "off")?;
-    keep_log(&connection, "off")?;
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute_batch(VIEWS)?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    transaction.commit()?;
+fn fill(draft: &Path) -> Result<(), JournalError> {
+    let mut connection = Connection::open(draft).map_err(failed)?;
+    set(&connection, "synchronous", "off", "0")?;
+    set(&connection, "journal_mode", "off", "off")?;
+    let made = |connection: &mut Connection| {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(VIEWS)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()
+    };
+    made(&mut connection).map_err(failed)?;
     // The first connection would have to wait for the disk three times to go over to it.
-    keep_log(&connection, "wal")?;
-    connection.close().map_err(|(_, error)| error)
+    set(&connection, "journal_mode", "wal", "wal")?;
+    connection.close().map_err(|(_, error)| failed(error))
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ fn a_sample_takes_as_long_as_in_virtual_time() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour"]
+#[ignore = "takes six minutes"]
 fn every_plan_takes_as_long_as_in_virtual_time() {
     execute(&cases());
 }

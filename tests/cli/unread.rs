@@ -1,6 +1,6 @@
 //! Standard output that is a full pipe: the run is stopped all the same, and whoever comes late gets what there is.
 
-use std::io::{self, BufRead as _, BufReader, PipeReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -27,11 +27,9 @@ impl Unread {
     }
 
     fn of(mut command: Command) -> Self {
-        let (stdout, mut full) = io::pipe().unwrap();
-        ioctl_fionbio(&full, true).unwrap();
-        while full.write(&[b'\n'; 4096]).is_ok() {}
-        ioctl_fionbio(&full, false).unwrap();
-        let mut child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+        command.stderr(Stdio::piped());
+        let (stdout, full) = full_pipe();
+        let mut child = command.stdout(full).spawn().unwrap();
         // It would be one more writer.
         drop(command);
         let said = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -40,9 +38,28 @@ impl Unread {
         Self { child, stdout, stderr }
     }
 
+    /// As a shell has it after `2>&1`.
+    fn with_all_in_one(mut command: Command) -> Self {
+        let (stdout, full) = full_pipe();
+        let child = command.stdout(full.try_clone().unwrap()).stderr(full).spawn().unwrap();
+        drop(command);
+        Self { child, stdout, stderr: channel().1 }
+    }
+
     fn interrupt(&self) {
         let status = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Interrupts it until it has ended.
+    fn leave(&mut self) -> i32 {
+        let begun = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "it does not end");
+            self.interrupt();
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.exit()
     }
 
     /// The next line of standard error.
@@ -77,6 +94,14 @@ impl Drop for Unread {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut full) = io::pipe().unwrap();
+    ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'\n'; 4096]).is_ok() {}
+    ioctl_fionbio(&full, false).unwrap();
+    (reader, full)
 }
 
 /// The runs that were recorded.
@@ -160,12 +185,28 @@ fn nobody_has_to_wait_for_the_reader_of_a_run_that_is_over() {
         let mut run = Unread::of(place.command(arguments));
         wait_until(&place, &["runs", "--json"], r#""status":"succeeded""#);
         // It may be about to begin to listen.
-        let begun = Instant::now();
-        while run.child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "it does not end");
-            run.interrupt();
-            thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(run.exit(), 130);
+        assert_eq!(run.leave(), 130);
     }
+}
+
+#[test]
+fn the_file_of_the_answer_is_there_before_anybody_is_waited_for() {
+    let place = Place::new();
+    place.plan(json!([sleep("only", 1, &[])]));
+    let mut run = Unread::of(place.command(["run", "plan.json", "--json", "-o", "answer.json"]));
+    let begun = Instant::now();
+    while !place.path().join("answer.json").exists() {
+        assert!(begun.elapsed() < PATIENCE, "it waits for its reader");
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(run.leave(), 130);
+}
+
+#[test]
+fn a_warning_that_nobody_can_read_keeps_nobody_from_leaving() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let mut run = Unread::with_all_in_one(place.command(["run", "plan.json", "--json"]));
+    wait_until(&place, &["why", "long"], "running");
+    assert_eq!(run.leave(), 130);
 }

@@ -9,10 +9,11 @@ use plandag::llm::{
     ReplyEnd, Server,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wiremock::matchers::{method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::support::sending;
 
 const SECRET: &str = "sk-test-very-secret";
 
@@ -74,24 +75,6 @@ fn answer(content: &str, finish: &str) -> Value {
 fn event(content: &str, finish: Option<&str>) -> String {
     let choice = json!({ "index": 0, "delta": { "content": content }, "finish_reason": finish });
     format!("data: {}\n\n", json!({ "id": "1", "choices": [choice] }))
-}
-
-/// A server that sends these bytes to whoever comes and then, after a while, closes.
-async fn sending(bytes: String, then: Duration) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let bytes = bytes.clone();
-            tokio::spawn(async move {
-                let mut request = vec![0; 64 * 1024];
-                let _ = connection.read(&mut request).await;
-                let _ = connection.write_all(bytes.as_bytes()).await;
-                tokio::time::sleep(then).await;
-            });
-        }
-    });
-    format!("http://{address}/v1")
 }
 
 fn head(kind: &str) -> String {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use plandag::ModelProblem;
 use plandag::llm::{Message, ModelError, ModelOptions, ModelReply, ModelRequest, Provider, ReplyEnd, Server};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+
+use crate::support::sending;
 
 /// How the end of a body is known.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,27 +35,12 @@ impl Framing {
     }
 }
 
-/// A server that sends these bytes to whoever comes, and closes.
-async fn sending(bytes: Vec<u8>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let bytes = bytes.clone();
-            tokio::spawn(async move {
-                let mut request = vec![0; 64 * 1024];
-                let _ = connection.read(&mut request).await;
-                let _ = connection.write_all(&bytes).await;
-                let _ = connection.shutdown().await;
-            });
-        }
-    });
-    format!("http://{address}/v1")
-}
-
 /// What comes of a request for an answer in pieces.
 async fn asked(answer: Vec<u8>) -> Result<ModelReply, ModelError> {
-    let server = Server::at(sending(answer).await).stall_after(Duration::from_secs(20));
+    asked_at(Server::at(sending(answer, Duration::ZERO).await).stall_after(Duration::from_secs(20))).await
+}
+
+async fn asked_at(server: Server) -> Result<ModelReply, ModelError> {
     let model = Provider::new(server).unwrap().model("m", ModelOptions::default());
     let request = ModelRequest { messages: vec![Message::User("Plan it.".into())], ..ModelRequest::default() };
     let mut pieces = String::new();
@@ -153,21 +138,10 @@ async fn what_comes_after_the_end_of_an_answer_does_not_take_it_back() {
 /// As some proxies leave a connection open.
 #[tokio::test]
 async fn an_answer_that_says_how_it_ended_is_not_given_up_because_nothing_follows() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut bytes = Framing::Chunked.answer("text/event-stream", event("1. a", json!("stop")).as_bytes(), 0);
-    bytes.truncate(bytes.len() - b"0\r\n\r\n".len());
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let mut request = vec![0; 64 * 1024];
-        let _ = connection.read(&mut request).await;
-        connection.write_all(&bytes).await.unwrap();
-        std::future::pending::<()>().await;
-    });
-    let server = Server::at(format!("http://{address}/v1")).stall_after(Duration::from_millis(300));
-    let model = Provider::new(server).unwrap().model("m", ModelOptions::default());
-    let request = ModelRequest { messages: vec![Message::User("Plan it.".into())], ..ModelRequest::default() };
-    assert_eq!(model.stream(request, &mut |_| {}).await.unwrap().text, "1. a");
+    let mut answer = Framing::Chunked.answer("text/event-stream", event("1. a", json!("stop")).as_bytes(), 0);
+    answer.truncate(answer.len() - b"0\r\n\r\n".len());
+    let server = Server::at(sending(answer, Duration::from_secs(60)).await).stall_after(Duration::from_millis(300));
+    assert_eq!(asked_at(server).await.unwrap().text, "1. a");
 }
 
 #[tokio::test]

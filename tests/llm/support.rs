@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use plandag::Usage;
 use plandag::llm::{Message, Model, ModelError, ModelReply, ModelRequest, ReplyEnd, ToolCall};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
 
 /// What to answer to a request.
 type Answers = dyn Fn(&ModelRequest) -> Result<ModelReply, ModelError> + Send + Sync;
@@ -110,4 +114,24 @@ pub(crate) fn said(request: &ModelRequest) -> String {
         });
     }
     said
+}
+
+/// A server that sends these bytes to whoever comes and then, after a while, closes.
+pub(crate) async fn sending(bytes: impl Into<Vec<u8>>, then: Duration) -> String {
+    let bytes: Vec<u8> = bytes.into();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let bytes = bytes.clone();
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                let _ = connection.read(&mut request).await;
+                let _ = connection.write_all(&bytes).await;
+                sleep(then).await;
+                let _ = connection.shutdown().await;
+            });
+        }
+    });
+    format!("http://{address}/v1")
 }

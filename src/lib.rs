@@ -76,6 +76,8 @@ mod policy;
 mod redact;
 mod reference;
 pub mod report;
+#[cfg(any(feature = "fetch", feature = "llm", all(feature = "mcp", unix)))]
+mod retry_after;
 mod runner;
 mod scheduler;
 #[cfg(feature = "schema")]

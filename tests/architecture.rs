@@ -98,6 +98,12 @@ const RULES: &[Rule] = &[
     },
     Rule { parts: &["redact"], modules: &[], crates: &["serde_json", "aho_corasick"], never: &["std::fs", "std::net"] },
     Rule {
+        parts: &["retry_after"],
+        modules: &[],
+        crates: &["httpdate", "reqwest"],
+        never: &["std::time::Instant", "std::fs", "std::net"],
+    },
+    Rule {
         parts: &["simulate"],
         modules: CORE,
         crates: &["serde", "serde_json", "thiserror", "fastrand"],
@@ -151,7 +157,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["tools"],
-        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact"],
+        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact", "retry_after"],
         crates: &[
             "serde",
             "serde_json",
@@ -168,7 +174,6 @@ const RULES: &[Rule] = &[
             "etcetera",
             "reqwest",
             "url",
-            "httpdate",
             "encoding_rs",
             "html5ever",
             "dom_query",
@@ -186,7 +191,19 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["llm"],
-        modules: &["plan", "error", "policy", "event", "planner", "tool", "dag", "reference", "strict", "suggest"],
+        modules: &[
+            "plan",
+            "error",
+            "policy",
+            "event",
+            "planner",
+            "tool",
+            "dag",
+            "reference",
+            "strict",
+            "suggest",
+            "retry_after",
+        ],
         crates: &[
             "serde",
             "serde_json",
@@ -196,7 +213,6 @@ const RULES: &[Rule] = &[
             "tracing",
             "fastrand",
             "genai",
-            "httpdate",
             "jiter",
             "reqwest",
         ],

@@ -1,6 +1,6 @@
 //! Errors of providers in our words: what kind of trouble it is, and a message without keys and without the request.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use genai::webc::{self, StreamTimeout};
 use reqwest::StatusCode;
@@ -12,13 +12,14 @@ use super::server::Server;
 use super::text;
 use super::{Message, ModelRequest};
 use crate::error::ModelProblem;
+use crate::retry_after::pause_wanted;
 
 /// As much of a server's own words is repeated.
 const MAX_WORDS: usize = 240;
 /// So many bytes of the request in a row do not occur in an error by chance.
 const TELLING: usize = 48;
 /// A pause that is longer than this is not believed.
-const MAX_PAUSE: Duration = Duration::from_secs(60 * 60);
+const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
 
 /// What was said in a request, to recognise it in an error, and how much it was.
 #[derive(Debug, Default)]
@@ -220,8 +221,9 @@ impl Trouble<'_> {
         };
         let words = message_in(body).map(|words| self.words(&words)).filter(|words| !words.is_empty());
         let said = words.map(|words| format!(": {words}")).unwrap_or_default();
+        let pause = pause_wanted(headers, SystemTime::now()).map(|pause| pause.min(MAX_PAUSE_MS));
         ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
-            .retry_after_ms(pause(headers).filter(|_| matches!(code, 408 | 429 | 500..=599)))
+            .retry_after_ms(pause.filter(|_| matches!(code, 408 | 429 | 500..=599)))
     }
 
     /// Somebody else's words, fit to be shown: one line, not long, without the key and without the request.
@@ -256,19 +258,4 @@ fn message_in(body: &str) -> Option<String> {
     let error = value.get("error").unwrap_or(&value);
     let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error).as_str()?;
     Some(text.to_owned())
-}
-
-/// How long the server wants to be left alone.
-fn pause(headers: &HeaderMap) -> Option<u64> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let seconds = |text: &str| text.parse::<f64>().ok().filter(|seconds| *seconds >= 0.0 && seconds.is_finite());
-    if let Some(millis) = text("retry-after-ms").and_then(seconds) {
-        return Some((millis.min(MAX_PAUSE.as_secs_f64() * 1_000.0)).ceil() as u64);
-    }
-    let after = text("retry-after")?;
-    let pause = match seconds(after) {
-        Some(seconds) => Duration::from_secs_f64(seconds.min(MAX_PAUSE.as_secs_f64())),
-        None => httpdate::parse_http_date(after).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
-    };
-    u64::try_from(pause.min(MAX_PAUSE).as_micros().div_ceil(1_000)).ok()
 }

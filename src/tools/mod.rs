@@ -15,8 +15,6 @@ pub mod mcp;
 mod orphans;
 mod passages;
 mod read_file;
-#[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
-mod retry_after;
 mod search_files;
 #[cfg(all(feature = "shell", unix))]
 mod shell;

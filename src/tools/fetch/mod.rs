@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::arguments::Arguments;
-use super::retry_after::retry_after;
 use super::thread::on_thread;
 use crate::error::{StepError, StepErrorKind};
+use crate::retry_after::pause_wanted;
 use crate::tool::{Hold, StepContext, Tool, ToolOutput, ToolSpec};
 
 use body::Body;
@@ -265,8 +265,8 @@ fn check_status(url: &Url, response: &Response) -> Result<(), StepError> {
     let passes = status.is_server_error()
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     let mut error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
-    if let Some(wait) = retry_after(response.headers(), SystemTime::now()) {
-        error = error.retry_after_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    if let Some(wait_ms) = pause_wanted(response.headers(), SystemTime::now()) {
+        error = error.retry_after_ms(wait_ms);
     }
     Err(error.details(json!({ "status": status.as_u16() })))
 }

@@ -14,7 +14,7 @@ use super::McpError;
 use super::config::{Launch, ServerConfig};
 use super::connection::{Connection, Listed};
 use crate::error::{StepError, StepErrorKind};
-use crate::tools::retry_after::pause;
+use crate::retry_after::pause_ms;
 
 /// So often a server is started again. One that ends each time would be started for ever.
 const MAX_RESTARTS: u32 = 5;
@@ -186,8 +186,7 @@ fn refused(error: &ServiceError) -> Option<(u16, Option<u64>)> {
     let ServiceError::TransportSend(error) = error else { return None };
     match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
         StreamableHttpError::HttpStatus(refused) => {
-            let wait = refused.retry_after.as_ref().and_then(|text| pause(text, SystemTime::now()));
-            Some((refused.status, wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))))
+            Some((refused.status, refused.retry_after.as_ref().and_then(|text| pause_ms(text, SystemTime::now()))))
         }
         _ => None,
     }

@@ -19,8 +19,8 @@ use url::Url;
 
 use super::arguments::Arguments;
 use super::fetch::{causes, floor_char_boundary};
-use super::retry_after::retry_after;
 use crate::error::{StepError, StepErrorKind};
+use crate::retry_after::pause_wanted;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 
 const DEFAULT_LIMIT: u64 = 5;
@@ -121,8 +121,7 @@ impl WebSearch {
         let response = request.send().await.map_err(|error| {
             StepError::transient(format!("{} cannot be reached: {}", self.host(), causes(&error.without_url())))
         })?;
-        let wait = retry_after(response.headers(), SystemTime::now());
-        let wait_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let wait_ms = pause_wanted(response.headers(), SystemTime::now());
         let status = response.status();
         let body = self.body(response).await?;
         let answer = Answer { json: serde_json::from_slice(&body).ok(), wait_ms };

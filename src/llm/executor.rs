@@ -225,7 +225,7 @@ impl StepModel {
         let answer = reply.text.trim();
         match reply.end {
             ReplyEnd::Refused => {
-                let message = format!("model `{}` refuses to do this", self.model.name());
+                let message = format!("model `{}` refuses to do this{}", self.model.name(), text::said(answer));
                 return Err(model_error(StepErrorKind::Permanent, ModelProblem::Refused, message));
             }
             ReplyEnd::Length => {

@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::error::ModelError;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
-use super::{Model, ModelReply, ReplyEnd};
+use super::{Model, ModelReply, ReplyEnd, text};
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError};
 use crate::event::{PlanReason, RunStart, Usage};
@@ -192,9 +192,9 @@ impl LlmPlanner {
     }
 
     fn reply(&self, request: &PlanRequest, writing: Writing<'_>, reply: ModelReply) -> Result<PlanReply, PlanError> {
-        let ModelReply { usage, end: ended, .. } = reply;
+        let ModelReply { usage, end: ended, text, .. } = reply;
         if ended == ReplyEnd::Refused {
-            let message = format!("model `{}` refuses to plan this", self.model.name());
+            let message = format!("model `{}` refuses to plan this{}", self.model.name(), text::said(&text));
             return Err(PlanError::Model { problem: ModelProblem::Refused, message });
         }
         let (end, mut draft, answer) = writing.finish();

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+/// As many bytes of a model's words are repeated.
+const MAX_SAID: usize = 240;
+
 /// A value as a model reads it: text as it is, anything else as JSON.
 pub(super) fn of_value(value: &Value) -> Cow<'_, str> {
     match value {
@@ -25,6 +28,12 @@ pub(super) fn within(text: &str, budget: usize) -> Cow<'_, str> {
 pub(super) fn start(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|index| text.is_char_boundary(*index));
     &text[..end.unwrap_or(0)]
+}
+
+/// The words of a model at the end of a sentence about it, if there are any.
+pub(super) fn said(words: &str) -> String {
+    let words = start(words, MAX_SAID).split_whitespace().collect::<Vec<_>>().join(" ");
+    if words.is_empty() { words } else { format!(": {words}") }
 }
 
 /// A data block: `text` between `<name>` and `</name>`. Inside it, neither can occur, so it cannot end early.

@@ -53,7 +53,11 @@ impl Told {
     }
 
     fn is_repeated_in(&self, text: &str) -> bool {
-        self.samples.iter().any(|sample| text.contains(sample.as_str()))
+        // Or as it stands in JSON.
+        let escaped = |sample: &str| Value::from(sample).to_string();
+        self.samples
+            .iter()
+            .any(|sample| text.contains(sample.as_str()) || text.contains(escaped(sample).trim_matches('"')))
     }
 }
 
@@ -142,7 +146,7 @@ impl Trouble<'_> {
             // What it would have answered with if it had not begun to answer.
             return self.status(status, &error.to_string(), &HeaderMap::new());
         }
-        let words = self.words(&error.to_string());
+        let words = self.words(&message_of(error));
         ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
     }
 
@@ -219,8 +223,8 @@ impl Trouble<'_> {
             ModelProblem::Unavailable => "the server failed".to_owned(),
             _ => "the server does not accept the request".to_owned(),
         };
-        let words = message_in(body).map(|words| self.words(&words)).filter(|words| !words.is_empty());
-        let said = words.map(|words| format!(": {words}")).unwrap_or_default();
+        let words = self.words(&said_in(body));
+        let said = if words.is_empty() { words } else { format!(": {words}") };
         let pause = pause_wanted(headers, SystemTime::now()).map(|pause| pause.min(MAX_PAUSE_MS));
         ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
             .retry_after_ms(pause.filter(|_| matches!(code, 408 | 429 | 500..=599)))
@@ -253,9 +257,39 @@ pub fn shown_address(address: &str) -> String {
 }
 
 /// What the body of an error says to people, in the forms that servers use.
-fn message_in(body: &str) -> Option<String> {
-    let value: Value = serde_json::from_str(body).ok()?;
-    let error = value.get("error").unwrap_or(&value);
-    let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error).as_str()?;
-    Some(text.to_owned())
+fn said_in(body: &str) -> String {
+    match serde_json::from_str(body) {
+        Ok(error) => message_of(&error),
+        // A page of whatever stands before the server, without its tags.
+        Err(_) if body.trim_start().starts_with('<') => {
+            let texts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
+            texts.collect::<Vec<_>>().join(" ")
+        }
+        Err(_) => body.to_owned(),
+    }
+}
+
+/// The message of an error. Where there is none, every word may be the one that helps.
+fn message_of(error: &Value) -> String {
+    let error = error.get("error").filter(|error| !error.is_null()).unwrap_or(error);
+    let fields = ["message", "detail"].map(|name| error.get(name));
+    let mut texts = fields.into_iter().flatten().chain([error]).map(|value| {
+        let mut texts = Vec::new();
+        add_texts(value, &mut texts);
+        texts.join(", ")
+    });
+    texts.find(|text| !text.trim().is_empty()).unwrap_or_else(|| error.to_string())
+}
+
+fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.iter().for_each(|value| add_texts(value, texts)),
+        Value::Object(fields) => {
+            // FastAPI repeats in `input` what it was sent.
+            let said = fields.iter().filter(|(name, _)| *name != "input");
+            said.for_each(|(_, value)| add_texts(value, texts));
+        }
+        _ => {}
+    }
 }

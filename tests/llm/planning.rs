@@ -237,6 +237,8 @@ async fn a_model_that_cannot_be_asked_ends_the_run_at_once_with_the_right_exit_c
     let refuses = Script::new(|_| Ok(ends("I cannot help with that", ReplyEnd::Refused)));
     let report = run(&refuses).await;
     assert_eq!((ExitCode::of(&report), refuses.asked().len()), (ExitCode::NoPlan, 1));
+    let why = format!("{:?}", report.ending());
+    assert!(why.contains("refuses to plan this: I cannot help with that"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -338,12 +338,66 @@ async fn each_status_is_a_problem_of_its_own_also_in_a_stream() {
 }
 
 #[tokio::test]
+async fn what_a_server_says_about_an_error_is_told() {
+    let missing = json!({ "loc": ["body", "model"], "msg": "field required", "input": { "n": "one" } });
+    let page = "<html><head><title>502 Bad Gateway</title></head><body><hr>nginx</body></html>";
+    for (status, body, words) in [
+        (429, json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED" } }).to_string(), "RESOURCE_EXHAUSTED"),
+        (500, json!({ "error": { "message": "", "type": "server_error" } }).to_string(), "server_error"),
+        (500, json!({ "error": { "code": 1305 } }).to_string(), "1305"),
+        (500, json!({ "error": "out of memory" }).to_string(), "out of memory"),
+        (500, json!([{ "error": { "message": "overloaded" } }]).to_string(), "overloaded"),
+        (422, json!({ "detail": [missing] }).to_string(), "(HTTP 422: body, model, field required)"),
+        (503, "the model\nis loading".to_owned(), "(HTTP 503: the model is loading)"),
+        (502, page.to_owned(), "(HTTP 502: 502 Bad Gateway nginx)"),
+        (500, "a < b ".repeat(10_000), "a < b a < b"),
+        (500, String::new(), "(HTTP 500)"),
+    ] {
+        let server = answering(ResponseTemplate::new(status).set_body_string(body)).await;
+        for model in models_at(&format!("{}/v1", server.uri())) {
+            for answered in [model.complete(asks("x")).await, model.stream(asks("x"), &mut |_| {}).await] {
+                let message = answered.unwrap_err().message;
+                assert!(message.contains(words) && message.len() < 500, "{message}");
+            }
+        }
+    }
+    for (error, words) in
+        [(json!({ "type": "server_error" }), "server_error"), (json!("out of memory"), "out of memory")]
+    {
+        let bytes = head("text/event-stream") + &format!("data: {}\n\n", json!({ "error": error }));
+        let (reply, _) = stream(&sending(bytes, Duration::ZERO).await).await;
+        let message = reply.unwrap_err().message;
+        assert!(message.ends_with(&format!("the server broke off with an error: {words}")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_says_why_it_does_not_answer_has_refused() {
+    let mut whole = answer("", "stop");
+    whole["choices"][0]["message"] = json!({ "content": null, "refusal": "I cannot help." });
+    let server = answering(ResponseTemplate::new(200).set_body_json(whole)).await;
+    let delta = |delta: Value| format!("data: {}\n\n", json!({ "choices": [{ "delta": delta }] }));
+    let refusal = delta(json!({ "refusal": "I cannot" })) + &delta(json!({ "content": null, "refusal": " help." }));
+    let bytes = head("text/event-stream") + &refusal + &event("", Some("stop")) + "data: [DONE]\n\n";
+    for (url, is_streamed) in [(format!("{}/v1", server.uri()), false), (sending(bytes, Duration::ZERO).await, true)] {
+        let [model, _] = models_at(&url);
+        let reply = match is_streamed {
+            true => model.stream(asks("x"), &mut |piece| assert_eq!(piece, "")).await,
+            false => model.complete(asks("x")).await,
+        };
+        let reply = reply.unwrap();
+        assert_eq!((reply.end, reply.text.as_str()), (ReplyEnd::Refused, "I cannot help."), "{is_streamed}");
+    }
+}
+
+#[tokio::test]
 async fn neither_key_nor_request_gets_into_an_error() {
-    let long = "Write a plan about the secret project of the house, which nobody may know of, please.";
+    let long = "Write a plan\nabout the secret project of the house, which nobody may know of, please.";
     for said in [format!("Incorrect API key provided: {SECRET}"), format!("invalid input: {long}")] {
-        for body in
-            [json!({ "error": { "message": said } }).to_string(), json!({ "detail": said }).to_string(), said.clone()]
-        {
+        let (message, detail) = (json!({ "error": { "message": said } }), json!({ "detail": [{ "msg": said }] }));
+        let message = message.to_string();
+        let cut = message[..message.len() - 2].to_owned();
+        for body in [message, detail.to_string(), cut, said.clone(), format!("<p>{said}</p>")] {
             let server = answering(ResponseTemplate::new(400).set_body_string(body.clone())).await;
             let error = complete(&server, asks(long)).await.unwrap_err();
             let shown = format!("{error} {error:?}");

@@ -156,7 +156,7 @@ async fn nothing_acts_once_text_from_outside_was_read_in_a_step() {
 async fn what_is_no_answer_is_a_failure_of_the_right_kind() {
     for (reply, kind, words) in [
         (says("UNEXPECTED: the page is about cats"), StepErrorKind::Unexpected, "the page is about cats"),
-        (ends("I cannot", ReplyEnd::Refused), StepErrorKind::Permanent, "refuses"),
+        (ends("I cannot", ReplyEnd::Refused), StepErrorKind::Permanent, "refuses to do this: I cannot"),
         (ends("a beginning", ReplyEnd::Length), StepErrorKind::Permanent, "cut off"),
         (says("  \n"), StepErrorKind::Transient, "answered nothing"),
     ] {

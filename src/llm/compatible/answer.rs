@@ -43,6 +43,8 @@ struct Said<'a> {
     #[serde(borrow)]
     content: Option<Content<'a>>,
     tool_calls: Option<Vec<Call>>,
+    /// Why the model does not answer.
+    refusal: Option<Perhaps<String>>,
 }
 
 /// Answers that come in pieces are text: no tools are offered, and a call that a model makes up is passed over.
@@ -50,6 +52,7 @@ struct Said<'a> {
 struct Delta<'a> {
     #[serde(borrow)]
     content: Option<Content<'a>>,
+    refusal: Option<Perhaps<String>>,
 }
 
 #[derive(Deserialize)]
@@ -128,6 +131,9 @@ impl<'a> Answer<'a> {
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
                 reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
+                if let Some(why) = said.refusal.and_then(why) {
+                    (reply.text, reply.end) = (why, ReplyEnd::Refused);
+                }
             }
         }
         reply
@@ -162,6 +168,8 @@ pub(super) struct Streamed<'a> {
     has_ended: bool,
     /// Whether anything was an event of such a server.
     has_begun: bool,
+    /// Whether the model has said that it does not answer.
+    is_refused: bool,
     /// Who wants to have each piece.
     piece: &'a mut (dyn FnMut(&str) + Send),
     trouble: &'a Trouble<'a>,
@@ -170,7 +178,16 @@ pub(super) struct Streamed<'a> {
 impl<'a> Streamed<'a> {
     pub(super) fn new(piece: &'a mut (dyn FnMut(&str) + Send), trouble: &'a Trouble<'a>) -> Self {
         let reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
-        Self { events: Events::default(), reply, is_whole: false, has_ended: false, has_begun: false, piece, trouble }
+        Self {
+            events: Events::default(),
+            reply,
+            is_whole: false,
+            has_ended: false,
+            has_begun: false,
+            is_refused: false,
+            piece,
+            trouble,
+        }
     }
 
     /// Whether the server has said that nothing more comes: only then an answer counts.
@@ -196,7 +213,7 @@ impl<'a> Streamed<'a> {
     pub(super) fn end(mut self) -> Result<ModelReply, ModelError> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
         match self.is_whole || self.has_ended {
-            true => Ok(self.reply),
+            true => Ok(self.into_reply()),
             false if self.has_begun => Err(self.trouble.cut_off()),
             false => Err(self.trouble.no_word()),
         }
@@ -204,7 +221,8 @@ impl<'a> Streamed<'a> {
 
     /// The answer, once it is whole.
     pub(super) fn into_reply(self) -> ModelReply {
-        self.reply
+        let end = if self.is_refused { ReplyEnd::Refused } else { self.reply.end };
+        ModelReply { end, ..self.reply }
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
@@ -226,10 +244,15 @@ impl<'a> Streamed<'a> {
             self.reply.end = ended(Some(reason));
             self.has_ended = true;
         }
-        if let Some(content) = choice.delta.and_then(|delta| delta.content) {
+        let Some(delta) = choice.delta else { return Ok(()) };
+        if let Some(content) = delta.content {
             let text = content.into_text();
             self.reply.text.push_str(&text);
             (self.piece)(&text);
+        }
+        if let Some(why) = delta.refusal.and_then(why) {
+            self.reply.text.push_str(&why);
+            self.is_refused = true;
         }
         Ok(())
     }
@@ -238,6 +261,11 @@ impl<'a> Streamed<'a> {
 /// Whether it is not known what a server has said.
 fn is_unread(error: &ModelError) -> bool {
     matches!(error.problem, ModelProblem::BadAnswer | ModelProblem::CutOff)
+}
+
+/// Why there is no answer, if there is none.
+fn why(refusal: Perhaps<String>) -> Option<String> {
+    refusal.into_option().filter(|why| !why.is_empty())
 }
 
 /// How an answer ended.

@@ -113,6 +113,9 @@ impl Console {
 
     /// Tells a person something they must know.
     pub(crate) fn complain(&self, text: &str) {
+        if self.last_words.get().is_some() && !patience::is_heard() {
+            patience::leave_on_signal();
+        }
         // If nobody can be told, nobody can be told that either.
         let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(&secrets::known().redact(text)));
     }

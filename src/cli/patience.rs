@@ -105,15 +105,24 @@ fn takes_within<T>(_: T, _: Option<Duration>) -> bool {
 /// From now on a signal ends the process: there is nothing left to be stopped but waiting for a reader.
 pub(crate) fn leave_on_signal() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Without a thread for it, the reader is waited for.
-        let _ = thread::Builder::new().spawn(|| {
-            let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-            let signal = runtime.block_on(async { signals::listen().ok()?.next().await });
-            if let Some(signal) = signal {
-                std::process::exit(signal.exit().code().into());
-            }
-        });
+    ONCE.call_once(|| leave_after(0));
+}
+
+/// From now on the third signal ends the process, also while whoever obeys the first two waits for a reader.
+pub(crate) fn leave_on_third_signal() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| leave_after(2));
+}
+
+/// Ends the process with a signal that comes after so many others.
+fn leave_after(others: usize) {
+    // Without a thread for it, the reader is waited for.
+    let _ = thread::Builder::new().spawn(move || {
+        let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+        let signal = runtime.block_on(async { signals::listen().ok()?.skip(others).next().await });
+        if let Some(signal) = signal {
+            std::process::exit(signal.exit().code().into());
+        }
     });
 }
 

@@ -1,12 +1,13 @@
 //! A run as it goes on: its events told, signals obeyed.
 
-use std::future::pending;
+use std::future::{IntoFuture as _, pending};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use futures::{Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use plandag::journal::RunId;
 use plandag::report::{ExitCode, StepOutcome};
 use plandag::{
@@ -144,9 +145,10 @@ pub(crate) async fn watch(
     }
     let last_words = watcher.last_words();
     let Watcher { mut lines, stopped_by, rejections, .. } = watcher;
-    let report = handle.await;
+    // If it panicked, what was told before is still given out.
+    let ended = AssertUnwindSafe(handle.into_future()).catch_unwind().await;
     console.has_last_words(last_words);
-    match report {
+    match ended.unwrap_or(Err(RunError::Shutdown)) {
         Ok(report) => Ok(Watched { report, stopped_by, rejections, lines }),
         Err(error) => {
             console.json_rest(&mut lines);
@@ -251,7 +253,17 @@ impl Watcher<'_> {
     fn tell(&mut self, line: &str) {
         match &mut self.live {
             Some(live) => live.say(line),
-            None => self.setting.console.say(line),
+            None => {
+                self.mind_the_reader();
+                self.setting.console.say(line);
+            }
+        }
+    }
+
+    /// Whoever reads standard error may keep this waiting, but nobody from leaving.
+    fn mind_the_reader(&self) {
+        if !patience::is_heard() {
+            patience::leave_on_third_signal();
         }
     }
 
@@ -361,13 +373,29 @@ impl Watcher<'_> {
                 self.handle.cancel_now();
                 self.warn("stopping now");
             }
-            // A tool that cannot be ended, as one in the middle of a system call.
-            Some(_) => {
-                self.give_at_once();
-                std::process::exit(signal.exit().code().into());
-            }
+            Some(_) => self.leave(signal),
         }
         self.stopped_by.get_or_insert(signal);
+    }
+
+    /// Ends the process, and with it what cannot be ended: a tool in the middle of a system call, a journal that another
+    /// process keeps locked.
+    fn leave(&mut self, signal: Signal) -> ! {
+        let mut failure =
+            Failure::new("run.cancelled", signal.exit(), "the run was left before it had ended").after_start();
+        if self.setting.is_kept {
+            failure = failure.help(go_on(self.handle.id()));
+        }
+        if let Some(live) = &mut self.live {
+            live.close();
+        }
+        if self.setting.json {
+            self.json(&Line::error(failure.fields()));
+            self.give_at_once();
+        } else if patience::is_heard() {
+            self.setting.console.complain(&failure.render());
+        }
+        std::process::exit(signal.exit().code().into());
     }
 
     fn warn(&mut self, text: &str) {
@@ -386,10 +414,18 @@ impl Watcher<'_> {
     /// the same pipe, and a full one must not keep the run from being stopped.
     fn complain(&mut self, text: &str) {
         self.give_at_once();
-        if !self.setting.json || patience::is_heard() {
-            self.setting.console.complain(text);
+        match self.setting.json {
+            true if !patience::is_heard() => return,
+            true => {}
+            false => self.mind_the_reader(),
         }
+        self.setting.console.complain(text);
     }
+}
+
+/// How a run that was stopped is taken up again.
+pub(crate) fn go_on(run: &RunId) -> String {
+    format!("go on with it: plandag resume {run}")
 }
 
 /// How a person decides about a step that waits for that.
@@ -429,4 +465,62 @@ fn engine_failure(error: RunError) -> Failure {
             .help("this is a bug in plandag: please report it, with the command and the lines above"),
     };
     failure.after_start()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use futures::future::BoxFuture;
+    use plandag::journal::{Claim, Durability, Journal, RunSummary};
+    use plandag::{Runner, StoredOutput};
+    use serde_json::Value;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+
+    /// A journal with a bug.
+    struct Broken;
+
+    type Answer<'a, T> = BoxFuture<'a, Result<T, JournalError>>;
+
+    impl Journal for Broken {
+        fn create<'a>(&'a self, _: &'a RunId) -> Answer<'a, Claim> {
+            panic!("boom")
+        }
+
+        fn claim<'a>(&'a self, _: &'a RunId) -> Answer<'a, Claim> {
+            unreachable!()
+        }
+
+        fn append<'a>(&'a self, _: &'a Claim, _: &'a [RunEvent], _: Durability) -> Answer<'a, ()> {
+            unreachable!()
+        }
+
+        fn history<'a>(&'a self, _: &'a RunId) -> Answer<'a, Vec<RunEvent>> {
+            unreachable!()
+        }
+
+        fn put_output<'a>(&'a self, _: &'a Claim, _: Arc<Value>) -> Answer<'a, StoredOutput> {
+            unreachable!()
+        }
+
+        fn get_output<'a>(&'a self, _: &'a RunId, _: &'a StoredOutput) -> Answer<'a, Arc<Value>> {
+            unreachable!()
+        }
+
+        fn runs<'a>(&'a self) -> Answer<'a, Vec<RunSummary>> {
+            unreachable!()
+        }
+    }
+
+    /// It ends as any other error of the engine does, after which the lines are given out.
+    #[tokio::test]
+    async fn a_run_that_panics_is_an_error() {
+        let Command::Run(args) = Cli::parse_from(["plandag", "run", "x"]).command else { unreachable!() };
+        let toolbox = Toolbox::open(&args.settings).unwrap();
+        let runner = Runner::new(Plan::default()).journal(Arc::new(Broken));
+        let setting = Setting { toolbox: &toolbox, console: &Console::default(), json: true, is_kept: true };
+        let failure = watch(|| runner.start("x"), &[], setting).await.err().unwrap();
+        assert_eq!((failure.exit(), &json!(failure.fields())["code"]), (ExitCode::Internal, &json!("internal.panic")));
+    }
 }

@@ -1,13 +1,14 @@
-//! Ctrl-C once and twice, and SIGTERM, as real signals to a real process.
+//! Ctrl-C once, twice and three times, and SIGTERM, as real signals to a real process.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Place, Ran, sleep};
+use crate::support::{Place, Ran, sleep, wait_until};
 
 /// A run whose lines are read as they come.
 struct Running {
@@ -116,19 +117,59 @@ fn a_run_that_is_to_outlive_its_terminal_does() {
 
 #[test]
 fn twice_ends_them_at_once() {
-    let place = Place::new();
-    place.plan(json!([sleep("long", 600_000, &[])]));
-    let mut running = Running::start(&place);
-    running.wait_for("step.started", Some("long"));
-    running.send("INT");
-    running.wait_for("run.stopping", None);
-    running.send("INT");
-    let second = Instant::now();
-    let ran = running.end();
-    assert_eq!(ran.exit, 130, "{ran:?}");
-    // The grace is 5 seconds: without the second signal it would have taken that long.
-    assert!(second.elapsed() < Duration::from_secs(4), "{:?}", second.elapsed());
-    assert_eq!(ran.last_event()["steps"]["unfinished"], 1);
+    // The first one says why the run is stopped.
+    for (first, second, exit) in [("INT", "INT", 130), ("TERM", "INT", 143), ("INT", "TERM", 130)] {
+        let place = Place::new();
+        place.plan(json!([sleep("long", 600_000, &[])]));
+        let mut running = Running::start(&place);
+        running.wait_for("step.started", Some("long"));
+        running.send(first);
+        running.wait_for("run.stopping", None);
+        running.send(second);
+        let begun = Instant::now();
+        let ran = running.end();
+        assert_eq!(ran.exit, exit, "{ran:?}");
+        // The grace is 5 seconds: without the second signal it would have taken that long.
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert_eq!(ran.last_event()["steps"]["unfinished"], 1);
+    }
+}
+
+/// A run that is ended is written down, and somebody else keeps the journal to themselves: it would wait for five
+/// seconds, and fail.
+#[test]
+fn three_times_leaves_what_does_not_end() {
+    for (arguments, last, exit) in [
+        (&["run", "plan.json", "--json"][..], "INT", 130),
+        (&["run", "plan.json"], "INT", 130),
+        (&["run", "plan.json"], "TERM", 143),
+    ] {
+        let place = Place::new();
+        place.plan(json!([sleep("done", 1, &[]), sleep("long", 600_000, &["done"])]));
+        let mut running = Running::of(&mut place.command(arguments));
+        let mut said = BufReader::new(running.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        wait_until(&place, &["why", "long"], "running");
+        let journal = Connection::open(place.path().join(".state/plandag/runs.db")).unwrap();
+        journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for answer in ["press again to stop now", "stopping now"] {
+            running.send("INT");
+            assert!(said.any(|line| line.contains(answer)), "{answer}");
+        }
+        running.send(last);
+        let told: Vec<String> = said.collect();
+        let ran = running.end();
+        assert_eq!(ran.exit, exit, "{ran:?} {told:?}");
+        drop(journal);
+        let run = &place.run(["runs", "--json"]).events()[0];
+        assert_eq!(run["status"], "interrupted", "{run}");
+        let way_on = format!("go on with it: plandag resume {}", run["run"].as_str().unwrap());
+        if arguments.contains(&"--json") {
+            let error = ran.last_event();
+            assert_eq!((&error["code"], &error["help"]), (&json!("run.cancelled"), &json!([way_on])), "{ran:?}");
+        } else {
+            assert!(told.iter().any(|line| line.contains(&way_on)), "{told:?}");
+        }
+    }
 }
 
 #[test]

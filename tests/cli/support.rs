@@ -4,9 +4,13 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// Long enough for a machine with much else to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder of its own, in which the command runs.
 pub(crate) struct Place {
@@ -99,6 +103,18 @@ impl Ran {
     /// The last line of `--json`.
     pub(crate) fn last_event(&self) -> Value {
         self.events().pop().unwrap()
+    }
+}
+
+/// Waits until somebody who asks is told this.
+pub(crate) fn wait_until(place: &Place, asked: &[&str], told: &str) {
+    let begun = Instant::now();
+    loop {
+        let ran = place.run(asked);
+        if ran.stdout.contains(told) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{ran:?}");
     }
 }
 

@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionbio;
 use serde_json::{Value, json};
 
-use crate::support::{Place, sleep};
-
-/// Long enough for a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{PATIENCE, Place, calculate, sleep, wait_until};
 
 /// A run whose lines nobody reads.
 struct Unread {
@@ -109,18 +106,6 @@ fn runs(place: &Place) -> Vec<Value> {
     place.run(["runs", "--json"]).events()
 }
 
-/// Waits until somebody who asks is told this.
-fn wait_until(place: &Place, asked: &[&str], told: &str) {
-    let begun = Instant::now();
-    loop {
-        let ran = place.run(asked);
-        if ran.stdout.contains(told) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{ran:?}");
-    }
-}
-
 #[test]
 fn once_stops_the_run_in_an_orderly_way() {
     let place = Place::new();
@@ -190,6 +175,15 @@ fn nobody_has_to_wait_for_the_reader_of_a_run_that_is_over() {
 }
 
 #[test]
+fn nobody_has_to_wait_for_who_reads_why_a_run_has_failed() {
+    let place = Place::new();
+    place.plan(json!([calculate("only", "1/0")]));
+    let mut run = Unread::with_all_in_one(place.command(["run", "plan.json", "--quiet"]));
+    wait_until(&place, &["runs", "--json"], r#""status":"failed""#);
+    assert_eq!(run.leave(), 130);
+}
+
+#[test]
 fn the_file_of_the_answer_is_there_before_anybody_is_waited_for() {
     let place = Place::new();
     place.plan(json!([sleep("only", 1, &[])]));
@@ -204,9 +198,11 @@ fn the_file_of_the_answer_is_there_before_anybody_is_waited_for() {
 
 #[test]
 fn a_warning_that_nobody_can_read_keeps_nobody_from_leaving() {
-    let place = Place::new();
-    place.plan(json!([sleep("long", 600_000, &[])]));
-    let mut run = Unread::with_all_in_one(place.command(["run", "plan.json", "--json"]));
-    wait_until(&place, &["why", "long"], "running");
-    assert_eq!(run.leave(), 130);
+    for arguments in [&["run", "plan.json", "--json"][..], &["run", "plan.json"]] {
+        let place = Place::new();
+        place.plan(json!([sleep("long", 600_000, &[])]));
+        let mut run = Unread::with_all_in_one(place.command(arguments));
+        wait_until(&place, &["why", "long"], "running");
+        assert_eq!(run.leave(), 130);
+    }
 }

@@ -24,7 +24,7 @@ use super::signals::Signal;
 use super::style::{self, paint};
 use super::text;
 use super::timing::Timing;
-use super::watch::{Watched, way_to_decide};
+use super::watch::{Watched, go_on, way_to_decide};
 
 /// A longer objective is not repeated in a command, in characters.
 const LONGEST_REPEATED: usize = 200;
@@ -101,6 +101,8 @@ impl Summary<'_> {
                 let answers = self.watched.rejections.iter().map(|rejection| rejection.offences.as_slice());
                 let answers: Vec<&[PlanError]> = answers.filter(|it| !it.contains(&PlanError::Declined)).collect();
                 let failure = if answers.len() > 1 { unusable_answers(&answers) } else { unusable(offences) };
+                // What a plan began with may have been run before the plan was known to be none.
+                let failure = if report.attempt_count() > 0 { failure.after_start() } else { failure };
                 let has_text = self.watched.rejections.iter().any(|rejection| rejection.answer.is_some());
                 return Some(match self.is_kept && has_text {
                     true => failure.help(format!("what it wrote: plandag show {} --planner-answers", report.run())),
@@ -126,7 +128,7 @@ impl Summary<'_> {
         let max_replans = report.start().policy.max_replans;
         let is_exhausted = !self.watched.declined() && max_replans > 0 && report.replans() >= max_replans;
         let first = failed.iter().find_map(|step| step.error);
-        let problem = first.filter(|_| exit != ExitCode::StepsFailed).and_then(ModelProblem::of);
+        let problem = first.filter(|_| exit != ExitCode::StepsFailed || !is_exhausted).and_then(ModelProblem::of);
         let code = match problem {
             Some(problem) => problem.code(),
             None if is_exhausted => "replan.exhausted",
@@ -158,6 +160,12 @@ impl Summary<'_> {
             Some(problem) => model::advice(problem).iter().fold(failure, |failure, help| failure.help(*help)),
             None => failure.help(advice(kind)),
         };
+        // What is finished need not be paid for twice. The same model at the same address is asked again.
+        let may_be_mended = |problem| !matches!(problem, ModelProblem::UnknownModel | ModelProblem::NotAnApi);
+        let failure = match self.is_kept && exit != ExitCode::StepsFailed && problem.is_some_and(may_be_mended) {
+            true => failure.help(format!("then run what failed again: plandag retry {}", report.run())),
+            false => failure,
+        };
         failure.help(format!("more about it: plandag explain {code}")).after_start()
     }
 
@@ -179,7 +187,12 @@ impl Summary<'_> {
                 let report = &self.watched.report;
                 let failure = stopped("run.undecided", why_words(why));
                 report.steps().fold(failure, |failure, step| match step.outcome {
-                    StepOutcome::Unknown => failure.note(format!("nobody knows whether `{}` took effect", step.id)),
+                    StepOutcome::Unknown => {
+                        let error = step.attempts.last().and_then(|attempt| attempt.error);
+                        let why =
+                            error.map(|error| format!(": {}", text::cut(&error.message, 400))).unwrap_or_default();
+                        failure.note(format!("nobody knows whether `{}` took effect{why}", step.id))
+                    }
                     StepOutcome::Unapproved => unapproved(failure, &step),
                     _ => failure,
                 })
@@ -192,7 +205,7 @@ impl Summary<'_> {
         let report = &self.watched.report;
         let run = report.run();
         let ways = report.steps().filter_map(|step| way_to_decide(run, step.id.as_str(), step.outcome));
-        ways.fold(failure, Failure::help).help(format!("go on with it: plandag resume {run}"))
+        ways.fold(failure, Failure::help).help(go_on(run))
     }
 
     fn kept(&self, failure: Failure) -> Failure {

@@ -115,3 +115,12 @@ fn a_tool_is_described_with_its_arguments_and_its_output() {
     }
     insta::assert_snapshot!("no_such_tool", place.run(["tools", "fecth"]).transcript());
 }
+
+#[test]
+fn who_has_to_decide_what_became_of_a_step_is_told_why() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "act", "tool": "shell", "args": { "argv": ["sleep", "60"] }, "timeout_ms": 200 }]));
+    let ran = place.run(["run", "plan.json", "--allow", "shell"]);
+    let why = "\n  nobody knows whether `act` took effect: no result within 200ms\n";
+    assert!(ran.exit == 9 && ran.stderr.contains(why), "{ran:?}");
+}

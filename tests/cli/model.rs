@@ -35,6 +35,20 @@ impl Respond for Model {
     }
 }
 
+/// Its plans have no end.
+struct Unfinished;
+
+impl Respond for Unfinished {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        if body["stream"] == json!(true) {
+            streamed("1. look up a\n2. look", &json!({}))
+        } else {
+            Model.respond(request)
+        }
+    }
+}
+
 fn streamed(text: &str, usage: &Value) -> ResponseTemplate {
     let delta = json!({ "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] });
     let stop = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
@@ -208,6 +222,39 @@ fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
         assert_eq!(server.calls().len(), calls, "{code}");
         assert!(!ran.stdout.contains(KEY));
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_model_is_said_of_a_step_too() {
+    let error = |status: u16, message: &str| {
+        ResponseTemplate::new(status)
+            .insert_header("retry-after", "0")
+            .set_body_json(json!({ "error": { "message": message } }))
+    };
+    for (response, exit, code, can_be_retried) in [
+        (error(401, "bad key"), 5, "config.wrong_key", true),
+        (error(404, "the model `mock` does not exist"), 5, "config.unknown_model", false),
+        (error(503, "overloaded"), 6, "provider.unavailable", true),
+        (error(400, "maximum context length is 10 tokens"), 1, "model.context_overflow", false),
+    ] {
+        let (server, place) = (Server::with(response), Place::new());
+        place.plan(json!([calculate("six", "6"), { "id": "say", "description": "Say it", "depends_on": ["six"] }]));
+        let ran = server.run(&place, ["run", "plan.json", "--model", "mock", "--json"]);
+        let last = ran.last_event();
+        assert_eq!((ran.exit, &last["error"]["code"]), (exit, &json!(code)), "{}", ran.stdout);
+        assert_eq!(last["steps"]["succeeded"], 1, "what is finished is kept");
+        let help = last["error"]["help"].to_string();
+        let retry = format!("plandag retry {}", last["run"].as_str().unwrap());
+        assert_eq!(help.contains(&retry), can_be_retried, "{help}");
+    }
+}
+
+#[test]
+fn a_step_of_a_plan_that_came_to_nothing_was_run() {
+    let (server, place) = (Server::with(Unfinished), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "mock"]);
+    assert!(ran.exit == 4 && ran.stderr.contains("planner.truncated"), "{ran:?}");
+    assert!(ran.stderr.contains("started") && !ran.stderr.contains("nothing was run"), "{ran:?}");
 }
 
 #[test]

@@ -386,13 +386,13 @@ impl Watcher<'_> {
         if self.setting.is_kept {
             failure = failure.help(go_on(self.handle.id()));
         }
-        if let Some(live) = &mut self.live {
-            live.close();
-        }
         if self.setting.json {
             self.json(&Line::error(failure.fields()));
             self.give_at_once();
         } else if patience::is_heard() {
+            if let Some(live) = &mut self.live {
+                live.close();
+            }
             self.setting.console.complain(&failure.render());
         }
         std::process::exit(signal.exit().code().into());

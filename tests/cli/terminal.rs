@@ -7,15 +7,13 @@ use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::approving;
-use crate::support::{Place, sleep};
-
-/// Long enough for a machine with much else to do.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::{PATIENCE, Place, sleep};
 
 /// A terminal with a command on it.
 struct Terminal {
@@ -75,6 +73,11 @@ impl Terminal {
 
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn interrupt(&self) {
+        let status = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
     }
 
     /// What is to be seen.
@@ -329,4 +332,22 @@ fn a_question_comes_after_the_lines_that_lead_to_it() {
     terminal.press("y\n");
     let (exit, text, _) = terminal.finish();
     assert_eq!((exit, approving::sent(&place)), (0, 1), "{text}");
+}
+
+#[test]
+fn whoever_leaves_what_does_not_end_finds_no_picture_and_a_way_on() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let terminal = Terminal::start(place.command(["run", "plan.json"]), 80, 24);
+    terminal.wait_for("1 running");
+    let journal = Connection::open(place.path().join(".state/plandag/runs.db")).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    terminal.interrupt();
+    terminal.wait_for("press again to stop now");
+    terminal.interrupt();
+    terminal.wait_for("stopping now");
+    terminal.interrupt();
+    let (exit, text, _) = terminal.finish();
+    assert_eq!(exit, 130, "{text}");
+    assert!(text.contains("go on with it: plandag resume") && !text.contains("1 running"), "{text}");
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::StepError;
-use crate::event::{AttemptNumber, Input, Output, Usage};
+pub use crate::event::Inputs;
+use crate::event::{AttemptNumber, Usage};
 use crate::plan::{Plan, Step, StepId};
 use crate::planner::Expansion;
 
@@ -226,61 +227,6 @@ impl StepContext {
 /// Keeps an attempt from counting as over until it is dropped.
 #[derive(Debug)]
 pub struct Hold(#[expect(dead_code, reason = "held for its Drop")] Caller);
-
-/// The outputs of the steps that a step depends on, by the ids the step knows them by.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Inputs(pub(crate) Vec<Input>);
-
-impl Inputs {
-    /// The output of `id`: null if its condition was false, or if it failed under `on_failure: continue`.
-    pub fn get(&self, id: &str) -> Option<&Value> {
-        self.find(id).map(value_of)
-    }
-
-    /// Why `id` failed, if it did and said `on_failure: continue`.
-    pub fn error(&self, id: &str) -> Option<&StepError> {
-        self.find(id)?.error.as_deref()
-    }
-
-    /// All outputs.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&StepId, &Value)> {
-        self.0.iter().map(|input| (&input.id, value_of(input)))
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether the step depends on nothing.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn find(&self, id: &str) -> Option<&Input> {
-        self.0.iter().find(|input| input.id == *id)
-    }
-}
-
-impl<I: Into<StepId>> FromIterator<(I, Value)> for Inputs {
-    fn from_iter<T: IntoIterator<Item = (I, Value)>>(outputs: T) -> Self {
-        let input = |(number, (id, value)): (u32, (I, Value))| Input {
-            id: id.into(),
-            number,
-            output: Some(Output::inline(value)),
-            error: None,
-        };
-        Self((0..).zip(outputs).map(input).collect())
-    }
-}
-
-/// The value of an input. Whoever calls a tool has fetched and gathered everything before.
-fn value_of(input: &Input) -> &Value {
-    match &input.output {
-        Some(Output::Inline(value)) => value,
-        _ => &Value::Null,
-    }
-}
 
 /// Whoever called the tool. The attempt is over when the last clone is gone.
 #[derive(Clone)]

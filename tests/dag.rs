@@ -242,7 +242,60 @@ fn index(id: &StepId) -> usize {
     id.as_str()[1..].parse().unwrap()
 }
 
+/// Ids as planners write them: numbers in a row, with gaps, with zeros before them, after words; and words.
+fn an_id() -> impl Strategy<Value = String> {
+    (prop::sample::select(vec!["", "", "", "s", "t", "0", "step-", "a1b"]), 0_u32..12, prop::bool::weighted(0.9))
+        .prop_map(|(prefix, number, is_numbered)| match is_numbered {
+            true => format!("{prefix}{number}"),
+            false => format!("{prefix}{number}x"),
+        })
+}
+
+fn plans() -> impl Strategy<Value = Vec<(String, Vec<String>)>> {
+    let numbered = (0_u32..5, 1_usize..12)
+        .prop_map(|(first, count)| (first..).take(count).map(|number| number.to_string()).collect::<Vec<_>>());
+    let ids = prop_oneof![prop::collection::vec(an_id(), 1..8), numbered];
+    let dependencies = prop::collection::vec(prop::collection::vec(an_id(), 0..3), 12);
+    (ids, dependencies).prop_map(|(ids, dependencies)| ids.into_iter().zip(dependencies).collect())
+}
+
 proptest! {
+    /// Found by looking through the whole plan.
+    #[test]
+    fn an_id_means_the_first_step_that_has_it(plan in plans()) {
+        let place = |id: &String| plan.iter().position(|(other, _)| other == id);
+        let mut expected: Vec<String> = Vec::new();
+        for (index, (id, dependencies)) in plan.iter().enumerate() {
+            if plan[..index].iter().filter(|(other, _)| other == id).count() == 1 {
+                expected.push(format!("two steps are called `{id}`"));
+            }
+            let unknown: indexmap::IndexSet<_> = dependencies.iter().filter(|id| place(id).is_none()).collect();
+            let unknown = unknown.into_iter().map(|dependency| {
+                format!("step `{id}` depends on `{dependency}`, which is not in the plan")
+            });
+            expected.extend(unknown);
+        }
+        let steps = plan.iter().map(|(id, dependencies)| {
+            Step::new(id.as_str(), "search").depends_on(dependencies.iter().map(String::as_str))
+        });
+        match Dag::of(&steps.collect()) {
+            Ok(dag) => {
+                prop_assert_eq!(expected, Vec::<String>::new());
+                for (step, (_, dependencies)) in plan.iter().enumerate() {
+                    let distinct: indexmap::IndexSet<_> = dependencies.iter().map(String::as_str).collect();
+                    let found: Vec<_> = dag.dependencies(step).map(StepId::as_str).collect();
+                    prop_assert_eq!(found, distinct.into_iter().collect::<Vec<_>>());
+                }
+            }
+            Err(problems) => {
+                let is_cycle = |problem: &&PlanError| matches!(problem, PlanError::Cycle { .. });
+                let others = problems.iter().filter(|problem| !is_cycle(problem)).map(PlanError::to_string);
+                prop_assert_eq!(others.collect::<Vec<_>>(), expected);
+                prop_assert!(!problems.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn a_plan_passes_exactly_if_it_has_no_cycle(graph in graphs()) {
         match Dag::of(&plan_of(&graph)) {

@@ -79,10 +79,7 @@ pub(crate) fn core_alone(plan: &Plan) -> (Duration, Duration) {
         running.extend(transition.commands.drain(..));
         match running.pop_front() {
             Some(Command::Launch(launch)) => {
-                let value = next(launch.inputs.iter().filter_map(|input| match &input.output {
-                    Some(Output::Inline(value)) => Some(&**value),
-                    _ => None,
-                }));
+                let value = next(launch.inputs.iter().map(|(_, value)| value));
                 let returned = Event::AttemptReturned {
                     attempt: launch.attempt,
                     result: Ok(Returned::Value(Output::inline(value.into()))),

@@ -212,8 +212,8 @@ fn ids_of(steps: &[Arc<Step>]) -> impl Iterator<Item = &str> {
 /// Where each id is in a list of steps.
 ///
 /// A table of numbers and no more: in a large plan it is looked into at random, and what is small is soon found. Most
-/// plans do without: while each id comes after the one before it, and each that is looked for is beside the one found
-/// last, none comes twice and none has to be searched.
+/// plans do without: while each id comes after the one before it none comes twice, and where ids are numbered without a
+/// gap each says itself where it is.
 struct Ids<'a> {
     steps: &'a [Arc<Step>],
     /// Empty until it is needed.
@@ -222,8 +222,8 @@ struct Ids<'a> {
     /// How many steps were passed, from the first one on, and how many of them are in the table.
     passed: usize,
     known: usize,
-    /// The one that was found last, while the table is empty.
-    last: usize,
+    /// The number in the first id.
+    first: u32,
     /// The second step of each id that comes more than once.
     doubled: BTreeMap<&'a str, u32>,
 }
@@ -236,7 +236,7 @@ impl<'a> Ids<'a> {
             hasher: RandomState::default(),
             passed: 0,
             known: 0,
-            last: 0,
+            first: steps.first().map_or(0, |step| number_in(step.id.as_str())),
             doubled: BTreeMap::new(),
         }
     }
@@ -278,7 +278,7 @@ impl<'a> Ids<'a> {
     /// The first step that has this id. Most often that is one before those that depend on it.
     fn find(&mut self, id: &str) -> Option<u32> {
         if self.known == 0 {
-            if let Some(index) = self.beside(id) {
+            if let Some(index) = self.numbered(id) {
                 return Some(index);
             }
             self.learn(self.passed);
@@ -293,12 +293,22 @@ impl<'a> Ids<'a> {
         })
     }
 
-    /// The step beside the one found last, or that one itself, if it has this id.
-    fn beside(&mut self, id: &str) -> Option<u32> {
-        let is_id = |index: &usize| self.steps.get(*index).is_some_and(|step| step.id == *id);
-        self.last = [self.last, self.last + 1, self.last.saturating_sub(1)].into_iter().find(is_id)?;
-        u32::try_from(self.last).ok()
+    /// The step that is where the number in this id puts it, if it has this id.
+    fn numbered(&self, id: &str) -> Option<u32> {
+        let index = number_in(id).wrapping_sub(self.first);
+        self.steps.get(index as usize).is_some_and(|step| step.id == *id).then_some(index)
     }
+}
+
+/// The number at the end of an id, if that is one of up to nine digits.
+fn number_in(id: &str) -> u32 {
+    let mut number = 0;
+    let mut place = 1;
+    for byte in id.bytes().rev().take(9).take_while(u8::is_ascii_digit) {
+        number += u32::from(byte - b'0') * place;
+        place *= 10;
+    }
+    number
 }
 
 /// The edges of a plan, as [`Dag`](super::Dag) keeps them.

@@ -15,12 +15,11 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::error::{StepError, StepErrorKind};
-use crate::event::{AttemptNumber, Event, Launch, Output, Returned, RunStart, Usage};
+use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, Usage};
 use crate::journal::{Claim, Journal, RunId};
-use crate::plan::Step;
 use crate::reference;
 use crate::report::gather::Parts;
-use crate::tool::{Call, Caller, Inputs, StepContext, Tool, ToolOutput, ToolTimeout};
+use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::desk::{Desk, Message};
 use super::output;
@@ -47,9 +46,10 @@ pub(super) struct RunContext {
 }
 
 impl RunContext {
-    /// The longest an attempt of `step` may take.
-    fn timeout(&self, step: &Step, tool: u16) -> Option<Duration> {
-        match (step.timeout_ms, self.start.tools[usize::from(tool)].timeout) {
+    /// The longest an attempt may take.
+    fn timeout(&self, launch: &Launch) -> Option<Duration> {
+        let own = if launch.is_plain { None } else { launch.definition.timeout_ms };
+        match (own, self.start.tools[usize::from(launch.tool)].timeout) {
             (Some(millis), _) | (None, ToolTimeout::Millis(millis)) => Some(Duration::from_millis(millis)),
             (None, ToolTimeout::Never) => None,
             (None, ToolTimeout::Default) => self.timeout,
@@ -228,10 +228,10 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     let run = &*attempt.run;
     // What is rare is boxed: each call is allocated as large as the largest path through here.
     if let Some(parts) = job.parts.take() {
-        Box::pin(output::make_inline(run, &mut job.launch.inputs, *parts)).await.map_err(failure)?;
+        Box::pin(output::make_inline(run, job.launch.inputs.listed_mut(), *parts)).await.map_err(failure)?;
     }
     let tool = usize::from(job.launch.tool);
-    let timeout = run.timeout(&job.launch.definition, job.launch.tool);
+    let timeout = run.timeout(&job.launch);
     let Some(args) = args(run, &job.launch).map_err(failure)? else { return Ok(Returned::ConditionFalse) };
     // Every field is moved once, to where it stays: copies of a whole context are a good part of what a cheap call costs.
     let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, .. } = *job.launch;
@@ -241,7 +241,7 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
         step,
         attempt: number,
         tries,
-        inputs: Inputs(inputs),
+        inputs,
         last_error,
         expansion,
         caller: Caller(Arc::clone(attempt) as _),
@@ -273,12 +273,12 @@ fn failure(error: StepError) -> Arc<StepError> {
 
 /// The arguments of a call, every reference filled; none if the step's condition is false.
 fn args(run: &RunContext, launch: &Launch) -> Result<Option<Value>, StepError> {
+    if launch.is_plain {
+        return Ok(Some(launch.definition.args.clone()));
+    }
     let lookup = |id: &str| match id {
         reference::INPUTS => Some(Arc::clone(&run.inputs)),
-        id => launch.inputs.iter().find(|input| input.id == *id).map(|input| match &input.output {
-            Some(Output::Inline(value)) => Arc::clone(value),
-            _ => Arc::default(),
-        }),
+        id => launch.inputs.shared(id),
     };
     let step = &launch.definition;
     if let Some(when) = &step.when

@@ -313,7 +313,7 @@ impl Driver {
     }
 
     fn launch(&mut self, launch: Box<Launch>) {
-        let parts = output::parts(&self.scheduler, &launch.inputs);
+        let parts = output::parts(&self.scheduler, launch.inputs.listed());
         self.orders.jobs.push(Job { launch, parts });
         self.running += 1;
     }

@@ -10,11 +10,12 @@ use petgraph::graph::NodeIndex;
 use crate::dag::ById;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{
-    AnswerFrom, AttemptNumber, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunOutcome,
-    SkipReason, StepNumber, StopReason,
+    AnswerFrom, AttemptNumber, Graft, Grafted, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind,
+    RunOutcome, SkipReason, StepNumber, StopReason,
 };
-use crate::plan::{OnFailure, StepId};
+use crate::plan::{OnFailure, Step, StepId};
 use crate::policy::Policy;
+use crate::reference;
 use crate::tool::Effect;
 
 use super::state::{Gate, NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
@@ -117,9 +118,8 @@ impl Scheduler {
                 if let Some(attempt) = attempt {
                     self.give_back(*step, *attempt);
                 }
-                let node = &mut self.nodes[*step as usize];
-                node.output = Some(output.clone());
-                node.error = None;
+                self.grafted(*step).set_output(*step, output.clone());
+                self.nodes[*step as usize].error = None;
                 self.set_state(*step, StepState::Succeeded);
                 self.finished(*step);
             }
@@ -284,6 +284,7 @@ impl Scheduler {
             let expected_ms = self.expected_ms(definition, tool);
             let node = &mut self.nodes[*number as usize];
             (node.expected_ms, node.continues) = (expected_ms, definition.on_failure == OnFailure::Continue);
+            node.is_plain = is_plain(definition);
             let shape = self.shape_of(definition, tool);
             if self.node(*number).shape != shape {
                 self.nodes[*number as usize].shape = shape;
@@ -318,8 +319,8 @@ impl Scheduler {
 
     /// Adds the new steps of a graft. A closed or left step of the same id stays what it is, under its number.
     fn add(&mut self, graft: &Arc<Graft>, parent: StepNumber, draft: bool) {
-        let index = self.grafts.len() as u32;
-        self.grafts.push(Arc::clone(graft));
+        let index = self.grafts.0.len() as u32;
+        self.grafts.0.push(Arc::new(Grafted::new(Arc::clone(graft))));
         self.nodes.reserve(graft.added.len());
         self.unmet.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
@@ -347,7 +348,6 @@ impl Scheduler {
             let shape = self.shape_of(&added.step, tool);
             self.unmet.push(unmet);
             self.nodes.push(Node {
-                output: None,
                 error: None,
                 state: StepState::Waiting,
                 rank: UNRANKED,
@@ -365,6 +365,7 @@ impl Scheduler {
                 held: false,
                 unreported: false,
                 continues: added.step.on_failure == OnFailure::Continue,
+                is_plain: is_plain(&added.step),
             });
             if !is_named_later {
                 self.rename(added.full_id(), number);
@@ -552,6 +553,10 @@ impl Scheduler {
             AnswerFrom::Sinks(steps) => steps.iter().all(|step| *step < count),
         }
     }
+}
+
+fn is_plain(step: &Step) -> bool {
+    step.timeout_ms.is_none() && step.when.is_none() && !reference::has_references(&step.args)
 }
 
 /// Whether an attempt was cut off, by nobody's fault: that uses up no try.

@@ -61,7 +61,11 @@ impl Scheduler {
             expansion.plan.steps.push(Arc::clone(&definition));
             match (&node.state, &node.error) {
                 _ if node.is_finished() => {
-                    expansion.finished.push(FinishedStep { id, step: definition, output: node.output.clone() });
+                    expansion.finished.push(FinishedStep {
+                        id,
+                        step: definition,
+                        output: self.output(number).cloned(),
+                    });
                 }
                 (StepState::Skipped(_), _) => expansion.skipped.push(id),
                 (_, Some(error)) => {

@@ -35,14 +35,14 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
-    Added, AttemptNumber, Command, Event, Graft, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart,
+    Added, AttemptNumber, Command, Event, Grafted, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart,
     SkipReason, StepNumber, StopReason, Timestamp, Transition, Usage,
 };
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
 
 use outside::Outside;
-use state::{Aborting, Counts, Gates, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
+use state::{Aborting, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
 
 /// Runs one plan through all its revisions.
 ///
@@ -71,7 +71,7 @@ pub struct Scheduler {
     /// ready. Steps are told in any order that a dependency is finished, and these are small enough to be at hand.
     unmet: Vec<u32>,
     /// What brought the nodes in: ids, definitions and dependencies are looked up here.
-    grafts: Vec<Arc<Graft>>,
+    grafts: Grafts,
     /// Definitions of steps whose settings were changed since.
     changed: BTreeMap<StepNumber, Arc<Step>>,
     /// What ids stand for. Made when it is first asked for: see [`names`](Self::names).
@@ -198,7 +198,7 @@ impl Scheduler {
             graph: DiGraph::default(),
             nodes: Vec::new(),
             unmet: Vec::new(),
-            grafts: Vec::new(),
+            grafts: Grafts::default(),
             changed: BTreeMap::new(),
             names: OnceLock::new(),
             root: Scope::default(),
@@ -319,10 +319,14 @@ impl Scheduler {
         &self.nodes[number as usize]
     }
 
+    /// What brought a step in.
+    fn grafted(&self, number: StepNumber) -> &Arc<Grafted> {
+        &self.grafts.0[self.node(number).graft as usize]
+    }
+
     /// A step as it was brought in.
     fn added(&self, number: StepNumber) -> &Added {
-        let graft = &self.grafts[self.node(number).graft as usize];
-        &graft.added[(number - graft.first) as usize]
+        self.grafted(number).added(number)
     }
 
     /// The full id of a step.
@@ -416,7 +420,7 @@ impl Scheduler {
             draft: node.draft,
             tries: node.tries,
             outside: self.outside.reached(number),
-            output: node.output.as_ref(),
+            output: self.output(number),
             error: node.error.as_ref(),
         })
     }
@@ -442,7 +446,8 @@ impl Scheduler {
 
     /// The output of a step that succeeded.
     pub fn output(&self, number: StepNumber) -> Option<&Output> {
-        self.nodes.get(number as usize)?.output.as_ref()
+        let node = self.nodes.get(number as usize)?;
+        self.grafts.0[node.graft as usize].output(number)
     }
 
     /// The members of the plan as it stands, in ascending order of number.

@@ -89,7 +89,7 @@ impl Scheduler {
 
     /// The output that a plan's answer stands for. Values are never put together here: the driver does that.
     fn answer_of(&self, answer: &AnswerFrom) -> Output {
-        let output = |step: StepNumber| self.node(step).output.clone().unwrap_or_else(|| Output::inline(Value::Null));
+        let output = |step: StepNumber| self.output(step).cloned().unwrap_or_else(|| Output::inline(Value::Null));
         match answer {
             AnswerFrom::Step(step) => output(*step),
             AnswerFrom::Sinks(sinks) if sinks.len() == 1 => output(sinks[0]),

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::event::{Command, Input, Launch, RunEventKind, StepNumber, StopReason, Transition};
+use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 use crate::policy::Order;
 
@@ -113,6 +113,7 @@ impl Scheduler {
             id: self.id(step).clone(),
             definition: Arc::clone(self.definition(step)),
             tool: node.tool,
+            is_plain: node.is_plain,
             tries: node.tries,
             inputs,
             last_error: node.error.clone(),
@@ -120,21 +121,30 @@ impl Scheduler {
         })));
     }
 
-    fn inputs(&self, step: StepNumber) -> Vec<Input> {
-        let parent = self.node(step).parent;
+    fn inputs(&self, step: StepNumber) -> Inputs {
+        let (node, dependencies) = (self.node(step), self.dependencies(step));
+        let is_in_place = |&number: &StepNumber| {
+            let other = self.node(number);
+            (other.graft, other.parent) == (node.graft, node.parent)
+                && other.state != StepState::Failed
+                && matches!(self.output(number), None | Some(Output::Inline(_)))
+        };
+        if !dependencies.is_empty() && dependencies.iter().all(is_in_place) {
+            return Inputs::in_place(Arc::clone(self.grafted(step)), step);
+        }
         let input = |&number: &StepNumber| {
-            let node = self.node(number);
+            let other = self.node(number);
             // A step knows its siblings by their local ids, and children of others by their full ones.
             let added = self.added(number);
-            let id = if node.parent == parent { &added.step.id } else { added.full_id() };
+            let id = if other.parent == node.parent { &added.step.id } else { added.full_id() };
             Input {
                 id: id.clone(),
                 number,
-                output: node.output.clone(),
-                error: node.error.clone().filter(|_| node.state == StepState::Failed),
+                output: self.output(number).cloned(),
+                error: other.error.clone().filter(|_| other.state == StepState::Failed),
             }
         };
-        self.dependencies(step).iter().map(input).collect()
+        dependencies.iter().map(input).collect::<Vec<_>>().into()
     }
 
     /// Puts a ready step into its place.

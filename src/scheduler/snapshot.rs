@@ -63,7 +63,7 @@ impl Scheduler {
             "id": self.id(step),
             "settings": [definition.timeout_ms, definition.estimate_ms],
             "state": format!("{:?}", node.state),
-            "output": node.output.is_some(),
+            "output": self.output(step).is_some(),
             "error": node.error,
             "rank": node.rank,
             "parent": number(node.parent),

@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{
-    AnswerFrom, AttemptNumber, Output, PlanReason, RequestNumber, RunStart, SkipReason, StepNumber, Timestamp,
+    AnswerFrom, AttemptNumber, Grafted, PlanReason, RequestNumber, RunStart, SkipReason, StepNumber, Timestamp,
 };
 use crate::plan::Step;
 use crate::policy::Policy;
@@ -28,7 +28,6 @@ pub(super) const NONE: u32 = u32::MAX;
 /// all that is looked at again and again; its id, definition and dependencies stay in the graft that added it.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) output: Option<Output>,
     /// The last error, of a try or for good.
     pub(super) error: Option<Arc<StepError>>,
     pub(super) state: StepState,
@@ -58,6 +57,8 @@ pub(super) struct Node {
     pub(super) unreported: bool,
     /// Its failure does not keep its dependents from running.
     pub(super) continues: bool,
+    /// As [`Launch::is_plain`](crate::event::Launch::is_plain).
+    pub(super) is_plain: bool,
 }
 
 impl Node {
@@ -82,6 +83,16 @@ impl Node {
             StepState::Skipped(SkipReason::Failed(_)) => true,
             _ => false,
         }
+    }
+}
+
+/// What brought the steps in. A copy has outputs of its own.
+#[derive(Debug, Default)]
+pub(super) struct Grafts(pub(super) Vec<Arc<Grafted>>);
+
+impl Clone for Grafts {
+    fn clone(&self) -> Self {
+        Self(self.0.iter().map(|grafted| Arc::new(Grafted::clone(grafted))).collect())
     }
 }
 

@@ -37,7 +37,7 @@ fn a_plan_may_build_on_what_an_expansion_produced_and_on_nothing_that_it_has_not
     assert!(!driver.running().contains(&"next"), "nobody knows what will become of it");
     assert!(driver.history.len() > before && driver.requests.len() == 1, "it is sent back");
     driver.reply(revision("done"));
-    let input = &driver.launched["next"].inputs[0];
+    let input = &driver.launched["next"].inputs.to_vec()[0];
     assert_eq!((input.id.as_str(), &input.output), ("map/done", &Some(Output::inline(json!("result of map/done")))));
 }
 

@@ -5,6 +5,7 @@ mod driver;
 mod ends;
 mod expansions;
 mod histories;
+mod launches;
 mod patches;
 mod pools;
 mod rules;

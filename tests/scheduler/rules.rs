@@ -48,7 +48,7 @@ fn a_finished_step_is_a_fact_that_a_plan_need_not_repeat() {
     let mut driver = half_failed();
     driver.reply(Revision::Plan(Plan::from_iter([Step::new("x", "read").depends_on(["a"])])));
     assert_eq!(driver.running(), ["d", "x"], "`d` is told to end, and holds its slot until it has");
-    assert_eq!(driver.launched["x"].inputs[0].output, Some(Output::inline(json!("result of a"))));
+    assert_eq!(driver.launched["x"].inputs.to_vec()[0].output, Some(Output::inline(json!("result of a"))));
     driver.fails("d");
     driver.succeeds("x");
     assert_eq!(driver.scheduler.phase(), Phase::Finished);
@@ -100,7 +100,7 @@ fn a_covered_failure_is_handed_on_as_a_null() {
     ]);
     let mut driver = Driver::with_plan(Policy::default(), plan);
     driver.fails("a");
-    let input = &driver.launched["b"].inputs[0];
+    let input = &driver.launched["b"].inputs.to_vec()[0];
     assert_eq!(input.output, None);
     assert_eq!(input.error.as_ref().expect("told why").message, "no");
     driver.succeeds("b");

@@ -56,7 +56,7 @@ fn scenario_map_over_a_list() {
     assert_eq!(driver.running(), ["map/one", "map/two"]);
     driver.succeeds("map/one");
     driver.succeeds("map/two");
-    let gathered = driver.launched["sum"].inputs[0].output.clone();
+    let gathered = driver.launched["sum"].inputs.to_vec()[0].output.clone();
     assert!(matches!(gathered, Some(Output::Gathered(children)) if children.len() == 2));
     driver.succeeds("sum");
     insta::assert_snapshot!(driver.story());

@@ -397,7 +397,7 @@ impl World {
 
     fn value(&self, launch: &Launch) -> Value {
         let resolved = |output: &Option<Output>| resolve(&self.scheduler, output.as_ref());
-        let inputs = launch.inputs.iter().map(|input| (input.id.to_string(), resolved(&input.output)));
+        let inputs = launch.inputs.to_vec().into_iter().map(|input| (input.id.to_string(), resolved(&input.output)));
         value_of(&launch.definition, &inputs.collect())
     }
 

@@ -300,7 +300,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-/// The number at the end of an id, if that is one of up to nine digits.
+/// The number at the end of an id, of which no more than the last nine digits count.
 fn number_in(id: &str) -> u32 {
     let mut number = 0;
     let mut place = 1;

@@ -99,3 +99,6 @@ pub enum AnswerFrom {
     /// The steps without dependents: the output of the only one, or an object of the outputs of all.
     Sinks(Vec<StepNumber>),
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Added>() == 64);

@@ -23,6 +23,8 @@ pub struct Input {
 }
 
 /// The outputs of the steps that a step depends on, by the ids the step knows them by.
+///
+/// They are read where the run keeps them: whoever keeps this keeps all outputs of the same plan in memory.
 #[derive(Clone)]
 pub struct Inputs(Kept);
 

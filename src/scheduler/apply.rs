@@ -101,7 +101,7 @@ impl Scheduler {
                 node.error = Some(Arc::clone(error));
                 if is_interruption(error) {
                     node.tries = node.tries.saturating_sub(1);
-                    node.interruptions += 1;
+                    *self.interruptions.entry(*step).or_default() += 1;
                 }
                 self.set_state(*step, StepState::Backoff(*retry_at));
                 self.backoffs.push(Reverse((*retry_at, *step)));
@@ -281,10 +281,9 @@ impl Scheduler {
         for (number, definition) in &graft.settings {
             self.changed.insert(*number, Arc::clone(definition));
             let tool = self.node(*number).tool;
-            let expected_ms = self.expected_ms(definition, tool);
+            self.expected_ms[*number as usize] = self.expected(definition, tool);
             let node = &mut self.nodes[*number as usize];
-            (node.expected_ms, node.continues) = (expected_ms, definition.on_failure == OnFailure::Continue);
-            node.is_plain = is_plain(definition);
+            (node.continues, node.is_plain) = (definition.on_failure == OnFailure::Continue, is_plain(definition));
             let shape = self.shape_of(definition, tool);
             if self.node(*number).shape != shape {
                 self.nodes[*number as usize].shape = shape;
@@ -323,6 +322,7 @@ impl Scheduler {
         self.grafts.0.push(Arc::new(Grafted::new(Arc::clone(graft))));
         self.nodes.reserve(graft.added.len());
         self.unmet.reserve(graft.added.len());
+        self.expected_ms.reserve(graft.added.len());
         self.graph.reserve_nodes(graft.added.len());
         self.attempts.reserve(graft.added.len());
         self.scope_mut(parent).members.reserve(graft.added.len());
@@ -347,15 +347,14 @@ impl Scheduler {
             last = name.map(|name| (name, tool));
             let shape = self.shape_of(&added.step, tool);
             self.unmet.push(unmet);
+            self.expected_ms.push(self.expected(&added.step, tool));
             self.nodes.push(Node {
                 error: None,
                 state: StepState::Waiting,
                 rank: UNRANKED,
-                expected_ms: self.expected_ms(&added.step, tool),
                 graft: index,
                 parent,
                 tries: 0,
-                interruptions: 0,
                 passed: 0,
                 tool,
                 shape,
@@ -471,6 +470,10 @@ impl Scheduler {
                 self.set_state(index.index() as u32, StepState::Ready);
             }
         }
+    }
+
+    pub(super) fn interruptions(&self, step: StepNumber) -> u32 {
+        self.interruptions.get(&step).copied().unwrap_or(0)
     }
 
     /// Gives back the pools of an attempt that is over.

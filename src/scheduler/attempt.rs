@@ -65,7 +65,7 @@ impl Scheduler {
             Timeout | Interrupted | Aborted if self.may_have_acted(step) => {
                 RunEventKind::StepUnknown { step, attempt, error, usage }
             }
-            Interrupted | Aborted if node.interruptions + 1 < self.policy.max_interruptions => {
+            Interrupted | Aborted if self.interruptions(step) + 1 < self.policy.max_interruptions => {
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage }
             }
             Transient | Timeout | InvalidPlan if node.tries < self.retry(step).attempts_after(&error) => {

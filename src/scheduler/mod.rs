@@ -70,6 +70,10 @@ pub struct Scheduler {
     /// By step: its dependencies that are not finished, and one more while it is held. Of no meaning once it has been
     /// ready. Steps are told in any order that a dependency is finished, and these are small enough to be at hand.
     unmet: Vec<u32>,
+    /// By step: what it is expected to take, in milliseconds.
+    expected_ms: Vec<u64>,
+    /// How often steps were interrupted, of those that were.
+    interruptions: BTreeMap<StepNumber, u32>,
     /// What brought the nodes in: ids, definitions and dependencies are looked up here.
     grafts: Grafts,
     /// Definitions of steps whose settings were changed since.
@@ -198,6 +202,8 @@ impl Scheduler {
             graph: DiGraph::default(),
             nodes: Vec::new(),
             unmet: Vec::new(),
+            expected_ms: Vec::new(),
+            interruptions: BTreeMap::new(),
             grafts: Grafts::default(),
             changed: BTreeMap::new(),
             names: OnceLock::new(),

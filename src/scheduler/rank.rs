@@ -53,7 +53,7 @@ impl Scheduler {
             return;
         }
         let open: Vec<StepNumber> = members.iter().copied().filter(is_open).collect();
-        let mut expected = open.iter().map(|&number| self.node(number).expected_ms);
+        let mut expected = open.iter().map(|&number| self.expected_ms[number as usize]);
         let first = expected.next();
         if open.len() <= slots || expected.all(|other| Some(other) == first) {
             return;
@@ -69,7 +69,7 @@ impl Scheduler {
             .map(|(index, dependent)| (index, place[dependent]))
             .filter(|(_, dependent)| *dependent != NONE)
             .collect();
-        let expected = open.iter().map(|&number| self.node(number).expected_ms).collect();
+        let expected = open.iter().map(|&number| self.expected_ms[number as usize]).collect();
         let paths: Vec<u64> = open.iter().map(|&number| self.node(number).rank).collect();
         if let Some(ranks) = Rehearsal::new(expected, &edges).better_ranks(&paths, slots) {
             for (&number, rank) in open.iter().zip(ranks) {
@@ -86,7 +86,7 @@ impl Scheduler {
     /// The place of a step among the ready ones, with the highest rank of those that wait for it.
     pub(super) fn rank(&self, number: StepNumber, rest: u64) -> u64 {
         match self.policy.order {
-            Order::CriticalPath => self.node(number).expected_ms.saturating_add(rest),
+            Order::CriticalPath => self.expected_ms[number as usize].saturating_add(rest),
             Order::Hops => rest.saturating_add(1),
             // Its place is found when it becomes ready, and stays.
             Order::Fifo => Some(self.node(number).rank).filter(|rank| *rank != UNRANKED).unwrap_or(0),
@@ -106,7 +106,7 @@ impl Scheduler {
     }
 
     /// What a step is expected to take that is done by this tool.
-    pub(super) fn expected_ms(&self, step: &Step, tool: u16) -> u64 {
+    pub(super) fn expected(&self, step: &Step, tool: u16) -> u64 {
         let mean = || self.start.tools.get(usize::from(tool)).and_then(|tool| tool.mean_ms);
         step.estimate_ms.or_else(mean).unwrap_or(USUAL_MS)
     }

@@ -125,7 +125,7 @@ impl Scheduler {
         let (node, dependencies) = (self.node(step), self.dependencies(step));
         let is_in_place = |&number: &StepNumber| {
             let other = self.node(number);
-            (other.graft, other.parent) == (node.graft, node.parent)
+            other.graft == node.graft
                 && other.state != StepState::Failed
                 && matches!(self.output(number), None | Some(Output::Inline(_)))
         };

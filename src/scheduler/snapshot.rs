@@ -69,7 +69,7 @@ impl Scheduler {
             "parent": number(node.parent),
             "unmet": self.unmet[step as usize],
             "tries": node.tries,
-            "interruptions": node.interruptions,
+            "interruptions": self.interruptions(step),
             "passed": node.passed,
             "needs": self.shapes[node.shape as usize].needs,
             "taken": taken,

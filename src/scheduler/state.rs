@@ -25,22 +25,21 @@ pub(super) const NONE: u32 = u32::MAX;
 /// A step by number. Its definition changes only in its settings, its edges never.
 ///
 /// A large plan is not in the caches of the processor, and what is waited for then is memory. So a node is small and has
-/// all that is looked at again and again; its id, definition and dependencies stay in the graft that added it.
+/// all that is looked at again and again; its id, definition and dependencies stay in the graft that added it. It is as
+/// large as what a processor loads at once, and lies so that one load is enough.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Node {
     /// The last error, of a try or for good.
     pub(super) error: Option<Arc<StepError>>,
     pub(super) state: StepState,
     /// How long before the end it should start at the latest, in milliseconds, or what the policy's order puts there.
     pub(super) rank: u64,
-    /// What it is expected to take, in milliseconds.
-    pub(super) expected_ms: u64,
     /// Which graft added it, as an index.
     pub(super) graft: u32,
     /// The expanded step it is part of, or `NONE`.
     pub(super) parent: StepNumber,
     pub(super) tries: u32,
-    pub(super) interruptions: u32,
     /// How often a lower-ranked step was launched past it.
     pub(super) passed: u32,
     /// An index into the run's tools.
@@ -312,3 +311,6 @@ pub(super) fn policy_pools(policy: &Policy) -> Pools {
     }
     pools
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Node>() == 64);

@@ -214,7 +214,8 @@ Examples:
   generate-plan | plandag run - --json          events as JSON lines
 ",
     after_help = "The answer goes to standard output, everything else to standard error.\n\
-                  Ctrl-C lets running steps finish; pressed twice, it ends them at once."
+                  Ctrl-C lets running steps finish; pressed twice, it ends them at once; a third time, it leaves\n\
+                  what does not end."
 )]
 pub(crate) struct RunArgs {
     /// A plan (an existing file, or a name in .json, .yaml or .yml), an objective, or - for standard input

@@ -31,6 +31,16 @@ pub(crate) fn last() -> Option<String> {
     LAST.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// What whoever reports a bug is asked for.
+pub(crate) fn how_to_report() -> String {
+    format!(
+        "please report it, with the lines above, the command, and this: plandag {} on {} {}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}
+
 /// Says that something is a bug, and how to report it.
 pub(crate) fn report(code: &str, what: &str) {
     let error = paint(style::ERROR, &format!("error[{code}]"));
@@ -39,11 +49,9 @@ pub(crate) fn report(code: &str, what: &str) {
     let what = text::lines(&what);
     let help = paint(style::HELP, "help");
     anstream::eprintln!(
-        "{error}: {title}\n  {}\n  {help}: please report it, with the lines above, the command, and this: plandag {} on {} {}\n  {}",
+        "{error}: {title}\n  {}\n  {help}: {}\n  {}",
         what.trim_end().replace('\n', "\n  "),
-        env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS,
-        std::env::consts::ARCH,
+        how_to_report(),
         paint(style::FAINT, &format!("(exit {})", ExitCode::Internal.code())),
     );
 }

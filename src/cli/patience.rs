@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
-use super::signals;
+use super::signals::{self, Signal};
 
 /// As much is taken at once by a pipe that takes anything.
 pub(crate) const PIECE: usize = 4_096;
@@ -105,22 +105,26 @@ fn takes_within<T>(_: T, _: Option<Duration>) -> bool {
 /// From now on a signal ends the process: there is nothing left to be stopped but waiting for a reader.
 pub(crate) fn leave_on_signal() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| leave_after(0));
+    ONCE.call_once(|| leave_after(0, None, Duration::ZERO));
 }
 
-/// From now on the third signal ends the process, also while whoever obeys the first two waits for a reader.
-pub(crate) fn leave_on_third_signal() {
+/// From now on the third signal ends the process, also while whoever obeys the first two waits for a reader. So many of
+/// them have come already, of which this was the first.
+pub(crate) fn leave_on_third_signal(come: usize, first: Option<Signal>) {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| leave_after(2));
+    // Whoever obeys them and need not wait leaves first, and says how to go on.
+    ONCE.call_once(|| leave_after(2_usize.saturating_sub(come), first, Duration::from_secs(1)));
 }
 
-/// Ends the process with a signal that comes after so many others.
-fn leave_after(others: usize) {
+/// Ends the process with a signal that comes after so many others, and some time after it. The first of all says the
+/// exit code.
+fn leave_after(others: usize, first: Option<Signal>, pause: Duration) {
     // Without a thread for it, the reader is waited for.
     let _ = thread::Builder::new().spawn(move || {
         let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
-        let signal = runtime.block_on(async { signals::listen().ok()?.skip(others).next().await });
-        if let Some(signal) = signal {
+        let come = runtime.block_on(async { Some(signals::listen().ok()?.take(others + 1).collect::<Vec<_>>().await) });
+        if let Some(signal) = come.and_then(|come| first.or(come.first().copied())) {
+            thread::sleep(pause);
             std::process::exit(signal.exit().code().into());
         }
     });

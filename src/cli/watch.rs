@@ -197,7 +197,8 @@ impl Watcher<'_> {
                 RunEventKind::RunFinished { .. } => "had finished already".to_owned(),
                 _ => format!("goes on after {}; {done} done before", human(last.at.since_start())),
             };
-            self.setting.console.say(&format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id()));
+            let line = format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id());
+            self.tell(&line);
         }
     }
 
@@ -263,7 +264,8 @@ impl Watcher<'_> {
     /// Whoever reads standard error may keep this waiting, but nobody from leaving.
     fn mind_the_reader(&self) {
         if !patience::is_heard() {
-            patience::leave_on_third_signal();
+            let come = usize::from(self.stopped_by.is_some()) + usize::from(self.pressed_twice);
+            patience::leave_on_third_signal(come, self.stopped_by);
         }
     }
 
@@ -353,7 +355,8 @@ impl Watcher<'_> {
     }
 
     fn signal(&mut self, signal: Signal) {
-        match self.stopped_by {
+        // The first one says why the run is stopped.
+        match self.stopped_by.replace(self.stopped_by.unwrap_or(signal)) {
             None => {
                 self.handle.cancel();
                 let grace =
@@ -373,9 +376,8 @@ impl Watcher<'_> {
                 self.handle.cancel_now();
                 self.warn("stopping now");
             }
-            Some(_) => self.leave(signal),
+            Some(first) => self.leave(first),
         }
-        self.stopped_by.get_or_insert(signal);
     }
 
     /// Ends the process, and with it what cannot be ended: a tool in the middle of a system call, a journal that another
@@ -383,7 +385,7 @@ impl Watcher<'_> {
     fn leave(&mut self, signal: Signal) -> ! {
         let mut failure =
             Failure::new("run.cancelled", signal.exit(), "the run was left before it had ended").after_start();
-        if self.setting.is_kept {
+        if self.setting.is_kept && self.next > 0 {
             failure = failure.help(go_on(self.handle.id()));
         }
         if self.setting.json {
@@ -462,7 +464,7 @@ fn engine_failure(error: RunError) -> Failure {
                 .help("go on all the same, with what the run has recorded: --accept-changes");
         }
         _ => Failure::new("internal.panic", ExitCode::Internal, panic::last().unwrap_or(message))
-            .help("this is a bug in plandag: please report it, with the command and the lines above"),
+            .help(format!("this is a bug in plandag: {}", panic::how_to_report())),
     };
     failure.after_start()
 }
@@ -522,5 +524,10 @@ mod tests {
         let setting = Setting { toolbox: &toolbox, console: &Console::default(), json: true, is_kept: true };
         let failure = watch(|| runner.start("x"), &[], setting).await.err().unwrap();
         assert_eq!((failure.exit(), &json!(failure.fields())["code"]), (ExitCode::Internal, &json!("internal.panic")));
+        assert!(
+            failure.render().contains(&format!("plandag {} on", env!("CARGO_PKG_VERSION"))),
+            "{}",
+            failure.render()
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Place, Ran, sleep, wait_until};
+use crate::support::{Place, Ran, in_time, sleep, wait_until};
 
 /// A run whose lines are read as they come.
 struct Running {
@@ -136,30 +136,38 @@ fn twice_ends_them_at_once() {
 }
 
 /// A run that is ended is written down, and somebody else keeps the journal to themselves: it would wait for five
-/// seconds, and fail.
+/// seconds, and fail. None: it did.
+fn left(arguments: &[&str], [first, second, third]: [&str; 3]) -> Option<(Place, Ran, Vec<String>)> {
+    let place = Place::new();
+    place.plan(json!([sleep("done", 1, &[]), sleep("long", 600_000, &["done"])]));
+    let mut running = Running::of(&mut place.command(arguments));
+    let mut said = BufReader::new(running.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    wait_until(&place, &["why", "long"], "running");
+    let journal = Connection::open(place.path().join(".state/plandag/runs.db")).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answered = [(first, "press again to stop now"), (second, "stopping now")].map(|(signal, answer)| {
+        running.send(signal);
+        said.any(|line| line.contains(answer))
+    });
+    running.send(third);
+    let told: Vec<String> = said.collect();
+    let ran = running.end();
+    (ran.exit != 7).then(|| {
+        assert_eq!(answered, [true; 2], "{ran:?} {told:?}");
+        (place, ran, told)
+    })
+}
+
 #[test]
 fn three_times_leaves_what_does_not_end() {
-    for (arguments, last, exit) in [
-        (&["run", "plan.json", "--json"][..], "INT", 130),
-        (&["run", "plan.json"], "INT", 130),
-        (&["run", "plan.json"], "TERM", 143),
+    // The first one says why the run is stopped.
+    for (arguments, signals, exit) in [
+        (&["run", "plan.json", "--json"][..], ["INT", "INT", "INT"], 130),
+        (&["run", "plan.json"], ["INT", "INT", "TERM"], 130),
+        (&["run", "plan.json"], ["TERM", "INT", "INT"], 143),
     ] {
-        let place = Place::new();
-        place.plan(json!([sleep("done", 1, &[]), sleep("long", 600_000, &["done"])]));
-        let mut running = Running::of(&mut place.command(arguments));
-        let mut said = BufReader::new(running.child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        wait_until(&place, &["why", "long"], "running");
-        let journal = Connection::open(place.path().join(".state/plandag/runs.db")).unwrap();
-        journal.execute_batch("BEGIN IMMEDIATE").unwrap();
-        for answer in ["press again to stop now", "stopping now"] {
-            running.send("INT");
-            assert!(said.any(|line| line.contains(answer)), "{answer}");
-        }
-        running.send(last);
-        let told: Vec<String> = said.collect();
-        let ran = running.end();
+        let (place, ran, told) = in_time(|| left(arguments, signals));
         assert_eq!(ran.exit, exit, "{ran:?} {told:?}");
-        drop(journal);
         let run = &place.run(["runs", "--json"]).events()[0];
         assert_eq!(run["status"], "interrupted", "{run}");
         let way_on = format!("go on with it: plandag resume {}", run["run"].as_str().unwrap());

@@ -12,6 +12,11 @@ use tempfile::TempDir;
 /// Long enough for a machine with much else to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Does again what was not done in time.
+pub(crate) fn in_time<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    (0..5).find_map(|_| attempt()).unwrap()
+}
+
 /// A folder of its own, in which the command runs.
 pub(crate) struct Place {
     folder: TempDir,

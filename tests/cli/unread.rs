@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionbio;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Place, calculate, sleep, wait_until};
+use crate::support::{PATIENCE, Place, calculate, in_time, sleep, wait_until};
 
 /// A run whose lines nobody reads.
 struct Unread {
@@ -44,8 +44,28 @@ impl Unread {
     }
 
     fn interrupt(&self) {
-        let status = Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap();
+        self.send("INT");
+    }
+
+    fn send(&self, signal: &str) {
+        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Waits until it obeys signals.
+    #[cfg(target_os = "linux")]
+    fn wait_until_it_listens(&self) {
+        const INTERRUPT: u64 = 1 << 1;
+        let begun = Instant::now();
+        loop {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            if u64::from_str_radix(caught.trim(), 16).unwrap() & INTERRUPT != 0 {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not listen");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Interrupts it until it has ended.
@@ -95,10 +115,14 @@ impl Drop for Unread {
 
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut full) = io::pipe().unwrap();
-    ioctl_fionbio(&full, true).unwrap();
-    while full.write(&[b'\n'; 4096]).is_ok() {}
-    ioctl_fionbio(&full, false).unwrap();
+    fill(&mut full);
     (reader, full)
+}
+
+fn fill(pipe: &mut PipeWriter) {
+    ioctl_fionbio(&*pipe, true).unwrap();
+    while pipe.write(&[b'\n'; 4096]).is_ok() {}
+    ioctl_fionbio(&*pipe, false).unwrap();
 }
 
 /// The runs that were recorded.
@@ -205,4 +229,80 @@ fn a_warning_that_nobody_can_read_keeps_nobody_from_leaving() {
         wait_until(&place, &["why", "long"], "running");
         assert_eq!(run.leave(), 130);
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_is_taken_up_again_can_be_left_while_nobody_reads() {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let mut first = place.command(["run", "plan.json", "--quiet"]).spawn().unwrap();
+    wait_until(&place, &["why", "long"], "running");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let id = runs(&place)[0]["run"].as_str().unwrap().to_owned();
+    let mut run = Unread::with_all_in_one(place.command(["resume", &id]));
+    run.wait_until_it_listens();
+    assert_eq!(run.leave(), 130);
+}
+
+/// How many signals end a run whose standard error fills up after its last line was told, and how it ends. Two that come
+/// at once count as one.
+fn signals_that_end_it(pause: Duration) -> (u32, i32) {
+    let place = Place::new();
+    place.plan(json!([sleep("long", 600_000, &[])]));
+    let (stdout, mut full) = io::pipe().unwrap();
+    let mut command = place.command(["run", "plan.json"]);
+    let child = command.stdout(Stdio::null()).stderr(full.try_clone().unwrap()).spawn().unwrap();
+    drop(command);
+    let mut run = Unread { child, stdout, stderr: channel().1 };
+    wait_until(&place, &["why", "long"], "running");
+    thread::sleep(pause);
+    fill(&mut full);
+    let mut count = 0;
+    while run.child.try_wait().unwrap().is_none() {
+        assert!(count < 20, "it does not end");
+        run.send(if count == 0 { "TERM" } else { "INT" });
+        count += 1;
+        // It takes a second to leave.
+        thread::sleep(Duration::from_secs(1) + pause);
+    }
+    (count, run.exit())
+}
+
+#[test]
+fn the_third_signal_ends_it_also_if_nobody_reads_any_more() {
+    let pauses = [500, 1_000, 2_000, 4_000].map(Duration::from_millis);
+    // The first one says why the run is stopped.
+    assert!(pauses.into_iter().any(|pause| signals_that_end_it(pause) == (3, 143)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn nobody_is_sent_to_a_run_that_is_not_recorded() {
+    let (exit, told) = in_time(|| {
+        let place = Place::new();
+        place.plan(json!([sleep("short", 1, &[])]));
+        assert_eq!(place.run(["run", "plan.json"]).exit, 0);
+        let journal = rusqlite::Connection::open(place.path().join(".state/plandag/runs.db")).unwrap();
+        journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut command = place.command(["run", "plan.json"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut run = Unread { child, stdout: io::pipe().unwrap().0, stderr: channel().1 };
+        run.wait_until_it_listens();
+        for answer in ["stopping", "stopping now"] {
+            run.interrupt();
+            // It ends by itself, after five seconds.
+            if !said.any(|line| line.contains(answer)) {
+                break;
+            }
+        }
+        run.interrupt();
+        let told: Vec<String> = said.collect();
+        let exit = run.exit();
+        (exit != 7).then_some((exit, told))
+    });
+    assert!(exit == 130 && told.iter().any(|line| line.contains("run.cancelled")), "{exit} {told:?}");
+    assert!(!told.iter().any(|line| line.contains("plandag resume")), "{told:?}");
 }

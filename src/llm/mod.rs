@@ -152,7 +152,7 @@ pub struct ToolCall {
 /// What a model answered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelReply {
-    /// The text.
+    /// The text. Of an answer that was refused: why, if that was said.
     pub text: String,
     /// The tools it calls.
     pub calls: Vec<ToolCall>,
@@ -160,6 +160,16 @@ pub struct ModelReply {
     pub end: ReplyEnd,
     /// What it cost, as the provider counts it.
     pub usage: Usage,
+}
+
+impl ModelReply {
+    /// With the words that say why it was refused. What an answer began with before a filter cut it off is none of them.
+    fn with_refusal(self, why: String) -> Self {
+        match self.end {
+            end if why.is_empty() && end != ReplyEnd::Refused => self,
+            _ => Self { text: why, end: ReplyEnd::Refused, ..self },
+        }
+    }
 }
 
 /// How an answer ended.

@@ -49,7 +49,7 @@ impl Native {
         let answer = answered.map_err(|error| call.trouble.of(error))?;
         let (end, usage) = (ended(answer.stop_reason.as_ref()), used(&answer.usage));
         let (text, calls) = reply(answer.content);
-        Ok(ModelReply { text, calls, end, usage })
+        Ok(ModelReply { text, calls, end, usage }.with_refusal(String::new()))
     }
 
     /// Asks for an answer in pieces.
@@ -81,7 +81,8 @@ impl Native {
             }
         };
         let usage = end.captured_usage.as_ref().map(used).unwrap_or_default();
-        Ok(ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage })
+        let reply = ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage };
+        Ok(reply.with_refusal(String::new()))
     }
 
     fn model(&self, call: &Call<'_>) -> ModelIden {

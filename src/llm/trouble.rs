@@ -1,5 +1,6 @@
 //! Errors of providers in our words: what kind of trouble it is, and a message without keys and without the request.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use genai::webc::{self, StreamTimeout};
@@ -18,6 +19,8 @@ use crate::retry_after::pause_wanted;
 const MAX_WORDS: usize = 240;
 /// So many bytes of the request in a row do not occur in an error by chance.
 const TELLING: usize = 48;
+/// In place of words that are not repeated.
+const REPEATED: &str = "(the server's words repeat the request, and are left out)";
 /// A pause that is longer than this is not believed.
 const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
 
@@ -38,7 +41,8 @@ impl Told {
         for text in texts.chain([&request.system]) {
             told.bytes += text.len();
             // A server that repeats a request repeats its beginning.
-            let sample = text::start(text.trim_start(), TELLING);
+            let beginning = folded(text::start(text.trim_start(), 8 * TELLING));
+            let sample = text::start(&beginning, TELLING);
             // A character that does not fit in whole is left out.
             if sample.len() > TELLING - char::MAX.len_utf8() {
                 told.samples.push(sample.to_owned());
@@ -53,12 +57,15 @@ impl Told {
     }
 
     fn is_repeated_in(&self, text: &str) -> bool {
-        // Or as it stands in JSON.
-        let escaped = |sample: &str| Value::from(sample).to_string();
-        self.samples
-            .iter()
-            .any(|sample| text.contains(sample.as_str()) || text.contains(escaped(sample).trim_matches('"')))
+        let text = folded(text);
+        self.samples.iter().any(|sample| text.contains(sample.as_str()))
     }
+}
+
+/// A text as it is compared: white space and what it is in JSON are one space, and nothing else is escaped.
+fn folded(text: &str) -> String {
+    let text = ["\\n", "\\r", "\\t"].iter().fold(text.to_owned(), |text, escape| text.replace(escape, " "));
+    text.replace('\\', "").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Says what went wrong with a call.
@@ -146,8 +153,8 @@ impl Trouble<'_> {
             // What it would have answered with if it had not begun to answer.
             return self.status(status, &error.to_string(), &HeaderMap::new());
         }
-        let words = self.words(&message_of(error));
-        ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error: {words}"))
+        let said = after_colon(self.words(&message_of(error)));
+        ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error{said}"))
     }
 
     pub(super) fn unreadable(&self, cause: &str) -> ModelError {
@@ -223,17 +230,26 @@ impl Trouble<'_> {
             ModelProblem::Unavailable => "the server failed".to_owned(),
             _ => "the server does not accept the request".to_owned(),
         };
-        let words = self.words(&said_in(body));
-        let said = if words.is_empty() { words } else { format!(": {words}") };
+        let said = after_colon(self.words_of(body));
         let pause = pause_wanted(headers, SystemTime::now()).map(|pause| pause.min(MAX_PAUSE_MS));
         ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
             .retry_after_ms(pause.filter(|_| matches!(code, 408 | 429 | 500..=599)))
     }
 
+    /// What the body of an error says, fit to be shown.
+    fn words_of(&self, body: &str) -> String {
+        match serde_json::from_str(body) {
+            Ok(error) => self.words(&message_of(&error)),
+            // Without its tags, what it repeats may not be recognised.
+            Err(_) if self.told.is_repeated_in(body) => REPEATED.to_owned(),
+            Err(_) => self.words(&without_tags(body)),
+        }
+    }
+
     /// Somebody else's words, fit to be shown: one line, not long, without the key and without the request.
     fn words(&self, words: &str) -> String {
         if self.told.is_repeated_in(words) {
-            return "(the server's words repeat the request, and are left out)".to_owned();
+            return REPEATED.to_owned();
         }
         let mut words = words.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(key) = self.server.key.as_deref().filter(|key| key.len() >= 4) {
@@ -256,40 +272,43 @@ pub fn shown_address(address: &str) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// What the body of an error says to people, in the forms that servers use.
-fn said_in(body: &str) -> String {
-    match serde_json::from_str(body) {
-        Ok(error) => message_of(&error),
-        // A page of whatever stands before the server, without its tags.
-        Err(_) if body.trim_start().starts_with('<') => {
-            let texts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
-            texts.collect::<Vec<_>>().join(" ")
-        }
-        Err(_) => body.to_owned(),
+/// What a page says of whatever stands before the server.
+fn without_tags(body: &str) -> Cow<'_, str> {
+    if !body.trim_start().starts_with('<') {
+        return body.into();
     }
+    let texts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
+    texts.collect::<Vec<_>>().join(" ").into()
 }
 
-/// The message of an error. Where there is none, every word may be the one that helps.
-fn message_of(error: &Value) -> String {
-    let error = error.get("error").filter(|error| !error.is_null()).unwrap_or(error);
-    let fields = ["message", "detail"].map(|name| error.get(name));
-    let mut texts = fields.into_iter().flatten().chain([error]).map(|value| {
+fn after_colon(words: String) -> String {
+    if words.is_empty() { words } else { format!(": {words}") }
+}
+
+/// The message of an error, in the forms that servers use: in it or beside it. Where there is none, every word may be the
+/// one that helps.
+fn message_of(said: &Value) -> String {
+    let error = said.get("error");
+    let places = error.into_iter().chain([said]);
+    let messages = places.clone().flat_map(|place| ["message", "detail"].map(|name| place.get(name))).flatten();
+    let mut texts = messages.chain(places).map(|value| {
         let mut texts = Vec::new();
         add_texts(value, &mut texts);
         texts.join(", ")
     });
-    texts.find(|text| !text.trim().is_empty()).unwrap_or_else(|| error.to_string())
+    texts.find(|text| !text.trim().is_empty()).unwrap_or_default()
 }
 
-fn add_texts<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
+fn add_texts(value: &Value, texts: &mut Vec<String>) {
     match value {
-        Value::String(text) => texts.push(text),
+        Value::String(text) => texts.push(text.clone()),
+        Value::Number(number) => texts.push(number.to_string()),
         Value::Array(values) => values.iter().for_each(|value| add_texts(value, texts)),
         Value::Object(fields) => {
             // FastAPI repeats in `input` what it was sent.
             let said = fields.iter().filter(|(name, _)| *name != "input");
             said.for_each(|(_, value)| add_texts(value, texts));
         }
-        _ => {}
+        Value::Null | Value::Bool(_) => {}
     }
 }

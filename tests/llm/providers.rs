@@ -348,6 +348,11 @@ async fn what_a_server_says_about_an_error_is_told() {
         (500, json!({ "error": "out of memory" }).to_string(), "out of memory"),
         (500, json!([{ "error": { "message": "overloaded" } }]).to_string(), "overloaded"),
         (422, json!({ "detail": [missing] }).to_string(), "(HTTP 422: body, model, field required)"),
+        (400, json!({ "error": "Bad Request", "message": "no field `x`" }).to_string(), "no field `x`"),
+        (500, json!({ "error": false, "message": "not now" }).to_string(), "(HTTP 500: not now)"),
+        (500, json!({ "error": { "code": 1305 }, "message": "not now" }).to_string(), "(HTTP 500: not now)"),
+        (400, json!({}).to_string(), "(HTTP 400)"),
+        (400, json!({ "error": {} }).to_string(), "(HTTP 400)"),
         (503, "the model\nis loading".to_owned(), "(HTTP 503: the model is loading)"),
         (502, page.to_owned(), "(HTTP 502: 502 Bad Gateway nginx)"),
         (500, "a < b ".repeat(10_000), "a < b a < b"),
@@ -387,6 +392,50 @@ async fn a_model_that_says_why_it_does_not_answer_has_refused() {
         };
         let reply = reply.unwrap();
         assert_eq!((reply.end, reply.text.as_str()), (ReplyEnd::Refused, "I cannot help."), "{is_streamed}");
+    }
+}
+
+#[tokio::test]
+async fn the_beginning_of_an_answer_is_not_why_it_was_refused() {
+    let begun = "The first step of it is to take";
+    let server = answering(ResponseTemplate::new(200).set_body_json(answer(begun, "content_filter"))).await;
+    let bytes =
+        head("text/event-stream") + &event(begun, None) + &event("", Some("content_filter")) + "data: [DONE]\n\n";
+    for (url, is_streamed) in [(format!("{}/v1", server.uri()), false), (sending(bytes, Duration::ZERO).await, true)] {
+        // The one connection that is sent to is taken by the first.
+        for model in models_at(&url).into_iter().take(if is_streamed { 1 } else { 2 }) {
+            let reply = match is_streamed {
+                true => model.stream(asks("x"), &mut |_| {}).await,
+                false => model.complete(asks("x")).await,
+            };
+            let reply = reply.unwrap();
+            assert_eq!((reply.end, reply.text.as_str()), (ReplyEnd::Refused, ""), "{is_streamed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_request_is_recognised_however_it_is_written() {
+    let secret = "the secret project of the house, which nobody may know of";
+    let short: String = secret.chars().take(43).collect();
+    for (asked, body) in [
+        // A page shows what was sent, and that looks as its own tags do.
+        (format!("<objective>Plan {secret}</objective>"), format!("<p>bad: <objective>Plan {secret}</objective></p>")),
+        (format!("Write a plan\nabout {secret}"), format!("bad: Write a plan about {secret}")),
+        (format!("Write a plan about {secret}"), format!("bad: Write a plan\n about\n{secret}")),
+        (
+            format!("Write \"a\tplan\" about {secret}"),
+            json!({ "error": format!("bad: Write \"a plan\" about {secret}") }).to_string(),
+        ),
+        (
+            format!("Write \"a\tplan\" about {secret}"),
+            json!([format!("Write \"a\tplan\" about {secret}")]).to_string() + "...",
+        ),
+        (short.clone(), json!({ "error": { "input": short } }).to_string()),
+    ] {
+        let server = answering(ResponseTemplate::new(400).set_body_string(body)).await;
+        let error = complete(&server, asks(&asked)).await.unwrap_err().to_string();
+        assert!(!error.contains("secret project"), "{error}");
     }
 }
 

@@ -131,9 +131,7 @@ impl<'a> Answer<'a> {
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
                 reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
-                if let Some(why) = said.refusal.and_then(why) {
-                    (reply.text, reply.end) = (why, ReplyEnd::Refused);
-                }
+                return reply.with_refusal(why(said.refusal));
             }
         }
         reply
@@ -168,8 +166,8 @@ pub(super) struct Streamed<'a> {
     has_ended: bool,
     /// Whether anything was an event of such a server.
     has_begun: bool,
-    /// Whether the model has said that it does not answer.
-    is_refused: bool,
+    /// Why the model does not answer, if it has said so.
+    refusal: String,
     /// Who wants to have each piece.
     piece: &'a mut (dyn FnMut(&str) + Send),
     trouble: &'a Trouble<'a>,
@@ -184,7 +182,7 @@ impl<'a> Streamed<'a> {
             is_whole: false,
             has_ended: false,
             has_begun: false,
-            is_refused: false,
+            refusal: String::new(),
             piece,
             trouble,
         }
@@ -204,7 +202,7 @@ impl<'a> Streamed<'a> {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ModelError> {
         let mut events = std::mem::take(&mut self.events);
         events.take(bytes, |data| self.event(data))?;
-        let is_too_long = self.reply.text.len() + events.len() > MAX_ANSWER_BYTES;
+        let is_too_long = self.reply.text.len() + self.refusal.len() + events.len() > MAX_ANSWER_BYTES;
         self.events = events;
         if is_too_long { Err(too_long()) } else { Ok(()) }
     }
@@ -221,8 +219,7 @@ impl<'a> Streamed<'a> {
 
     /// The answer, once it is whole.
     pub(super) fn into_reply(self) -> ModelReply {
-        let end = if self.is_refused { ReplyEnd::Refused } else { self.reply.end };
-        ModelReply { end, ..self.reply }
+        self.reply.with_refusal(self.refusal)
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
@@ -250,10 +247,7 @@ impl<'a> Streamed<'a> {
             self.reply.text.push_str(&text);
             (self.piece)(&text);
         }
-        if let Some(why) = delta.refusal.and_then(why) {
-            self.reply.text.push_str(&why);
-            self.is_refused = true;
-        }
+        self.refusal.push_str(&why(delta.refusal));
         Ok(())
     }
 }
@@ -263,9 +257,9 @@ fn is_unread(error: &ModelError) -> bool {
     matches!(error.problem, ModelProblem::BadAnswer | ModelProblem::CutOff)
 }
 
-/// Why there is no answer, if there is none.
-fn why(refusal: Perhaps<String>) -> Option<String> {
-    refusal.into_option().filter(|why| !why.is_empty())
+/// Why there is no answer, if that is said.
+fn why(refusal: Option<Perhaps<String>>) -> String {
+    refusal.and_then(Perhaps::into_option).unwrap_or_default()
 }
 
 /// How an answer ended.

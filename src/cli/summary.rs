@@ -129,7 +129,9 @@ impl Summary<'_> {
         let is_exhausted = !self.watched.declined() && max_replans > 0 && report.replans() >= max_replans;
         let first = failed.iter().find_map(|step| step.error);
         let problem = first.filter(|_| exit != ExitCode::StepsFailed || !is_exhausted).and_then(ModelProblem::of);
-        let code = match problem {
+        // Codes of the configuration and of providers have exit codes of their own.
+        let fits = |problem: &ModelProblem| problem.code().starts_with("model.") == (exit == ExitCode::StepsFailed);
+        let code = match problem.filter(fits) {
             Some(problem) => problem.code(),
             None if is_exhausted => "replan.exhausted",
             None => step_code(kind),

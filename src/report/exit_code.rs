@@ -25,7 +25,7 @@ pub enum ExitCode {
     Usage = 2,
     /// The plan cannot be run; nothing was.
     PlanInvalid = 3,
-    /// The planner gave no plan that can be run; nothing was.
+    /// The planner gave no plan that can be run; nothing of it was run but steps that were right and only read.
     NoPlan = 4,
     /// Something is missing that the run needs: a model, a folder, a key.
     Configuration = 5,

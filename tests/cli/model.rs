@@ -455,3 +455,21 @@ fn each_line_of_a_batch_is_revised_by_itself() {
     assert_eq!((ran.exit, results(&ran)), (1, vec![failed(), done(4), failed()]), "{}{}", ran.stdout, ran.stderr);
     assert_eq!(server.calls().len(), 4, "one plan more");
 }
+
+#[test]
+fn the_code_of_an_error_goes_with_the_exit_code() {
+    let say = || json!({ "id": "say", "description": "Say it" });
+    let zero = || calculate("zero", "1/0");
+    for (status, steps, exit, code) in [
+        (401, vec![say()], 5, "config.wrong_key"),
+        (401, vec![say(), zero()], 1, "step.permanent"),
+        (401, vec![zero(), say()], 1, "step.bad_input"),
+        (400, vec![say()], 1, "step.permanent"),
+    ] {
+        let error = ResponseTemplate::new(status).set_body_json(json!({ "error": { "message": "nope" } }));
+        let (server, place) = (Server::with(error), Place::new());
+        place.plan(Value::from(steps));
+        let ran = server.run(&place, ["run", "plan.json", "--model", "mock", "--max-replans", "0", "--json"]);
+        assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (exit, &json!(code)), "{ran:?}");
+    }
+}

@@ -126,7 +126,7 @@ fn elsewhere(code: &str) -> Option<ExitCode> {
 }
 
 /// What is wrong with a provider as a whole, and not with one of its answers.
-const CLOSED: [ModelProblem; 8] = [
+const CLOSED: [ModelProblem; 7] = [
     ModelProblem::MissingKey,
     ModelProblem::WrongKey,
     ModelProblem::UnknownModel,
@@ -134,7 +134,6 @@ const CLOSED: [ModelProblem; 8] = [
     ModelProblem::NotAnApi,
     ModelProblem::RateLimited,
     ModelProblem::NoQuota,
-    ModelProblem::Unavailable,
 ];
 
 /// Steps that failed only because the provider of their model lets nobody in, or is not there, say nothing about the

@@ -234,7 +234,8 @@ fn what_is_wrong_with_a_model_is_said_of_a_step_too() {
     for (response, exit, code, can_be_retried) in [
         (error(401, "bad key"), 5, "config.wrong_key", true),
         (error(404, "the model `mock` does not exist"), 5, "config.unknown_model", false),
-        (error(503, "overloaded"), 6, "provider.unavailable", true),
+        // It answered other steps, perhaps: that this one failed is all that is known.
+        (error(503, "overloaded"), 1, "step.transient", false),
         (error(400, "maximum context length is 10 tokens"), 1, "model.context_overflow", false),
     ] {
         let (server, place) = (Server::with(response), Place::new());

@@ -165,10 +165,10 @@ pub struct ModelReply {
 impl ModelReply {
     /// With the words that say why it was refused. What an answer began with before a filter cut it off is none of them.
     fn with_refusal(self, why: String) -> Self {
-        match self.end {
-            end if why.is_empty() && end != ReplyEnd::Refused => self,
-            _ => Self { text: why, end: ReplyEnd::Refused, ..self },
+        if why.is_empty() && self.end != ReplyEnd::Refused {
+            return self;
         }
+        Self { text: why, end: ReplyEnd::Refused, ..self }
     }
 }
 

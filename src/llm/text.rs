@@ -32,8 +32,11 @@ pub(super) fn start(text: &str, bytes: usize) -> &str {
 
 /// The words of a model at the end of a sentence about it, if there are any.
 pub(super) fn said(words: &str) -> String {
-    let words = start(words, MAX_SAID).split_whitespace().collect::<Vec<_>>().join(" ");
-    if words.is_empty() { words } else { format!(": {words}") }
+    after_colon(&start(words, MAX_SAID).split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+pub(super) fn after_colon(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
 }
 
 /// A data block: `text` between `<name>` and `</name>`. Inside it, neither can occur, so it cannot end early.

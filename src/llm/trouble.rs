@@ -153,7 +153,7 @@ impl Trouble<'_> {
             // What it would have answered with if it had not begun to answer.
             return self.status(status, &error.to_string(), &HeaderMap::new());
         }
-        let said = after_colon(self.words(&message_of(error)));
+        let said = text::after_colon(&self.words(&message_of(error)));
         ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error{said}"))
     }
 
@@ -230,7 +230,7 @@ impl Trouble<'_> {
             ModelProblem::Unavailable => "the server failed".to_owned(),
             _ => "the server does not accept the request".to_owned(),
         };
-        let said = after_colon(self.words_of(body));
+        let said = text::after_colon(&self.words_of(body));
         let pause = pause_wanted(headers, SystemTime::now()).map(|pause| pause.min(MAX_PAUSE_MS));
         ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
             .retry_after_ms(pause.filter(|_| matches!(code, 408 | 429 | 500..=599)))
@@ -279,10 +279,6 @@ fn without_tags(body: &str) -> Cow<'_, str> {
     }
     let texts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
     texts.collect::<Vec<_>>().join(" ").into()
-}
-
-fn after_colon(words: String) -> String {
-    if words.is_empty() { words } else { format!(": {words}") }
 }
 
 /// The message of an error, in the forms that servers use: in it or beside it. Where there is none, every word may be the

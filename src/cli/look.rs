@@ -25,7 +25,7 @@ const DEFAULT_COLUMNS: usize = 100;
 
 /// `plandag plan`.
 pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
-    let mut toolbox = Toolbox::open(&args.settings)?;
+    let mut toolbox = Toolbox::open(&args.settings, console)?;
     let policy = settings_policy(&args.settings);
     let start = || toolbox.start("", &args.settings, policy.clone());
     let source = source::read(&args.source, args.settings.size, console).map_err(|failure| failure.in_run(&start()))?;
@@ -143,7 +143,7 @@ fn advice(offences: &[PlanError]) -> &'static [&'static str] {
 
 /// `plandag check`.
 pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&args.settings)?;
+    let toolbox = Toolbox::open(&args.settings, console)?;
     let start = toolbox.start("", &args.settings, settings_policy(&args.settings));
     let file = source::read_plan(&args.plan, args.settings.size, console).map_err(|failure| failure.in_run(&start))?;
     let dag = toolbox.check(&file, &start)?;

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
         return run_batch(args, console);
     }
     let source = source::read(&args.source, args.settings.size, console).map_err(|failure| {
-        match Toolbox::open(&args.settings) {
+        match Toolbox::open(&args.settings, console) {
             Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
             // That is told once the plan has the right shape.
             Err(_) => failure,
@@ -169,7 +169,7 @@ pub(crate) struct Equipment {
 
 impl Equipment {
     pub(crate) fn of(args: &RunArgs, needs_model: bool, console: &Console) -> Result<Self, Failure> {
-        let mut toolbox = Toolbox::open(&args.settings)?;
+        let mut toolbox = Toolbox::open(&args.settings, console)?;
         let mut policy = policy(args);
         policy.attended = questions::can_ask();
         let models = match needs_model {

@@ -2,19 +2,27 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plandag::Tool;
 use plandag::report::ExitCode;
-use plandag::tools::mcp::{McpConfig, McpServers};
+use plandag::tools::mcp::{McpConfig, McpError, McpServers};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
+use super::console::Console;
+use super::duration::human;
 use super::failure::Failure;
 use super::secrets;
 use super::text;
 
 /// Larger files are no configuration.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// How long servers may take to start before anybody is told that they are waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// The servers of this command.
 pub(crate) struct Servers {
@@ -25,7 +33,7 @@ pub(crate) struct Servers {
 
 impl Servers {
     /// Starts the servers of some files; none if there are no files.
-    pub(crate) fn start(files: &[PathBuf]) -> Result<Option<Self>, Failure> {
+    pub(crate) fn start(files: &[PathBuf], console: &Console) -> Result<Option<Self>, Failure> {
         if files.is_empty() {
             return Ok(None);
         }
@@ -38,7 +46,7 @@ impl Servers {
         let runtime = runtime.map_err(|error| {
             Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
         })?;
-        let servers = runtime.block_on(McpServers::start(config)).map_err(|error| {
+        let servers = runtime.block_on(ready(config, console)).map_err(|error| {
             Failure::new("config.mcp", ExitCode::Configuration, error.to_string()).help(format!(
                 "try the command of `{}` by hand, or say `\"disabled\": true` in its entry",
                 error.server
@@ -64,6 +72,20 @@ impl Drop for Servers {
     fn drop(&mut self) {
         self.runtime.block_on(self.servers.close());
     }
+}
+
+/// The servers, once they are ready. Says what is waited for if that takes long: a program that is started for the first
+/// time may have to be downloaded.
+async fn ready(config: McpConfig, console: &Console) -> Result<McpServers, McpError> {
+    let names: Vec<String> = config.servers().iter().map(|server| server.name.clone()).collect();
+    let longest = config.servers().iter().map(|server| server.start).max().unwrap_or_default();
+    let mut started = pin!(McpServers::start(config));
+    if let Ok(started) = timeout(SILENCE, &mut started).await {
+        return started;
+    }
+    let (names, longest) = (names.join(", "), human(longest));
+    console.say(&format!("waiting for MCP servers to be ready, at most {longest}: {names}"));
+    started.await
 }
 
 fn read(file: &PathBuf) -> Result<McpConfig, Failure> {

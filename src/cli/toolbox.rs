@@ -14,6 +14,7 @@ use plandag::{
 };
 
 use super::args::Settings;
+use super::console::Console;
 use super::failure::Failure;
 use super::model::args::StepTools;
 use super::model::{ANSWER_TOOL, Models};
@@ -49,7 +50,7 @@ pub(crate) struct Toolbox {
 
 impl Toolbox {
     /// The tools for these settings.
-    pub(crate) fn open(settings: &Settings) -> Result<Self, Failure> {
+    pub(crate) fn open(settings: &Settings, console: &Console) -> Result<Self, Failure> {
         let mut names = BTreeSet::new();
         if let Some((twice, _)) = settings.inputs.iter().find(|(name, _)| !names.insert(name)) {
             return Err(Failure::usage("usage.arguments", format!("the input `{twice}` is given twice")));
@@ -77,7 +78,7 @@ impl Toolbox {
         let acting = tools.iter().filter(|(_, tool)| tool.spec().effect == Effect::Acts);
         let acting = acting.map(|(name, _)| name.clone()).collect();
         #[cfg(unix)]
-        let servers = Servers::start(&settings.mcp)?;
+        let servers = Servers::start(&settings.mcp, console)?;
         #[cfg(unix)]
         tools.extend(servers.iter().flat_map(Servers::tools));
         let allowed = allowed(&settings.allow, &tools)?;

@@ -11,7 +11,7 @@ use super::text;
 use super::toolbox::Toolbox;
 
 pub(crate) fn run(args: &ToolsArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&Settings { mcp: args.mcp.clone(), ..Settings::default() })?;
+    let toolbox = Toolbox::open(&Settings { mcp: args.mcp.clone(), ..Settings::default() }, console)?;
     let Some(name) = &args.name else {
         let specs = toolbox.specs();
         return if args.json {

@@ -519,7 +519,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_panics_is_an_error() {
         let Command::Run(args) = Cli::parse_from(["plandag", "run", "x"]).command else { unreachable!() };
-        let toolbox = Toolbox::open(&args.settings).unwrap();
+        let toolbox = Toolbox::open(&args.settings, &Console::default()).unwrap();
         let runner = Runner::new(Plan::default()).journal(Arc::new(Broken));
         let setting = Setting { toolbox: &toolbox, console: &Console::default(), json: true, is_kept: true };
         let failure = watch(|| runner.start("x"), &[], setting).await.err().unwrap();

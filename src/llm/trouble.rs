@@ -272,13 +272,17 @@ pub fn shown_address(address: &str) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-/// What a page says of whatever stands before the server.
+/// What a page says of whatever stands before the server: its title, if it has one, for beside that it is mostly styles.
 fn without_tags(body: &str) -> Cow<'_, str> {
     if !body.trim_start().starts_with('<') {
         return body.into();
     }
-    let texts = body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
-    texts.collect::<Vec<_>>().join(" ").into()
+    let parts = body.split('<').map(|part| part.split_once('>').unwrap_or(("", part)));
+    let is_title = |tag: &str| tag.split_whitespace().next().is_some_and(|name| name.eq_ignore_ascii_case("title"));
+    match parts.clone().find(|(tag, text)| is_title(tag) && !text.trim().is_empty()) {
+        Some((_, title)) => title.into(),
+        None => parts.map(|(_, text)| text).collect::<Vec<_>>().join(" ").into(),
+    }
 }
 
 /// The message of an error, in the forms that servers use: in it or beside it. Where there is none, every word may be the

@@ -327,6 +327,11 @@ fn the_doctor_tries_a_call_and_says_what_is_missing() {
         ran.stdout
     );
     assert!(ran.stdout.contains("OPENAI_API_KEY is set") && !ran.stdout.contains(KEY), "{}", ran.stdout);
+    let (other, asked) = (Server::with(Other), Place::new());
+    let ran = other.run(&asked, ["doctor", "--model", "mock"]);
+    assert_eq!(ran.exit, 5, "{}", ran.stderr);
+    assert!(ran.stderr.contains("it has first"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("plandag doctor"), "it does not send to itself: {}", ran.stderr);
     let ran = place.run(["doctor", "--model", "anthropic::claude-x"]);
     assert_eq!(ran.exit, 5);
     assert!(
@@ -340,6 +345,15 @@ fn the_doctor_tries_a_call_and_says_what_is_missing() {
     place.file("plandag.toml", "modle = 1\n");
     let ran = server.run(&place, ["run", "x", "--model", "mock"]);
     assert!(ran.exit == 5 && ran.stderr.contains("config.invalid"), "{}", ran.stderr);
+}
+
+/// A server that has other models.
+struct Other;
+
+impl Respond for Other {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        ResponseTemplate::new(404).set_body_json(json!({ "error": { "message": "model not found" } }))
+    }
 }
 
 /// A server that repeats the key it was given, as error pages and proxies do.

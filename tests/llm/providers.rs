@@ -295,7 +295,8 @@ async fn what_is_no_api_of_a_model_is_recognised() {
     let server = answering(html).await;
     assert_eq!(complete(&server, asks("x")).await.unwrap_err().problem, ModelProblem::NotAnApi);
     let (streamed, _) = stream(&format!("{}/v1", server.uri())).await;
-    assert_eq!(streamed.unwrap_err().problem, ModelProblem::NotAnApi);
+    let error = streamed.unwrap_err();
+    assert!(error.problem == ModelProblem::NotAnApi && error.message.contains("text/html"), "{error:?}");
     let (elsewhere, _) = stream(&format!("{}/v2", server.uri())).await;
     assert_eq!(elsewhere.unwrap_err().problem, ModelProblem::NotAnApi);
     let moved = answering(ResponseTemplate::new(301).insert_header("location", "http://127.0.0.1:9/v1")).await;
@@ -340,7 +341,7 @@ async fn each_status_is_a_problem_of_its_own_also_in_a_stream() {
 #[tokio::test]
 async fn what_a_server_says_about_an_error_is_told() {
     let missing = json!({ "loc": ["body", "model"], "msg": "field required", "input": { "n": "one" } });
-    let page = "<html><head><title>502 Bad Gateway</title></head><body><hr>nginx</body></html>";
+    let page = "<html><head><style>p { }</style><TITLE lang=en>502 Bad Gateway</TITLE></head><body>nginx</body></html>";
     for (status, body, words) in [
         (429, json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED" } }).to_string(), "RESOURCE_EXHAUSTED"),
         (500, json!({ "error": { "message": "", "type": "server_error" } }).to_string(), "server_error"),
@@ -354,7 +355,8 @@ async fn what_a_server_says_about_an_error_is_told() {
         (400, json!({}).to_string(), "(HTTP 400)"),
         (400, json!({ "error": {} }).to_string(), "(HTTP 400)"),
         (503, "the model\nis loading".to_owned(), "(HTTP 503: the model is loading)"),
-        (502, page.to_owned(), "(HTTP 502: 502 Bad Gateway nginx)"),
+        (502, page.to_owned(), "(HTTP 502: 502 Bad Gateway)"),
+        (502, "<h1>502</h1><hr>nginx".to_owned(), "(HTTP 502: 502 nginx)"),
         (500, "a < b ".repeat(10_000), "a < b a < b"),
         (500, String::new(), "(HTTP 500)"),
     ] {

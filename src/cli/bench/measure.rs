@@ -59,7 +59,7 @@ pub(super) struct Measured {
 }
 
 impl Bench {
-    pub(super) fn open(args: &BenchArgs) -> Result<Self, Failure> {
+    pub(super) fn open(args: &BenchArgs, console: &Console) -> Result<Self, Failure> {
         let mut policy = settings_policy(&args.settings);
         policy.limits = Limits::NONE;
         policy.order = args.policy.with_seed(args.seed);
@@ -78,7 +78,7 @@ impl Bench {
             runs: args.runs.map_or(if args.plans.is_empty() { DEFAULT_RUNS.get() } else { 1 }, |runs| runs.get()),
             time_scale: args.time_scale.or(args.plans.is_empty().then_some(SHAPES_SCALE)),
             seed: args.seed,
-            toolbox: if args.real { Some(Toolbox::open(&args.settings)?) } else { None },
+            toolbox: if args.real { Some(Toolbox::open(&args.settings, console)?) } else { None },
             runtime,
         })
     }

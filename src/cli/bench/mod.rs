@@ -74,7 +74,7 @@ fn factor(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let bench = Bench::open(args)?;
+    let bench = Bench::open(args, console)?;
     let page = args.html.as_deref().map(|path| Output::prepare(Some(path), console)).transpose()?;
     let mut comparisons = Vec::new();
     if !args.json {

@@ -48,7 +48,7 @@ pub(crate) struct DemoArgs {
 }
 
 pub(super) fn run(args: &DemoArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let toolbox = Toolbox::open(&Settings::default())?;
+    let toolbox = Toolbox::open(&Settings::default(), console)?;
     let runner = toolbox.runner(planner(), &Settings::default(), plandag::Policy::default());
     let journal = args.keep.open()?;
     let runtime = runtime()?;

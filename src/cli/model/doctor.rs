@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use plandag::ModelProblem;
 use plandag::llm::{Message, ModelRequest, Server};
 use plandag::report::ExitCode;
 use serde_json::{Value, json};
@@ -146,29 +147,37 @@ impl Call {
 
 /// Asks the model that plans for a word.
 fn try_call(models: &Models) -> Result<Call, Failure> {
-    let (model, name, place) = models.planner_model();
+    let planner = models.planner_role();
     let request = ModelRequest {
         messages: vec![Message::User("Reply with the word ready.".to_owned())],
         ..ModelRequest::default()
     };
     let began = Instant::now();
-    let answered = detect::block_on(async { tokio::time::timeout(PATIENCE, model.complete(request)).await })?;
+    let answered = detect::block_on(async { tokio::time::timeout(PATIENCE, planner.model.complete(request)).await })?;
     let failure = |code, exit, message: String| Failure::new(code, exit, message);
     let reply = match answered {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => {
             let exit = ExitCode::of_offences(&[error.clone().into()]);
             let failure = failure(error.problem.code(), exit, error.message);
-            return Err(advice(error.problem).iter().fold(failure, |failure, help| failure.help(*help)));
+            if error.problem == ModelProblem::UnknownModel
+                && let Ok(Ok(names)) = detect::block_on(planner.provider.model_names())
+                && !names.is_empty()
+            {
+                return Err(failure.note(format!("it has {}", shown(&names))).help("name one of them: --model NAME"));
+            }
+            // This is what it says of others.
+            let help = advice(error.problem).iter().filter(|help| !help.contains("plandag doctor"));
+            return Err(help.fold(failure, |failure, help| failure.help(*help)));
         }
         Err(_) => {
-            let message = format!("model `{name}` did not answer within {}", human(PATIENCE));
+            let message = format!("model `{}` did not answer within {}", planner.name, human(PATIENCE));
             return Err(failure("provider.stalled", ExitCode::Provider, message));
         }
     };
     Ok(Call {
-        model: name.to_owned(),
-        place: place.to_owned(),
+        model: planner.name.clone(),
+        place: planner.place.clone(),
         took: began.elapsed(),
         tokens_in: reply.usage.input_tokens,
         tokens_out: reply.usage.output_tokens,

@@ -10,7 +10,9 @@ mod servers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plandag::llm::{LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, RateLimits, StepModel};
+use plandag::llm::{
+    LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, Provider, RateLimits, StepModel,
+};
 use plandag::report::ExitCode;
 use plandag::{ModelProblem, Policy, Tool, ToolSpec};
 
@@ -43,10 +45,11 @@ pub(crate) struct Models {
 
 /// A model with what is known about it.
 #[derive(Clone)]
-struct Role {
-    name: String,
-    model: Arc<dyn Model>,
-    place: String,
+pub(crate) struct Role {
+    pub(crate) name: String,
+    pub(crate) model: Arc<dyn Model>,
+    pub(crate) provider: Provider,
+    pub(crate) place: String,
     price: Option<Price>,
 }
 
@@ -92,7 +95,7 @@ impl Models {
             let price = options.price(&name);
             let model =
                 provider.model(&name, ModelOptions { temperature: options.temperature, price, ..Default::default() });
-            Ok(Role { place: servers.place(&name), name, model, price })
+            Ok(Role { place: servers.place(&name), name, model, provider, price })
         };
         let planner = role(planner)?;
         let steps = role(steps)?;
@@ -207,9 +210,9 @@ impl Models {
         &self.step_tools
     }
 
-    /// The model that plans, its name, and where it is.
-    pub(crate) fn planner_model(&self) -> (&Arc<dyn Model>, &str, &str) {
-        (&self.planner.model, &self.planner.name, &self.planner.place)
+    /// The model that plans.
+    pub(crate) fn planner_role(&self) -> &Role {
+        &self.planner
     }
 
     /// Who is asked, for people.

@@ -207,12 +207,14 @@ impl<'a> Streamed<'a> {
         if is_too_long { Err(too_long()) } else { Ok(()) }
     }
 
-    /// Nothing more comes, in an orderly way as far as can be told.
-    pub(super) fn end(mut self) -> Result<ModelReply, ModelError> {
+    /// Nothing more comes, in an orderly way as far as can be told, of what the server calls `kind`.
+    pub(super) fn end(mut self, kind: &str) -> Result<ModelReply, ModelError> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
         match self.is_whole || self.has_ended {
             true => Ok(self.into_reply()),
             false if self.has_begun => Err(self.trouble.cut_off()),
+            // Some call a stream of events a page: only one that has been read to its end without an event is one.
+            false if kind.starts_with("text/html") => Err(self.trouble.not_json(kind)),
             false => Err(self.trouble.no_word()),
         }
     }

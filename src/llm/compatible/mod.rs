@@ -78,10 +78,10 @@ impl Compatible {
         while !streamed.is_whole() {
             match timeout(self.stall_after, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => streamed.take(&bytes)?,
-                Ok(Ok(None)) => return streamed.end(),
+                Ok(Ok(None)) => return streamed.end(kind(&response)),
                 Ok(Err(error)) => return Err(trouble.transport(&error)),
                 // All that may be missing is what it cost, and that nothing more comes.
-                Err(_) if streamed.has_ended() => return streamed.end(),
+                Err(_) if streamed.has_ended() => return streamed.end(kind(&response)),
                 Err(_) => return Err(trouble.stalled()),
             }
         }

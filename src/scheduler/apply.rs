@@ -2,6 +2,7 @@
 //! cannot differ.
 
 use std::cmp::Reverse;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use petgraph::Direction;
@@ -10,7 +11,7 @@ use petgraph::graph::NodeIndex;
 use crate::dag::ById;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{
-    AnswerFrom, AttemptNumber, Graft, Grafted, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind,
+    AnswerFrom, AttemptNumber, Graft, Grafted, Output, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind,
     RunOutcome, SkipReason, StepNumber, StopReason,
 };
 use crate::plan::{OnFailure, Step, StepId};
@@ -118,6 +119,7 @@ impl Scheduler {
                 if let Some(attempt) = attempt {
                     self.give_back(*step, *attempt);
                 }
+                self.only_values &= matches!(output, Output::Inline(_));
                 self.grafted(*step).set_output(*step, output.clone());
                 self.nodes[*step as usize].error = None;
                 self.set_state(*step, StepState::Succeeded);
@@ -449,6 +451,7 @@ impl Scheduler {
         let node = self.node(step);
         let (parent, is_fatal, is_asked_about) = (node.parent, node.is_fatal(), !node.draft);
         if !is_fatal {
+            self.only_values = false;
             self.finished(step);
         } else if parent != NONE {
             self.scope_mut(parent).failed.get_or_insert(step);
@@ -466,9 +469,22 @@ impl Scheduler {
         while let Some(index) = dependents.next_node(&self.graph) {
             let unmet = &mut self.unmet[index.index()];
             *unmet = unmet.saturating_sub(1);
-            if *unmet == 0 && self.nodes[index.index()].state == StepState::Waiting {
-                self.set_state(index.index() as u32, StepState::Ready);
+            match *unmet {
+                0 if self.nodes[index.index()].state == StepState::Waiting => {
+                    self.set_state(index.index() as u32, StepState::Ready);
+                }
+                1 => self.foresee(index.index() as u32),
+                _ => {}
             }
+        }
+    }
+
+    /// Looks at a step that is about to become ready. In a large plan it is far from the processor, which fetches it while
+    /// it goes on with something else; otherwise the launch would wait for it.
+    fn foresee(&self, step: StepNumber) {
+        if let Some(grafted) = self.grafts.0.last().filter(|grafted| step >= grafted.graft.first) {
+            let definition = &grafted.added(step).step;
+            black_box((Arc::strong_count(definition), definition.args.is_null(), self.nodes[step as usize].state));
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Scheduler {
     interruptions: BTreeMap<StepNumber, u32>,
     /// What brought the nodes in: ids, definitions and dependencies are looked up here.
     grafts: Grafts,
+    /// Whether no step had anything but a value to hand on so far.
+    only_values: bool,
     /// Definitions of steps whose settings were changed since.
     changed: BTreeMap<StepNumber, Arc<Step>>,
     /// What ids stand for. Made when it is first asked for: see [`names`](Self::names).
@@ -205,6 +207,7 @@ impl Scheduler {
             expected_ms: Vec::new(),
             interruptions: BTreeMap::new(),
             grafts: Grafts::default(),
+            only_values: true,
             changed: BTreeMap::new(),
             names: OnceLock::new(),
             root: Scope::default(),

@@ -122,15 +122,16 @@ impl Scheduler {
     }
 
     fn inputs(&self, step: StepNumber) -> Inputs {
-        let (node, dependencies) = (self.node(step), self.dependencies(step));
-        let is_in_place = |&number: &StepNumber| {
-            let other = self.node(number);
-            other.graft == node.graft
-                && other.state != StepState::Failed
+        let (node, dependencies, grafted) = (self.node(step), self.dependencies(step), self.grafted(step));
+        let is_value = |number: StepNumber| {
+            self.node(number).state != StepState::Failed
                 && matches!(self.output(number), None | Some(Output::Inline(_)))
         };
+        // What was brought in later has a higher number than the step.
+        let is_in_place =
+            |&number: &StepNumber| number >= grafted.graft.first && (self.only_values || is_value(number));
         if !dependencies.is_empty() && dependencies.iter().all(is_in_place) {
-            return Inputs::in_place(Arc::clone(self.grafted(step)), step);
+            return Inputs::in_place(Arc::clone(grafted), step);
         }
         let input = |&number: &StepNumber| {
             let other = self.node(number);

@@ -221,8 +221,8 @@ pub(crate) struct RunArgs {
     /// A plan (an existing file, or a name in .json, .yaml or .yml), an objective, or - for standard input
     #[arg(value_name = "FILE|OBJECTIVE|-")]
     pub(crate) source: String,
-    /// Takes FILE for a list, an objective or the path of a plan on each line: all run at once, under one shared set of
-    /// caps, and each fails alone
+    /// Takes FILE for a list, an objective or the path of a plan on each line (not on empty ones, nor after a #): all run
+    /// at once, under one shared set of caps, and each fails alone
     #[arg(long, conflicts_with = "confirm")]
     pub(crate) batch: bool,
     #[command(flatten)]

@@ -101,7 +101,7 @@ impl Beginning {
             page = place.map(|place| RunPage::open(handle.id(), &place, console));
             handle
         };
-        let setting = Setting { toolbox, console, json: args.json, is_kept };
+        let setting = Setting { toolbox, console, json: args.json, is_kept, batch: batch.as_ref() };
         let watched = watch_all(runtime_of(toolbox, args.json)?, start, &[], setting)?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
@@ -155,7 +155,7 @@ pub(crate) fn resume(
         }
         None => runner,
     };
-    let setting = Setting { toolbox: &toolbox, console, json: args.json, is_kept: true };
+    let setting = Setting { toolbox: &toolbox, console, json: args.json, is_kept: true, batch: batch.as_ref() };
     let watched = watch_all(runtime, || runner.start_resume(run), &past, setting)?;
     Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console)
 }

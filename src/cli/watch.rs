@@ -16,6 +16,7 @@ use plandag::{
 use serde_json::json;
 use tokio::time;
 
+use super::batch::Batch;
 use super::console::{Console, LastWords, ReaderGone, json_line};
 use super::duration::human;
 use super::failure::Failure;
@@ -74,6 +75,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) json: bool,
     /// Whether other processes know the run by its journal.
     pub(crate) is_kept: bool,
+    /// The lines that the run carries out, if it is a batch.
+    pub(crate) batch: Option<&'a Batch>,
 }
 
 /// Starts a run, or goes on with one that has a `past`, and tells what happens until it ends.
@@ -345,10 +348,11 @@ impl Watcher<'_> {
         }
         let plan =
             Plan { pools: graft.pools.clone(), ..graft.added.iter().map(|added| Step::clone(&added.step)).collect() };
-        let brief = match Dag::of(&plan) {
-            Ok(dag) => Prediction::new(&plan, &dag, start).brief(),
+        let brief = match (self.setting.batch, Dag::of(&plan)) {
+            (Some(batch), _) => batch.brief(start),
+            (None, Ok(dag)) => Prediction::new(&plan, &dag, start).brief(),
             // Steps of a plan that was streamed came before, in grafts of their own.
-            Err(_) => counted(plan.steps.len(), "more step"),
+            (None, Err(_)) => counted(plan.steps.len(), "more step"),
         };
         let run = format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id());
         self.tell(&format!("{run}\n{}\n", self.setting.toolbox.render()));
@@ -521,7 +525,8 @@ mod tests {
         let Command::Run(args) = Cli::parse_from(["plandag", "run", "x"]).command else { unreachable!() };
         let toolbox = Toolbox::open(&args.settings, &Console::default()).unwrap();
         let runner = Runner::new(Plan::default()).journal(Arc::new(Broken));
-        let setting = Setting { toolbox: &toolbox, console: &Console::default(), json: true, is_kept: true };
+        let setting =
+            Setting { toolbox: &toolbox, console: &Console::default(), json: true, is_kept: true, batch: None };
         let failure = watch(|| runner.start("x"), &[], setting).await.err().unwrap();
         assert_eq!((failure.exit(), &json!(failure.fields())["code"]), (ExitCode::Internal, &json!("internal.panic")));
         assert!(

@@ -11,11 +11,12 @@ use super::state::NONE;
 const MANY: usize = 4_096;
 
 impl Scheduler {
-    /// Adds the edges to the new steps. Of a large plan, those from the same step come together: they are followed together
-    /// when it is finished, and so they are in one place of memory and not in several.
+    /// Adds the edges to the new steps, the last ones first: petgraph goes from the newest to the oldest, and dependents of
+    /// a step become ready in their own order. Of a large plan, those from the same step come together: they are followed
+    /// together when it is finished, and so they are in one place of memory and not in several.
     pub(super) fn connect(&mut self, graft: &Graft) {
         let edges = || {
-            let numbered = (graft.first..).zip(&graft.added);
+            let numbered = (graft.first..self.nodes.len() as u32).zip(&graft.added);
             numbered.flat_map(|(to, added)| added.dependencies.iter().map(move |from| (*from, to)))
         };
         let count = graft.added.iter().map(|added| added.dependencies.len()).sum();
@@ -25,7 +26,7 @@ impl Scheduler {
             graph.add_edge(NodeIndex::new(from as usize), NodeIndex::new(to as usize), ());
         };
         if count < MANY || edges().is_sorted() {
-            return edges().for_each(connect);
+            return edges().rev().for_each(connect);
         }
         // Sorted by counting, with the edges from one step in the order in which they were.
         let mut places = vec![0; self.nodes.len() + 1];
@@ -42,7 +43,7 @@ impl Scheduler {
         }
         let mut start = 0;
         for (from, &end) in (0..).zip(&places) {
-            sorted[start..end].iter().for_each(|&to| connect((from, to)));
+            sorted[start..end].iter().rev().for_each(|&to| connect((from, to)));
             start = end;
         }
     }

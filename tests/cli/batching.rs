@@ -128,3 +128,33 @@ fn a_batch_without_a_line_that_can_be_run_runs_nothing() {
     assert_eq!(place.run(["run", "--batch", "nothing.txt"]).exit, 2);
     assert_eq!(place.run(["run", "--batch", "objectives.txt", "--confirm"]).exit, 2);
 }
+
+#[test]
+fn a_line_may_want_more_of_a_pool_than_another_leaves() {
+    let place = Place::new();
+    let step = |weight: u32| json!({ "id": "a", "tool": "sleep", "args": { "ms": 1 }, "uses": { "gpu": weight } });
+    place.file("small.json", json!({ "steps": [step(1)], "pools": { "gpu": 1 } }).to_string());
+    place.file("large.json", json!({ "steps": [step(3)], "pools": { "gpu": 4 } }).to_string());
+    place.file("objectives.txt", "small.json\nlarge.json\n");
+    let ran = place.run(["run", "--batch", "objectives.txt", "--json"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert_eq!(states(&ran), [1, 2].map(|line| (line, "succeeded".to_owned())));
+}
+
+#[test]
+fn what_is_expected_of_a_batch_is_said_of_the_steps_of_its_lines() {
+    let place = Place::new();
+    let step = |id: u32| json!({ "id": id.to_string(), "tool": "sleep", "args": { "ms": 1 }, "estimate_ms": 2_000 });
+    plan(&place, "one.json", (0..3).map(step).collect());
+    let unknown = |id: u32| sleep(&id.to_string(), 1, &[]);
+    plan(&place, "unknown.json", (0..3).map(unknown).collect());
+    let head = |lines: &str| {
+        place.file("objectives.txt", lines);
+        let ran = place.run(["run", "--batch", "objectives.txt", "--max-parallel", "2", "--no-journal"]);
+        ran.stderr.lines().find(|line| line.contains("run       ")).unwrap().split_once("  ").unwrap().1.to_owned()
+    };
+    let expected = head("\u{feff}one.json\none.json\n");
+    assert!(expected.ends_with("2 lines, 6 steps, up to 2 at once, ~6.00s expected"), "{expected}");
+    let unknown = head("unknown.json\n");
+    assert!(unknown.ends_with("1 line, 3 steps, up to 2 at once"), "{unknown}");
+}

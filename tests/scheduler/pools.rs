@@ -79,6 +79,21 @@ fn a_revision_does_not_change_who_came_first() {
     assert_eq!(driver.running(), ["next"], "`late` was ready later, though its number is lower");
 }
 
+#[test]
+fn steps_that_become_ready_together_are_in_the_order_of_the_plan() {
+    let policy = Policy { max_parallel: 1, order: Order::Fifo, ..Policy::default() };
+    for (steps, depends_on) in [(4, vec!["a"]), (4, vec!["b", "a"]), (5_000, vec!["a"]), (5_000, vec!["b", "a"])] {
+        let read = |id: String| Step::new(id, "read");
+        let roots = ["a", "b"].map(|id| read(id.into()));
+        let others = (0..steps).map(|number| read(format!("s{number}")).depends_on(depends_on.clone()));
+        let mut driver = Driver::with_plan(policy.clone(), roots.into_iter().chain(others).collect());
+        for id in ["a", "b", "s0", "s1", "s2"] {
+            assert_eq!(driver.running(), [id], "of {steps} steps after {depends_on:?}");
+            driver.succeeds(id);
+        }
+    }
+}
+
 /// Two slots do best with the first two, though the third has a longer path than the second.
 fn unlucky() -> [Step; 4] {
     let step = |id: &str, millis| Step::new(id, "read").estimate_ms(millis);

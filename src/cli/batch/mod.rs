@@ -7,14 +7,15 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use plandag::llm::PlanTool;
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
 use plandag::{
-    Plan, PlanRequest, PlanSink, Planner as _, Policy, Revision, Step, StepContext, StepError, Tool, ToolOutput,
-    ToolSpec,
+    Dag, Plan, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, Step, StepContext, StepError, StepId,
+    Tool, ToolOutput, ToolSpec,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -23,7 +24,7 @@ use super::args::RunArgs;
 use super::console::Console;
 use super::failure::Failure;
 use super::ndjson::{Fields, Line as JsonLine};
-use super::prediction::{counted, simulation};
+use super::prediction::{Prediction, counted, simulation};
 use super::run::{Equipment, needs_model, no_planner};
 use super::source::{self, Source};
 use super::style::{self, paint};
@@ -64,7 +65,13 @@ impl Sources {
     /// Reads the file. Empty lines and those that begin with `#` are left out.
     pub(crate) fn read(args: &RunArgs, console: &Console) -> Result<Self, Failure> {
         let text = source::read_text(&args.source, console)?;
-        let lines = text.lines().map(str::trim).zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+        // Some editors begin every file with a mark that says how it is encoded.
+        let lines = text
+            .trim_start_matches('\u{feff}')
+            .lines()
+            .map(str::trim)
+            .zip(1..)
+            .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
         let read = |line: &str| match line {
             "-" => Err(Failure::usage("usage.arguments", "a line of a batch cannot be standard input")),
             line => source::read(line, args.settings.size, console),
@@ -120,7 +127,47 @@ impl Batch {
             let message = format!("none of {} can be run", counted(batch.refused.len(), "line"));
             return Err(Failure::new("batch.empty", ExitCode::PlanInvalid, message));
         }
+        batch.share_pools();
         Ok(batch)
+    }
+
+    /// Makes a step that takes more of a pool than another line leaves of it take all there is, as if it had the pool to
+    /// itself: no line must fail for what stands on another.
+    fn share_pools(&mut self) {
+        let pools = self.pools();
+        let plans = self.lines.iter_mut().filter_map(|line| line.plan.as_mut());
+        for step in plans.flat_map(|plan| &mut plan.steps) {
+            let shared = |pool: &String, weight: u32| pools.get(pool).map_or(weight, |size| weight.min(*size));
+            if step.uses.iter().any(|(pool, weight)| shared(pool, *weight) < *weight) {
+                let uses = &mut Arc::make_mut(step).uses;
+                uses.iter_mut().for_each(|(pool, weight)| *weight = shared(pool, *weight));
+            }
+        }
+    }
+
+    /// A pool that several plans size is as large as the most careful of them wants it.
+    fn pools(&self) -> BTreeMap<String, u32> {
+        let mut pools = BTreeMap::new();
+        for (pool, size) in self.lines.iter().filter_map(|line| line.plan.as_ref()).flat_map(|plan| &plan.pools) {
+            let shared = pools.entry(pool.clone()).or_insert(*size);
+            *shared = (*shared).min(*size);
+        }
+        pools
+    }
+
+    /// What is to be done, for the head of a run: as one plan, for all lines run at once.
+    pub(crate) fn brief(&self, start: &RunStart) -> String {
+        let lines = counted(self.lines.len(), "line");
+        let plans: Option<Vec<(&Line, Dag)>> =
+            self.lines.iter().map(|line| Some((line, Dag::of(line.plan.as_ref()?).ok()?))).collect();
+        // What a model will plan is not known.
+        let Some(plans) = plans else { return lines };
+        let mut merged: Plan = plans.iter().flat_map(|(line, dag)| parts(line, dag)).collect();
+        merged.pools = self.pools();
+        match Dag::of(&merged) {
+            Ok(dag) => format!("{lines}, {}", Prediction::new(&merged, &dag, start).brief()),
+            Err(_) => lines,
+        }
     }
 
     /// Whether there are lines that were no part of the run.
@@ -139,11 +186,7 @@ impl Batch {
             }
         });
         let mut plan: Plan = steps.collect();
-        // A pool that several plans size is as large as the most careful of them wants it.
-        for (pool, size) in self.lines.iter().filter_map(|line| line.plan.as_ref()).flat_map(|plan| &plan.pools) {
-            let shared = plan.pools.entry(pool.clone()).or_insert(*size);
-            *shared = (*shared).min(*size);
-        }
+        plan.pools = self.pools();
         plan.objective(format!("{} of {name}", counted(self.lines.len(), "line")))
     }
 
@@ -158,6 +201,16 @@ impl Line {
     fn id(&self) -> String {
         self.number.to_string()
     }
+}
+
+/// The steps of a line as they are in the run, as far as it matters for how long they take.
+fn parts<'a>(line: &'a Line, dag: &'a Dag) -> impl Iterator<Item = Step> + 'a {
+    let id = |own: &StepId| format!("{}/{own}", line.number);
+    dag.steps().iter().enumerate().map(move |(index, step)| {
+        let depends_on = dag.dependencies(index).map(|own| id(own).into()).collect();
+        let (tool, uses) = (step.tool.clone(), step.uses.clone());
+        Step { tool, uses, depends_on, estimate_ms: step.estimate_ms, ..Step::described(id(&step.id), "") }
+    })
 }
 
 /// The plan of a line; none if a model makes it later.

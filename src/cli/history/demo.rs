@@ -113,7 +113,7 @@ fn planner() -> impl Planner {
 
 /// Nothing in it has to be decided.
 fn setting<'a>(toolbox: &'a Toolbox, console: &'a Console) -> Setting<'a> {
-    Setting { toolbox, console, json: false, is_kept: false }
+    Setting { toolbox, console, json: false, is_kept: false, batch: None }
 }
 
 fn is_done(event: &RunEvent) -> bool {

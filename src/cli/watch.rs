@@ -102,6 +102,7 @@ pub(crate) async fn watch(
         lines: Lines::default(),
         is_read: true,
         next: 0,
+        has_opened: false,
         pressed_twice: false,
         ledger: Ledger::default(),
         progress: Progress::new(beside),
@@ -175,6 +176,8 @@ struct Watcher<'a> {
     /// The picture of what goes on, where there is a terminal for it.
     live: Option<Live<'a>>,
     stopped_by: Option<Signal>,
+    /// Whether it was told what the run may do.
+    has_opened: bool,
     pressed_twice: bool,
     rejections: Vec<Arc<Rejection>>,
 }
@@ -213,6 +216,8 @@ impl Watcher<'_> {
             live.at(event);
         }
         match &event.kind {
+            // Steps of a plan that a model writes start before it is complete.
+            RunEventKind::RunStarted { .. } if self.setting.toolbox.has_models() => self.opening(),
             RunEventKind::PlanAccepted { revision: 1, graft, .. } => self.head(graft),
             RunEventKind::PlanRejected { rejection, .. } => {
                 self.rejections.push(Arc::clone(rejection));
@@ -340,7 +345,16 @@ impl Watcher<'_> {
         }
     }
 
-    /// What is about to run, before its first step.
+    /// What a run may do, before it does anything.
+    fn opening(&mut self) {
+        self.has_opened = true;
+        if !self.setting.json {
+            let run = format!(" {}{}", paint(style::FAINT, "run       "), self.handle.id());
+            self.tell(&format!("{run}\n{}\n", self.setting.toolbox.render()));
+        }
+    }
+
+    /// What is about to run, before its first step or at the end of a plan that was streamed.
     fn head(&mut self, graft: &Graft) {
         let Some(start) = self.ledger.start() else { return };
         if self.setting.json {
@@ -350,12 +364,17 @@ impl Watcher<'_> {
             Plan { pools: graft.pools.clone(), ..graft.added.iter().map(|added| Step::clone(&added.step)).collect() };
         let brief = match (self.setting.batch, Dag::of(&plan)) {
             (Some(batch), _) => batch.brief(start),
-            (None, Ok(dag)) => Prediction::new(&plan, &dag, start).brief(),
+            (None, Ok(dag)) if graft.joined.is_empty() => Prediction::new(&plan, &dag, start).brief(),
             // Steps of a plan that was streamed came before, in grafts of their own.
-            (None, Err(_)) => counted(plan.steps.len(), "more step"),
+            (None, _) => counted(graft.added.len() + graft.joined.len(), "step"),
         };
-        let run = format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id());
-        self.tell(&format!("{run}\n{}\n", self.setting.toolbox.render()));
+        match self.has_opened {
+            true => self.tell(&format!(" {}{brief}", paint(style::FAINT, "plan      "))),
+            false => {
+                let run = format!(" {}{}  {brief}", paint(style::FAINT, "run       "), self.handle.id());
+                self.tell(&format!("{run}\n{}\n", self.setting.toolbox.render()));
+            }
+        }
     }
 
     fn signal(&mut self, signal: Signal) {

@@ -158,7 +158,7 @@ pub struct ModelReply {
     pub calls: Vec<ToolCall>,
     /// How the answer ended.
     pub end: ReplyEnd,
-    /// What it cost, as the provider counts it.
+    /// What it cost, as the provider counts it, or roughly if the provider does not say.
     pub usage: Usage,
 }
 

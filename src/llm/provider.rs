@@ -13,8 +13,8 @@ use super::gate::{Gate, Pass};
 use super::native::Native;
 use super::price::Price;
 use super::server::Server;
-use super::trouble::{self, Told, Trouble};
-use super::{Model, ModelReply, ModelRequest};
+use super::trouble::{self, Told, Trouble, tokens};
+use super::{Model, ModelReply, ModelRequest, ToolCall};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 
@@ -171,7 +171,7 @@ impl Model for ProviderModel {
                 Api::Compatible(api) => api.complete(&request, &call).await,
                 Api::Native(api) => api.complete(request, &call).await,
             };
-            self.done(pass, answered)
+            self.done(pass, &told, answered)
         })
     }
 
@@ -188,7 +188,7 @@ impl Model for ProviderModel {
                 Api::Compatible(api) => api.stream(&request, &call, piece).await,
                 Api::Native(api) => api.stream(request, &call, piece).await,
             };
-            self.done(pass, answered)
+            self.done(pass, &told, answered)
         })
     }
 }
@@ -210,13 +210,21 @@ impl ProviderModel {
     }
 
     /// What came of a call, and what it cost; a pause that the server wants holds for everybody from now on.
-    fn done(&self, pass: Pass<'_>, answered: Result<ModelReply, ModelError>) -> Result<ModelReply, ModelError> {
+    fn done(
+        &self,
+        pass: Pass<'_>,
+        told: &Told,
+        answered: Result<ModelReply, ModelError>,
+    ) -> Result<ModelReply, ModelError> {
         let mut reply = answered.map_err(|error| {
             if let Some(pause) = error.retry_after_ms.filter(|_| error.problem.may_pass()) {
                 self.connection.gate.close(Duration::from_millis(pause));
             }
             self.placed(error)
         })?;
+        if reply.usage.is_zero() {
+            reply.usage = estimated(told, &reply);
+        }
         if let Some(price) = &self.options.price {
             price.charge(&mut reply.usage);
         }
@@ -242,6 +250,13 @@ impl ProviderModel {
             None => format!("model `{}` of {}", self.name, self.connection.server.name()),
         }
     }
+}
+
+/// What a call has used if its server does not say: a limit on what a run may use would mean nothing otherwise.
+fn estimated(told: &Told, reply: &ModelReply) -> Usage {
+    let called = |call: &ToolCall| call.name.len() + call.arguments.to_string().len();
+    let said = reply.text.len() + reply.calls.iter().map(called).sum::<usize>();
+    Usage { input_tokens: told.tokens(), output_tokens: tokens(said), micro_usd: 0 }
 }
 
 pub(super) fn too_long() -> ModelError {

@@ -88,6 +88,11 @@ impl Server {
         self
     }
 
+    /// How much it may be asked at a time.
+    pub fn rate_limits(&self) -> RateLimits {
+        self.limits
+    }
+
     /// Sets how long a stream may be silent before it counts as stalled; two minutes at first.
     #[must_use]
     pub fn stall_after(mut self, stall_after: Duration) -> Self {

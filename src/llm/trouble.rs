@@ -51,15 +51,20 @@ impl Told {
         told
     }
 
-    /// Roughly how many tokens it is: a token is about four characters of English.
+    /// Roughly how many tokens it is.
     pub(super) fn tokens(&self) -> u64 {
-        (self.bytes as u64).div_ceil(4)
+        tokens(self.bytes)
     }
 
     fn is_repeated_in(&self, text: &str) -> bool {
         let text = folded(text);
         self.samples.iter().any(|sample| text.contains(sample.as_str()))
     }
+}
+
+/// Roughly how many tokens so many bytes are: a token is about four characters of English.
+pub(super) fn tokens(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
 }
 
 /// A text as it is compared: white space and what it is in JSON are one space, and nothing else is escaped.

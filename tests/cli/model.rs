@@ -181,6 +181,106 @@ fn arguments_win_over_environment_project_and_user() {
     assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-environment");
     let mut command = server.command(&place, ["run", "x", "--model", "of-argument"]);
     assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-argument");
+    place.file("plandag.toml", "planner_model = \"of-project\"\nstep_model = \"of-project\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-project");
+    assert_eq!(model_of(server.run(&place, ["run", "x", "--model", "of-argument"])), "of-argument");
+    place.file("notes/a.md", "# Lmdb\n\nLMDB is durable: a commit is on disk when it returns.\n");
+    let mut command = server.command(&place, ["run", "Is LMDB durable?", "--files", "notes", "--offline"]);
+    let before = server.calls().len();
+    let ran: Ran = command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into();
+    assert_eq!((ran.exit, server.calls().len()), (0, before), "{}", ran.stderr);
+}
+
+#[test]
+fn files_say_only_what_makes_sense() {
+    let place = Place::new();
+    let refused = |text: &str, word: &str| {
+        place.file("plandag.toml", text);
+        let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://127.0.0.1:9/v1"]);
+        assert!(ran.exit == 5 && ran.stderr.contains("config.invalid") && ran.stderr.contains(word), "{}", ran.stderr);
+    };
+    refused("temperature = 9.0\n", "from 0 to 2");
+    refused("max_usd = -1.0\n", "more than nothing");
+    refused("[providers.opnai]\nconcurrency = 1\n", "no such provider");
+    let secret = place.path().parent().unwrap().join("plandag-prompt-outside.txt");
+    std::fs::write(&secret, "what a project must not send anywhere").unwrap();
+    refused("[prompts]\nstep = \"../plandag-prompt-outside.txt\"\n", "outside of its folder");
+    std::fs::remove_file(secret).unwrap();
+}
+
+/// A project may say how often a gateway is asked, and not that it is passed by.
+#[test]
+fn what_files_say_of_a_provider_is_put_together() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let gateway = format!("[providers.openai]\nbase_url = \"{}\"\napi_key_env = \"GATEWAY_KEY\"\n", server.url());
+    place.file(".config/plandag/config.toml", gateway);
+    place.file("plandag.toml", "[providers.openai]\nconcurrency = 4\n");
+    let mut command = place.command(["run", "x", "--model", "openai::m"]);
+    let ran: Ran = command.env("GATEWAY_KEY", "sk-of-the-gateway").env_remove("HTTPS_PROXY").output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| key == "Bearer sk-of-the-gateway"));
+}
+
+#[test]
+fn no_key_goes_to_ollama_or_to_two_servers() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let host = server.server.uri();
+    let mut command = place.command(["run", "x"]);
+    let ran: Ran = command.env("OLLAMA_HOST", &host).env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    let file = place.file("key.txt", KEY);
+    let file = file.to_str().unwrap();
+    place.file("plandag.toml", format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url()));
+    let ran = place.run(["run", "x", "--api-key-file", file]);
+    assert!(ran.exit == 0 && ran.stderr.contains("no key is sent to http://127.0.0.1:"), "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--step-model", "anthropic::c", "--api-key-file", file]);
+    assert!(ran.exit == 2 && ran.stderr.contains("has one key"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_address_with_a_password_is_no_argument() {
+    let place = Place::new();
+    let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://name:password9@127.0.0.1:9/v1"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("set OPENAI_BASE_URL instead"), "{}", ran.stderr);
+}
+
+/// It does not say what it has used.
+struct Sparing;
+
+impl Respond for Sparing {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        if body["stream"] == json!(true) {
+            let delta = json!({ "choices": [{ "index": 0, "delta": { "content": "1. look up a\n2. look up b <- 1\nEND\n" } }] });
+            let stop = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
+            let body = format!("data: {delta}\n\ndata: {stop}\n\ndata: [DONE]\n\n");
+            return ResponseTemplate::new(200).set_body_raw(body, "text/event-stream");
+        }
+        let message = json!({ "role": "assistant", "content": "found it" });
+        ResponseTemplate::new(200)
+            .set_body_json(json!({ "choices": [{ "index": 0, "finish_reason": "stop", "message": message }] }))
+    }
+}
+
+#[test]
+fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
+    let (server, place) = (Server::with(Sparing), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--max-tokens", "10", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["tokens_out"]), (8, &json!(11)), "{ran:?}");
+    let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    let again = server.run(&place, ["resume", &run, "--max-tokens", "100000", "--json"]);
+    assert_eq!((again.exit, &again.last_event()["answer"]), (0, &json!("found it")), "{again:?}");
+}
+
+#[test]
+fn what_a_run_may_do_is_said_before_it_does_anything() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock"]);
+    let place_of = |word: &str| ran.stderr.find(word).unwrap_or_else(|| panic!("{word}: {}", ran.stderr));
+    assert!(place_of("ask mock (http") < place_of("look up a"), "{}", ran.stderr);
+    assert!(place_of("look up a") < place_of("plan      3 steps"), "{}", ran.stderr);
 }
 
 #[test]

@@ -205,7 +205,7 @@ impl Line {
 
 /// The steps of a line as they are in the run, as far as it matters for how long they take.
 fn parts<'a>(line: &'a Line, dag: &'a Dag) -> impl Iterator<Item = Step> + 'a {
-    let id = |own: &StepId| format!("{}/{own}", line.number);
+    let id = |own: &StepId| format!("{}-{own}", line.number);
     dag.steps().iter().enumerate().map(move |(index, step)| {
         let depends_on = dag.dependencies(index).map(|own| id(own).into()).collect();
         let (tool, uses) = (step.tool.clone(), step.uses.clone());

@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::batch::Batch;
 use super::super::failure::Failure;
-use super::super::model::variable;
+use super::super::model::args::base_url;
+use super::super::model::{OPENAI_BASE_URL, variable};
 use super::super::text;
 
 /// The name of the label.
@@ -95,9 +96,14 @@ fn arguments() -> Vec<String> {
     let mut arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let is_said = arguments.iter().any(|argument| argument.starts_with("--model") || argument == "--offline");
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
     if let Some(model) = variable("PLANDAG_MODEL").filter(|_| !is_said) {
-        let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
         arguments.insert(end, format!("--model={model}"));
+    }
+    let has_address = arguments.iter().any(|argument| argument.starts_with("--base-url"));
+    // One that has a key in it is not written down.
+    if let Some(url) = variable(OPENAI_BASE_URL).filter(|url| !has_address && base_url(url).is_ok()) {
+        arguments.insert(end, format!("--base-url={url}"));
     }
     arguments
 }

@@ -15,6 +15,7 @@ use super::super::args::{RunArgs, TEMPLATE, at_least_one};
 use super::super::console::Console;
 use super::super::duration;
 use super::super::failure::Failure;
+use super::super::model::args::{base_url, usd};
 use super::super::run::{self, Going};
 use super::keep::{JournalArgs, Survives};
 use super::{Recorded, find, journal_failure};
@@ -57,6 +58,15 @@ pub(crate) struct ResumeArgs {
     /// Longest time for the whole run, what is behind it included
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     deadline: Option<Duration>,
+    /// Most tokens, in and out, what is behind it included
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u64>,
+    /// Most money in US dollars, what is behind it included
+    #[arg(long, value_name = "USD", value_parser = usd)]
+    max_usd: Option<f64>,
+    /// Server that has the models, if it is not where it was
+    #[arg(long, value_name = "URL", value_parser = base_url)]
+    base_url: Option<String>,
     /// Writes the answer to a file instead of where the run would have
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -76,6 +86,9 @@ impl ResumeArgs {
         args.limits.max_replans = self.max_replans.or(args.limits.max_replans);
         args.limits.timeout = self.timeout.or(args.limits.timeout);
         args.limits.deadline = self.deadline.or(args.limits.deadline);
+        args.spending.max_tokens = self.max_tokens.or(args.spending.max_tokens);
+        args.spending.max_usd = self.max_usd.or(args.spending.max_usd);
+        args.model.base_url = self.base_url.clone().or(args.model.base_url);
         if let Some(output) = &self.output {
             let absolute = std::path::absolute(output);
             args.output = Some(absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?);

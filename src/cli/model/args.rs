@@ -26,13 +26,13 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) answer_model: Option<String>,
     /// OpenAI-compatible server that has the models; it usually ends in /v1 [env: OPENAI_BASE_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     pub(crate) base_url: Option<String>,
     /// File with the key for the provider; its usual environment variable is looked at, too
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// No model, even if there is one: objectives are planned by rule and answered with quotations
-    #[arg(long, conflicts_with_all = ["model", "planner_model", "step_model", "answer_model"])]
+    /// No model, even if one is named: objectives are planned by rule and answered with quotations
+    #[arg(long, conflicts_with_all = ["planner_model", "step_model", "answer_model"])]
     pub(crate) offline: bool,
     /// How much chance there is in answers, from 0 to 2
     #[arg(long, value_name = "T", value_parser = temperature)]
@@ -156,12 +156,34 @@ impl From<String> for StepTools {
     }
 }
 
+/// An address that anybody may see: arguments are in the list of processes, and kept with the run.
+pub(crate) fn base_url(text: &str) -> Result<String, String> {
+    match secrets_in(text).is_empty() {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("it has a key or a password in it, which others could read: set OPENAI_BASE_URL instead".to_owned())
+        }
+    }
+}
+
+/// What is secret in an address: who asks, and keys in its query.
+pub(super) fn secrets_in(url: &str) -> Vec<String> {
+    let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
+    let user = [url.username(), url.password().unwrap_or_default()].map(str::to_owned);
+    let is_secret = |name: &str| {
+        let name = name.to_lowercase();
+        ["key", "token", "secret", "password", "sig"].iter().any(|word| name.contains(word))
+    };
+    let keys = url.query_pairs().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.into_owned());
+    user.into_iter().chain(keys).filter(|secret| !secret.is_empty()).collect()
+}
+
 fn temperature(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
     if (0.0..=2.0).contains(&number) { Ok(number) } else { Err("it has to be from 0 to 2".to_owned()) }
 }
 
-fn usd(text: &str) -> Result<f64, String> {
+pub(crate) fn usd(text: &str) -> Result<f64, String> {
     let amount: f64 =
         text.trim_start_matches('$').parse().map_err(|_| format!("`{text}` is not an amount of dollars"))?;
     if amount.is_finite() && amount > 0.0 { Ok(amount) } else { Err("it has to be more than nothing".to_owned()) }
@@ -191,6 +213,12 @@ mod tests {
             StepTools::from("fetch, calculate,".to_owned()),
             StepTools::Named(vec!["fetch".into(), "calculate".into()])
         );
+    }
+
+    #[test]
+    fn addresses_have_nothing_secret_in_them() {
+        assert!(base_url("http://127.0.0.1:8080/v1").is_ok() && base_url("https://x/v1?api-version=2").is_ok());
+        assert!(base_url("https://name:word@x/v1").is_err() && base_url("https://x/v1?api-key=k").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcetera::BaseStrategy as _;
-use plandag::llm::{Price, RateLimits};
+use plandag::llm::{Price, RateLimits, Server};
 use plandag::report::ExitCode;
 use serde::Deserialize;
 
@@ -38,6 +38,21 @@ pub(crate) struct Config {
     pub(crate) prices: BTreeMap<String, Price>,
 }
 
+impl Config {
+    /// What has the right form and makes no sense.
+    fn offence(&self) -> Option<String> {
+        if let Some(temperature) = self.temperature.filter(|temperature| !(0.0..=2.0).contains(temperature)) {
+            return Some(format!("temperature = {temperature}: it has to be from 0 to 2"));
+        }
+        if let Some(usd) = self.max_usd.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
+            return Some(format!("max_usd = {usd}: it has to be more than nothing"));
+        }
+        let unknown = self.providers.keys().find(|name| !Server::names().any(|known| known == *name))?;
+        let names = Server::names().collect::<Vec<_>>().join(", ");
+        Some(format!("[providers.{unknown}]: there is no such provider; there are {names}"))
+    }
+}
+
 /// What a file may say about a provider.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +80,19 @@ impl ProviderConfig {
     pub(crate) fn stall_after(&self) -> Option<Duration> {
         self.stall_seconds.map(Duration::from_secs)
     }
+
+    /// This, and what `other` says beside it.
+    fn or(self, other: Self) -> Self {
+        Self {
+            base_url: self.base_url.or(other.base_url),
+            api_key_env: self.api_key_env.or(other.api_key_env),
+            api_key_file: self.api_key_file.or(other.api_key_file),
+            concurrency: self.concurrency.or(other.concurrency),
+            requests_per_minute: self.requests_per_minute.or(other.requests_per_minute),
+            tokens_per_minute: self.tokens_per_minute.or(other.tokens_per_minute),
+            stall_seconds: self.stall_seconds.or(other.stall_seconds),
+        }
+    }
 }
 
 /// Both files.
@@ -79,7 +107,16 @@ impl Files {
     pub(crate) fn read() -> Result<Self, Failure> {
         let user = user_file().map(|path| read(&path)).transpose()?.flatten();
         let project = read(Path::new(PROJECT_FILE))?;
+        project.iter().try_for_each(|(_, config)| stay_inside(config))?;
         Ok(Self { project, user })
+    }
+
+    /// What is said of a provider, each key by the first file that has it.
+    pub(crate) fn provider(&self, name: &str) -> ProviderConfig {
+        let said = |file: &Option<(PathBuf, Config)>| {
+            file.as_ref().and_then(|(_, config)| config.providers.get(name).cloned()).unwrap_or_default()
+        };
+        said(&self.project).or(said(&self.user))
     }
 
     /// The first that says something, the project's before the user's.
@@ -99,6 +136,22 @@ pub(crate) fn user_file() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.config_dir().join(USER_FILE))
 }
 
+/// Refuses prompts outside of the project's folder: a project may come from somebody else, and what is in them is sent to
+/// the address that it names.
+fn stay_inside(project: &Config) -> Result<(), Failure> {
+    let folder = Path::new(".").canonicalize().unwrap_or_default();
+    // One that is not there is an error when it is read.
+    let is_outside = |path: &PathBuf| path.canonicalize().is_ok_and(|path| !path.starts_with(&folder));
+    match project.prompts.iter().find(|(_, path)| is_outside(path)) {
+        Some((name, path)) => {
+            let message = format!("{PROJECT_FILE} names a prompt outside of its folder: `{}`", path.display());
+            Err(Failure::new("config.invalid", ExitCode::Configuration, message)
+                .help(format!("if you want it, name it yourself: --prompt {name}=FILE")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn read(path: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     let name = path.display();
     let failure = |message: String| Failure::new("config.invalid", ExitCode::Configuration, message);
@@ -110,6 +163,9 @@ fn read(path: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     let mut config: Config = toml::from_str(&text).map_err(|error| {
         error.to_string().lines().fold(failure(format!("the configuration file `{name}` is not valid")), Failure::note)
     })?;
+    if let Some(why) = config.offence() {
+        return Err(failure(format!("the configuration file `{name}` is not valid")).note(why));
+    }
     // A path in a file is seen from that file.
     let folder = path.parent().unwrap_or(Path::new(""));
     let files = config.providers.values_mut().filter_map(|provider| provider.api_key_file.as_mut());

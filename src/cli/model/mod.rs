@@ -23,7 +23,7 @@ use args::{ModelArgs, SpendingArgs, StepTools};
 use config::Files;
 use servers::Servers;
 
-pub(crate) use servers::variable;
+pub(crate) use servers::{OPENAI_BASE_URL, variable};
 
 /// The tool that does the last step, where that has a model of its own.
 pub(crate) const ANSWER_TOOL: &str = "answer";
@@ -74,10 +74,11 @@ impl Models {
         }
         let files = Files::read()?;
         let mut servers = Servers::new(args, &files, timeout, console);
+        // A model that is named for all roles is named for those, too, that a file has one for.
         let own = |argument: &Option<String>, key: fn(&config::Config) -> Option<String>| {
-            argument.clone().or_else(|| files.find(key))
+            argument.clone().or_else(|| if args.model.is_none() { files.find(key) } else { None })
         };
-        let all = own(&args.model, |config| config.model.clone());
+        let all = args.model.clone().or_else(|| files.find(|config| config.model.clone()));
         let planner = own(&args.planner_model, |config| config.planner_model.clone());
         let steps = own(&args.step_model, |config| config.step_model.clone());
         let answer = own(&args.answer_model, |config| config.answer_model.clone());

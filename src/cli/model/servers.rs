@@ -5,21 +5,27 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use plandag::ModelProblem;
-use plandag::llm::{Provider, RateLimits, Server};
+use plandag::llm::{ModelError, Provider, RateLimits, Server};
 use plandag::report::ExitCode;
+use tokio::time::timeout;
 
-use super::args::ModelArgs;
-use super::config::{Files, ProviderConfig};
+use super::advice;
+use super::args::{ModelArgs, secrets_in};
+use super::config::{Files, PROJECT_FILE, ProviderConfig};
 use super::detect::{self, Found};
 use crate::cli::console::Console;
+use crate::cli::duration::human;
 use crate::cli::failure::Failure;
 use crate::cli::secrets;
 use crate::cli::text;
 
 const OPENAI: &str = "openai";
-const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+const OLLAMA: &str = "ollama";
+pub(crate) const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
 const OLLAMA_HOST: &str = "OLLAMA_HOST";
 const OLLAMA_PORT: u16 = 11434;
+/// The longest that a server may take to list its models.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An environment variable that is set to something.
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -35,6 +41,8 @@ pub(crate) struct Servers<'a> {
     found: Option<Vec<Found>>,
     /// By name and address.
     open: BTreeMap<(String, Option<String>), Provider>,
+    /// Whose the key of `--api-key-file` is.
+    key_file_of: Option<String>,
     /// The server of each model that was asked for, or chosen because none was named.
     places: BTreeMap<String, Server>,
 }
@@ -48,7 +56,16 @@ struct Address {
 
 impl<'a> Servers<'a> {
     pub(crate) fn new(args: &'a ModelArgs, files: &'a Files, timeout: Option<Duration>, console: &'a Console) -> Self {
-        Self { args, files, timeout, console, found: None, open: BTreeMap::new(), places: BTreeMap::new() }
+        Self {
+            args,
+            files,
+            timeout,
+            console,
+            found: None,
+            open: BTreeMap::new(),
+            key_file_of: None,
+            places: BTreeMap::new(),
+        }
     }
 
     /// The connection to where a model is.
@@ -81,21 +98,24 @@ impl<'a> Servers<'a> {
 
     /// How much the provider of a model takes at a time.
     pub(crate) fn limits(&self, model: &str) -> RateLimits {
-        self.places.get(model).map(|server| self.settings(server.name()).limits()).unwrap_or_default()
+        self.places.get(model).map(Server::rate_limits).unwrap_or_default()
     }
 
     /// A model where none was named: one of the server that was, or one that is found on this machine.
     pub(crate) fn any_model(&mut self) -> Result<Option<String>, Failure> {
         let named = match self.address() {
-            Some(address) => Some(address),
-            None => variable(OLLAMA_HOST).map(|host| Address { url: ollama_url(&host), is_trusted: true }),
+            Some(address) => Some(self.with_key(Server::at(address.url), address.is_trusted)?),
+            None => variable(OLLAMA_HOST).map(|host| self.ollama(&host)).transpose()?,
         };
-        if let Some(address) = named {
-            let shown = plandag::llm::shown_address(&address.url);
-            let (server, looked) = self.with_key(Server::at(&address.url), address.is_trusted)?;
+        if let Some((server, looked)) = named {
+            let shown = plandag::llm::shown_address(server.address().unwrap_or_default());
             let provider = connect(server.clone(), &looked)?;
-            let names =
-                detect::block_on(provider.model_names())?.map_err(|error| unusable(&error, "its list of models"))?;
+            let listed = detect::block_on(async { timeout(PATIENCE, provider.model_names()).await })?;
+            let listed = listed.unwrap_or_else(|_| {
+                let message = format!("{shown} has not listed its models within {}", human(PATIENCE));
+                Err(ModelError::new(ModelProblem::Stalled, message))
+            });
+            let names = listed.map_err(|error| unusable(&error, "its list of models"))?;
             let Some(first) = names.into_iter().next() else {
                 return Err(Failure::new(
                     ModelProblem::UnknownModel.code(),
@@ -125,9 +145,8 @@ impl<'a> Servers<'a> {
                 return Err(unknown(format!("there is no provider `{provider}`, which model `{model}` names"))
                     .help(format!("there are {names}")));
             };
-            if provider == "ollama" {
-                let host = variable(OLLAMA_HOST);
-                return Ok((host.map_or(server, |host| Server::at(ollama_url(&host))), Vec::new()));
+            if provider == OLLAMA {
+                return self.ollama(&variable(OLLAMA_HOST).unwrap_or_else(|| "localhost".to_owned()));
             }
             let address = (provider == OPENAI).then(|| self.address()).flatten();
             return match address {
@@ -142,7 +161,7 @@ impl<'a> Servers<'a> {
             return self.with_key(server, true);
         }
         if let Some(host) = variable(OLLAMA_HOST) {
-            return Ok((Server::at(ollama_url(&host)), Vec::new()));
+            return self.ollama(&host);
         }
         let has_it =
             |found: &&Found| found.models.iter().any(|name| name == model || name.split(':').next() == Some(model));
@@ -170,13 +189,32 @@ impl<'a> Servers<'a> {
         })
     }
 
-    /// The server with the key for it, and where the key was looked for.
-    fn with_key(&self, server: Server, is_trusted: bool) -> Result<(Server, Vec<String>), Failure> {
-        let settings = self.settings(server.name());
-        let mut server = server.limits(settings.limits());
-        if let Some(stall_after) = settings.stall_after() {
-            server = server.stall_after(stall_after);
+    /// The Ollama server at this host, which wants no key: at most the one that is given for this run.
+    fn ollama(&mut self, host: &str) -> Result<(Server, Vec<String>), Failure> {
+        let server = limited(Server::at(ollama_url(host)), &self.files.provider(OLLAMA));
+        Ok((self.with_key_file(server)?, vec!["--api-key-file".to_owned()]))
+    }
+
+    /// The server with the key of `--api-key-file`, if there is that: one key is for one server.
+    fn with_key_file(&mut self, server: Server) -> Result<Server, Failure> {
+        let Some(path) = &self.args.api_key_file else { return Ok(server) };
+        let whose = server.address().map_or_else(|| server.name().to_owned(), plandag::llm::shown_address);
+        match &self.key_file_of {
+            Some(other) if *other != whose => {
+                let message = format!("--api-key-file has one key, and both {other} and {whose} are asked");
+                let failure = Failure::usage("usage.arguments", message);
+                return Err(failure.help("set the key of each in its environment variable or in the configuration"));
+            }
+            _ => self.key_file_of = Some(whose),
         }
+        Ok(keyed(server, key_file(path)?))
+    }
+
+    /// The server with the key for it, and where the key was looked for.
+    fn with_key(&mut self, server: Server, is_trusted: bool) -> Result<(Server, Vec<String>), Failure> {
+        secrets::known().add(server.address().map(secrets_in).unwrap_or_default());
+        let settings = self.files.provider(server.name());
+        let mut server = limited(server, &settings);
         // What a project says about an address is left out below, for keys must not follow it there.
         let own = self.files.of_user(|config| config.providers.get(server.name()).cloned()).unwrap_or_default();
         let mut is_trusted = is_trusted;
@@ -185,18 +223,20 @@ impl<'a> Servers<'a> {
             server = server.base_url(url);
         }
         let mut looked = vec!["--api-key-file".to_owned()];
-        let keyed = |server: Server, key: String| {
-            // Wherever it comes from, nobody shall read it.
-            secrets::known().add([key.as_str()]);
-            server.key(key)
-        };
-        if let Some(path) = &self.args.api_key_file {
-            return Ok((keyed(server, key_file(path)?), looked));
-        }
+        let name = own.api_key_env.as_deref().or(server.key_variable()).unwrap_or_default().to_owned();
         if !is_trusted {
+            if self.args.api_key_file.is_some() || own.api_key_file.is_some() || variable(&name).is_some() {
+                let place = plandag::llm::shown_address(server.address().unwrap_or_default());
+                self.say(&format!(
+                    "no key is sent to {place}, which only {PROJECT_FILE} names: if you trust it, name it yourself \
+                     (--base-url, or your own configuration file)"
+                ));
+            }
             return Ok((server, looked));
         }
-        let name = own.api_key_env.as_deref().or(server.key_variable()).unwrap_or_default().to_owned();
+        if self.args.api_key_file.is_some() {
+            return Ok((self.with_key_file(server)?, looked));
+        }
         looked.push(name.clone());
         if let Some(key) = variable(&name) {
             return Ok((keyed(server, key), looked));
@@ -206,10 +246,6 @@ impl<'a> Servers<'a> {
             Some(path) => Ok((keyed(server, key_file(path)?), looked)),
             None => Ok((server, looked)),
         }
-    }
-
-    fn settings(&self, provider: &str) -> ProviderConfig {
-        self.files.find(|config| config.providers.get(provider).cloned()).unwrap_or_default()
     }
 
     /// The servers on this machine, looked for once.
@@ -223,6 +259,21 @@ impl<'a> Servers<'a> {
     fn say(&self, message: &str) {
         self.console.say(&text::line(message));
     }
+}
+
+/// A server with what the configuration says of how it is asked.
+fn limited(server: Server, settings: &ProviderConfig) -> Server {
+    let server = server.limits(settings.limits());
+    match settings.stall_after() {
+        Some(stall_after) => server.stall_after(stall_after),
+        None => server,
+    }
+}
+
+/// A server with its key, which nobody shall read, wherever it comes from.
+fn keyed(server: Server, key: String) -> Server {
+    secrets::known().add([key.as_str()]);
+    server.key(key)
 }
 
 /// Connects, or says what is missing.
@@ -246,9 +297,12 @@ fn unusable(error: &plandag::llm::ModelError, what: &str) -> Failure {
         ModelProblem::MissingKey | ModelProblem::WrongKey | ModelProblem::UnknownModel => ExitCode::Configuration,
         _ => ExitCode::Provider,
     };
-    Failure::new(error.problem.code(), exit, format!("{what} cannot be had: {}", error.message))
-        .help("name the model: --model NAME")
-        .help("plandag doctor says what there is")
+    let failure = Failure::new(error.problem.code(), exit, format!("{what} cannot be had: {}", error.message));
+    let failure = match error.problem {
+        ModelProblem::MissingKey | ModelProblem::WrongKey => failure,
+        _ => failure.help("name the model: --model NAME"),
+    };
+    advice(error.problem).iter().fold(failure, |failure, help| failure.help(*help))
 }
 
 fn unknown(message: String) -> Failure {
@@ -270,7 +324,7 @@ fn key_file(path: &PathBuf) -> Result<String, Failure> {
 fn ollama_url(host: &str) -> String {
     let with_scheme = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
     let (scheme, rest) = with_scheme.split_once("://").unwrap_or(("http", host));
-    let rest = rest.trim_end_matches('/').replace("0.0.0.0", "127.0.0.1");
+    let rest = rest.trim_end_matches('/').trim_end_matches("/v1").replace("0.0.0.0", "127.0.0.1");
     let has_port = rest.rsplit(']').next().is_some_and(|end| end.contains(':'));
     let port = if has_port || scheme == "https" { String::new() } else { format!(":{OLLAMA_PORT}") };
     format!("{scheme}://{rest}{port}/v1")
@@ -291,6 +345,7 @@ mod tests {
             ("127.0.0.1", "http://127.0.0.1:11434/v1"),
             ("0.0.0.0:1", "http://127.0.0.1:1/v1"),
             ("https://models.example/", "https://models.example/v1"),
+            ("http://127.0.0.1:5/v1/", "http://127.0.0.1:5/v1"),
             ("[::1]", "http://[::1]:11434/v1"),
             ("[::1]:5", "http://[::1]:5/v1"),
         ] {

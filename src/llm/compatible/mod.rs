@@ -124,7 +124,7 @@ fn kind(response: &Response) -> &str {
 }
 
 fn is_json(response: &Response) -> bool {
-    kind(response).starts_with("application/json")
+    kind(response).to_ascii_lowercase().starts_with("application/json")
 }
 
 /// The whole of an answer in JSON.

@@ -275,6 +275,16 @@ fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
 }
 
 #[test]
+fn what_never_had_a_plan_is_asked_again() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--json"]);
+    assert_eq!(ran.exit, 6, "{ran:?}");
+    let again = server.run(&place, ["resume", ran.last_event()["run"].as_str().unwrap(), "--base-url", &server.url()]);
+    assert_eq!((again.exit, again.stdout.as_str()), (0, "found it\n"), "{again:?}");
+    assert!(again.stderr.contains("never had a plan"), "{again:?}");
+}
+
+#[test]
 fn what_a_run_may_do_is_said_before_it_does_anything() {
     let (server, place) = (Server::with(Model), Place::new());
     let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock"]);

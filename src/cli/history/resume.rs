@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use plandag::journal::{Journal as _, RunId, SqliteJournal};
 use plandag::report::ExitCode;
-use plandag::{RunEvent, RunEventKind, RunStart};
+use plandag::{FailureReason, RunEvent, RunEventKind, RunOutcome, RunStart};
 use tokio::runtime::Runtime;
 
 use super::super::args::{RunArgs, TEMPLATE, at_least_one};
@@ -132,6 +132,11 @@ fn take_up(
     let recorded = Recorded::of(start(&going.past)?)?;
     let args = over(recorded.args()?)?;
     go_to(&recorded)?;
+    if never_had_a_plan(&going.past) {
+        console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));
+        drop(going);
+        return run::run(&args, console);
+    }
     if !going.accept_changes {
         recorded.check_plan(&args.source, &going.run)?;
     }
@@ -144,6 +149,17 @@ fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {
         Some(RunEventKind::RunStarted { start }) => Ok(start),
         _ => Err(Failure::new("journal.corrupt", ExitCode::Journal, "the record does not begin with the run's start")),
     }
+}
+
+/// Whether the run ended since its planner gave no plan: there is nothing to go on with.
+fn never_had_a_plan(past: &[RunEvent]) -> bool {
+    let no_plan = |event: &RunEvent| match &event.kind {
+        RunEventKind::RunFinished { outcome: RunOutcome::Failed { reason }, .. } => {
+            matches!(reason, FailureReason::NoPlan(_))
+        }
+        _ => false,
+    };
+    past.last().is_some_and(no_plan)
 }
 
 /// Where the paths in the run's arguments are meant from.

@@ -286,7 +286,7 @@ pub(crate) fn connect(server: Server, looked: &[String]) -> Result<Provider, Fai
                 .note(format!("looked in: {} [not set in any]", looked.join(", ")))
                 .note(format!("a provider is chosen by the model's name; this one is `{name}`"))
                 .help(format!("export {variable}=..."))
-                .help("or without a key: a local server (plandag doctor looks for one), or --offline --files DIR"),
+                .help("or without a key: a local server (plandag doctor looks for one; --model ollama::NAME), or --offline --files DIR"),
             _ => failure.help("say where the server is: --base-url http://HOST:PORT/v1"),
         }
     })

@@ -190,11 +190,6 @@ impl Work {
         self.simulate(Trial::Nothing)
     }
 
-    /// The task that is this step of the simulated plan.
-    pub(super) fn task(&self, id: &StepId) -> Option<&Task> {
-        self.tasks.get(index(id)? as usize)
-    }
-
     /// Tries the changes that can be expected to save most.
     pub(crate) fn what_if(&self) -> WhatIf {
         if self.waits_for_nothing_else() {
@@ -331,7 +326,8 @@ fn id(task: StepNumber) -> StepId {
     StepId::from(format!("t{task}"))
 }
 
-fn index(id: &StepId) -> Option<u32> {
+/// The number of the task that is this step of the simulated plan.
+pub(super) fn index(id: &StepId) -> Option<u32> {
     id.as_str().strip_prefix('t')?.parse().ok()
 }
 

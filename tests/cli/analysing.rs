@@ -5,8 +5,13 @@ use serde_json::{Value, json};
 use crate::support::{Place, sleep};
 
 /// A complete event, in milliseconds.
-fn span(name: &str, thread: u32, from: u64, to: u64, after: &[&str]) -> Value {
-    json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": from * 1_000, "dur": (to - from) * 1_000, "args": { "after": after } })
+fn span(name: &str, thread: u32, from: u64, to: u64) -> Value {
+    json!({ "ph": "X", "name": name, "pid": 1, "tid": thread, "ts": from * 1_000, "dur": (to - from) * 1_000 })
+}
+
+fn after(mut event: Value, names: &[&str]) -> Value {
+    event["args"] = json!({ "after": names });
+    event
 }
 
 #[test]
@@ -14,8 +19,8 @@ fn a_sequential_run_is_told_what_a_dag_would_have_made_of_it() {
     let place = Place::new();
     let mut at = 0;
     let mut events: Vec<Value> = Vec::new();
-    let mut one = |name: &str, took: u64, after: &[&str]| {
-        events.push(span(name, 1, at, at + took, after));
+    let mut one = |name: &str, took: u64, names: &[&str]| {
+        events.push(after(span(name, 1, at, at + took), names));
         at += took;
     };
     let searches: Vec<String> = (1..=8).map(|n| format!("search-{n}")).collect();
@@ -52,9 +57,40 @@ fn a_run_of_our_own_can_be_analysed() {
 }
 
 #[test]
+fn a_run_of_our_own_in_which_nothing_waited_can_be_analysed() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 60, &[]), sleep("b", 60, &[])]));
+    let run = place.run(["run", "plan.json", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    assert_eq!(place.run(["export", &run, "--format", "trace", "-o", "trace.json"]).exit, 0);
+    let ran = place.run(["analyse", "trace.json", "--json"]);
+    let row = ran.last_event();
+    assert_eq!((ran.exit, &row["basis"], &row["links"]), (0, &json!("links"), &json!(0)), "{row}");
+}
+
+#[test]
+fn work_that_no_link_says_anything_of_makes_no_promise() {
+    let place = Place::new();
+    let events = json!([span("a", 1, 0, 100), after(span("b", 1, 100, 200), &["a"]), span("c", 1, 200, 800)]);
+    place.file("trace.json", events.to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    assert!(ran.stdout.contains("would have taken 600ms at best, instead of 800ms"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("no link says anything of 600ms of the work"), "{}", ran.stdout);
+}
+
+#[test]
+fn time_in_which_nothing_was_running_is_not_won() {
+    let place = Place::new();
+    let events = json!([span("a", 1, 0, 100), after(span("b", 1, 900, 1_000), &["a"])]);
+    place.file("trace.json", events.to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    assert!(ran.stdout.contains("taken 1.00s, and it took 1.00s: there is nothing to win"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("for 800ms of the 1.00s nothing was running"), "{}", ran.stdout);
+}
+
+#[test]
 fn without_links_the_answer_says_what_it_rests_on() {
     let place = Place::new();
-    place.file("trace.json", json!([span("a", 1, 0, 400, &[]), span("b", 1, 400, 700, &[])]).to_string());
+    place.file("trace.json", json!([span("a", 1, 0, 400), span("b", 1, 400, 700)]).to_string());
     let ran = place.run(["analyse", "trace.json"]);
     assert_eq!(ran.exit, 0, "{ran:?}");
     assert!(ran.stdout.contains("would have taken 400ms at best, instead of 700ms"), "{}", ran.stdout);
@@ -74,13 +110,14 @@ fn what_says_nothing_is_refused_with_the_reason() {
     assert!(empty.contains("error[trace.empty]: there are no spans in the trace"), "{empty}");
     let broken = refused("[\n{\"ph\": \"X\"\n");
     assert!(broken.contains("error[trace.malformed]: line 3: EOF while parsing an object"), "{broken}");
-    let overlap = refused(&json!([span("a", 1, 0, 400, &[]), span("b", 2, 300, 700, &[])]).to_string());
+    let overlap = refused(&json!([span("a", 1, 0, 400), span("b", 2, 300, 700)]).to_string());
     assert!(
         overlap.contains("error[trace.no_links]") && overlap.contains("`a` and `b` ran at the same time"),
         "{overlap}"
     );
     assert!(overlap.contains("400ms as a DAG"), "{overlap}");
-    let cycle = refused(&json!([span("a", 1, 0, 400, &["b"]), span("b", 2, 400, 700, &["a"])]).to_string());
+    let cycle =
+        refused(&json!([after(span("a", 1, 0, 400), &["b"]), after(span("b", 2, 400, 700), &["a"])]).to_string());
     assert!(cycle.contains("error[trace.cycle]: the links of the trace have a cycle: "), "{cycle}");
     assert_eq!(place.run(["analyse", "missing.json"]).exit, 2);
     assert_eq!(place.run(["analyse", "trace.json", "--max-parallel", "0"]).exit, 2);
@@ -89,7 +126,7 @@ fn what_says_nothing_is_refused_with_the_reason() {
 #[test]
 fn a_bad_event_is_named_and_the_others_are_analysed() {
     let place = Place::new();
-    let good = span("a", 1, 0, 400, &[]);
+    let good = span("a", 1, 0, 400);
     let bad = json!({ "ph": "X", "name": "b", "ts": 0, "dur": -1, "pid": 1, "tid": 1 });
     place.file("trace.json", format!("[\n{good},\n{bad}\n]"));
     let ran = place.run(["analyse", "trace.json"]);

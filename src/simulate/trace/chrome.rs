@@ -119,10 +119,11 @@ impl Reader {
         self.trace.spans.push(Span { name, start, end, parent: None });
         self.threads.entry(thread).or_default().push(index);
         if let Some(Value::Array(names)) = args.get("after") {
-            let names: Vec<String> = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            if !names.is_empty() {
-                self.names_before.push((index, names));
+            if names.is_empty() {
+                self.trace.waiting_for_nothing.push(index);
             }
+            let names = names.iter().filter_map(Value::as_str).map(str::to_owned);
+            self.names_before.push((index, names.collect()));
         }
         if args.get("attempt").and_then(Value::as_u64).is_some_and(|attempt| attempt > 1) {
             self.repeated.push(index);

@@ -5,7 +5,9 @@
 //! of names in `args.after`, as [`History::to_trace`](crate::history::History::to_trace) writes them. The JSON of
 //! OpenTelemetry's protocol (an object with `resourceSpans`, or one a line) has parents and links by id.
 //!
-//! A step is a span with no other inside of it; what encloses others is where they happened, not work of its own.
+//! A step is a span with a link; what else happened inside of it is a part of it. A span that only has steps inside is
+//! where they happened: what it did itself beside them stays in its place. What is neither is a step of its own. Where
+//! there are no links at all, the spans with no other inside are the steps.
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,6 +28,8 @@ mod analyse;
 mod chrome;
 mod events;
 mod otlp;
+mod steps;
+mod tree;
 
 use std::time::Duration;
 
@@ -39,6 +43,8 @@ pub struct Trace {
     spans: Vec<Span>,
     /// Which span waited for which: the later one, then the one that it waited for.
     links: Vec<(usize, usize)>,
+    /// Spans that say themselves that they waited for none.
+    waiting_for_nothing: Vec<usize>,
     /// Parts of the trace that could not be used. The rest was.
     pub problems: Vec<TraceProblem>,
     /// Links that say nothing about who waited for whom: to spans that are not in the trace, or that were not over when

@@ -37,7 +37,8 @@ fn what_no_link_joins_could_have_run_at_once() {
     .unwrap();
     assert_eq!(analysis.basis, Basis::Links(3));
     assert_eq!([analysis.took, analysis.work, analysis.idle], [1_500, 1_400, 100].map(millis));
-    assert_eq!([analysis.dag, analysis.critical_path, analysis.bound], [900; 3].map(millis));
+    assert_eq!([analysis.critical_path, analysis.bound], [900; 2].map(millis));
+    assert_eq!(analysis.dag, millis(1_000), "nobody knows what the time was for in which nothing was running");
     assert_eq!(analysis.critical_steps, ["a", "b", "d"]);
     assert_eq!(analysis.what_if.savings[0].saves, millis(200), "halving `a` or `c` alone saves little");
 }
@@ -72,7 +73,8 @@ fn spans_inside_of_others_are_the_work() {
         { "ph": "M", "name": "process_name", "pid": 1, "args": { "name": "x" } },
     ], "displayTimeUnit": "ms" });
     let analysis = analyse(trace).unwrap();
-    assert_eq!((analysis.steps, analysis.work, analysis.took), (2, millis(300), millis(350)));
+    assert_eq!((analysis.steps, analysis.work, analysis.took), (2, millis(350), millis(350)));
+    assert_eq!((analysis.dag, analysis.critical_steps), (millis(250), vec!["two".to_owned(), "all".to_owned()]));
 }
 
 #[test]
@@ -101,24 +103,113 @@ fn flows_lead_from_the_span_around_them_to_the_one_around_their_end_or_after_it(
 }
 
 #[test]
-fn a_link_of_a_frame_is_one_of_everything_in_it() {
+fn what_happened_inside_of_a_linked_span_is_a_part_of_it() {
     let events = json!([
-        span("phase 1", 1, 0, 300),
-        span("a", 1, 0, 100),
-        span("b", 1, 100, 300),
-        after(span("phase 2", 1, 300, 600), &["phase 1"]),
-        span("c", 1, 300, 500),
-        span("d", 1, 500, 600),
+        span("a", 1, 0, 1_000),
+        span("http", 1, 10, 20),
+        after(span("b", 1, 1_000, 2_000), &["a"]),
+        span("http", 1, 1_010, 1_020),
+        span("http", 1, 1_050, 1_060),
     ]);
     let analysis = analyse(events).unwrap();
-    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(4), millis(400)));
+    assert_eq!((analysis.steps, analysis.basis), (2, Basis::Links(1)));
+    assert_eq!([analysis.dag, analysis.work, analysis.idle], [2_000, 2_000, 0].map(millis));
 }
 
 #[test]
-fn who_covers_all_and_is_linked_with_none_is_a_frame() {
-    let events = json!([span("agent", 9, 0, 500), span("a", 1, 0, 200), after(span("b", 1, 200, 500), &["a"])]);
+fn linked_spans_that_enclose_each_other_are_steps_beside_each_other() {
+    let events = json!([
+        span("call-1", 1, 0, 1_000),
+        span("call-2", 1, 100, 900),
+        after(span("sum", 1, 1_000, 1_500), &["call-1", "call-2"]),
+    ]);
     let analysis = analyse(events).unwrap();
-    assert_eq!((analysis.steps, analysis.dag), (2, millis(500)));
+    assert_eq!((analysis.steps, analysis.dag, analysis.work), (3, millis(1_500), millis(2_300)));
+    assert_eq!(analysis.critical_steps, ["call-1", "sum"]);
+}
+
+#[test]
+fn a_link_of_a_step_is_one_of_the_steps_in_it() {
+    let events = json!([
+        span("phase 1", 1, 0, 300),
+        after(span("phase 2", 1, 300, 600), &["phase 1"]),
+        span("c", 1, 300, 400),
+        after(span("d", 2, 400, 1_000), &["c"]),
+    ]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!(
+        (analysis.dag, analysis.critical_steps),
+        (millis(1_000), ["phase 1", "c", "d"].map(str::to_owned).into())
+    );
+}
+
+#[test]
+fn the_own_time_of_a_frame_stays_in_its_place() {
+    let frame = |links: &[&str]| {
+        json!([
+            span("agent", 1, 0, 1_000),
+            span("a", 1, 100, 300),
+            span("b", 1, 500, 600),
+            after(span("c", 1, 600, 900), links),
+            after(span("away", 2, 600, 1_400), &["b"]),
+        ])
+    };
+    let analysis = analyse(frame(&["a"])).unwrap();
+    assert_eq!((analysis.steps, analysis.took, analysis.idle), (4, millis(1_400), Duration::ZERO));
+    assert_eq!(analysis.work, millis(1_800), "400 ms of it are the frame's own");
+    assert_eq!(analysis.critical_steps, ["agent", "b", "away"]);
+    // The frame did 300 ms of its own before it began `b`. Nothing says that those waited for `a`.
+    assert_eq!(analysis.dag, millis(1_200));
+    let mut events = frame(&["a", "b"]);
+    events.as_array_mut().unwrap().pop();
+    let analysis = analyse(events).unwrap();
+    assert_eq!(analysis.critical_steps, ["agent", "b", "c", "agent"], "what it did last waits for all inside");
+    assert_eq!(analysis.dag, millis(800));
+}
+
+#[test]
+fn who_is_on_another_thread_is_no_frame() {
+    let long = json!([span("long", 1, 0, 1_000), span("a", 2, 0, 100), after(span("b", 2, 100, 200), &["a"])]);
+    let analysis = analyse(long).unwrap();
+    assert_eq!((analysis.steps, analysis.critical_steps), (3, vec!["long".to_owned()]));
+    assert_eq!([analysis.dag, analysis.unlinked, analysis.idle], [1_000, 1_000, 0].map(millis));
+}
+
+#[test]
+fn who_waits_for_nothing_can_say_so() {
+    let free = |name: &str, from: u64| after(span(name, 1, from, from + 200), &[]);
+    let analysis = analyse(json!([free("a", 0), free("b", 100), free("c", 300)])).unwrap();
+    assert_eq!((analysis.basis, analysis.dag, analysis.unlinked), (Basis::Links(0), millis(200), Duration::ZERO));
+    let one_says_nothing = analyse(json!([free("a", 0), span("b", 1, 200, 400)])).unwrap();
+    assert_eq!(one_says_nothing.basis, Basis::Nothing);
+    let is_unreadable = json!([json!({ "ph": "X", "name": "a", "ts": 0, "dur": 1, "args": { "after": [7] } })]);
+    assert_eq!(analyse(is_unreadable).unwrap().basis, Basis::Nothing);
+}
+
+#[test]
+fn no_answer_is_longer_than_the_run_or_shorter_than_what_is_linked() {
+    for seed in 0..500 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        // Each with its start, its end and the longest chain of links that leads to its end.
+        let mut events: Vec<(Value, u64, u64, u64)> = Vec::new();
+        let mut longest = 0;
+        for number in 0..rng.u64(1..12) {
+            let (from, length) = (rng.u64(0..50), rng.u64(1..30));
+            let over: Vec<usize> = (0..events.len()).filter(|&before| events[before].2 <= from).collect();
+            let before: Vec<usize> = (0..rng.usize(0..3)).filter_map(|_| rng.choice(&over).copied()).collect();
+            let chain = length + before.iter().map(|&before| events[before].3).max().unwrap_or(0);
+            let mut event = span(&format!("s{number}"), rng.u32(1..4), from, from + length);
+            if !before.is_empty() || rng.bool() {
+                event["args"] =
+                    json!({ "after": before.iter().map(|before| format!("s{before}")).collect::<Vec<_>>() });
+            }
+            longest = if before.is_empty() { longest } else { longest.max(chain) };
+            events.push((event, from, from + length, chain));
+        }
+        let Ok(analysis) = analyse(events.into_iter().map(|event| event.0).collect()) else { continue };
+        assert!(analysis.dag <= analysis.took, "seed {seed}: {analysis:?}");
+        assert!(analysis.dag >= millis(longest), "seed {seed}: {analysis:?}");
+    }
 }
 
 #[test]

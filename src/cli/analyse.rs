@@ -38,7 +38,8 @@ Examples:
   plandag export 7f3k --format trace | plandag analyse -
 ",
     after_help = "Reads the Trace Event Format (Chrome, Perfetto) and the JSON of OpenTelemetry. What waited for what is\n\
-                  in flow events, in a list of names in args.after, or in the links of spans."
+                  in flow events, in a list of names in args.after (an empty one: for nothing), or in the links of spans.\n\
+                  A span with a link is a step, whatever is inside of it."
 )]
 pub(crate) struct AnalyseArgs {
     /// The trace, or - for standard input
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> 
     match trace.problems.len() {
         0 => Ok(()),
         count => {
-            let message = format!("{} of the trace could not be used", counted(count, "event"));
+            let message = format!("{} of the trace could not be used", counted(count, "part"));
             let failure = Failure::new("trace.incomplete", ExitCode::PlanInvalid, message);
             Err(noted(failure, &trace.problems).help("the answer above is about the rest of it"))
         }
@@ -107,6 +108,7 @@ fn refused(error: TraceError) -> Failure {
             .help("say what waited for what: flow events (`s`, `f`), or \"args\": {\"after\": [names]}"),
         TraceError::Cycle { .. } => failure("trace.cycle").help("steps that wait for each other could never have run"),
         TraceError::TooManyLinks { .. } => failure("trace.too_large").help("link single steps instead of whole frames"),
+        TraceError::Gzipped => failure("trace.malformed").help("unpack it: `gunzip -c FILE | plandag analyse -`"),
         _ => failure("trace.malformed")
             .help("a trace is JSON: an array of events, or an object with `traceEvents` or `resourceSpans`"),
     }

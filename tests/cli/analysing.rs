@@ -136,3 +136,25 @@ fn a_bad_event_is_named_and_the_others_are_analysed() {
     let piped = place.run_with_input(["analyse", "-", "--json"], &json!([good]).to_string());
     assert_eq!((piped.exit, &piped.last_event()["steps"]), (0, &json!(1)));
 }
+
+#[test]
+fn of_a_trace_that_is_cut_off_the_beginning_is_analysed() {
+    let place = Place::new();
+    let good = after(span("a", 1, 0, 400), &[]);
+    place.file("trace.json", format!("[\n{good},\n{{\"ph\": \"X\", \"na"));
+    let ran = place.run(["analyse", "trace.json"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stdout.contains("would have taken 400ms"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("error[trace.incomplete]: 1 part of the trace could not be used"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("line 3: EOF while parsing a string: the trace is left out from here on"), "{ran:?}");
+}
+
+#[test]
+fn a_compressed_trace_is_told_how_to_be_unpacked() {
+    let place = Place::new();
+    place.file("trace.json.gz", [0x1f, 0x8b, 8, 0]);
+    let ran = place.run(["analyse", "trace.json.gz"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stderr.contains("error[trace.malformed]: the trace is gzipped"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("gunzip -c FILE | plandag analyse -"), "{}", ran.stderr);
+}

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::events::Events;
-use super::{Span, Trace, TraceError, TraceProblem};
+use super::{Span, Trace, TraceProblem};
 
 #[derive(Deserialize)]
 struct Event {
@@ -24,29 +24,58 @@ struct Event {
     #[serde(default)]
     id: Value,
     #[serde(default)]
+    id2: Id,
+    #[serde(default)]
     bp: Value,
     #[serde(default)]
     args: Value,
 }
 
+/// An id that says where it holds.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Id {
+    global: Value,
+    local: Value,
+}
+
 /// A process and a thread of it, as text: numbers and names are both in use.
 type Thread = (String, String);
 
-/// One end of a flow event, bound to the span that it is in.
+/// An event of a flow.
 struct Flow {
-    thread: Thread,
     at: i64,
+    kind: FlowKind,
     /// Whether it leads into the span around it, or into the next one that begins.
     is_enclosed: bool,
+    /// The span that it belongs to.
+    span: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum FlowKind {
+    Start,
+    Step,
+    Finish,
+}
+
+/// What happened on a thread.
+#[derive(Default)]
+struct Track {
+    spans: Vec<usize>,
+    /// The numbers of its events of flows.
+    flows: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Reader {
     trace: Trace,
-    threads: HashMap<Thread, Vec<usize>>,
+    threads: HashMap<Thread, Track>,
     /// Begins and ends, to be paired by thread once they are in the order of time.
     marks: HashMap<Thread, Vec<Mark>>,
-    flows: HashMap<[String; 3], Vec<Flow>>,
+    flows: Vec<Flow>,
+    /// The numbers of the events of each.
+    flows_by_id: HashMap<[String; 3], Vec<usize>>,
     /// What spans say themselves that they waited for, by name.
     names_before: Vec<(usize, Vec<String>)>,
     /// Spans that try again what one of the same name did before.
@@ -60,19 +89,28 @@ struct Mark {
     begins: Option<(String, Value)>,
 }
 
-/// Reads all events.
-pub(super) fn read(mut events: Events<'_>) -> Result<Trace, TraceError> {
+/// Reads all events, up to where the text is no longer JSON.
+pub(super) fn read(mut events: Events<'_>) -> (Trace, Result<(), TraceProblem>) {
     let mut reader = Reader::default();
-    while let Some((line, event)) = events.next::<Event>()? {
-        if let Err(reason) = event.and_then(|event| reader.take(line, event)) {
-            reader.trace.problems.push(TraceProblem { line, reason });
+    let ended = loop {
+        match events.next::<Event>() {
+            Ok(Some((line, event))) => {
+                if let Err(reason) = event.and_then(|event| reader.take(line, event)) {
+                    reader.problem(line, &reason);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(TraceProblem { line, reason }) => {
+                reader.problem(line, &format!("{reason}: the trace is left out from here on"));
+                break Err(TraceProblem { line, reason });
+            }
         }
-    }
+    };
     reader.pair_marks();
     reader.nest();
     reader.bind_flows();
     reader.bind_names();
-    Ok(reader.trace)
+    (reader.trace, ended)
 }
 
 impl Reader {
@@ -84,7 +122,7 @@ impl Reader {
         let at = nanos(event.ts.ok_or("an event without its time, `ts`")?, "ts")?;
         let thread = match event.ph.as_str() {
             // Events of asynchronous work nest by what they are about, on whatever thread they are.
-            "b" | "e" => (text(&event.cat), format!("id {}", text(&event.id))),
+            "b" | "e" => (text(&event.cat), format!("id {}", event.id())),
             _ => (text(&event.pid), text(&event.tid)),
         };
         match event.ph.as_str() {
@@ -106,9 +144,17 @@ impl Reader {
             }
             "E" | "e" => self.marks.entry(thread).or_default().push(Mark { line, at, begins: None }),
             kind => {
-                let flow = Flow { thread, at, is_enclosed: kind != "f" || event.bp == "e" };
-                let key = [text(&event.cat), text(&event.name), text(&event.id)];
-                self.flows.entry(key).or_default().push(flow);
+                let key = [text(&event.cat), text(&event.name), event.id()];
+                let is_enclosed = kind != "f" || event.bp == "e";
+                let kind = match kind {
+                    "s" => FlowKind::Start,
+                    "t" => FlowKind::Step,
+                    _ => FlowKind::Finish,
+                };
+                let number = self.flows.len();
+                self.flows.push(Flow { at, kind, is_enclosed, span: None });
+                self.flows_by_id.entry(key).or_default().push(number);
+                self.threads.entry(thread).or_default().flows.push(number);
             }
         }
         Ok(())
@@ -117,7 +163,7 @@ impl Reader {
     fn span(&mut self, thread: Thread, name: String, start: i64, end: i64, args: &Value) {
         let index = self.trace.spans.len();
         self.trace.spans.push(Span { name, start, end, parent: None });
-        self.threads.entry(thread).or_default().push(index);
+        self.threads.entry(thread).or_default().spans.push(index);
         if let Some(Value::Array(names)) = args.get("after") {
             if names.is_empty() {
                 self.trace.waiting_for_nothing.push(index);
@@ -160,16 +206,33 @@ impl Reader {
         self.trace.problems.push(TraceProblem { line, reason: reason.to_owned() });
     }
 
-    /// Finds out which spans of a thread are inside of which. Spans that overlap otherwise, as some programs write
-    /// them, are beside each other.
+    /// Finds out which spans of a thread are inside of which, and which of them its events of flows belong to: the
+    /// innermost around, or the next that begins. Spans that overlap otherwise, as some programs write them, are beside
+    /// each other.
     fn nest(&mut self) {
         let spans = &mut self.trace.spans;
-        for indexes in self.threads.values_mut() {
-            indexes.sort_by_key(|&index| (spans[index].start, -spans[index].end, index));
+        for Track { spans: indexes, flows } in self.threads.values_mut() {
             // What takes no time is inside of nothing: it only happened at the same instant.
             indexes.retain(|&index| spans[index].start < spans[index].end);
+            indexes.sort_by_key(|&index| (spans[index].start, -spans[index].end, index));
+            flows.sort_by_key(|&number| self.flows[number].at);
+            let mut flows = flows.iter().peekable();
+            // Each ends no later than the one before.
             let mut around: Vec<usize> = Vec::new();
-            for &index in indexes.iter() {
+            for next in indexes.iter().map(Some).chain([None]) {
+                let begins = next.map_or(i64::MAX, |&index| spans[index].start);
+                while let Some(&number) = flows.next_if(|&&number| self.flows[number].at < begins) {
+                    let flow = &mut self.flows[number];
+                    // Nothing that begins later is inside of what is over by then.
+                    while around.last().is_some_and(|&outer| spans[outer].end < flow.at) {
+                        around.pop();
+                    }
+                    let first = indexes.partition_point(|&index| spans[index].start < flow.at);
+                    // A flow that ends just where a span begins ends there.
+                    let following = indexes.get(first).copied().filter(|_| !flow.is_enclosed);
+                    flow.span = following.or(around.last().copied());
+                }
+                let Some(&index) = next else { break };
                 // Whatever is inside of one that ends earlier is inside of this one, too, or has been seen.
                 while around.last().is_some_and(|&outer| spans[outer].end < spans[index].end) {
                     around.pop();
@@ -180,67 +243,64 @@ impl Reader {
         }
     }
 
-    /// Links the spans between which a flow goes on, in the order of its events.
+    /// Links the spans between which a flow goes on. Files are in any order, and an id is used again for another flow
+    /// once one is finished.
     fn bind_flows(&mut self) {
-        let mut flows: Vec<_> = std::mem::take(&mut self.flows).into_iter().collect();
-        flows.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (_, flow) in flows {
-            let ends: Vec<Option<usize>> = flow.iter().map(|end| self.bound(end)).collect();
-            for pair in ends.windows(2) {
-                match pair {
-                    [Some(before), Some(after)] if before != after => self.link(*after, *before),
-                    [Some(_), Some(_)] => {}
-                    _ => self.trace.loose_links += 1,
+        let flows = std::mem::take(&mut self.flows);
+        let mut ids: Vec<_> = std::mem::take(&mut self.flows_by_id).into_iter().collect();
+        ids.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (_, mut numbers) in ids {
+            numbers.sort_by_key(|&number| flows[number].at);
+            // What the flow that is going on came to last.
+            let mut last: Option<Option<usize>> = None;
+            for at_once in numbers.chunk_by_mut(|&one, &other| flows[one].at == flows[other].at) {
+                // Of what happens at once, that which can be comes first: an end of what has begun, else a beginning.
+                at_once.sort_by_key(|&number| (flows[number].kind == FlowKind::Start) == last.is_some());
+                for &number in at_once.iter() {
+                    let Flow { kind, span, .. } = flows[number];
+                    match (kind, last.flatten(), span) {
+                        (FlowKind::Start, ..) => {}
+                        (_, Some(before), Some(after)) if before == after => {}
+                        (_, Some(before), Some(after)) => self.link(after, before),
+                        _ => self.trace.loose_links += 1,
+                    }
+                    last = (kind != FlowKind::Finish).then_some(span);
                 }
             }
         }
     }
 
-    /// The span that one end of a flow belongs to: the innermost around it, or the next that begins.
-    fn bound(&self, end: &Flow) -> Option<usize> {
-        let spans = &self.trace.spans;
-        let indexes = self.threads.get(&end.thread)?;
-        let begun = indexes.partition_point(|&index| spans[index].start <= end.at);
-        let around = || {
-            let last = begun.checked_sub(1).map(|place| indexes[place]);
-            let mut outwards = std::iter::successors(last, |&index| spans[index].parent);
-            outwards.find(|&index| spans[index].end >= end.at)
-        };
-        if end.is_enclosed {
-            return around();
-        }
-        // A flow that ends just where a span begins ends there.
-        let next = indexes.partition_point(|&index| spans[index].start < end.at);
-        indexes.get(next).copied().or_else(around)
-    }
-
     /// Links spans to those that they name.
     fn bind_names(&mut self) {
-        let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (index, span) in self.trace.spans.iter().enumerate() {
-            named.entry(&span.name).or_default().push(index);
-        }
         let spans = &self.trace.spans;
-        let mut links = Vec::new();
-        let mut loose = 0;
-        let mut bind = |after: usize, name: &str| {
-            let candidates = named.get(name).map(Vec::as_slice).unwrap_or_default();
-            let over = candidates.iter().filter(|&&index| index != after && spans[index].end <= spans[after].start);
-            let last = over.max_by_key(|&&index| spans[index].end);
-            // What is declared and cannot have been is still what the program meant.
-            match last.or_else(|| candidates.iter().find(|&&index| index != after)) {
-                Some(&before) => links.push((after, before)),
-                None if candidates.is_empty() => loose += 1,
-                // It waits for itself.
-                None => links.push((after, after)),
-            }
-        };
-        for (after, names) in &self.names_before {
-            names.iter().for_each(|name| bind(*after, name));
+        let mut by_end: Vec<usize> = (0..spans.len()).collect();
+        by_end.sort_by_key(|&index| spans[index].end);
+        let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
+        for index in by_end {
+            named.entry(&spans[index].name).or_default().push(index);
         }
-        self.repeated.iter().for_each(|&again| bind(again, &spans[again].name));
+        let last_before = |after: usize, candidates: &[usize]| {
+            let over = candidates.partition_point(|&index| spans[index].end <= spans[after].start);
+            candidates[..over].iter().rev().copied().find(|&index| index != after)
+        };
+        let mut links = Vec::new();
+        for (after, names) in &self.names_before {
+            for name in names {
+                let candidates = named.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+                // What is declared and cannot have been is still what the program meant, be it that it waits for itself.
+                let before = last_before(*after, candidates)
+                    .or_else(|| candidates.iter().copied().find(|index| index != after))
+                    .or_else(|| candidates.first().copied());
+                match before {
+                    Some(before) => links.push((*after, before)),
+                    None => self.trace.loose_links += 1,
+                }
+            }
+        }
+        // The attempt before may have been before the trace.
+        let again = |&again: &usize| Some((again, last_before(again, &named[spans[again].name.as_str()])?));
+        links.extend(self.repeated.iter().filter_map(again));
         self.trace.links.extend(links);
-        self.trace.loose_links += loose;
     }
 
     /// What is still going on when the other begins was not waited for.
@@ -248,6 +308,18 @@ impl Reader {
         let spans = &self.trace.spans;
         let overlap = spans[before].end > spans[after].start && spans[after].end > spans[before].start;
         if overlap { self.trace.loose_links += 1 } else { self.trace.links.push((after, before)) }
+    }
+}
+
+impl Event {
+    /// What it is about, in its category.
+    fn id(&self) -> String {
+        let Id { global, local } = &self.id2;
+        match [&self.id, global].into_iter().find(|id| !id.is_null()) {
+            Some(id) => text(id),
+            None if local.is_null() => String::new(),
+            None => format!("{} of {}", text(local), text(&self.pid)),
+        }
     }
 }
 

@@ -6,19 +6,19 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Deserializer, Error};
 
-use super::TraceError;
+use super::TraceProblem;
 
 /// What a text turned out to be.
 pub(super) enum Found<'a> {
     /// There is nothing in it.
     Nothing,
     Chrome(Events<'a>),
-    Otlp,
+    Otlp(Scanner<'a>),
 }
 
 /// Looks for the part of a trace that has the spans.
-pub(super) fn find(text: &str) -> Result<Found<'_>, TraceError> {
-    let mut scanner = Scanner { text, at: 0, counted: (0, 1) };
+pub(super) fn find(text: &str) -> Result<Found<'_>, TraceProblem> {
+    let mut scanner = Scanner::of(text);
     match scanner.peek() {
         None => return Ok(Found::Nothing),
         Some('[') => {
@@ -46,7 +46,7 @@ pub(super) fn find(text: &str) -> Result<Found<'_>, TraceError> {
                         scanner.expect('[')?;
                         return Ok(Found::Chrome(Events { scanner, is_over: false }));
                     }
-                    "resourceSpans" => return Ok(Found::Otlp),
+                    "resourceSpans" => return Ok(Found::Otlp(Scanner::of(text))),
                     _ => drop(scanner.value::<IgnoredAny>()?),
                 }
             }
@@ -68,27 +68,33 @@ type Line<T> = (usize, Result<T, String>);
 
 impl Events<'_> {
     /// The next event and its line. An event of another shape is an error of its own; the others can still be read.
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Line<T>>, TraceError> {
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Line<T>>, TraceProblem> {
         loop {
             match self.scanner.peek() {
-                Some(',') => self.scanner.at += 1,
-                Some(']') => self.is_over = true,
-                None => self.is_over = true,
-                Some(_) if !self.is_over => break,
+                Some(']') | None => self.is_over = true,
+                Some(',') if !self.is_over => {
+                    self.scanner.at += 1;
+                    continue;
+                }
                 Some(_) => {}
             }
             if self.is_over {
                 return Ok(None);
             }
+            let (line, start) = (self.scanner.line(), self.scanner.at);
+            self.scanner.value::<IgnoredAny>()?;
+            let event = &self.scanner.text[start..self.scanner.at];
+            // Some programs end a list whose events all have a comma behind them with an empty one.
+            let is_empty = event.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}");
+            if !is_empty {
+                return Ok(Some((line, serde_json::from_str(event).map_err(|error| without_place(&error)))));
+            }
         }
-        let (line, start) = (self.scanner.line(), self.scanner.at);
-        self.scanner.value::<IgnoredAny>()?;
-        let event = &self.scanner.text[start..self.scanner.at];
-        Ok(Some((line, serde_json::from_str(event).map_err(|error| without_place(&error)))))
     }
 }
 
-struct Scanner<'a> {
+/// A place in a text.
+pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
     /// A place that was asked for, and its line: the next one is counted from there.
@@ -96,15 +102,25 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, at: 0, counted: (0, 1) }
+    }
+
+    /// Goes on with the next line that begins with an object.
+    pub(super) fn skip_to_object(&mut self) {
+        let rest = &self.text[self.at..];
+        self.at += rest.find("\n{").map_or(rest.len(), |found| found + 1);
+    }
+
     /// The next character that is not blank.
-    fn peek(&mut self) -> Option<char> {
+    pub(super) fn peek(&mut self) -> Option<char> {
         let rest = &self.text[self.at..];
         let kept = rest.trim_start_matches([' ', '\t', '\r', '\n', '\u{feff}']);
         self.at += rest.len() - kept.len();
         kept.chars().next()
     }
 
-    fn expect(&mut self, wanted: char) -> Result<(), TraceError> {
+    fn expect(&mut self, wanted: char) -> Result<(), TraceProblem> {
         if self.peek() == Some(wanted) {
             self.at += wanted.len_utf8();
             return Ok(());
@@ -113,7 +129,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads the JSON value that begins here.
-    fn value<T: Deserialize<'a>>(&mut self) -> Result<T, TraceError> {
+    pub(super) fn value<T: Deserialize<'a>>(&mut self) -> Result<T, TraceProblem> {
         self.peek();
         let mut values = Deserializer::from_str(&self.text[self.at..]).into_iter::<T>();
         match values.next() {
@@ -121,23 +137,22 @@ impl<'a> Scanner<'a> {
                 self.at += values.byte_offset();
                 Ok(value)
             }
-            Some(Err(error)) => Err(TraceError::Malformed {
-                line: self.line() + error.line().saturating_sub(1),
-                reason: without_place(&error),
-            }),
+            Some(Err(error)) => {
+                Err(TraceProblem { line: self.line() + error.line().saturating_sub(1), reason: without_place(&error) })
+            }
             None => Err(self.malformed("the file ends here")),
         }
     }
 
-    fn line(&mut self) -> usize {
+    pub(super) fn line(&mut self) -> usize {
         let (place, line) = self.counted;
         let breaks = self.text.as_bytes()[place..self.at].iter().filter(|byte| **byte == b'\n').count();
         self.counted = (self.at, line + breaks);
         self.counted.1
     }
 
-    fn malformed(&mut self, reason: &str) -> TraceError {
-        TraceError::Malformed { line: self.line(), reason: reason.to_owned() }
+    fn malformed(&mut self, reason: &str) -> TraceProblem {
+        TraceProblem { line: self.line(), reason: reason.to_owned() }
     }
 }
 

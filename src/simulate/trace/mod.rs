@@ -72,6 +72,13 @@ pub struct TraceProblem {
     pub reason: String,
 }
 
+impl TraceProblem {
+    /// The same where nothing of the trace could be used.
+    fn refused(self) -> TraceError {
+        TraceError::Malformed { line: self.line, reason: self.reason }
+    }
+}
+
 /// Why a trace says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -84,6 +91,9 @@ pub enum TraceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is compressed.
+    #[error("the trace is gzipped")]
+    Gzipped,
     /// Nothing takes any time in it.
     #[error("there are no spans in the trace")]
     Empty {
@@ -125,16 +135,28 @@ impl Trace {
     ///
     /// If the text is no trace, or has no spans.
     pub fn read(text: &[u8]) -> Result<Self, TraceError> {
-        let text = std::str::from_utf8(text).map_err(|error| TraceError::Malformed {
-            line: events::line(text, error.valid_up_to()),
-            reason: "this is not UTF-8 text".to_owned(),
-        })?;
-        let trace = match events::find(text)? {
-            events::Found::Nothing => Self::default(),
-            events::Found::Chrome(events) => chrome::read(events)?,
-            events::Found::Otlp => otlp::read(text)?,
+        if text.starts_with(b"\x1f\x8b") {
+            return Err(TraceError::Gzipped);
+        }
+        let text = match std::str::from_utf8(text) {
+            Ok(whole) => whole,
+            // It is cut off within a character.
+            Err(error) if error.error_len().is_none() => {
+                std::str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default()
+            }
+            Err(error) => {
+                let line = events::line(text, error.valid_up_to());
+                return Err(TraceError::Malformed { line, reason: "this is not UTF-8 text".to_owned() });
+            }
+        };
+        let found = events::find(text).map_err(TraceProblem::refused)?;
+        let (trace, ended) = match found {
+            events::Found::Nothing => (Self::default(), Ok(())),
+            events::Found::Chrome(events) => chrome::read(events),
+            events::Found::Otlp(text) => otlp::read(text),
         };
         if trace.spans.is_empty() {
+            ended.map_err(TraceProblem::refused)?;
             return Err(TraceError::Empty { problems: trace.problems });
         }
         Ok(trace)

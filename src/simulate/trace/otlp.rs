@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use serde_json::{Deserializer, Value};
+use serde_json::Value;
 
-use super::events::{line, without_place};
-use super::{Span, Trace, TraceError, TraceProblem};
+use super::events::{Scanner, without_place};
+use super::{Span, Trace, TraceProblem};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,20 +47,24 @@ struct Link {
     span_id: String,
 }
 
-/// Reads every export of a text: one, or one a line.
-pub(super) fn read(text: &str) -> Result<Trace, TraceError> {
+/// Reads every export of a text: one, or one a line. What is wrong with the first of those that cannot be read is told
+/// beside the rest.
+pub(super) fn read(mut text: Scanner<'_>) -> (Trace, Result<(), TraceProblem>) {
     let mut trace = Trace::default();
     let mut ids: HashMap<String, usize> = HashMap::new();
-    let mut read: Vec<OtlpSpan> = Vec::new();
-    let mut exports = Deserializer::from_str(text).into_iter::<Export>();
-    loop {
-        let at = line(text.as_bytes(), exports.byte_offset() + 1);
-        let export = match exports.next() {
-            None => break,
-            Some(Err(error)) => {
-                return Err(TraceError::Malformed { line: error.line(), reason: without_place(&error) });
+    let mut read: Vec<(usize, OtlpSpan)> = Vec::new();
+    let mut ended = Ok(());
+    while text.peek().is_some() {
+        let line = text.line();
+        let export: Export = match text.value() {
+            Ok(export) => export,
+            Err(error) => {
+                let reason = format!("{}: all spans of this export are left out", error.reason);
+                trace.problems.push(TraceProblem { line, reason });
+                ended = ended.and(Err(error));
+                text.skip_to_object();
+                continue;
             }
-            Some(Ok(export)) => export,
         };
         let scopes = export.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
         for value in scopes.flat_map(|scope| scope.spans) {
@@ -68,14 +72,14 @@ pub(super) fn read(text: &str) -> Result<Trace, TraceError> {
                 Ok((span, other)) => {
                     ids.insert(other.span_id.clone(), trace.spans.len());
                     trace.spans.push(span);
-                    read.push(other);
+                    read.push((line, other));
                 }
-                Err(reason) => trace.problems.push(TraceProblem { line: at, reason }),
+                Err(reason) => trace.problems.push(TraceProblem { line, reason }),
             }
         }
     }
-    for (index, span) in read.iter().enumerate() {
-        trace.spans[index].parent = ids.get(&span.parent_span_id).copied().filter(|&parent| parent != index);
+    for (index, (_, span)) in read.iter().enumerate() {
+        trace.spans[index].parent = ids.get(&span.parent_span_id).copied();
         for link in &span.links {
             match ids.get(&link.span_id) {
                 Some(&before) if trace.spans[before].end <= trace.spans[index].start => {
@@ -85,7 +89,34 @@ pub(super) fn read(text: &str) -> Result<Trace, TraceError> {
             }
         }
     }
-    Ok(trace)
+    for cut in cut_circles(&mut trace.spans) {
+        let reason =
+            format!("by its parents, span `{}` is inside of itself: its own is left out", trace.spans[cut].name);
+        trace.problems.push(TraceProblem { line: read[cut].0, reason });
+    }
+    (trace, ended)
+}
+
+/// Takes the parent from one span of each that are inside of each other.
+fn cut_circles(spans: &mut [Span]) -> Vec<usize> {
+    let mut cut = Vec::new();
+    // From which span on each was come to on the way to its outermost parent.
+    let mut seen_from = vec![usize::MAX; spans.len()];
+    for from in 0..spans.len() {
+        let mut at = from;
+        while seen_from[at] == usize::MAX {
+            seen_from[at] = from;
+            match spans[at].parent {
+                Some(parent) if seen_from[parent] == from => {
+                    spans[at].parent = None;
+                    cut.push(at);
+                }
+                Some(parent) => at = parent,
+                None => {}
+            }
+        }
+    }
+    cut
 }
 
 fn span(value: Value) -> Result<(Span, OtlpSpan), String> {

@@ -102,6 +102,74 @@ fn flows_lead_from_the_span_around_them_to_the_one_around_their_end_or_after_it(
     assert_eq!(trace.analyse(64).unwrap().dag, millis(650));
 }
 
+fn flow(phase: &str, thread: u32, at: u64) -> Value {
+    json!({ "ph": phase, "id": 1, "cat": "c", "name": "n", "bp": "e", "pid": 1, "tid": thread, "ts": at * 1_000 })
+}
+
+#[test]
+fn an_id_stands_for_another_flow_once_one_is_finished() {
+    let mut events = vec![span("a", 1, 0, 100), span("b", 2, 100, 200), span("c", 1, 200, 300), span("d", 2, 300, 400)];
+    events.extend([flow("s", 1, 50), flow("f", 2, 150), flow("s", 1, 250), flow("f", 2, 350)]);
+    let links = |trace: &Trace| (trace.links.clone(), trace.loose_links);
+    let trace = read(events.clone().into()).unwrap();
+    assert_eq!(links(&trace), (vec![(1, 0), (3, 2)], 0));
+    assert_eq!(trace.analyse(64).unwrap().dag, millis(200));
+    // Whatever the order in the file.
+    events.reverse();
+    assert_eq!(links(&read(events.into()).unwrap()), (vec![(2, 3), (0, 1)], 0));
+    // An end and the next beginning at one instant, and a beginning and its own end.
+    let at_once = json!([
+        span("a", 1, 0, 100),
+        span("b", 2, 100, 200),
+        span("c", 3, 100, 200),
+        flow("s", 1, 50),
+        flow("s", 3, 200),
+        flow("f", 2, 200),
+        flow("f", 2, 250),
+    ]);
+    assert_eq!(links(&read(at_once).unwrap()), (vec![(1, 0)], 1));
+    let handed_over = json!([span("a", 1, 0, 100), span("b", 2, 100, 200), flow("f", 2, 100), flow("s", 1, 100)]);
+    assert_eq!(links(&read(handed_over).unwrap()), (vec![(1, 0)], 0));
+    // What a flow passes through is in its order, too; an end without a beginning says nothing.
+    let chain = json!([
+        span("a", 1, 0, 100),
+        span("b", 2, 100, 200),
+        span("c", 3, 200, 300),
+        flow("f", 3, 250),
+        flow("t", 2, 150),
+        flow("s", 1, 50),
+        flow("f", 1, 10),
+    ]);
+    assert_eq!(links(&read(chain).unwrap()), (vec![(1, 0), (2, 1)], 1));
+}
+
+#[test]
+fn asynchronous_spans_are_told_apart_by_where_their_ids_hold() {
+    let event = |phase: &str, pid: u32, name: &str, id: &Value, at: u64| {
+        let mut event = json!({ "ph": phase, "cat": "net", "name": name, "pid": pid, "tid": 1, "ts": at * 1_000 });
+        event.as_object_mut().unwrap().extend(id.as_object().unwrap().clone());
+        event
+    };
+    let times = |one: (u32, Value), other: (u32, Value)| {
+        let trace = read(json!([
+            event("b", one.0, "r1", &one.1, 0),
+            event("b", other.0, "r2", &other.1, 100),
+            event("e", one.0, "r1", &one.1, 200),
+            event("e", other.0, "r2", &other.1, 1_000),
+        ]));
+        let mut times: Vec<i64> = trace.unwrap().spans.iter().map(|span| (span.end - span.start) / 1_000_000).collect();
+        times.sort_unstable();
+        times
+    };
+    let [one, two] = ["0x1", "0x2"].map(|id| json!({ "id2": { "local": id } }));
+    assert_eq!(times((1, one.clone()), (1, two)), [200, 900]);
+    assert_eq!(times((1, one.clone()), (2, one)), [200, 900], "it holds in its process");
+    let [one, two] = ["0x1", "0x2"].map(|id| json!({ "id2": { "global": id } }));
+    assert_eq!(times((1, one.clone()), (1, two)), [200, 900]);
+    assert_eq!(times((1, one.clone()), (2, one)), [100, 1_000], "it holds everywhere");
+    assert_eq!(times((1, json!({ "id": 1 })), (1, json!({ "id": 2 }))), [200, 900]);
+}
+
 #[test]
 fn what_happened_inside_of_a_linked_span_is_a_part_of_it() {
     let events = json!([
@@ -221,6 +289,18 @@ fn a_second_attempt_waits_for_the_first() {
 }
 
 #[test]
+fn an_attempt_whose_first_is_not_in_the_trace_waits_for_nothing() {
+    let again = |from: u64, to: u64| {
+        let mut again = span("fetch", 1, from, to);
+        again["args"] = json!({ "attempt": 2 });
+        again
+    };
+    let events = json!([again(0, 100), again(100, 200), after(span("sum", 1, 200, 300), &["fetch"])]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(2), millis(300)));
+}
+
+#[test]
 fn links_in_a_circle_are_named() {
     let error = analyse(json!([
         after(span("a", 1, 0, 100), &["c"]),
@@ -258,6 +338,22 @@ fn bad_events_are_named_by_line_and_the_others_are_read() {
 }
 
 #[test]
+fn of_a_trace_that_is_cut_off_the_beginning_is_read() {
+    let whole = format!("[\n{},\n{},\n", span("a", 1, 0, 100), span("b", 1, 100, 200));
+    for cut in ["{\"ph\": \"X\", \"na", "{\"ph\":", "tru", "{} {\"ph\", "] {
+        let trace = Trace::read(format!("{whole}{cut}").as_bytes()).unwrap();
+        assert_eq!((trace.spans.len(), trace.problems.len(), trace.problems[0].line), (2, 1, 4), "{cut}");
+        let reason = &trace.problems[0].reason;
+        assert!(reason.ends_with(": the trace is left out from here on"), "{reason}");
+    }
+    let within_a_character = [whole.as_bytes(), b"{\"name\": \"\xc3"].concat();
+    assert_eq!(Trace::read(&within_a_character).unwrap().spans.len(), 2);
+    // Some programs end the list so.
+    let ended = Trace::read(format!("{whole}{{ }}]").as_bytes()).unwrap();
+    assert_eq!((ended.spans.len(), ended.problems), (2, vec![]));
+}
+
+#[test]
 fn what_is_no_trace_is_refused_with_its_line() {
     let refused = |text: &str| Trace::read(text.as_bytes()).unwrap_err().to_string();
     assert_eq!(refused(""), "there are no spans in the trace");
@@ -268,28 +364,63 @@ fn what_is_no_trace_is_refused_with_its_line() {
     assert_eq!(refused("{\"a\": 1,\n\"b\": 2}"), "line 2: the object has neither `traceEvents` nor `resourceSpans`");
     assert_eq!(refused("\"text\""), "line 1: a trace is an array, or an object with `traceEvents` or `resourceSpans`");
     assert_eq!(Trace::read(b"[\n\xff").unwrap_err().to_string(), "line 2: this is not UTF-8 text");
+    assert_eq!(Trace::read(b"\x1f\x8b\x08\x00").unwrap_err(), TraceError::Gzipped);
     let deep = "[".repeat(100_000);
     assert!(refused(&deep).starts_with("line 1: EOF"));
     assert_eq!(refused(&(deep + &"]".repeat(100_000))), "there are no spans in the trace");
 }
 
+fn otlp_span(id: &str, parent: &str, name: &str, from: u64, to: u64, links: &[&str]) -> Value {
+    let nanos = |millis: u64| (millis * 1_000_000).to_string();
+    json!({
+        "traceId": "t", "spanId": id, "parentSpanId": parent, "name": name, "startTimeUnixNano": nanos(from),
+        "endTimeUnixNano": nanos(to), "links": links.iter().map(|id| json!({ "traceId": "t", "spanId": id })).collect::<Vec<_>>(),
+    })
+}
+
+fn otlp_export(spans: Value) -> String {
+    json!({ "resourceSpans": [{ "resource": {}, "scopeSpans": [{ "spans": spans }] }] }).to_string()
+}
+
 #[test]
 fn spans_of_opentelemetry_have_parents_and_links() {
-    let span = |id: &str, parent: &str, name: &str, from: u64, to: u64, links: &[&str]| {
-        json!({ "traceId": "t", "spanId": id, "parentSpanId": parent, "name": name, "startTimeUnixNano": (from * 1_000_000).to_string(),
-                "endTimeUnixNano": (to * 1_000_000).to_string(), "links": links.iter().map(|id| json!({ "traceId": "t", "spanId": id })).collect::<Vec<_>>() })
-    };
-    let export =
-        |spans: Value| json!({ "resourceSpans": [{ "resource": {}, "scopeSpans": [{ "spans": spans }] }] }).to_string();
-    let one = export(json!([
-        span("1", "", "run", 0, 1_000, &[]),
-        span("2", "1", "a", 0, 400, &[]),
-        span("3", "1", "b", 400, 700, &[]),
+    let one = otlp_export(json!([
+        otlp_span("1", "", "run", 0, 1_000, &[]),
+        otlp_span("2", "1", "a", 0, 400, &[]),
+        otlp_span("3", "1", "b", 400, 700, &[]),
     ]));
-    let two = export(json!([span("4", "1", "c", 700, 1_000, &["2", "9"]), { "spanId": "5" }]));
+    let two = otlp_export(json!([otlp_span("4", "1", "c", 700, 1_000, &["2", "9"]), { "spanId": "5" }]));
     let trace = Trace::read(format!("{one}\n{two}\n").as_bytes()).unwrap();
     assert_eq!((trace.loose_links, trace.problems.len(), trace.problems[0].line), (1, 1, 2));
     let analysis = trace.analyse(64).unwrap();
     assert_eq!((analysis.steps, analysis.work, analysis.dag), (3, millis(1_000), millis(700)));
     assert_eq!(analysis.critical_steps, ["a", "c"]);
+}
+
+#[test]
+fn an_export_that_cannot_be_read_is_named_and_the_others_are_read() {
+    let [one, two] = ["1", "2"].map(|id| otlp_export(json!([otlp_span(id, "", id, 0, 100, &[])])));
+    let (_, half) = one.split_at(one.len() / 2);
+    for bad in ["garbage", r#"{"resourceSpans": 7}"#, &one[..40], half] {
+        let trace = Trace::read(format!("{one}\n{bad}\n{two}\n").as_bytes()).unwrap();
+        assert_eq!((trace.spans.len(), trace.problems.len(), trace.problems[0].line), (2, 1, 2), "{bad}");
+    }
+    let cut = Trace::read(format!("{one}\n{}", &two[..two.len() - 30]).as_bytes()).unwrap();
+    assert_eq!((cut.spans.len(), cut.problems[0].line), (1, 2));
+    let nothing = Trace::read(&one.as_bytes()[..40]).unwrap_err();
+    assert!(matches!(nothing, TraceError::Malformed { line: 1, .. }), "{nothing}");
+}
+
+#[test]
+fn a_span_that_is_inside_of_itself_is_taken_out() {
+    let spans = json!([
+        otlp_span("1", "2", "a", 0, 100, &[]),
+        otlp_span("2", "1", "b", 100, 200, &[]),
+        otlp_span("3", "3", "c", 200, 300, &[]),
+        otlp_span("4", "2", "d", 300, 400, &[]),
+    ]);
+    let trace = Trace::read(otlp_export(spans).as_bytes()).unwrap();
+    assert_eq!(trace.problems.len(), 2, "{:?}", trace.problems);
+    let analysis = trace.analyse(64).unwrap();
+    assert_eq!((analysis.took, analysis.work, analysis.idle), (millis(400), millis(400), Duration::ZERO));
 }

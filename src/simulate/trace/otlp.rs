@@ -91,7 +91,7 @@ pub(super) fn read(mut text: Scanner<'_>) -> (Trace, Result<(), TraceProblem>) {
     }
     for cut in cut_circles(&mut trace.spans) {
         let reason =
-            format!("by its parents, span `{}` is inside of itself: its own is left out", trace.spans[cut].name);
+            format!("by its parents, span `{}` is inside of itself: it is read without one", trace.spans[cut].name);
         trace.problems.push(TraceProblem { line: read[cut].0, reason });
     }
     (trace, ended)

@@ -117,17 +117,21 @@ fn an_id_stands_for_another_flow_once_one_is_finished() {
     // Whatever the order in the file.
     events.reverse();
     assert_eq!(links(&read(events.into()).unwrap()), (vec![(2, 3), (0, 1)], 0));
-    // An end and the next beginning at one instant, and a beginning and its own end.
+    // An end and the next beginning at one instant; what has ended does not go on.
     let at_once = json!([
         span("a", 1, 0, 100),
-        span("b", 2, 100, 200),
+        span("b", 2, 100, 250),
         span("c", 3, 100, 200),
+        span("d", 2, 250, 300),
+        span("e", 1, 300, 400),
         flow("s", 1, 50),
         flow("s", 3, 200),
         flow("f", 2, 200),
-        flow("f", 2, 250),
+        flow("f", 2, 275),
+        flow("f", 1, 350),
     ]);
-    assert_eq!(links(&read(at_once).unwrap()), (vec![(1, 0)], 1));
+    assert_eq!(links(&read(at_once).unwrap()), (vec![(1, 0), (3, 2)], 1));
+    // The other way round, a beginning and its own end.
     let handed_over = json!([span("a", 1, 0, 100), span("b", 2, 100, 200), flow("f", 2, 100), flow("s", 1, 100)]);
     assert_eq!(links(&read(handed_over).unwrap()), (vec![(1, 0)], 0));
     // What a flow passes through is in its order, too; an end without a beginning says nothing.

@@ -352,6 +352,9 @@ pub(crate) struct SimulateArgs {
     pub(crate) plans: String,
     #[command(flatten)]
     pub(crate) size: SizeArgs,
+    /// Value of ${inputs.KEY}, as for a run; changes nothing here: no text is filled in, and conditions count as true
+    #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) _inputs: Vec<(String, serde_json::Value)>,
     /// Most steps at once [default: 64, as for a run]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) max_parallel: Option<NonZeroU32>,

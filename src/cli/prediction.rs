@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plandag::simulate::{Simulation, WhatIf};
-use plandag::{Dag, Limits, Plan, Policy, RunStart, Step};
+use plandag::simulate::{Ended, SimulatedRun, Simulation, WhatIf};
+use plandag::{Dag, FailureReason, Limits, Plan, PlanError, Policy, RunOutcome, RunStart, Step};
 
 use super::duration::human;
 use super::faster;
@@ -95,16 +95,7 @@ impl Prediction {
         if self.learned > 0 {
             lines.push(format!(" {}{}", heading(""), as_learned(self.learned)));
         }
-        match self.unknown {
-            0 => {}
-            all if all == self.steps => {
-                lines.push(format!(" {}no step has an estimate_ms: each counts as 1s", heading("")));
-            }
-            some => {
-                let some = counted(some, "step");
-                lines.push(format!(" {}{some} without an estimate_ms count as 1s each", heading("")));
-            }
-        }
+        lines.extend(as_guessed(self.unknown, self.steps).map(|guessed| format!(" {}{guessed}", heading(""))));
         lines.push(format!(" {}{}", heading("critical"), text::line(&path(&self.critical))));
         lines.extend(
             faster::lines(&WhatIf::of_plan(&self.plan, &self.policy)).into_iter().map(|line| format!(" {line}")),
@@ -138,9 +129,37 @@ pub(crate) fn as_learned(steps: usize) -> String {
     format!("{} without an estimate_ms {takes} took in earlier runs", counted(steps, "step"))
 }
 
+/// What it rests on where nothing is known of some steps.
+pub(crate) fn as_guessed(steps: usize, all: usize) -> Option<String> {
+    match steps {
+        0 => None,
+        _ if steps == all => Some("no step has an estimate_ms: each counts as 1s".to_owned()),
+        1 => Some("1 step without an estimate_ms counts as 1s".to_owned()),
+        _ => Some(format!("{steps} steps without an estimate_ms count as 1s each")),
+    }
+}
+
 /// A simulation of a plan under a policy, without limits on size: nothing is really done.
 pub(crate) fn simulation(plan: Plan, policy: &Policy) -> Simulation<'static> {
     Simulation::new(plan).policy(Policy { limits: Limits::NONE, ..policy.clone() })
+}
+
+/// Carries a simulation out, if its plan can be run at all. As every attempt succeeds, nothing else can go wrong.
+///
+/// # Errors
+///
+/// What is wrong with the plan.
+pub(crate) fn simulated(simulation: Simulation<'_>) -> Result<SimulatedRun, Vec<PlanError>> {
+    let run = simulation.without_history().run();
+    match &run.ended {
+        Ended::Finished(RunOutcome::Failed { reason: FailureReason::NoPlan(offences) }) => Err(offences.to_vec()),
+        _ => Ok(run),
+    }
+}
+
+/// Everything that is wrong with a plan, in one line.
+pub(crate) fn listed(problems: &[PlanError]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// A chain of steps, its middle left out if it is long.

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use plandag::llm::StepModel;
 use plandag::report::ExitCode;
-use plandag::simulate::{Ended, WhatIf, workload};
-use plandag::{Dag, FailureReason, Plan, PlanFile, Policy, RunOutcome};
+use plandag::simulate::{WhatIf, workload};
+use plandag::{Plan, PlanError, PlanFile, Policy};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use super::duration::human;
 use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
-use super::prediction::{as_learned, counted, learned, simulation};
+use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
 use super::source;
 use super::style::{self, paint};
 use super::text;
@@ -34,23 +34,20 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
     let simulator = Simulator { policy, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
     match Input::open(&args.plans, args.size, console)? {
         Input::Plan(file) => {
-            Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
             let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let expected = simulator.expected(&file.plan)?;
-            let what_if = WhatIf::of_plan(&expected.plan, &simulator.policy);
-            match simulator.simulate(&id, expected) {
-                Ok(line) if args.json => {
-                    let line = Line { faster: Some(faster::fields(&what_if)), ..line };
-                    simulator.tell(&line).or(Ok(()))
-                }
-                Ok(line) => {
-                    let told = simulator.tell(&line);
-                    let lines =
-                        faster::lines(&what_if).into_iter().map(|line| format!("  {line}\n")).collect::<String>();
-                    told.map_or(Ok(()), |()| console.styled(&lines))
-                }
-                Err(reason) => Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, reason)),
+            let plan = expected.plan.clone();
+            let line = simulator
+                .simulate(&id, expected)
+                .map_err(|offences| Failure::plan(file.locate(offences), ExitCode::PlanInvalid))?;
+            let what_if = WhatIf::of_plan(&plan, &simulator.policy);
+            if args.json {
+                let line = Line { faster: Some(faster::fields(&what_if)), ..line };
+                return simulator.tell(&line).or(Ok(()));
             }
+            let told = simulator.tell(&line);
+            let lines = faster::lines(&what_if).into_iter().map(|line| format!("  {line}\n")).collect::<String>();
+            told.map_or(Ok(()), |()| console.styled(&lines))
         }
         Input::Workloads(reader) => simulator.workloads(reader),
     }
@@ -66,7 +63,7 @@ impl Input {
     fn open(argument: &str, size: SizeArgs, console: &Console) -> Result<Self, Failure> {
         if argument == "-" {
             let bytes = source::read_stdin(size, console)?;
-            return if is_workload(&bytes) {
+            return if workload::has_lines(&bytes) {
                 // What was read so far may not be all of it.
                 Ok(Self::Workloads(Box::new(BufReader::new(Cursor::new(bytes).chain(io::stdin())))))
             } else {
@@ -81,12 +78,6 @@ impl Input {
         let file = File::open(argument).map_err(|error| source::unreadable(Path::new(argument), &error))?;
         Ok(Self::Workloads(Box::new(BufReader::new(file))))
     }
-}
-
-/// Whether the text begins with a line that is a plan with durations.
-fn is_workload(bytes: &[u8]) -> bool {
-    let first = bytes.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
-    serde_json::from_slice::<Value>(first).is_ok_and(|line| line["steps"][0].get("duration_ms").is_some())
 }
 
 struct Simulator<'a> {
@@ -142,7 +133,7 @@ impl Simulator<'_> {
                 Err(error) => Err(error.to_string()),
                 Ok(workload) => self
                     .simulate(&workload.id, self.expected(&workload.plan)?)
-                    .map_err(|reason| format!("plan `{}`: {reason}", workload.id)),
+                    .map_err(|offences| format!("plan `{}`: {}", workload.id, listed(&offences))),
             };
             let told = match told {
                 Ok(line) => self.tell(&line),
@@ -178,15 +169,8 @@ impl Simulator<'_> {
         Ok(Expected { plan, basis: Basis { estimate_ms: given, earlier_runs: learned, nothing: rest - learned } })
     }
 
-    fn simulate(&self, id: &str, Expected { plan, basis }: Expected) -> Result<Line, String> {
-        let run = simulation(plan, &self.policy).without_history().run();
-        match &run.ended {
-            Ended::Finished(RunOutcome::Succeeded { .. }) => {}
-            Ended::Finished(RunOutcome::Failed { reason: FailureReason::NoPlan(offences) }) => {
-                return Err(offences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-            }
-            ended => return Err(format!("it did not come to its end: {ended:?}")),
-        }
+    fn simulate(&self, id: &str, Expected { plan, basis }: Expected) -> Result<Line, Vec<PlanError>> {
+        let run = simulated(simulation(plan, &self.policy))?;
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Ok(Line {
             v: 1,
@@ -215,12 +199,11 @@ impl Simulator<'_> {
             time(line.work_ms),
             time(line.bound_ms),
         );
-        let basis = match line.basis.earlier_runs {
-            0 => String::new(),
-            learned => format!("  {}\n", as_learned(learned)),
-        };
-        let text = text + &basis;
-        self.console.data(&text).map_err(|_| ReaderGone)
+        let Basis { earlier_runs, nothing, .. } = line.basis;
+        let learned = (earlier_runs > 0).then(|| as_learned(earlier_runs));
+        let basis = learned.into_iter().chain(as_guessed(nothing, line.steps as usize));
+        let basis: String = basis.map(|basis| format!("  {basis}\n")).collect();
+        self.console.data(&(text + &basis)).map_err(|_| ReaderGone)
     }
 
     fn complain(&self, reason: &str) -> Result<(), ReaderGone> {
@@ -229,19 +212,5 @@ impl Simulator<'_> {
         }
         self.console.complain(&format!("{} {}", paint(style::ERROR, "✗"), text::line(reason)));
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_workload;
-
-    #[test]
-    fn a_line_with_durations_is_a_workload() {
-        assert!(is_workload(b"\n{\"id\":\"a\",\"steps\":[{\"id\":\"x\",\"duration_ms\":5}]}\nrest"));
-        assert!(!is_workload(b"{\"steps\":[{\"id\":\"x\",\"tool\":\"t\"}]}"));
-        assert!(!is_workload(b"{\n\"steps\":["));
-        assert!(!is_workload(b"steps:\n- id: x"));
-        assert!(!is_workload(b""));
     }
 }

@@ -38,6 +38,7 @@ use crate::event::{
 use crate::plan::{Plan, StepId};
 use crate::planner::Revision;
 use crate::policy::{Limits, Policy};
+use crate::reference::{Reference, each_reference};
 use crate::scheduler::Scheduler;
 use crate::tool::ToolSpec;
 
@@ -67,7 +68,8 @@ pub struct Simulation<'a> {
 }
 
 impl<'a> Simulation<'a> {
-    /// A run of `plan`, with a tool of every name that it mentions. Like a plan from a file, it has no revision.
+    /// A run of `plan`, with a tool of every name that it mentions, and a null for every input that it refers to. Like a
+    /// plan from a file, it has no revision.
     pub fn new(plan: Plan) -> Self {
         let start = run_start(&plan);
         let mut plan = Some(plan);
@@ -161,15 +163,22 @@ impl fmt::Debug for Simulation<'_> {
     }
 }
 
-/// What a run of `plan` starts with if nobody says more: every tool that the plan names, and one for the steps that
-/// name none; a plan that is only looked at needs no limits.
+/// What a run of `plan` starts with if nobody says more: every tool that the plan names, one for the steps that name
+/// none, and something for every input; a plan that is only looked at needs no limits.
 fn run_start(plan: &Plan) -> RunStart {
     let mut names: BTreeSet<&str> = plan.steps.iter().filter_map(|step| step.tool.as_deref()).collect();
     let default_tool = plan.steps.iter().any(|step| step.tool.is_none()).then(|| DEFAULT_TOOL.to_owned());
     names.extend(default_tool.as_deref());
+    let mut inputs = BTreeMap::new();
+    for step in &plan.steps {
+        each_reference(step, |reference| {
+            let input = reference.ok().and_then(Reference::input);
+            inputs.extend(input.map(|input| (input.to_owned(), Value::Null)));
+        });
+    }
     RunStart {
         objective: plan.objective.clone().unwrap_or_default(),
-        inputs: BTreeMap::new(),
+        inputs,
         policy: Policy { limits: Limits::NONE, ..Policy::default() },
         tools: names.into_iter().map(|name| ToolSpec::new(name, "")).collect(),
         default_tool,

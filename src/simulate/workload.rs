@@ -65,8 +65,10 @@ impl<R: BufRead> Iterator for Workloads<R> {
             let line = self.line;
             let parsed = match self.reader.read_until(b'\n', &mut text) {
                 Ok(0) => return None,
-                Ok(_) if text.trim_ascii().is_empty() => continue,
-                Ok(_) => parse(&text),
+                Ok(_) => match content(&text) {
+                    [] => continue,
+                    content => parse(content),
+                },
                 Err(error) => {
                     // Who cannot read this line will not read the next one either.
                     self.failed = true;
@@ -77,6 +79,29 @@ impl<R: BufRead> Iterator for Workloads<R> {
         }
         None
     }
+}
+
+/// Whether one of the lines of a text is a plan with durations, and the text thus no single plan.
+pub fn has_lines(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct AnyLine {
+        steps: Vec<AnyStep>,
+    }
+    #[derive(Deserialize)]
+    struct AnyStep {
+        duration_ms: Option<serde::de::IgnoredAny>,
+    }
+    let is_workload = |line: &[u8]| {
+        let steps = serde_json::from_slice::<AnyLine>(line).map(|line| line.steps).unwrap_or_default();
+        steps.iter().any(|step| step.duration_ms.is_some())
+    };
+    text.split(|&byte| byte == b'\n').map(content).any(|line| line.starts_with(b"{") && is_workload(line))
+}
+
+/// What is in a line. Some editors begin a file with a mark that says nothing about UTF-8.
+fn content(line: &[u8]) -> &[u8] {
+    const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line).trim_ascii()
 }
 
 #[derive(Deserialize)]
@@ -179,6 +204,23 @@ mod tests {
         let last = &read[3].as_ref().unwrap().plan;
         assert_eq!(last.steps[0].id, "0-x");
         assert_eq!(last.steps[1].depends_on, ["0-x"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let file = "\u{feff}{\"id\":\"a\",\"steps\":[{\"id\":\"x\",\"duration_ms\":5}]}\n";
+        assert_eq!(read(file.as_bytes()).next().unwrap().unwrap().id, "a");
+    }
+
+    #[test]
+    fn any_line_with_durations_makes_a_text_lines() {
+        let line = r#"{"id":"a","steps":[{"id":"x","duration_ms":5}]}"#;
+        for before in ["", "\n", "\u{feff}", "not json\n", "{\"id\":\"e\",\"steps\":[]}\r\n"] {
+            assert!(has_lines(format!("{before}{line}\r\nrest").as_bytes()), "{before:?}");
+        }
+        for plan in [r#"{"steps":[{"id":"x","tool":"t"}]}"#, "{\n\"steps\":[", "steps:\n- id: x", ""] {
+            assert!(!has_lines(plan.as_bytes()), "{plan:?}");
+        }
     }
 
     #[test]

@@ -49,6 +49,50 @@ fn simulate_reads_many_plans() {
 }
 
 #[test]
+fn lines_on_standard_input_need_not_begin_with_a_good_one() {
+    let place = Place::new();
+    let good = r#"{"id":"good","steps":[{"id":"x","duration_ms":5}]}"#;
+    for first in ["not json", r#"{"id":"empty","steps":[]}"#] {
+        let ran = place.run_with_input(["simulate", "-", "--json"], &format!("{first}\n{good}\n"));
+        assert_eq!((ran.exit, &ran.events()[1]["id"]), (3, &json!("good")), "{ran:?}");
+    }
+}
+
+#[test]
+fn inputs_need_not_be_known_to_simulate() {
+    let place = Place::new();
+    let greet = json!({ "id": "greet", "tool": "sleep", "args": { "ms": "${inputs.pause}" }, "when": "${inputs.polite}", "estimate_ms": 70 });
+    place.plan(json!([greet]));
+    for arguments in
+        [vec!["simulate", "plan.json", "--json"], vec!["simulate", "plan.json", "--json", "--input", "pause=7"]]
+    {
+        let ran = place.run(arguments);
+        assert_eq!((ran.exit, &ran.last_event()["makespan_ms"]), (0, &json!(70)), "{ran:?}");
+    }
+}
+
+#[test]
+fn simulate_says_what_it_knows_nothing_about() {
+    let place = Place::new();
+    let known = json!({ "id": "known", "tool": "sleep", "estimate_ms": 10 });
+    place.plan(json!([known, sleep("a", 1, &[]), sleep("b", 1, &["a"])]));
+    let ran = place.run(["simulate", "plan.json", "--no-journal"]);
+    assert!(ran.stdout.contains("2 steps without an estimate_ms count as 1s each"), "{}", ran.stdout);
+    place.plan(json!([sleep("a", 1, &[])]));
+    let ran = place.run(["simulate", "plan.json", "--no-journal"]);
+    assert!(ran.stdout.contains("no step has an estimate_ms: each counts as 1s"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_pool_that_is_too_small_for_a_step_is_told_as_any_error_of_a_plan() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "wide", "tool": "sleep", "uses": { "R": 2 }, "estimate_ms": 5 }]));
+    let ran = place.run(["simulate", "plan.json", "--pool", "R=1"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stderr.contains("error[plan.") && ran.stderr.contains("plan.json:1:"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_bad_line_does_not_hide_the_good_ones() {
     let place = Place::new();
     place.file("plans.jsonl", "{\"id\":\"a\",\"steps\":[{\"id\":\"x\",\"duration_ms\":5}]}\nnonsense\n{\"id\":\"c\",\"steps\":[{\"id\":\"x\",\"depends_on\":[\"x\"],\"duration_ms\":5}]}\n");

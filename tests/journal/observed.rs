@@ -120,7 +120,7 @@ fn predictions_know_how_long_tools_took() {
     assert_eq!(unknown["basis"], json!({ "estimate_ms": 1, "earlier_runs": 0, "nothing": 2 }));
 
     let said = "1 step without an estimate_ms counts as long as its tool took in earlier runs";
-    let guessed = "without an estimate_ms count as 1s each";
+    let guessed = "1 step without an estimate_ms counts as 1s";
     for verb in ["plan", "simulate"] {
         let ran = place.run(&format!("{verb} plan.json"));
         let text = ran.stdout + &ran.stderr;

@@ -1,12 +1,10 @@
 //! A run that goes on by itself: to watch, to steer and to wait for.
 
 use std::fmt;
-use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use crate::error::RunError;
@@ -19,7 +17,7 @@ use super::live::{Events, Live, RunView};
 
 /// A run that [`Runner::start`](super::Runner::start) has started.
 ///
-/// Awaiting the handle waits for the run and gives its report. Dropping it cancels the run at once, so that nothing
+/// Awaiting the handle waits for the run and gives its report; through `&mut`, it can still be steered. Dropping it cancels the run at once, so that nothing
 /// goes on that nobody can stop; [`detach`](Self::detach) lets the run go on.
 #[must_use = "dropping the handle cancels the run: await it or `detach` it"]
 pub struct RunHandle {
@@ -71,12 +69,11 @@ impl RunHandle {
     }
 }
 
-impl IntoFuture for RunHandle {
+impl Future for RunHandle {
     type Output = Result<RunReport, RunError>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.task)
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.task).poll(cx)
     }
 }
 

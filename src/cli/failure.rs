@@ -105,6 +105,11 @@ impl Failure {
         }
     }
 
+    /// The file of the plan that this is about, if it is about one.
+    pub(crate) fn plan_file(&self) -> Option<&str> {
+        self.problems.as_ref().map(|problems| problems.source.name())
+    }
+
     /// For people: what happened, what it means, what to do.
     pub(crate) fn render(&self) -> String {
         let mut rendered = match &self.problems {

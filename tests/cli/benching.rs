@@ -1,8 +1,10 @@
 //! `bench`: plans both ways.
 
+use std::fs;
+
 use serde_json::json;
 
-use crate::support::{Place, sleep};
+use crate::support::{Place, calculate, sleep};
 
 #[test]
 fn a_plan_is_faster_as_a_dag_and_a_chain_is_not() {
@@ -13,11 +15,13 @@ fn a_plan_is_faster_as_a_dag_and_a_chain_is_not() {
     place.file("plans.jsonl", lines.map(|line| line.to_string()).join("\n"));
     let ran = place.run(["bench", "plans.jsonl", "--json"]);
     assert_eq!(ran.exit, 0, "{ran:?}");
-    let [wide, chain] = ran.events().try_into().unwrap();
+    let [wide, chain, control] = ran.events().try_into().unwrap();
     assert_eq!([&wide["work_ms"], &wide["critical_ms"], &wide["bound_ms"]], [120.0, 40.0, 40.0]);
     assert_eq!([&chain["work_ms"], &chain["bound_ms"], &chain["simulated_ms"]], [80.0, 80.0, 80.0]);
+    // Nothing can be won there, whatever the plans are.
+    assert_eq!([&control["id"], &control["bound_ms"]], [&json!("chain 10"), &control["work_ms"]]);
     // No step may be shorter than its sleep, on however busy a machine.
-    for row in [&wide, &chain] {
+    for row in [&wide, &chain, &control] {
         assert!(row["sequential_ms"].as_f64() >= row["work_ms"].as_f64(), "{row}");
         assert!(row["dag_ms"].as_f64() >= row["bound_ms"].as_f64(), "{row}");
     }
@@ -47,4 +51,90 @@ fn the_tools_of_a_plan_are_really_called_both_ways() {
     let row = ran.last_event();
     assert!(row["work_ms"].as_f64() >= Some(60.0) && row["sequential_ms"].as_f64() >= Some(60.0), "{row}");
     assert_eq!((&row["time_scale"], &row["steps"]), (&json!(null), &json!(2)));
+}
+
+#[test]
+fn inputs_need_not_be_known_to_measure_and_are_used_where_tools_are_called() {
+    let place = Place::new();
+    let wait = |id: &str| json!({ "id": id, "tool": "sleep", "args": { "ms": "${inputs.pause}" }, "estimate_ms": 5 });
+    place.plan(json!([wait("a"), wait("b")]));
+    for inputs in [&[][..], &["--input", "pause=30"]] {
+        let ran = place.run([&["bench", "plan.json"], inputs].concat());
+        assert_eq!(ran.exit, 0, "{ran:?}");
+    }
+    let ran = place.run(["bench", "plan.json", "--real"]);
+    assert!(ran.exit == 3 && ran.stderr.contains("error[plan.unknown_input]"), "{ran:?}");
+    let ran = place.run(["bench", "plan.json", "--real", "--input", "pause=30", "--html", "bench.html", "--json"]);
+    assert!(ran.exit == 0 && ran.last_event()["work_ms"].as_f64() >= Some(60.0), "{ran:?}");
+    // One slot and two.
+    assert!(
+        fs::read_to_string(place.path().join("bench.html")).unwrap().contains("Speed-up over the number of slots"),
+        "no chart"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_plan_is_told_as_by_any_command() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "wide", "tool": "sleep", "uses": { "R": 2 }, "estimate_ms": 5 }]));
+    let ran = place.run(["bench", "plan.json", "--pool", "R=1"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    assert!(ran.stderr.contains("error[plan.over_pool]") && ran.stderr.contains("plan.json:1:"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_bad_file_does_not_hide_the_good_ones() {
+    let place = Place::new();
+    for name in ["one.json", "two.json"] {
+        place.file(name, json!({ "steps": [{ "id": "a", "tool": "sleep", "estimate_ms": 1 }] }).to_string());
+    }
+    place.file("broken.json", r#"{"steps":["#);
+    place.file("empty.jsonl", "");
+    for (bad, exit, told) in [
+        ("missing.json", 2, "there is no file `missing.json`"),
+        ("broken.json", 3, "broken.json: the text ends inside"),
+        ("empty.jsonl", 3, "empty.jsonl: there are no plans in the file"),
+    ] {
+        let ran = place.run(["bench", "one.json", bad, "two.json"]);
+        assert_eq!(ran.exit, exit, "{ran:?}");
+        assert!([" one ", " two ", " machine "].iter().all(|row| ran.stdout.contains(row)), "{}", ran.stdout);
+        assert!(ran.stderr.contains(told) && ran.stderr.contains("1 of 3 plans"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("nothing was run"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_plan_whose_tools_fail_was_run() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "1/0")]));
+    let ran = place.run(["bench", "plan.json", "--real"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    assert!(ran.stderr.contains("step `a` failed") && !ran.stderr.contains("nothing was run"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_takes_no_time_has_no_share_of_it() {
+    let place = Place::new();
+    let step = |id: &str, millis: u64| json!({ "id": id, "duration_ms": millis });
+    let lines = [
+        json!({ "id": "nothing", "steps": [step("x", 0), step("y", 0)] }),
+        json!({ "id": "little", "steps": [step("x", 1), step("y", 1_000)] }),
+    ];
+    place.file("plans.jsonl", lines.map(|line| line.to_string()).join("\n"));
+    let ran = place.run(["bench", "plans.jsonl", "--time-scale", "0.0004"]);
+    let rows: Vec<&str> = ran.stdout.lines().skip(2).collect();
+    assert!(rows[0].starts_with(" nothing ") && rows[0].ends_with("        -        -"), "{}", ran.stdout);
+    assert!(rows[1].starts_with(" little ") && rows[1].ends_with('%'), "{}", ran.stdout);
+    assert_eq!(rows[2], "   1 of 2 steps have no time left at this scale", "{}", ran.stdout);
+    // What is shorter than a millisecond is not nothing.
+    let ran = place.run(["bench", "plans.jsonl", "--time-scale", "0.0004", "--json"]);
+    assert_eq!([&ran.events()[0]["speed_up"], &ran.events()[1]["work_ms"]], [&json!(null), &json!(0.4)], "{ran:?}");
+}
+
+#[test]
+fn times_that_are_only_guessed_are_said_to_be() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep" }, { "id": "b", "tool": "sleep", "estimate_ms": 9 }]));
+    let ran = place.run(["bench", "plan.json", "--time-scale", "0.01"]);
+    assert!(ran.stdout.contains("1 step without an estimate_ms counts as 1s"), "{}", ran.stdout);
 }

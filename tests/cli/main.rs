@@ -9,6 +9,8 @@ mod analysing;
 mod approving;
 mod batching;
 mod benching;
+#[cfg(unix)]
+mod calling;
 #[cfg(target_os = "linux")]
 mod cancelled;
 mod clumsy;

@@ -1,23 +1,35 @@
 //! The runs themselves.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::BufReader;
+use std::iter;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::future::{Either, select};
 use plandag::page::{Comparison, Timeline};
 use plandag::report::ExitCode;
-use plandag::simulate::workload;
-use plandag::{Dag, Limits, Plan, PlanError, Policy, RunReport, Runner, Step, StepError, tool_fn};
+use plandag::simulate::workload::{self, Workload};
+use plandag::{
+    Dag, Effect, Limits, Plan, PlanError, PlanFile, Policy, RunHandle, RunReport, Runner, Step, StepError, StepId,
+    tool_fn,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::prediction::simulation;
-use super::super::run::settings_policy;
+use super::super::patience;
+use super::super::prediction::{listed, simulated, simulation};
+use super::super::run::{no_signals, settings_policy};
+use super::super::signals::{self, Signal};
 use super::super::source;
+use super::super::style::{self, paint};
 use super::super::toolbox::Toolbox;
 use super::{BenchArgs, DEFAULT_RUNS, DEFAULT_SLOTS, shapes};
 
@@ -25,25 +37,46 @@ use super::{BenchArgs, DEFAULT_RUNS, DEFAULT_SLOTS, shapes};
 const LONGEST: Duration = Duration::from_secs(2);
 /// Steps that can sleep at once.
 const MOST_SLEEPERS: usize = 2_048;
+/// How long a step sleeps in a run that is not counted.
+const NAP: Duration = Duration::from_micros(100);
+/// How long a step counts that does not say how long it takes.
+const UNKNOWN: Duration = Duration::from_secs(1);
+/// How long a step of the chain takes that is measured beside plans of files.
+const CONTROL_MS: u64 = 20;
 /// The scale of the built-in shapes.
 const SHAPES_SCALE: f64 = 0.1;
 
 /// How plans are measured.
-pub(super) struct Bench {
+pub(super) struct Bench<'a> {
     pub(super) policy: Policy,
     pub(super) runs: u32,
     /// None: as each plan needs it.
     pub(super) time_scale: Option<f64>,
-    pub(super) seed: u64,
+    pub(super) args: &'a BenchArgs,
     /// The plans' own tools, if they are to be called.
     toolbox: Option<Toolbox>,
-    runtime: Runtime,
+    runtime: &'a Runtime,
+    console: &'a Console,
+    /// The signals that have come, in their order.
+    signals: watch::Receiver<Vec<Signal>>,
+}
+
+/// A plan that is measured.
+pub(super) struct Subject {
+    name: String,
+    plan: Plan,
+    /// Where it is written, if it has a file of its own.
+    file: Option<PlanFile>,
 }
 
 /// What was measured of one plan.
 pub(super) struct Measured {
     pub(super) name: String,
     pub(super) steps: usize,
+    /// Steps that do not say how long they take.
+    pub(super) guessed: usize,
+    /// Steps that take time, but none at this scale.
+    pub(super) vanished: usize,
     /// What its durations were multiplied with; none if they are those of real tools.
     pub(super) time_scale: Option<f64>,
     pub(super) work: Duration,
@@ -58,221 +91,334 @@ pub(super) struct Measured {
     pub(super) comparison: Option<Comparison>,
 }
 
-impl Bench {
-    pub(super) fn open(args: &BenchArgs, console: &Console) -> Result<Self, Failure> {
+/// What runs are carried out in: with room for many that sleep.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MOST_SLEEPERS).build();
+    built.map_err(|error| {
+        Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
+    })
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn open(args: &'a BenchArgs, runtime: &'a Runtime, console: &'a Console) -> Result<Self, Failure> {
         let mut policy = settings_policy(&args.settings);
         policy.limits = Limits::NONE;
         policy.order = args.policy.with_seed(args.seed);
         if args.settings.max_parallel.is_none() && args.plans.is_empty() {
             policy.max_parallel = DEFAULT_SLOTS;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .max_blocking_threads(MOST_SLEEPERS)
-            .build()
-            .map_err(|error| {
-                Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
-            })?;
+        if !args.real {
+            // Nobody needs the rest of a sleep.
+            policy.grace_ms = 0;
+        }
         Ok(Self {
             policy,
             runs: args.runs.map_or(if args.plans.is_empty() { DEFAULT_RUNS.get() } else { 1 }, |runs| runs.get()),
             time_scale: args.time_scale.or(args.plans.is_empty().then_some(SHAPES_SCALE)),
-            seed: args.seed,
+            args,
             toolbox: if args.real { Some(Toolbox::open(&args.settings, console)?) } else { None },
             runtime,
+            console,
+            signals: heard(runtime)?,
         })
     }
 
-    /// Measures every plan that the arguments name, or the built-in shapes, and tells of each.
-    pub(super) fn each<E: From<Failure>>(
-        &self,
-        args: &BenchArgs,
-        console: &Console,
-        tell: &mut dyn FnMut(Result<Measured, String>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if args.plans.is_empty() {
-            return shapes::all(args.seed)
-                .into_iter()
-                .try_for_each(|(name, plan)| tell(self.measure(name, plan, args)));
-        }
-        for path in &args.plans {
-            if path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson") {
-                let file = File::open(path).map_err(|error| source::unreadable(path, &error))?;
-                for workload in workload::read(BufReader::new(file)) {
-                    let measured = workload.map_err(|error| format!("{}: {error}", path.display()));
-                    tell(measured.and_then(|workload| self.measure(workload.id, workload.plan, args)))?;
-                }
-            } else {
-                let file = source::read_plan(&path.to_string_lossy(), args.settings.size, console)?;
-                tell(self.measure(stem(path), file.plan, args))?;
-            }
-        }
-        Ok(())
+    /// The signal that ended it.
+    pub(super) fn stopped_by(&self) -> Option<Signal> {
+        self.signals.borrow().first().copied()
     }
 
-    fn measure(&self, name: String, plan: Plan, args: &BenchArgs) -> Result<Measured, String> {
-        let steps = plan.steps.len();
-        let of_plan = |reason: String| format!("plan `{name}`: {reason}");
-        let sequential = Policy { max_parallel: 1, ..self.policy.clone() };
-        if let Some(toolbox) = &self.toolbox {
-            let run = |policy: &Policy| {
-                let runner = toolbox.runner(plan.clone(), &args.settings, policy.clone());
-                self.run(&runner, plan.objective.as_deref().unwrap_or_default())
+    /// The plans that the arguments name, or the built-in shapes.
+    pub(super) fn subjects(&self) -> Box<dyn Iterator<Item = Result<Subject, Failure>> + 'a> {
+        let (args, console) = (self.args, self.console);
+        if args.plans.is_empty() {
+            return Box::new(
+                shapes::all(args.seed).into_iter().map(|(name, plan)| Ok(Subject { name, plan, file: None })),
+            );
+        }
+        Box::new(args.plans.iter().flat_map(move |path| {
+            let is_lines = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
+            let read: Box<dyn Iterator<Item = Result<Subject, Failure>>> = if is_lines {
+                lines(path).unwrap_or_else(|failure| Box::new(iter::once(Err(failure))))
+            } else {
+                let file = source::read_plan(&path.to_string_lossy(), args.settings.size, console);
+                Box::new(iter::once(file.map(|file| Subject::of_file(path, file))))
             };
-            let one_by_one = self.repeat(|| run(&sequential)).map_err(of_plan)?;
-            let dag = self.repeat(|| run(&self.policy)).map_err(of_plan)?;
-            let alone = &one_by_one[0];
-            // What the tools take one at a time is what they need; beside each other they may hold each other up.
-            let (work, critical) = (alone.work(), alone.critical_path().length);
-            let bound = critical.max(work / self.policy.max_parallel.max(1));
-            let comparison =
-                args.html.is_some().then(|| self.comparison(&name, measured_plan(alone, &plan), alone, &dag[0], bound));
-            return Ok(Measured {
-                comparison,
-                name,
-                steps,
-                time_scale: None,
-                work,
-                critical,
-                bound,
-                simulated: None,
-                sequential: times(&one_by_one),
-                dag: times(&dag),
-            });
+            read
+        }))
+    }
+
+    /// A plan where nothing can be won, to be measured beside plans of files: whatever is won there is not won by running
+    /// as a DAG. Not beside real tools, which do not sleep.
+    pub(super) fn chain(&self) -> Option<Subject> {
+        let is_wanted = !self.args.plans.is_empty() && self.toolbox.is_none();
+        is_wanted.then(|| Subject { name: shapes::CHAIN.to_owned(), plan: shapes::chain(CONTROL_MS), file: None })
+    }
+
+    /// Runs a plan both ways.
+    pub(super) fn measure(&self, subject: &Subject) -> Result<Measured, Failure> {
+        let Subject { name, plan, .. } = subject;
+        let dag = Dag::of(plan).map_err(|problems| subject.invalid(problems))?;
+        let scale = match &self.toolbox {
+            Some(toolbox) => {
+                self.check(toolbox, subject)?;
+                None
+            }
+            None => {
+                let run = simulated(simulation(plan.clone(), &self.policy)).map_err(|wrong| subject.invalid(wrong))?;
+                let longest = run.critical_path.as_secs_f64().max(f64::MIN_POSITIVE);
+                Some(self.time_scale.unwrap_or_else(|| (LONGEST.as_secs_f64() / longest).min(1.0)))
+            }
+        };
+        let asleep = |times: &dyn Fn(&Step) -> Duration, policy: Policy| {
+            Runner::new(asleep(&dag, plan, times)).tool("sleep", sleeper()).policy(policy)
+        };
+        let runner = |policy: Policy| match (&self.toolbox, scale) {
+            (Some(toolbox), _) => toolbox.runner(plan.clone(), &self.args.settings, policy),
+            (None, scale) => asleep(&|step| scaled(step, scale.unwrap_or(1.0)), policy),
+        };
+        // What comes first pays for what the others find: threads, caches. Tools that act are not called for that.
+        match &self.toolbox {
+            Some(toolbox) if !acts(toolbox, plan) => self.run(&runner(self.policy.clone()), subject)?,
+            _ => self.run(&asleep(&|_| NAP, self.policy.clone()), subject)?,
+        };
+        let sequentially = runner(Policy { max_parallel: 1, ..self.policy.clone() });
+        let as_dag = runner(self.policy.clone());
+        let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
+        for round in 0..self.runs {
+            // Neither way is always the first.
+            if round % 2 == 1 {
+                parallel.push(self.run(&as_dag, subject)?);
+            }
+            sequential.push(self.run(&sequentially, subject)?);
+            if round % 2 == 0 {
+                parallel.push(self.run(&as_dag, subject)?);
+            }
         }
-        let dag = Dag::of(&plan).map_err(|problems| of_plan(listed(&problems)))?;
-        let unscaled = simulation(plan.clone(), &self.policy).without_history().run();
-        if !unscaled.succeeded() {
-            return Err(of_plan(format!("it cannot be run: {:?}", unscaled.ended)));
-        }
-        let scale = self.time_scale.unwrap_or_else(|| {
-            (LONGEST.as_secs_f64() / unscaled.critical_path.as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0)
+        let times: HashMap<&StepId, Duration> = match scale {
+            Some(scale) => plan.steps.iter().map(|step| (&step.id, scaled(step, scale))).collect(),
+            None => shortest(plan, sequential.iter().chain(&parallel)),
+        };
+        let simulate = |max_parallel: u32| {
+            let policy = Policy { max_parallel, ..self.policy.clone() };
+            let time = |id: &StepId| times.get(id).copied().unwrap_or_default();
+            simulation(plan.clone(), &policy).durations(|launch| time(&launch.id)).without_history().run()
+        };
+        let expected = simulate(self.policy.max_parallel);
+        let comparison = self.args.html.is_some().then(|| Comparison {
+            name: name.clone(),
+            sequential: Timeline::of(&sequential[0]),
+            dag: Timeline::of(&parallel[0]),
+            slots: self.policy.max_parallel,
+            bound: expected.bound(),
+            by_slots: by_slots(self.policy.max_parallel, |slots| simulate(slots).makespan),
         });
-        let plan = scaled(&dag, &plan, scale);
-        let expected = simulation(plan.clone(), &self.policy).without_history().run();
-        let run =
-            |policy: &Policy| self.run(&Runner::new(plan.clone()).tool("sleep", sleeper()).policy(policy.clone()), "");
-        let one_by_one = self.repeat(|| run(&sequential)).map_err(of_plan)?;
-        let dag = self.repeat(|| run(&self.policy)).map_err(of_plan)?;
-        let comparison =
-            args.html.is_some().then(|| self.comparison(&name, plan, &one_by_one[0], &dag[0], expected.bound()));
+        let count = |is_one: &dyn Fn(&Step, f64) -> bool| {
+            scale.map_or(0, |scale| plan.steps.iter().filter(|step| is_one(step, scale)).count())
+        };
         Ok(Measured {
-            comparison,
-            name,
-            steps,
-            time_scale: Some(scale),
+            name: name.clone(),
+            steps: plan.steps.len(),
+            guessed: count(&|step, _| step.estimate_ms.is_none()),
+            vanished: count(&|step, scale| !scaled(step, 1.0).is_zero() && scaled(step, scale).is_zero()),
+            time_scale: scale,
             work: expected.work,
             critical: expected.critical_path,
             bound: expected.bound(),
-            simulated: Some(expected.makespan),
-            sequential: times(&one_by_one),
-            dag: times(&dag),
+            simulated: scale.map(|_| expected.makespan),
+            sequential: in_order(&sequential),
+            dag: in_order(&parallel),
+            comparison,
         })
     }
 
-    /// Two runs of a plan beside each other, and how long it takes with 1, 2, 4, ... slots.
-    fn comparison(
-        &self,
-        name: &str,
-        plan: Plan,
-        sequential: &RunReport,
-        dag: &RunReport,
-        bound: Duration,
-    ) -> Comparison {
-        let slots = self.policy.max_parallel;
-        let took = |cap: u32| {
-            let policy = Policy { max_parallel: cap, ..self.policy.clone() };
-            simulation(plan.clone(), &policy).without_history().run().makespan
+    /// Checks a plan against what its tools may do.
+    fn check(&self, toolbox: &Toolbox, subject: &Subject) -> Result<(), Failure> {
+        let start = toolbox.start(&subject.name, &self.args.settings, self.policy.clone());
+        match &subject.file {
+            Some(file) => toolbox.check(file, &start)?,
+            None => Dag::check(&subject.plan, &start).map_err(|problems| subject.invalid(problems))?,
         };
-        // As long as more slots help; and those that there were.
-        let mut by_slots: Vec<(u32, Duration)> = vec![(1, took(1))];
-        for cap in std::iter::successors(Some(2_u32), |cap| cap.checked_mul(2)) {
-            let makespan = took(cap);
-            if by_slots.last().is_some_and(|(_, before)| *before <= makespan) {
-                break;
+        toolbox.check_needs(&subject.plan)
+    }
+
+    fn run(&self, runner: &Runner, subject: &Subject) -> Result<RunReport, Failure> {
+        let objective = subject.plan.objective.as_deref().unwrap_or_default();
+        let ended = self.runtime.block_on(async {
+            let mut signals = self.signals.clone();
+            let mut handle = runner.start(objective);
+            for (stop, saying) in [
+                (RunHandle::cancel as fn(&RunHandle), "stopping; press again to stop now"),
+                (RunHandle::cancel_now, "stopping now"),
+            ] {
+                match select(&mut handle, pin!(signals.changed())).await {
+                    Either::Left((ended, _)) => return ended,
+                    Either::Right(_) => {
+                        stop(&handle);
+                        self.console.complain(&format!(" {} {saying}", paint(style::RETRY, "■")));
+                    }
+                }
             }
-            by_slots.push((cap, makespan));
-        }
-        if let Err(place) = by_slots.binary_search_by_key(&slots, |(cap, _)| *cap)
-            && place < by_slots.len()
-        {
-            by_slots.insert(place, (slots, took(slots)));
-        }
-        Comparison {
-            name: name.to_owned(),
-            sequential: Timeline::of(sequential),
-            dag: Timeline::of(dag),
-            slots,
-            bound,
-            by_slots,
-        }
-    }
-
-    fn repeat(&self, run: impl Fn() -> Result<RunReport, String>) -> Result<Vec<RunReport>, String> {
-        (0..self.runs).map(|_| run()).collect()
-    }
-
-    fn run(&self, runner: &Runner, objective: &str) -> Result<RunReport, String> {
-        let report = self.runtime.block_on(runner.run(objective)).map_err(|error| error.to_string())?;
+            handle.await
+        });
+        let failed =
+            |exit, reason: String| Failure::new("bench.incomplete", exit, subject.named(&reason)).after_start();
+        let report = ended.map_err(|error| failed(ExitCode::Internal, error.to_string()))?;
         match report.answer() {
             Ok(_) => Ok(report),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(failed(ExitCode::of(&report), error.to_string())),
         }
     }
 }
 
-/// The plan with each step as long as it really took.
-fn measured_plan(report: &RunReport, plan: &Plan) -> Plan {
-    let measured = |step: &Arc<Step>| {
-        let took = report.step(step.id.as_str()).map_or(Duration::ZERO, |report| report.duration());
-        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-        Arc::new(Step { estimate_ms: Some(millis), ..Step::clone(step) })
+impl Subject {
+    fn of_file(path: &Path, file: PlanFile) -> Self {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, plan: file.plan.clone(), file: Some(file) }
+    }
+
+    fn of_workload(workload: Workload) -> Self {
+        Self { name: workload.id, plan: workload.plan, file: None }
+    }
+
+    fn named(&self, reason: &str) -> String {
+        format!("plan `{}`: {reason}", self.name)
+    }
+
+    /// It cannot be run.
+    fn invalid(&self, problems: Vec<PlanError>) -> Failure {
+        match &self.file {
+            Some(file) => Failure::plan(file.locate(problems), ExitCode::PlanInvalid),
+            None => {
+                let code = problems.first().map_or("plan.malformed", PlanError::code);
+                Failure::new(code, ExitCode::PlanInvalid, self.named(&listed(&problems)))
+            }
+        }
+    }
+}
+
+/// The plans of a file with one on each line.
+fn lines(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Subject, Failure>>>, Failure> {
+    let bad = |code, reason: &str| Failure::new(code, ExitCode::PlanInvalid, format!("{}: {reason}", path.display()));
+    let file = File::open(path).map_err(|error| source::unreadable(path, &error))?;
+    let mut read = workload::read(BufReader::new(file)).peekable();
+    if read.peek().is_none() {
+        return Err(bad("plan.empty", "there are no plans in the file"));
+    }
+    let path = path.to_owned();
+    Ok(Box::new(read.map(move |workload| {
+        workload.map(Subject::of_workload).map_err(|error| {
+            Failure::new("plan.malformed", ExitCode::PlanInvalid, format!("{}: {error}", path.display()))
+        })
+    })))
+}
+
+/// The signals from now on, told to every run. The third one ends the process, whatever it is busy with.
+fn heard(runtime: &Runtime) -> Result<watch::Receiver<Vec<Signal>>, Failure> {
+    let (tell, heard) = watch::channel(Vec::new());
+    let guard = runtime.enter();
+    let mut signals = signals::listen().map_err(no_signals)?;
+    drop(guard);
+    runtime.spawn(async move {
+        while let Some(signal) = signals.next().await {
+            tell.send_modify(|heard| heard.push(signal));
+        }
+        // Who listens is not to hear the end of it.
+        std::future::pending::<()>().await;
+    });
+    patience::leave_on_third_signal(0, None);
+    Ok(heard)
+}
+
+/// Whether a plan uses a tool that must not be called more often than somebody wants it.
+fn acts(toolbox: &Toolbox, plan: &Plan) -> bool {
+    let acting = toolbox.specs().into_iter().filter(|spec| spec.effect == Effect::Acts);
+    let acting: HashSet<String> = acting.map(|spec| spec.name).collect();
+    plan.steps.iter().filter_map(|step| step.tool.as_deref()).any(|tool| acting.contains(tool))
+}
+
+/// What each step needs: the shortest time that it ever took. So no run can be faster than what is said to be possible,
+/// however much its steps held each other up in another one.
+fn shortest<'a>(plan: &'a Plan, reports: impl Iterator<Item = &'a RunReport> + Clone) -> HashMap<&'a StepId, Duration> {
+    let time = |report: &RunReport, id: &StepId| report.step(id.as_str()).map(|step| step.duration());
+    let shortest = |step: &'a Arc<Step>| {
+        let times = reports.clone().filter_map(|report| time(report, &step.id));
+        (&step.id, times.min().unwrap_or_default())
     };
-    Plan { steps: plan.steps.iter().map(measured).collect(), ..plan.clone() }
+    plan.steps.iter().map(shortest).collect()
 }
 
-fn listed(problems: &[PlanError]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// How long a plan takes as long as more slots help; and with those that there were.
+fn by_slots(slots: u32, took: impl Fn(u32) -> Duration) -> Vec<(u32, Duration)> {
+    let mut by_slots = BTreeMap::from([(1, took(1))]);
+    for cap in iter::successors(Some(2_u32), |cap| cap.checked_mul(2)) {
+        let makespan = took(cap);
+        if by_slots[&(cap / 2)] <= makespan {
+            break;
+        }
+        by_slots.insert(cap, makespan);
+    }
+    if by_slots.last_key_value().is_some_and(|(most, _)| slots < *most) {
+        by_slots.entry(slots).or_insert_with(|| took(slots));
+    }
+    by_slots.into_iter().collect()
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn times(reports: &[RunReport]) -> Vec<Duration> {
+fn in_order(reports: &[RunReport]) -> Vec<Duration> {
     let mut times: Vec<Duration> = reports.iter().map(RunReport::wall_time).collect();
     times.sort_unstable();
     times
 }
 
-/// The plan with every step replaced by a sleep of its duration. Its pools are kept: a step that named none took from
-/// that of its tool.
-fn scaled(dag: &Dag, plan: &Plan, scale: f64) -> Plan {
-    let scaled = |(index, step): (usize, &Arc<Step>)| {
-        let millis = (step.estimate_ms.unwrap_or(1_000) as f64 * scale).round() as u64;
+/// How long a step sleeps, to the microsecond.
+fn scaled(step: &Step, scale: f64) -> Duration {
+    // Virtual time ends there.
+    let time = step.estimate_ms.map_or(UNKNOWN, Duration::from_millis).min(Duration::from_micros(u64::MAX));
+    Duration::from_micros((time.as_secs_f64() * scale * 1e6).round() as u64)
+}
+
+/// The plan with every step replaced by a sleep. Its pools are kept: a step that named none took from that of its tool.
+/// So is the order of its steps: they expect to take as long as before.
+fn asleep(dag: &Dag, plan: &Plan, times: &dyn Fn(&Step) -> Duration) -> Plan {
+    let asleep = |(index, step): (usize, &Arc<Step>)| {
         let pool = step.tool.iter().map(|tool| (tool.to_string(), 1));
+        let micros = u64::try_from(times(step).as_micros()).unwrap_or(u64::MAX);
         Arc::new(Step {
             tool: Some("sleep".into()),
-            args: json!({ "ms": millis }),
-            estimate_ms: Some(millis),
+            args: json!({ "us": micros }),
+            estimate_ms: step.estimate_ms,
             uses: if step.uses.is_empty() { pool.collect() } else { step.uses.clone() },
             // Those that its arguments imply are among them.
             depends_on: dag.dependencies(index).cloned().collect(),
             ..Step::described(step.id.clone(), Arc::clone(&step.description))
         })
     };
-    Plan { steps: plan.steps.iter().enumerate().map(scaled).collect(), ..plan.clone() }
+    Plan { steps: plan.steps.iter().enumerate().map(asleep).collect(), ..plan.clone() }
 }
 
 /// Sleeps for as long as its arguments say. The timer of the runtime rounds up to the next millisecond or two, which
 /// would be measured as if it were the scheduler's; the operating system's is exact to a tenth of one.
 fn sleeper() -> impl plandag::Tool + 'static {
     tool_fn(|cx| async move {
-        let time = Duration::from_millis(cx.args["ms"].as_u64().unwrap_or(0));
+        let time = Duration::from_micros(cx.args["us"].as_u64().unwrap_or(0));
         if !time.is_zero() {
             let slept = tokio::task::spawn_blocking(move || std::thread::sleep(time)).await;
             slept.map_err(|error| StepError::permanent(error.to_string()))?;
         }
         Ok(Value::Null)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_is_too_long_to_be_scaled() {
+        let endless = Step::new("a", "sleep").estimate_ms(u64::MAX);
+        let run = simulation(Plan::from_iter([endless.clone()]), &Policy::default()).run();
+        let slept = scaled(&endless, 2.0 / run.critical_path.as_secs_f64());
+        assert_eq!(slept, Duration::from_secs(2));
+        assert_eq!(scaled(&Step::new("a", "sleep"), 0.000_5), Duration::from_micros(500));
+    }
 }

@@ -6,21 +6,29 @@ mod table;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use plandag::page::comparisons_html;
+use plandag::page::{Comparison, comparisons_html};
 use plandag::report::ExitCode;
+use serde_json::json;
 
 use super::args::{Settings, TEMPLATE, at_least_one};
-use super::console::Console;
+use super::console::{Console, LastWords};
 use super::failure::Failure;
 use super::output::Output;
+use super::prediction::counted;
+use super::signals::Signal;
+use super::style::{self, paint};
+use super::text;
 use measure::{Bench, Measured};
 
 /// Slots of the built-in shapes, where nobody says more.
 const DEFAULT_SLOTS: u32 = 8;
 /// Runs of each shape, both ways, where nobody says more.
 const DEFAULT_RUNS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+/// How long a reader may take over each piece of what is said last, if somebody wants it to stop.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Measures what running as a DAG wins: plans run one step at a time and as DAGs.
 #[derive(Args, Debug)]
@@ -33,7 +41,12 @@ Examples:
   plandag bench plans.jsonl --time-scale 0.01   a plan a line, with durations
   plandag bench plan.json --real --files docs   the plan's own tools, really called both ways
   plandag bench plan.json --html bench.html     both timelines one above the other
-"
+",
+    after_help = "Beside plans that sleep, a chain is measured: nothing can be won there.\n\
+                  With --real, work is what each step took at least: no run can be faster than the bound that follows.\n\
+                  One run before the first is not counted. Where a tool of the plan acts, its steps sleep in it: tools\n\
+                  that act are called --runs times each way, and no more.\n\
+                  Ctrl-C tells what was measured so far; pressed twice, it ends running steps at once."
 )]
 pub(crate) struct BenchArgs {
     /// Plans, or files of one plan a line (.jsonl); without any, built-in shapes
@@ -41,7 +54,7 @@ pub(crate) struct BenchArgs {
     pub(crate) plans: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Runs of each, one way and the other; medians are shown [default: 3, for files 1]
+    /// Runs of each, one way and the other in turn; medians are shown [default: 3, for files 1]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) runs: Option<NonZeroU32>,
     /// What durations are multiplied with [default: 0.1; for files, what makes the critical path 2 s at most]
@@ -74,55 +87,115 @@ fn factor(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let bench = Bench::open(args, console)?;
-    let page = args.html.as_deref().map(|path| Output::prepare(Some(path), console)).transpose()?;
-    let mut comparisons = Vec::new();
-    if !args.json {
-        console.styled(&table::head(&bench))?;
-    }
-    let mut tally = Tally::default();
-    let mut tell = |mut measured: Result<Measured, String>| {
-        comparisons.extend(measured.as_mut().ok().and_then(|measured| measured.comparison.take()));
-        tally.all += 1;
-        tally.bad += usize::from(measured.is_err());
-        match &measured {
-            _ if args.json => console.json(&table::fields(measured.as_ref(), &bench)).map_err(|_| None),
-            Ok(measured) => console.styled(&table::row(measured)).map_err(Some),
-            Err(reason) => {
-                console.complain(&format!(" ✗ {}", super::text::line(reason)));
-                Ok(())
-            }
-        }
-    };
-    let told = bench.each(args, console, &mut tell);
-    match told {
-        // Nobody reads on.
-        Err(None) => return Ok(ExitCode::Success),
-        Err(Some(failure)) => return Err(failure),
-        Ok(()) => {}
-    }
-    if !args.json {
-        console.styled(&table::foot(&bench))?;
-    }
-    if let Some(page) = page {
-        page.write(&comparisons_html(&comparisons, &table::about(&bench)))?;
-    }
-    match tally {
-        Tally { all: 0, .. } => {
-            Err(Failure::new("plan.empty", ExitCode::PlanInvalid, "there are no plans in the file"))
-        }
-        Tally { bad: 0, .. } => Ok(ExitCode::Success),
-        Tally { all, bad } => Err(Failure::new(
-            "bench.incomplete",
-            ExitCode::PlanInvalid,
-            format!("{bad} of {} could not be measured", super::prediction::counted(all, "plan")),
-        )
-        .after_start()),
-    }
+    let runtime = measure::runtime()?;
+    let ended = Bench::open(args, &runtime, console).and_then(|bench| Told::new(&bench, console)?.tell_all());
+    // A sleep that was cut short does not keep the answer back.
+    runtime.shutdown_background();
+    ended
 }
 
-#[derive(Default)]
-struct Tally {
-    all: usize,
+/// What is told of the plans.
+struct Told<'a> {
+    bench: &'a Bench<'a>,
+    console: &'a Console,
+    page: Option<Output<'a>>,
+    comparisons: Vec<Comparison>,
+    measured: usize,
     bad: usize,
+    /// The highest exit code of those.
+    worst: ExitCode,
+    /// Whether somebody still reads it.
+    is_read: bool,
+}
+
+impl<'a> Told<'a> {
+    fn new(bench: &'a Bench<'a>, console: &'a Console) -> Result<Self, Failure> {
+        let page = bench.args.html.as_deref().map(|path| Output::prepare(Some(path), console)).transpose()?;
+        if !bench.args.json {
+            console.styled(&table::head(bench))?;
+        }
+        let (comparisons, worst) = (Vec::new(), ExitCode::Success);
+        Ok(Self { bench, console, page, comparisons, measured: 0, bad: 0, worst, is_read: true })
+    }
+
+    /// Measures every plan and tells of each, until somebody wants no more.
+    fn tell_all(mut self) -> Result<ExitCode, Failure> {
+        let bench = self.bench;
+        let mut subjects = bench.subjects().peekable();
+        while let Some(subject) = subjects.next() {
+            let measured = subject.and_then(|subject| bench.measure(&subject));
+            match measured {
+                Err(_) if bench.stopped_by().is_some() => {}
+                // Where there is nothing else to tell, all of it is told.
+                Err(failure) if self.measured + self.bad == 0 && subjects.peek().is_none() => return Err(failure),
+                Err(failure) => self.bad(&failure),
+                Ok(measured) => {
+                    self.measured += 1;
+                    self.good(measured)?;
+                }
+            }
+            if self.is_over() {
+                return self.close();
+            }
+        }
+        if let Some(Ok(chain)) = bench.chain().map(|chain| bench.measure(&chain)) {
+            self.good(chain)?;
+        }
+        self.close()
+    }
+
+    fn is_over(&self) -> bool {
+        self.bench.stopped_by().is_some() || !self.is_read
+    }
+
+    fn good(&mut self, mut measured: Measured) -> Result<(), Failure> {
+        self.comparisons.extend(measured.comparison.take());
+        if self.bench.args.json {
+            self.is_read = self.console.json(&table::fields(&measured, self.bench)).is_ok();
+            return Ok(());
+        }
+        self.console.styled(&table::row(&measured))
+    }
+
+    fn bad(&mut self, failure: &Failure) {
+        self.bad += 1;
+        self.worst = self.worst.max(failure.exit());
+        let reason = match failure.plan_file() {
+            Some(file) => format!("{file}: {}", failure.brief()),
+            None => failure.brief(),
+        };
+        if self.bench.args.json {
+            self.is_read = self.console.json(&json!({ "v": 1, "error": reason })).is_ok();
+        } else {
+            self.console.complain(&format!(" {} {}", paint(style::ERROR, "✗"), text::line(&reason)));
+        }
+    }
+
+    /// What there is to tell after the last plan.
+    fn close(self) -> Result<ExitCode, Failure> {
+        if !self.is_read {
+            return Ok(ExitCode::Success);
+        }
+        let stopped_by = self.bench.stopped_by();
+        if let Some(signal) = stopped_by {
+            self.console.has_last_words(LastWords::Hurried(signal, LAST_PATIENCE));
+        }
+        if !self.bench.args.json {
+            self.console.styled(&table::foot(self.bench))?;
+        }
+        if let Some(page) = self.page {
+            page.write(&comparisons_html(&self.comparisons, &table::about(self.bench)))?;
+        }
+        let incomplete = |exit, what| Err(Failure::new("bench.incomplete", exit, what).after_start());
+        match (stopped_by.map(Signal::exit), self.bad) {
+            (Some(exit), _) => {
+                incomplete(exit, format!("{}; {} measured before", exit.meaning(), counted(self.measured, "plan")))
+            }
+            (None, 0) => Ok(ExitCode::Success),
+            (None, bad) => {
+                let all = counted(self.measured + bad, "plan");
+                incomplete(self.worst, format!("{bad} of {all} could not be measured"))
+            }
+        }
+    }
 }

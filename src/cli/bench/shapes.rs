@@ -5,6 +5,8 @@ use plandag::{Plan, Step};
 
 /// What a step of a regular shape takes.
 const STEP_MS: u64 = 200;
+/// The name of the shape where nothing can be won.
+pub(super) const CHAIN: &str = "chain 10";
 
 /// The built-in shapes: two that gain from running in parallel, one where nothing can be won, and one without a shape.
 pub(super) fn all(seed: u64) -> Vec<(String, Plan)> {
@@ -12,7 +14,7 @@ pub(super) fn all(seed: u64) -> Vec<(String, Plan)> {
     vec![
         named("fan-out 8+2", fan_out()),
         named("two waves 8+8+1", two_waves()),
-        named("chain 10", chain()),
+        named(CHAIN, chain(STEP_MS)),
         named("random 200", random(seed)),
     ]
 }
@@ -37,9 +39,13 @@ fn two_waves() -> Plan {
     plan
 }
 
-fn chain() -> Plan {
+/// Ten steps, each after the one before.
+pub(super) fn chain(millis: u64) -> Plan {
     (0..10_u32)
-        .map(|n| step(format!("step-{n}")).depends_on(n.checked_sub(1).map(|before| format!("step-{before}"))))
+        .map(|n| {
+            let before = n.checked_sub(1).map(|before| format!("step-{before}"));
+            Step::new(format!("step-{n}"), "sleep").estimate_ms(millis).depends_on(before)
+        })
         .collect()
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::prediction::{as_guessed, counted};
 use super::super::style::{self, paint};
 use super::super::text;
 use super::measure::{Bench, Measured};
@@ -12,7 +13,7 @@ use super::measure::{Bench, Measured};
 const NAME_COLUMNS: usize = 24;
 
 /// The head of the table.
-pub(super) fn head(bench: &Bench) -> String {
+pub(super) fn head(bench: &Bench<'_>) -> String {
     let runs = if bench.runs == 1 { "1 run".to_owned() } else { format!("{} runs", bench.runs) };
     let title = format!(
         " {runs} of each{}, cap {}, {}\n",
@@ -40,8 +41,9 @@ pub(super) fn head(bench: &Bench) -> String {
 
 /// One plan.
 pub(super) fn row(measured: &Measured) -> String {
-    let (sequential, dag) = (median(&measured.sequential), median(&measured.dag));
-    format!(
+    let (speed_up, of_bound) = ratios(measured);
+    let shown = |ratio: Option<f64>, show: fn(f64) -> String| ratio.map_or_else(|| "-".to_owned(), show);
+    let row = format!(
         " {} {:>5} {:>8} {:>8} {:>8} {:>17} {:>17} {:>8} {:>8}\n",
         text::pad(&text::cut(&measured.name, NAME_COLUMNS), NAME_COLUMNS),
         measured.steps,
@@ -50,37 +52,48 @@ pub(super) fn row(measured: &Measured) -> String {
         seconds(measured.bound),
         spread(&measured.sequential),
         spread(&measured.dag),
-        format!("{:.1}x", ratio(sequential, dag)),
-        format!("{:.1}%", 100.0 * ratio(measured.bound, dag)),
-    )
+        shown(speed_up, |ratio| format!("{ratio:.1}x")),
+        shown(of_bound, |ratio| format!("{:.1}%", 100.0 * ratio)),
+    );
+    let vanished = (measured.vanished > 0).then(|| {
+        format!("{} of {} have no time left at this scale", measured.vanished, counted(measured.steps, "step"))
+    });
+    let notes = as_guessed(measured.guessed, measured.steps).into_iter().chain(vanished);
+    row + &notes.map(|note| format!("   {note}\n")).collect::<String>()
+}
+
+/// The speed-up, and how close it is to the bound. A plan that takes no time has neither.
+fn ratios(measured: &Measured) -> (Option<f64>, Option<f64>) {
+    let (sequential, dag) = (median(&measured.sequential), median(&measured.dag));
+    let ratio = |part: Duration| {
+        let is_something = !measured.bound.is_zero() && !dag.is_zero();
+        is_something.then(|| part.as_secs_f64() / dag.as_secs_f64())
+    };
+    (ratio(sequential), ratio(measured.bound))
 }
 
 /// Where and how it was measured.
-pub(super) fn foot(bench: &Bench) -> String {
+pub(super) fn foot(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
     let heading = paint(style::FAINT, "machine");
     format!(
         " {heading}  {} cores, {} on {}   plandag {}   seed {}\n",
-        machine.cores, machine.system, machine.processor, machine.version, bench.seed
+        machine.cores, machine.system, machine.processor, machine.version, bench.args.seed
     )
 }
 
 /// The same in a sentence.
-pub(super) fn about(bench: &Bench) -> String {
+pub(super) fn about(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
     format!(
         "The first run of each, on a machine of {} cores, {} on {}; plandag {}, seed {}.",
-        machine.cores, machine.system, machine.processor, machine.version, bench.seed
+        machine.cores, machine.system, machine.processor, machine.version, bench.args.seed
     )
 }
 
 /// One plan for programs.
-pub(super) fn fields(measured: Result<&Measured, &String>, bench: &Bench) -> Value {
-    let measured = match measured {
-        Ok(measured) => measured,
-        Err(reason) => return json!({ "v": 1, "error": reason }),
-    };
-    let (sequential, dag) = (median(&measured.sequential), median(&measured.dag));
+pub(super) fn fields(measured: &Measured, bench: &Bench<'_>) -> Value {
+    let (speed_up, of_bound) = ratios(measured);
     let all = |times: &[Duration]| times.iter().copied().map(exact).collect::<Vec<_>>();
     let machine = Machine::here();
     json!({
@@ -91,16 +104,17 @@ pub(super) fn fields(measured: Result<&Measured, &String>, bench: &Bench) -> Val
         "critical_ms": exact(measured.critical),
         "bound_ms": exact(measured.bound),
         "simulated_ms": measured.simulated.map(exact),
-        "sequential_ms": exact(sequential),
-        "dag_ms": exact(dag),
+        "sequential_ms": exact(median(&measured.sequential)),
+        "dag_ms": exact(median(&measured.dag)),
         "sequential_runs_ms": all(&measured.sequential),
         "dag_runs_ms": all(&measured.dag),
-        "speed_up": ratio(sequential, dag),
-        "of_bound": ratio(measured.bound, dag),
+        "speed_up": speed_up,
+        "of_bound": of_bound,
+        "without_estimate": measured.guessed,
         "time_scale": measured.time_scale,
         "max_parallel": bench.policy.max_parallel,
         "policy": bench.policy.order,
-        "seed": bench.seed,
+        "seed": bench.args.seed,
         "machine": { "cores": machine.cores, "system": machine.system, "processor": machine.processor },
         "plandag": machine.version,
     })
@@ -154,10 +168,6 @@ fn seconds(time: Duration) -> String {
 /// Milliseconds with their fraction: a run may take less than one.
 fn exact(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
-}
-
-fn ratio(part: Duration, whole: Duration) -> f64 {
-    if whole.is_zero() { 1.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
 }
 
 #[cfg(test)]

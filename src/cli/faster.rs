@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::duration::human;
 use super::ndjson::millis;
+use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
 
@@ -33,6 +34,12 @@ pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
         let heading = paint(style::FAINT, "unnecessary?");
         lines.push(format!("{heading}  {}, costs {}", words(&saving.change), human(saving.saves)));
     }
+    if what_if.untried > 0 {
+        let more = if what_if.savings.is_empty() { "change" } else { "other change" };
+        let why = "with so many steps, only those that promise most are simulated";
+        let why = if what_if.savings.is_empty() { "the run has too many steps to be simulated again" } else { why };
+        lines.push(format!("{}  {}: {why}", paint(style::FAINT, "not tried"), counted(what_if.untried, more)));
+    }
     lines
 }
 
@@ -40,7 +47,7 @@ fn words(change: &Change) -> String {
     text::line(&change.to_string()).into_owned()
 }
 
-/// All that was tried.
+/// What saves most.
 pub(crate) fn fields(what_if: &WhatIf) -> Value {
     let saves = |saves: Duration| millis(saves);
     let field = |saving: &Saving| match &saving.change {

@@ -27,7 +27,7 @@ pub(crate) struct Prediction {
     unknown: usize,
     /// To look for what would make it faster, where that is wanted.
     plan: Plan,
-    policy: Policy,
+    start: RunStart,
 }
 
 impl Prediction {
@@ -48,7 +48,7 @@ impl Prediction {
             unknown: plan.steps.iter().filter(|step| step.estimate_ms.is_none()).count(),
             learned,
             plan,
-            policy: start.policy.clone(),
+            start: start.clone(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Prediction {
         lines.extend(as_guessed(self.unknown, self.steps).map(|guessed| format!(" {}{guessed}", heading(""))));
         lines.push(format!(" {}{}", heading("critical"), text::line(&path(&self.critical))));
         lines.extend(
-            faster::lines(&WhatIf::of_plan(&self.plan, &self.policy)).into_iter().map(|line| format!(" {line}")),
+            faster::lines(&WhatIf::of_plan(&self.plan, &self.start)).into_iter().map(|line| format!(" {line}")),
         );
         lines.join("\n")
     }

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
             let line = simulator
                 .simulate(&id, expected)
                 .map_err(|offences| Failure::plan(file.locate(offences), ExitCode::PlanInvalid))?;
-            let what_if = WhatIf::of_plan(&plan, &simulator.policy);
+            let what_if = WhatIf::of_plan(&plan, &super::toolbox::own_start(simulator.policy.clone(), console)?);
             if args.json {
                 let line = Line { faster: Some(faster::fields(&what_if)), ..line };
                 return simulator.tell(&line).or(Ok(()));

@@ -323,6 +323,12 @@ impl Toolbox {
     }
 }
 
+/// What a run with no tools but our own is started with.
+pub(crate) fn own_start(policy: Policy, console: &Console) -> Result<RunStart, Failure> {
+    let settings = Settings::default();
+    Ok(Toolbox::open(&settings, console)?.start("", &settings, policy))
+}
+
 /// A step that uses what the run was not given.
 struct Missing<'a> {
     step: &'a StepId,

@@ -51,7 +51,7 @@ pub(super) fn path(report: &RunReport) -> CriticalPath {
         attempts: BTreeMap::new(),
         parts: BTreeMap::new(),
     };
-    for times in report.record.attempts() {
+    for times in report.record.own() {
         chains.busy[times.step as usize] += report.record.end_of(*times) - times.started;
     }
     // What a step waited for has settled before it, so one pass in that order is enough.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::StepError;
-use crate::event::{AttemptNumber, Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
+use crate::event::{AttemptNumber, Graft, PlanReason, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
 
 /// A fold over the events of a run. It grows by some 40 bytes a step, so it is kept while the run goes on.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct Record {
     /// The last answer of the planner, if it was not usable and was kept.
     rejected: Option<Arc<str>>,
     end: Timestamp,
+    /// When a fork began to be a run of its own, and its first attempt from there.
+    own: (Timestamp, AttemptNumber),
 }
 
 /// Stands for "not yet" where an `Option` would cost half as much again.
@@ -85,12 +87,16 @@ impl Record {
             RunEventKind::StepSkipped { step, attempt, .. } => {
                 self.settled(*step, *attempt, event.at, &Usage::default(), None);
             }
-            RunEventKind::RunStarted { .. }
+            // Where there was a plan already, a fork has changed it.
+            RunEventKind::PlanRequested { reason: PlanReason::First, .. } if self.plan.is_some() => {
+                self.own = (event.at, self.attempts.len() as AttemptNumber);
+            }
+            RunEventKind::PlanRequested { .. }
+            | RunEventKind::RunStarted { .. }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::StopRequested { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
-            | RunEventKind::PlanRequested { .. }
             | RunEventKind::ApprovalRequested { .. } => {}
             RunEventKind::PlanRejected { rejection, .. } => self.rejected.clone_from(&rejection.answer),
         }
@@ -159,6 +165,21 @@ impl Record {
     /// The last instant there is a record of.
     pub(crate) fn end(&self) -> Timestamp {
         self.end
+    }
+
+    /// Where the run begins, on its own clock: at zero, unless it goes on from another one.
+    pub(super) fn beginning(&self) -> Timestamp {
+        self.own.0
+    }
+
+    /// The first attempt that is not one of the run that this is a fork of.
+    pub(super) fn first_own(&self) -> AttemptNumber {
+        self.own.1
+    }
+
+    /// The attempts from there.
+    pub(super) fn own(&self) -> &[AttemptTimes] {
+        &self.attempts[self.own.1 as usize..]
     }
 
     /// When an attempt ended; one that has not ends with the record.

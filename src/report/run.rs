@@ -12,7 +12,9 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::error::JournalError;
-use crate::event::{AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StopReason, Usage};
+use crate::event::{
+    AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StopReason, Timestamp, Usage,
+};
 use crate::journal::{Journal, RunId};
 use crate::plan::StepId;
 use crate::scheduler::Scheduler;
@@ -275,14 +277,21 @@ impl RunReport {
         T::deserialize(&*value).map_err(|source| NoOutput::WrongType { step: id(), source })
     }
 
-    /// How long the run took, on its own clock: the time in which no process drove it does not count.
+    /// How long the run took, on its own clock: the time in which no process drove it does not count, and neither does
+    /// that of a run it is a fork of.
     pub fn wall_time(&self) -> Duration {
-        self.record.end().since_start()
+        self.record.end() - self.record.beginning()
+    }
+
+    /// The end of the run on its own clock, by which its events are. The clock of a fork goes on where that of the run
+    /// it comes from had stopped.
+    pub fn ended(&self) -> Timestamp {
+        self.record.end()
     }
 
     /// How long the tools ran, taken together: about what the run had taken one step at a time.
     pub fn work(&self) -> Duration {
-        self.record.attempts().iter().map(|times| self.record.end_of(*times) - times.started).sum()
+        self.record.own().iter().map(|times| self.record.end_of(*times) - times.started).sum()
     }
 
     /// The longest chain of steps that waited for each other.

@@ -1,42 +1,50 @@
 //! A recorded run as work that can be simulated again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::{SkipReason, StepNumber};
 use crate::plan::StepId;
-use crate::simulate::what_if::{Task, WhatIf, Work, unused};
-use crate::tool::Effect;
+use crate::simulate::what_if::{Task, Unused, WhatIf, Work, readers, unused};
 
-use super::{RunReport, StepOutcome, StepReport};
+use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
 impl RunReport {
-    /// What would have made the run faster: it is run again in virtual time, each step as long as its tool really ran,
-    /// with one thing changed at a time. Takes some dozen milliseconds.
+    /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
+    /// tool really ran, with one thing changed at a time. What a fork took over takes no time. Takes some dozen
+    /// milliseconds at most.
     pub fn what_if(&self) -> WhatIf {
-        let tasks: Vec<StepReport<'_>> = self.steps().filter(took_part).collect();
+        let tasks: Vec<StepReport<'_>> = self.steps().filter(|step| self.took_part(step)).collect();
         let indexes: BTreeMap<StepNumber, u32> = tasks.iter().map(|step| step.number).zip(0..).collect();
         let mut children: BTreeMap<StepNumber, Vec<u32>> = BTreeMap::new();
         for step in &tasks {
             // Whoever waits for an expanded step waits for everything inside of it, however deep.
-            let mut around = step.parent;
-            while let Some(parent) = around {
+            for parent in self.parents(step) {
                 children.entry(parent).or_default().push(indexes[&step.number]);
-                around = self.scheduler.step(parent).and_then(|parent| parent.parent);
             }
         }
         let with_children = |number: StepNumber| {
             let inside = children.get(&number).into_iter().flatten().copied();
             indexes.get(&number).copied().into_iter().chain(inside)
         };
+        let readers = readers(self.start());
+        let reads = |task: &u32| readers.contains(tasks[*task as usize].tool);
         let task = |step: &StepReport<'_>| {
             let before = self.scheduler.dependencies(step.number);
             let parent = step.parent.and_then(|parent| indexes.get(&parent).copied());
+            let free = |number: StepNumber| {
+                let tasks: Vec<u32> = with_children(number).collect();
+                let dependency = self.scheduler.step(number)?.id.clone();
+                (!tasks.is_empty() && tasks.iter().all(reads)).then_some(Unused { dependency, tasks })
+            };
+            let is_free = with_children(step.number).all(|task| reads(&task));
+            let unused = if is_free { self.unused(step, before) } else { Vec::new() };
             Task {
                 name: step.id.clone(),
-                duration: step.duration(),
+                duration: self.own_duration(step),
                 after: before.iter().flat_map(|number| with_children(*number)).chain(parent).collect(),
-                unused: self.unused(step, before).into_iter().flat_map(with_children).collect(),
+                unused: unused.into_iter().filter_map(free).collect(),
                 step: Arc::clone(step.definition),
             }
         };
@@ -49,20 +57,34 @@ impl RunReport {
         Work { tasks: tasks.iter().map(task).collect(), policy }.what_if()
     }
 
-    /// The steps that one waited for without using what they found. One that acts may have been waited for because of
-    /// what it did.
+    /// The steps that one waited for and that it never refers to.
     fn unused(&self, step: &StepReport<'_>, before: &[StepNumber]) -> Vec<StepNumber> {
-        let unused: Vec<&StepId> = unused(step.definition);
-        let acts = |name: &str| self.start().tools.iter().any(|tool| tool.name == name && tool.effect == Effect::Acts);
+        let unused: HashSet<&StepId> = unused(step.definition).into_iter().collect();
         let is_unused = |number: &&StepNumber| {
-            let before = self.scheduler.step(**number);
-            before.is_some_and(|before| unused.contains(&&before.definition.id) && !acts(before.tool))
+            self.scheduler.step(**number).is_some_and(|before| unused.contains(&before.definition.id))
         };
         if unused.is_empty() { Vec::new() } else { before.iter().filter(is_unused).copied().collect() }
     }
-}
 
-/// Whether a step was something that others waited for.
-fn took_part(step: &StepReport<'_>) -> bool {
-    matches!(step.outcome, StepOutcome::Succeeded | StepOutcome::Failed | StepOutcome::Skipped(SkipReason::Condition))
+    /// Whether a step of the last plan was something that others waited for, or would have.
+    fn took_part(&self, step: &StepReport<'_>) -> bool {
+        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
+        let has_run = match step.outcome {
+            StepOutcome::Succeeded | StepOutcome::Failed | StepOutcome::Skipped(SkipReason::Condition) => true,
+            StepOutcome::Cancelled | StepOutcome::Unknown | StepOutcome::Unapproved => !step.attempts.is_empty(),
+            StepOutcome::Skipped(_) | StepOutcome::Superseded => false,
+        };
+        has_run && step.member && self.parents(step).all(is_member)
+    }
+
+    /// The step that one is part of, and what that is part of.
+    fn parents(&self, step: &StepReport<'_>) -> impl Iterator<Item = StepNumber> {
+        std::iter::successors(step.parent, |parent| self.scheduler.step(*parent)?.parent)
+    }
+
+    /// How long a step's tool ran in this run.
+    fn own_duration(&self, step: &StepReport<'_>) -> Duration {
+        let is_own = |attempt: &&AttemptReport<'_>| attempt.number >= self.record.first_own();
+        step.attempts.iter().filter(is_own).map(AttemptReport::duration).sum()
+    }
 }

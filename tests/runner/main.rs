@@ -1,6 +1,7 @@
 //! The tokio driver: that it does what the scheduler says, when it says so.
 
 mod failing;
+mod faster;
 mod inside;
 mod keeping;
 mod planning;

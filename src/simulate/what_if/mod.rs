@@ -1,0 +1,144 @@
+//! What would make a run faster: the same run again in virtual time, with one thing changed.
+//!
+//! The time that a step spends on the critical path says little about what is won by making it faster: when one path
+//! shrinks, the next one takes over. So each change is simulated, with the same scheduler, and what is left of the run
+//! is compared. Where no step ever waits for anything but the steps before it, that takes no scheduler.
+
+mod search;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::RunStart;
+use crate::plan::{Plan, Step, StepId};
+use crate::reference::each_reference;
+use crate::tool::Effect;
+
+pub(in crate::simulate) use work::index;
+pub(crate) use work::{Task, Unused, Work};
+
+/// A change that somebody could make to a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// The step takes half as long.
+    Halve {
+        /// The step.
+        step: StepId,
+    },
+    /// More steps may run at once.
+    Slots {
+        /// How many there were.
+        from: u32,
+        /// How many there would be.
+        to: u32,
+    },
+    /// A pool is larger.
+    Pool {
+        /// The pool.
+        pool: String,
+        /// Its size.
+        from: u32,
+        /// Its size then.
+        to: u32,
+    },
+    /// The step does not wait for a step that it declares and never refers to.
+    Independent {
+        /// The step.
+        step: StepId,
+        /// What it would not wait for.
+        dependency: StepId,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Halve { step } => write!(f, "halve {step}"),
+            Self::Slots { to, .. } => write!(f, "cap {to}"),
+            Self::Pool { pool, to, .. } => write!(f, "pool {pool}={to}"),
+            Self::Independent { step, dependency } => write!(f, "{step} waits for {dependency} and never uses it"),
+        }
+    }
+}
+
+/// What a change would save.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saving {
+    /// The change.
+    pub change: Change,
+    /// By how much the run would be shorter.
+    pub saves: Duration,
+}
+
+/// A run, and what it would be with one thing changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WhatIf {
+    /// How long the run takes in virtual time as it is: without the scheduler's own time, back-offs and planning. Zero
+    /// if it has so many steps that it was not simulated.
+    pub makespan: Duration,
+    /// The changes that save most, the greatest saving first. One more slot is always among them, even if it saves
+    /// nothing.
+    pub savings: Vec<Saving>,
+    /// How many other changes there are that might save something, and that were not tried because the run has so many
+    /// steps.
+    pub untried: usize,
+}
+
+impl WhatIf {
+    /// Tries changes of a plan whose steps take their `estimate_ms`, as [`Simulation`](super::Simulation) has it. A plan
+    /// that cannot be run has none. No step that acts is taken to be independent of others, nor one of a tool that
+    /// `start` does not know.
+    pub fn of_plan(plan: &Plan, start: &RunStart) -> Self {
+        let indexes: HashMap<&StepId, u32> = plan.steps.iter().map(|step| &step.id).zip(0..).collect();
+        let readers = readers(start);
+        let reads = |step: &Step| {
+            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
+            tool.is_none_or(|tool| readers.contains(tool))
+        };
+        let free = |id: &StepId| {
+            let index = *indexes.get(id)?;
+            reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: vec![index] })
+        };
+        let tasks = plan.steps.iter().map(|step| {
+            let mut after: Vec<u32> = step.depends_on.iter().filter_map(|id| indexes.get(id).copied()).collect();
+            each_reference(step, |reference| {
+                after.extend(reference.ok().and_then(|reference| indexes.get(&StepId::from(reference.id)).copied()));
+            });
+            Task {
+                name: step.id.clone(),
+                duration: step.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
+                unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
+                after,
+                step: Arc::clone(step),
+            }
+        });
+        let mut policy = start.policy.clone();
+        for (pool, size) in &plan.pools {
+            policy.pools.entry(pool.clone()).or_insert(*size);
+        }
+        Work { tasks: tasks.collect(), policy }.what_if()
+    }
+}
+
+/// The tools whose steps can be told apart from what was done before and after: one that acts may have been waited for
+/// because of what it did, and may itself wait until something else is done.
+pub(crate) fn readers(start: &RunStart) -> HashSet<&str> {
+    start.tools.iter().filter(|tool| tool.effect == Effect::Reads).map(|tool| tool.name.as_str()).collect()
+}
+
+/// The dependencies that a step declares and never refers to, where that means something: a step without a tool is
+/// given all its inputs.
+pub(crate) fn unused(step: &Step) -> Vec<&StepId> {
+    if step.tool.is_none() || step.depends_on.is_empty() {
+        return Vec::new();
+    }
+    let mut used = HashSet::new();
+    each_reference(step, |reference| used.extend(reference.map(|reference| reference.id.to_owned())));
+    step.depends_on.iter().filter(|id| !used.contains(id.as_str())).collect()
+}

@@ -1,0 +1,240 @@
+//! Which changes are tried: all of a small run, and of a large one those that promise most.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::work::{Schedule, Trial, Work};
+use super::{Change, Saving, WhatIf};
+
+/// How many steps are simulated over all changes: a dozen milliseconds or so. A larger run is not simulated at all.
+const MOST_STEPS: usize = 10_000;
+/// As many times cheaper is a run in which nothing waits for a slot or a pool.
+const CHEAPER: usize = 8;
+/// So many of each kind are told.
+const BEST: usize = 6;
+
+/// A change that could be tried.
+struct Candidate<'a> {
+    trial: Trial<'a>,
+    /// It cannot save more, in microseconds.
+    most: u64,
+    /// What can be expected of it: compared with others of its kind.
+    promise: (bool, u64),
+}
+
+/// The run as it is, and what that says about changes of it.
+struct Search<'a> {
+    work: &'a Work,
+    order: Vec<u32>,
+    base: Schedule,
+    micros: Vec<u64>,
+    /// The longest chains that end with each task, and those that begin with it.
+    heads: Vec<u64>,
+    tails: Vec<u64>,
+    /// The longest chain of all, and what all slots together have to do.
+    critical: u64,
+    total: u64,
+    /// How long each task was held up by something else than what it waits for.
+    held_up: Vec<u64>,
+    /// Whether each task holds up the end of the run.
+    is_pressing: Vec<bool>,
+}
+
+impl Work {
+    /// Tries the changes that can be expected to save most.
+    pub(crate) fn what_if(&self) -> WhatIf {
+        let Some(order) = self.in_order() else { return WhatIf::default() };
+        let unhindered = self.unhindered(&order, Trial::Nothing);
+        let cost = self.tasks.len() / if unhindered.is_some() { CHEAPER } else { 1 };
+        if cost > MOST_STEPS {
+            let unused: usize = self.tasks.iter().map(|task| task.unused.len()).sum();
+            let untried = 1 + self.policy.pools.len() + self.tasks.len() + unused;
+            return WhatIf { untried, ..WhatIf::default() };
+        }
+        let base = unhindered.unwrap_or_else(|| self.scheduled(Trial::Nothing));
+        if base.makespan == 0 {
+            return WhatIf::default();
+        }
+        Search::new(self, order, base).what_if(cost)
+    }
+}
+
+impl<'a> Search<'a> {
+    fn new(work: &'a Work, order: Vec<u32>, base: Schedule) -> Self {
+        let count = work.tasks.len();
+        let micros: Vec<u64> = (0..count as u32).map(|number| work.micros(Trial::Nothing, number)).collect();
+        let (mut heads, mut tails) = (vec![0; count], micros.clone());
+        let mut held_up = vec![0; count];
+        for &number in &order {
+            let (task, index) = (&work.tasks[number as usize], number as usize);
+            let longest = task.after.iter().map(|before| heads[*before as usize]).max().unwrap_or(0);
+            heads[index] = longest + micros[index];
+            let end = |before: &u32| base.starts[*before as usize] + micros[*before as usize];
+            held_up[index] = base.starts[index].saturating_sub(task.after.iter().map(end).max().unwrap_or(0));
+        }
+        for &number in order.iter().rev() {
+            for before in &work.tasks[number as usize].after {
+                let before = *before as usize;
+                tails[before] = tails[before].max(micros[before] + tails[number as usize]);
+            }
+        }
+        let (critical, total) = (heads.iter().copied().max().unwrap_or(0), micros.iter().sum());
+        let mut search =
+            Self { work, order, base, micros, heads, tails, critical, total, held_up, is_pressing: Vec::new() };
+        search.is_pressing = search.pressing();
+        search
+    }
+
+    fn end(&self, number: u32) -> u64 {
+        self.base.starts[number as usize] + self.micros[number as usize]
+    }
+
+    /// The tasks from which an unbroken chain leads to the end of the run: each begins when the one before ends, because
+    /// it waits for it or for the room that it takes.
+    fn pressing(&self) -> Vec<bool> {
+        let count = self.work.tasks.len();
+        let mut is_pressing = vec![false; count];
+        let mut by_end: Vec<u32> = (0..count as u32).collect();
+        by_end.sort_by_key(|number| Reverse((self.end(*number), self.base.starts[*number as usize])));
+        // When tasks started that somebody's end had held up.
+        let mut instants = HashSet::from([self.base.makespan]);
+        for number in by_end {
+            let index = number as usize;
+            is_pressing[index] |= instants.contains(&self.end(number));
+            if !is_pressing[index] {
+                continue;
+            }
+            let start = self.base.starts[index];
+            if self.held_up[index] > 0 {
+                instants.insert(start);
+            } else {
+                let before = self.work.tasks[index].after.iter().filter(|before| self.end(**before) == start);
+                before.for_each(|before| is_pressing[*before as usize] = true);
+            }
+        }
+        is_pressing
+    }
+
+    /// What no change can save more than that leaves so long a chain, so much work and so many slots.
+    fn most(&self, critical: u64, total: u64, slots: u32) -> u64 {
+        self.base.makespan.saturating_sub(critical.max(total / u64::from(slots.max(1))))
+    }
+
+    fn slots(&self) -> Candidate<'a> {
+        let more = self.work.policy.max_parallel.saturating_add(1);
+        let most = self.most(self.critical, self.total, more);
+        Candidate { trial: Trial::Slots(more), most, promise: (true, most) }
+    }
+
+    /// A pool that nobody waited for is wide enough.
+    fn pools(&self) -> Vec<Candidate<'a>> {
+        let policy = &self.work.policy;
+        let pool = |(pool, &size): (&'a String, &u32)| {
+            let takes = |(task, held_up): (_, &u64)| *held_up > 0 && self.work.takes(task, pool, size) > 0;
+            let waits = self.work.tasks.iter().zip(&self.held_up).filter(|waits| takes(*waits));
+            let held_up: u64 = waits.map(|(_, held_up)| held_up).sum();
+            let most = self.most(self.critical, self.total, policy.max_parallel);
+            let trial = Trial::Pool(pool, size.saturating_add(1));
+            Candidate { trial, most: if held_up > 0 { most } else { 0 }, promise: (true, held_up) }
+        };
+        policy.pools.iter().map(pool).collect()
+    }
+
+    fn halvings(&self) -> Vec<Candidate<'a>> {
+        let halving = |number: u32| {
+            let index = number as usize;
+            let saved = self.micros[index].div_ceil(2);
+            let is_critical = self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
+            let critical = if is_critical { self.critical - saved } else { self.critical };
+            let most = self.most(critical, self.total - saved, self.work.policy.max_parallel);
+            Candidate { trial: Trial::Halve(number), most, promise: (self.is_pressing[index], most.min(saved)) }
+        };
+        (0..self.work.tasks.len() as u32).map(halving).collect()
+    }
+
+    fn dependencies(&self) -> Vec<Candidate<'a>> {
+        let mut candidates = Vec::new();
+        for (number, task) in (0..).zip(&self.work.tasks) {
+            for unused in &task.unused {
+                let trial = Trial::Independent(number, unused);
+                // When what it no longer waits for is over, and what it still does, by a measure of when each is.
+                let over = |over: &dyn Fn(u32) -> u64| {
+                    let latest = |before: &mut dyn Iterator<Item = u32>| before.map(over).max().unwrap_or(0);
+                    (latest(&mut unused.tasks.iter().copied()), latest(&mut trial.after(number, task)))
+                };
+                let (freed, others) = over(&|before| self.heads[before as usize]);
+                let tail = self.tails[number as usize];
+                let is_critical = freed + tail == self.critical;
+                let critical = if is_critical { freed.max(others + tail) } else { self.critical };
+                let most = self.most(critical, self.total, self.work.policy.max_parallel);
+                let is_pressing = self.is_pressing[number as usize] && self.held_up[number as usize] == 0;
+                let (freed, others) = over(&|before| self.end(before));
+                let promise = (is_pressing, freed.saturating_sub(others).min(most));
+                candidates.push(Candidate { trial, most, promise });
+            }
+        }
+        candidates
+    }
+
+    /// Tries one change after the other, of each kind in turns.
+    fn what_if(&self, cost: usize) -> WhatIf {
+        let mut kinds = [vec![self.slots()], self.pools(), self.dependencies(), self.halvings()];
+        for candidates in &mut kinds {
+            candidates.sort_by_key(|candidate| Reverse(candidate.promise));
+        }
+        let mut best: [Vec<Saving>; 4] = Default::default();
+        let mut left = MOST_STEPS;
+        let mut untried = 0;
+        for place in 0..kinds.iter().map(Vec::len).max().unwrap_or(0) {
+            for (candidates, best) in kinds.iter().zip(&mut best) {
+                let Some(Candidate { trial, most, .. }) = candidates.get(place) else { continue };
+                let enough = best.get(BEST - 1).map_or(Duration::ZERO, |saving| saving.saves);
+                let saves = if Duration::from_micros(*most) <= enough {
+                    Duration::ZERO
+                } else if left < cost {
+                    untried += 1;
+                    continue;
+                } else {
+                    let (then, cost) = self.carry_out(*trial);
+                    left = left.saturating_sub(cost);
+                    Duration::from_micros(self.base.makespan.saturating_sub(then))
+                };
+                if saves > enough || matches!(trial, Trial::Slots(_)) {
+                    let place = best.partition_point(|other| other.saves >= saves);
+                    best.insert(place, Saving { change: self.change(*trial), saves });
+                    best.truncate(BEST);
+                }
+            }
+        }
+        let mut savings = best.concat();
+        savings.sort_by_key(|saving| Reverse(saving.saves));
+        WhatIf { makespan: Duration::from_micros(self.base.makespan), savings, untried }
+    }
+
+    /// How long the run takes with a change, and how many steps it took to find out.
+    fn carry_out(&self, trial: Trial<'_>) -> (u64, usize) {
+        let count = self.work.tasks.len();
+        match self.work.unhindered(&self.order, trial) {
+            Some(schedule) => (schedule.makespan, count / CHEAPER),
+            None => (self.work.scheduled(trial).makespan, count),
+        }
+    }
+
+    fn change(&self, trial: Trial<'_>) -> Change {
+        let name = |task: u32| self.work.tasks[task as usize].name.clone();
+        let policy = &self.work.policy;
+        match trial {
+            Trial::Halve(task) => Change::Halve { step: name(task) },
+            Trial::Pool(pool, to) => {
+                Change::Pool { pool: pool.to_owned(), from: policy.pools.get(pool).copied().unwrap_or(to), to }
+            }
+            Trial::Independent(task, free) => {
+                Change::Independent { step: name(task), dependency: free.dependency.clone() }
+            }
+            Trial::Slots(_) | Trial::Nothing => {
+                Change::Slots { from: policy.max_parallel, to: policy.max_parallel.saturating_add(1) }
+            }
+        }
+    }
+}

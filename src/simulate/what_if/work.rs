@@ -1,0 +1,227 @@
+//! A run as work: how long each step takes, and what it waits for; with one thing changed, too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::StepNumber;
+use crate::plan::{Step, StepId};
+use crate::policy::{Limits, Policy, Retry};
+use crate::simulate::{DEFAULT_TOOL, SimulatedRun, Simulation};
+
+/// One step of a run that is simulated again.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) name: StepId,
+    pub(crate) duration: Duration,
+    /// The indexes of the tasks it waits for.
+    pub(crate) after: Vec<u32>,
+    /// What of that it does not need.
+    pub(crate) unused: Vec<Unused>,
+    /// Its definition, for its tool and its settings.
+    pub(crate) step: Arc<Step>,
+}
+
+/// A dependency that is not needed.
+#[derive(Clone, Debug)]
+pub(crate) struct Unused {
+    /// The step that is declared.
+    pub(crate) dependency: StepId,
+    /// That step, and all that it became.
+    pub(crate) tasks: Vec<u32>,
+}
+
+/// Everything about a run that decides how long it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) policy: Policy,
+}
+
+/// One thing that is changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Trial<'a> {
+    Nothing,
+    Halve(u32),
+    Slots(u32),
+    Pool(&'a str, u32),
+    Independent(u32, &'a Unused),
+}
+
+impl Trial<'_> {
+    fn halves(self, number: u32) -> bool {
+        matches!(self, Self::Halve(halved) if halved == number)
+    }
+
+    /// What a task waits for in it.
+    pub(super) fn after(self, number: u32, task: &Task) -> impl Iterator<Item = u32> {
+        let is_free = move |before| matches!(self, Self::Independent(task, free) if task == number && free.tasks.contains(before));
+        task.after.iter().filter(move |before| !is_free(before)).copied()
+    }
+
+    fn slots(self, policy: &Policy) -> u32 {
+        if let Self::Slots(slots) = self { slots } else { policy.max_parallel }
+    }
+
+    fn pools(self, policy: &Policy) -> BTreeMap<String, u32> {
+        let mut pools = policy.pools.clone();
+        if let Self::Pool(pool, size) = self {
+            pools.insert(pool.to_owned(), size);
+        }
+        pools
+    }
+}
+
+/// When the tasks of a run start, in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    pub(super) starts: Vec<u64>,
+    pub(super) makespan: u64,
+}
+
+impl Work {
+    /// The run as it is.
+    pub(in crate::simulate) fn run(&self) -> SimulatedRun {
+        self.simulate(Trial::Nothing)
+    }
+
+    /// The tasks in an order in which each comes after those it waits for; none if there is none.
+    pub(super) fn in_order(&self) -> Option<Vec<u32>> {
+        let all = 0..self.tasks.len() as u32;
+        if all.clone().zip(&self.tasks).all(|(number, task)| task.after.iter().all(|before| *before < number)) {
+            return Some(all.collect());
+        }
+        let mut waits: Vec<usize> = self.tasks.iter().map(|task| task.after.len()).collect();
+        let mut waiting: Vec<Vec<u32>> = vec![Vec::new(); self.tasks.len()];
+        for (number, task) in all.clone().zip(&self.tasks) {
+            task.after.iter().for_each(|before| waiting[*before as usize].push(number));
+        }
+        let mut order: Vec<u32> = all.filter(|number| waits[*number as usize] == 0).collect();
+        let mut next = 0;
+        while let Some(&task) = order.get(next) {
+            for &waiting in &waiting[task as usize] {
+                waits[waiting as usize] -= 1;
+                if waits[waiting as usize] == 0 {
+                    order.push(waiting);
+                }
+            }
+            next += 1;
+        }
+        (order.len() == self.tasks.len()).then_some(order)
+    }
+
+    fn duration(&self, trial: Trial<'_>, number: u32) -> Duration {
+        // All of them together can be counted in microseconds.
+        let longest = Duration::from_micros(u64::MAX / 2 / self.tasks.len() as u64);
+        let duration = self.tasks[number as usize].duration.min(longest);
+        if trial.halves(number) { duration / 2 } else { duration }
+    }
+
+    /// How long a task takes, in microseconds.
+    pub(super) fn micros(&self, trial: Trial<'_>, number: u32) -> u64 {
+        u64::try_from(self.duration(trial, number).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// What a task takes of a pool, of one that it may weigh more than by now all of it.
+    pub(super) fn takes(&self, task: &Task, pool: &str, size: u32) -> u32 {
+        let Step { uses, tool, .. } = &*task.step;
+        let is_tool = || uses.is_empty() && tool.as_deref().unwrap_or(DEFAULT_TOOL) == pool;
+        uses.get(pool).copied().unwrap_or_else(|| u32::from(is_tool())).min(size)
+    }
+
+    /// What [`simulate`](Self::simulate) comes to where every task begins as soon as those before it are over; none if
+    /// one would have to wait for a slot or a pool.
+    pub(super) fn unhindered(&self, order: &[u32], trial: Trial<'_>) -> Option<Schedule> {
+        let mut starts = vec![0_u64; self.tasks.len()];
+        let mut ends = vec![0; self.tasks.len()];
+        for &number in order {
+            let before = trial.after(number, &self.tasks[number as usize]).map(|before| ends[before as usize]);
+            let start = before.max().unwrap_or(0);
+            starts[number as usize] = start;
+            ends[number as usize] = start + self.micros(trial, number);
+        }
+        let fits = self.fits(&starts, &ends, trial);
+        fits.then(|| Schedule { makespan: ends.into_iter().max().unwrap_or(0), starts })
+    }
+
+    /// Whether there are slots and pools for all tasks at these times.
+    fn fits(&self, starts: &[u64], ends: &[u64], trial: Trial<'_>) -> bool {
+        let (slots, pools) = (trial.slots(&self.policy) as usize, trial.pools(&self.policy));
+        if self.tasks.len() <= slots && pools.is_empty() {
+            return true;
+        }
+        // At one instant first those end that were running, then all start, and then those end that take no time.
+        let mut turns: Vec<(u64, u8, u32)> = Vec::with_capacity(2 * self.tasks.len());
+        for (number, (&start, &end)) in (0..).zip(starts.iter().zip(ends)) {
+            turns.push((start, 1, number));
+            turns.push((end, if end > start { 0 } else { 2 }, number));
+        }
+        turns.sort_unstable();
+        let takes = |(pool, &size): (&String, &u32)| {
+            let of = |task| u64::from(self.takes(task, pool, size));
+            (u64::from(size), self.tasks.iter().map(of).collect::<Vec<u64>>())
+        };
+        let slots = (slots as u64, vec![1; self.tasks.len()]);
+        pools.iter().map(takes).chain([slots]).all(|(size, takes)| {
+            let mut taken = 0;
+            turns.iter().all(|(_, turn, number)| {
+                let takes = takes[*number as usize];
+                taken = if *turn == 1 { taken + takes } else { taken - takes };
+                taken <= size
+            })
+        })
+    }
+
+    /// What the scheduler makes of it.
+    pub(super) fn scheduled(&self, trial: Trial<'_>) -> Schedule {
+        let run = self.simulate(trial);
+        let mut starts = vec![0; self.tasks.len()];
+        for attempt in &run.attempts {
+            if let Some(start) = index(&attempt.id).and_then(|number| starts.get_mut(number as usize)) {
+                *start = attempt.start.as_micros();
+            }
+        }
+        Schedule { starts, makespan: u64::try_from(run.makespan.as_micros()).unwrap_or(u64::MAX) }
+    }
+
+    fn simulate(&self, trial: Trial<'_>) -> SimulatedRun {
+        let pools = trial.pools(&self.policy);
+        let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools)).collect();
+        let policy = Policy {
+            limits: Limits::NONE,
+            retry: Retry::NEVER,
+            max_parallel: trial.slots(&self.policy),
+            pools,
+            ..self.policy.clone()
+        };
+        Simulation::new(plan)
+            .policy(policy)
+            .durations(move |launch| index(&launch.id).map_or(Duration::ZERO, |task| self.duration(trial, task)))
+            .without_history()
+            .run()
+    }
+
+    /// A task as a step of a flat plan, whatever expansions it was part of.
+    fn step(&self, number: u32, task: &Task, trial: Trial<'_>, pools: &BTreeMap<String, u32>) -> Step {
+        let fits = |(pool, weight): (&String, &u32)| {
+            (pool.clone(), pools.get(pool).map_or(*weight, |size| (*weight).min(*size)))
+        };
+        Step {
+            tool: Some(task.step.tool.clone().unwrap_or_else(|| DEFAULT_TOOL.into())),
+            uses: task.step.uses.iter().map(fits).collect(),
+            // Whoever makes a step faster knows that it is.
+            estimate_ms: task.step.estimate_ms.map(|ms| if trial.halves(number) { ms / 2 } else { ms }),
+            depends_on: trial.after(number, task).map(id).collect(),
+            ..Step::described(id(number), "")
+        }
+    }
+}
+
+fn id(task: StepNumber) -> StepId {
+    StepId::from(format!("t{task}"))
+}
+
+/// The number of the task that is this step of the simulated plan.
+pub(in crate::simulate) fn index(id: &StepId) -> Option<u32> {
+    id.as_str().strip_prefix('t')?.parse().ok()
+}

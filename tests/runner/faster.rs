@@ -1,0 +1,139 @@
+//! What would have made a run faster.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use plandag::history::{Changes, History};
+use plandag::journal::{MemoryJournal, RunId};
+use plandag::simulate::{Change, WhatIf};
+use plandag::{
+    Effect, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Runner, Step, StepContext,
+    StepError, StepId, Tool, ToolOutput, ToolSpec, tool_fn,
+};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::sleeper;
+
+fn asleep(id: &str, ms: u64) -> Step {
+    Step::new(id, "sleep").args(json!({ "ms": ms }))
+}
+
+/// What the changes save, in milliseconds, those that save nothing left out.
+fn savings(what_if: &WhatIf) -> Vec<(Change, u128)> {
+    let savings = what_if.savings.iter().map(|saving| (saving.change.clone(), saving.saves.as_millis()));
+    savings.filter(|(_, saves)| *saves > 0).collect()
+}
+
+fn halve(step: &str) -> Change {
+    Change::Halve { step: step.into() }
+}
+
+fn independent(step: &str, dependency: &str) -> Change {
+    Change::Independent { step: step.into(), dependency: dependency.into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_fork_takes_over_takes_no_time() {
+    let journal = MemoryJournal::new();
+    let plan = Plan::from_iter([asleep("a", 400), asleep("b", 300).depends_on(["a"])]);
+    let runner = Runner::new(plan).tool("sleep", sleeper()).journal(journal.clone());
+    let first = runner.run("wait").await.unwrap();
+    let expected = [(independent("b", "a"), 300), (halve("a"), 200), (halve("b"), 150)];
+    assert_eq!(savings(&first.what_if()), expected);
+
+    let changes = Changes { from: Some(StepId::from("b")), ..Changes::default() };
+    let fork = History::load(&journal, first.run()).await.unwrap().fork(&changes).unwrap();
+    let again = RunId::random();
+    fork.save(&journal, &again).await.unwrap();
+    let again = runner.resume(again).await.unwrap();
+    assert_eq!(again.wall_time().as_millis(), 300);
+    assert_eq!(again.work().as_millis(), 300);
+    assert_eq!(again.bound().as_millis(), 300);
+    let critical = again.critical_path();
+    assert_eq!(critical.length.as_millis(), 300);
+    let what_if = again.what_if();
+    assert_eq!(what_if.makespan.as_millis(), 300);
+    assert_eq!(savings(&what_if), [(halve("b"), 150)]);
+    assert_eq!(again.ended().since_start().as_millis(), 1_000, "its events go on from those it took over");
+}
+
+/// A tool that takes a while and acts.
+struct Acts;
+
+impl Tool for Acts {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { effect: Effect::Acts, ..ToolSpec::new("act", "") }
+    }
+
+    fn call<'a>(&'a self, _: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        Box::pin(async {
+            sleep(Duration::from_millis(500)).await;
+            Ok(json!("done").into())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_became_a_plan_is_dropped_as_a_whole_unless_a_part_of_it_acts() {
+    let run = async |second: &'static str| {
+        let spread = tool_fn(move |_| async move {
+            sleep(Duration::from_millis(250)).await;
+            let second = Step::new("2", second).args(json!({ "ms": 500, "after": "${1}" }));
+            Ok(Plan::from_iter([asleep("1", 500), second]))
+        });
+        let plan = Plan::from_iter([Step::new("sub", "spread"), asleep("after", 2_000).depends_on(["sub"])]);
+        let runner = Runner::new(plan).tool("sleep", sleeper()).tool("spread", spread).tool("act", Acts);
+        runner.run("wait").await.unwrap().what_if()
+    };
+    let what_if = run("sleep").await;
+    assert_eq!(what_if.makespan.as_millis(), 3_250);
+    let unnecessary = |what_if: &WhatIf| {
+        let is_dependency = |(change, _): &(Change, u128)| matches!(change, Change::Independent { .. });
+        savings(what_if).into_iter().filter(is_dependency).collect::<Vec<_>>()
+    };
+    assert_eq!(unnecessary(&what_if), [(independent("after", "sub"), 1_250)]);
+    assert_eq!(unnecessary(&run("act").await), []);
+}
+
+/// Has another step do what one has failed at.
+struct Another;
+
+impl Planner for Another {
+    fn plan<'a>(&'a self, request: PlanRequest, _: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            Ok(match request.reason {
+                PlanReason::First => Plan::from_iter([asleep("list", 100), Step::new("bad", "bad")]).into(),
+                _ => Patch {
+                    drop: vec!["bad".into()],
+                    add: vec![asleep("good", 400).args(json!({ "ms": 400, "of": "${list}" })).into()],
+                    ..Patch::default()
+                }
+                .into(),
+            })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_was_replaced_or_has_failed_holds_up_nobody_else() {
+    let bad = || {
+        tool_fn(|_| async {
+            sleep(Duration::from_millis(1_000)).await;
+            Err::<(), _>(StepError::permanent("no luck"))
+        })
+    };
+    let replaced = Runner::new(Another).tool("sleep", sleeper()).tool("bad", bad()).run("wait").await.unwrap();
+    assert!(replaced.succeeded());
+    assert_eq!(replaced.wall_time().as_millis(), 1_400);
+    let what_if = replaced.what_if();
+    assert_eq!(what_if.makespan.as_millis(), 500, "as the last plan would have taken alone");
+    assert_eq!(savings(&what_if), [(halve("good"), 200), (halve("list"), 50)]);
+
+    let plan = Plan::from_iter([asleep("first", 400), Step::new("bad", "bad").args(json!("${first}"))]);
+    let plan = plan.steps.into_iter().map(|step| Step::clone(&step)).chain([asleep("never", 300).depends_on(["bad"])]);
+    let failed = Runner::new(plan.collect::<Plan>()).tool("sleep", sleeper()).tool("bad", bad());
+    let failed = failed.run("wait").await.unwrap();
+    assert!(!failed.succeeded());
+    assert_eq!(savings(&failed.what_if()), [(halve("bad"), 500), (halve("first"), 200)]);
+}

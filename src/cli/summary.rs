@@ -1,11 +1,7 @@
 //! The end of a run: what it came to, where the time went, what to do next.
 
-use std::time::Duration;
-
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
-use plandag::{
-    FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Timestamp,
-};
+use plandag::{FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,10 +9,9 @@ use super::args::RunArgs;
 use super::batch::Batch;
 use super::console::{Console, json_text};
 use super::failure::Failure;
-use super::faster;
 use super::look::{unusable, unusable_answers};
 use super::model;
-use super::ndjson::{Fields, Line, add_spent, millis};
+use super::ndjson::{Fields, Line, add_spent};
 use super::output::Output;
 use super::prediction::counted;
 use super::progress::{some_of, why_words};
@@ -324,13 +319,7 @@ impl Summary<'_> {
             lines.push(String::new());
         }
         lines.push(format!(" {sign}   {steps} {}", timing.headline()));
-        if timing.work > Duration::ZERO {
-            lines.push(format!("   {}{}", heading("critical"), timing.critical_line()));
-        }
-        if report.succeeded() && timing.work > Duration::ZERO {
-            lines.push(format!("   {}{}", heading("bound"), timing.bound_line()));
-            lines.extend(faster::lines(&report.what_if()).into_iter().map(|line| format!("   {line}")));
-        }
+        lines.extend(timing.lines(report));
         lines.push(format!("   {}{}", heading("used"), self.used()));
         let is_spared = |step: &StepReport<'_>| step.outcome == StepOutcome::Failed && !is_fatal(step);
         // One that was run again under its own name did not go missing.
@@ -419,25 +408,21 @@ impl Summary<'_> {
             Ending::Failed(_) => ("run.finished", "failed"),
             _ => ("run.stopped", "stopped"),
         };
-        let critical = timing.critical.iter().map(|(id, took)| json!({ "step": id, "ms": millis(*took) }));
         let mut fields = Fields::from([
             ("state", json!(state)),
             ("exit", json!(exit.code())),
             ("answer", json!(report.answer().ok())),
             ("error", failure.map_or(Value::Null, |failure| json!(failure.fields()))),
-            ("ms", millis(timing.wall)),
-            ("work_ms", millis(timing.work)),
-            ("critical_ms", millis(timing.critical_length)),
-            ("critical_path", critical.collect()),
-            ("bound_ms", millis(timing.bound)),
-            ("faster", if report.succeeded() { faster::fields(&report.what_if()) } else { Value::Null }),
+        ]);
+        fields.extend(timing.fields(report));
+        fields.extend([
             ("steps", json!(counts)),
             ("attempts", json!(report.attempt_count())),
             ("replans", json!(report.replans())),
         ]);
         add_spent(&mut fields, &report.usage());
         fields.extend(self.batch.iter().map(|batch| ("lines", batch.fields(report))));
-        Line::new(report.run(), Timestamp::ZERO + timing.wall, name, fields)
+        Line::new(report.run(), report.ended(), name, fields)
     }
 }
 

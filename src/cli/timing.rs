@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use plandag::RunReport;
+use serde_json::{Value, json};
 
 use super::duration::human;
+use super::faster;
+use super::ndjson::millis;
 use super::prediction::path;
+use super::style::{self, paint};
 use super::text;
 
 /// Shares below this are noise of a machine that does other things, too.
@@ -53,6 +57,35 @@ impl Timing {
             }
         }
         line
+    }
+
+    /// Where the time went, and what would have made it less; nothing where nothing ran.
+    pub(crate) fn lines(&self, report: &RunReport) -> Vec<String> {
+        if self.work.is_zero() {
+            return Vec::new();
+        }
+        let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
+        let mut lines = vec![
+            format!("   {}{}", heading("critical"), self.critical_line()),
+            format!("   {}{}", heading("bound"), self.bound_line()),
+        ];
+        lines.extend(faster::lines(&report.what_if()).into_iter().map(|line| format!("   {line}")));
+        lines
+    }
+
+    /// The same for programs.
+    pub(crate) fn fields(&self, report: &RunReport) -> [(&'static str, Value); 7] {
+        let critical = self.critical.iter().map(|(id, took)| json!({ "step": id, "ms": millis(*took) }));
+        let what_if = report.what_if();
+        [
+            ("ms", millis(self.wall)),
+            ("work_ms", millis(self.work)),
+            ("critical_ms", millis(self.critical_length)),
+            ("critical_path", critical.collect()),
+            ("bound_ms", millis(self.bound)),
+            ("faster", faster::fields(&what_if)),
+            ("faster_untried", json!(what_if.untried)),
+        ]
     }
 
     /// The critical path, and what part of the run it was.

@@ -18,6 +18,7 @@ mod codes;
 mod drawing;
 mod errors;
 mod events;
+mod faster;
 mod hostile;
 mod looking;
 mod model;

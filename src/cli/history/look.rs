@@ -183,6 +183,9 @@ fn render(found: &Found) -> String {
     if let Some(owner) = summary.owner {
         lines.push(format!("   {}pid {} on this host", heading("owner"), owner.pid));
     }
+    if !is_driven(summary) {
+        lines.extend(Timing::of(report).lines(report));
+    }
     let usage = report.usage();
     lines.push(format!(
         "   {}{}, {} in / {} out tokens, ${:.3}",
@@ -262,6 +265,11 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
 fn as_json(found: &Found) -> Value {
     let (history, report) = (&found.history, found.history.report());
     let mut all = runs::fields(&found.summary);
+    if !is_driven(&found.summary) {
+        for (name, value) in Timing::of(report).fields(report) {
+            all[name] = value;
+        }
+    }
     all["plans"] = history
         .revisions()
         .into_iter()
@@ -339,7 +347,7 @@ pub(super) fn logs(args: &LogsArgs, console: &Console) -> Result<ExitCode, Failu
 }
 
 /// Whether a process may add something to the run.
-fn is_driven(summary: &RunSummary) -> bool {
+pub(super) fn is_driven(summary: &RunSummary) -> bool {
     summary.status == RunStatus::Unfinished && summary.owner.is_some()
 }
 

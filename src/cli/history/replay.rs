@@ -52,8 +52,12 @@ pub(super) fn run(args: &ReplayArgs, console: &Console) -> Result<ExitCode, Fail
     let summary = &found.summary;
     console.say(&format!(" {}{}  {}", paint(style::FAINT, "run       "), summary.run, text::line(&summary.objective)));
     Film::new(args.speed, console).show(found.history.events());
-    let end = Timing::of(found.history.report()).headline();
-    console.say(&format!("\n {}  {end}", runs::state(summary.state()).trim_end()));
+    let report = found.history.report();
+    let timing = Timing::of(report);
+    console.say(&format!("\n {}  {}", runs::state(summary.state()).trim_end(), timing.headline()));
+    if !look::is_driven(summary) {
+        timing.lines(report).iter().for_each(|line| console.say(line));
+    }
     Ok(ExitCode::Success)
 }
 

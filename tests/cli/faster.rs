@@ -1,0 +1,59 @@
+//! What would make a run faster: where it is told.
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, calculate, sleep};
+
+#[test]
+fn a_failed_run_tells_where_its_time_went_and_so_do_the_commands_that_look_at_it() {
+    let place = Place::new();
+    let mut bad = calculate("bad", "1 / 0");
+    bad["depends_on"] = json!(["slow"]);
+    place.plan(json!([sleep("slow", 200, &[]), bad, sleep("never", 200, &["bad"])]));
+    let ran = place.run(["run", "plan.json", "--json"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    let end = ran.last_event();
+    let is_slow = |saving: &Value| saving["change"] == "halve" && saving["step"] == "slow";
+    assert!(is_slow(&end["faster"][0]) && end["faster"][0]["saves_ms"].as_u64().unwrap() >= 100, "{end}");
+    assert_eq!(end["faster_untried"], 0);
+
+    let run = end["run"].as_str().unwrap();
+    let shown: Value = serde_json::from_str(&place.run(["show", run, "--json"]).stdout).unwrap();
+    for field in ["ms", "work_ms", "critical_ms", "critical_path", "bound_ms", "faster", "faster_untried"] {
+        assert_eq!(shown[field], end[field], "{field}");
+    }
+    let told = |said: &str| {
+        assert!(said.contains("critical  slow "), "{said}");
+        assert!(said.contains("bound     2") && said.contains("to go faster  halve slow: -1"), "{said}");
+    };
+    told(&place.run(["show", run]).stdout);
+    told(&place.run(["replay", run, "--speed", "1000"]).stderr);
+    told(&place.run(["run", "plan.json"]).stderr);
+}
+
+#[test]
+fn no_prediction_says_that_a_command_need_not_be_waited_for() {
+    let place = Place::new();
+    let step = |id: &str, tool: &str, depends_on: &[&str]| {
+        let args = if tool == "shell" { json!({ "argv": ["true"] }) } else { json!({ "ms": 1 }) };
+        json!({ "id": id, "tool": tool, "args": args, "estimate_ms": 4_000, "depends_on": depends_on })
+    };
+    let said = |second: &str| {
+        place.plan(json!([step("one", second, &[]), step("two", second, &["one"])]));
+        let simulated = place.run(["simulate", "plan.json"]);
+        let predicted = place.run(["plan", "plan.json", "-o", "out.json"]);
+        assert_eq!((simulated.exit, predicted.exit), (0, 0), "{simulated:?} {predicted:?}");
+        [simulated.stdout, predicted.stderr].map(|said| said.contains("two waits for one and never uses it"))
+    };
+    assert_eq!(said("sleep"), [true, true]);
+    assert_eq!(said("shell"), [false, false]);
+}
+
+#[test]
+fn a_plan_that_is_too_large_to_be_simulated_again_says_so() {
+    let place = Place::new();
+    let steps: Vec<Value> = (0..10_001).map(|n| sleep(&format!("s{n}"), 1, &[])).collect();
+    place.plan(json!(steps));
+    let ran = place.run(["simulate", "plan.json", "--max-steps", "20000"]);
+    assert!(ran.stdout.contains("not tried  10002 changes: the run has too many steps"), "{ran:?}");
+}

@@ -7,10 +7,13 @@ use std::time::Duration;
 use super::work::{Schedule, Trial, Work};
 use super::{Change, Saving, WhatIf};
 
-/// How many steps are simulated over all changes: a dozen milliseconds or so. A larger run is not simulated at all.
+/// A larger run is not simulated at all.
 const MOST_STEPS: usize = 10_000;
+/// How many steps are simulated over all changes, but so many changes are tried at least: a few milliseconds.
+const BUDGET: usize = 2_500;
+const FEWEST: usize = 4;
 /// As many times cheaper is a run in which nothing waits for a slot or a pool.
-const CHEAPER: usize = 8;
+const CHEAPER: usize = 32;
 /// So many of each kind are told.
 const BEST: usize = 6;
 
@@ -184,7 +187,7 @@ impl<'a> Search<'a> {
             candidates.sort_by_key(|candidate| Reverse(candidate.promise));
         }
         let mut best: [Vec<Saving>; 4] = Default::default();
-        let mut left = MOST_STEPS;
+        let mut left = BUDGET.max(FEWEST * cost);
         let mut untried = 0;
         for place in 0..kinds.iter().map(Vec::len).max().unwrap_or(0) {
             for (candidates, best) in kinds.iter().zip(&mut best) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::prompts::Prompts;
 use super::{Message, Model, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
@@ -16,6 +17,11 @@ use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolT
 const UNEXPECTED: &str = "UNEXPECTED:";
 /// The longest name of a tool that every provider takes.
 const MAX_NAME: usize = 64;
+/// The most calls of one answer. More is a model that has lost its way, and each result is read, and paid for, in every
+/// round that follows.
+const MAX_CALLS: usize = 64;
+/// The most of them at once: they are in no pool, and must not flood the server that they are for.
+const CALLS_AT_ONCE: usize = 16;
 
 /// The tool that has a model do a step from its description.
 ///
@@ -122,7 +128,7 @@ impl StepModel {
             if reply.calls.is_empty() || round == self.rounds {
                 return self.outcome(reply);
             }
-            let results = join_all(reply.calls.iter().map(|call| self.call(&cx, call, has_read_outside))).await;
+            let results = self.call_all(&cx, &reply.calls, has_read_outside).await;
             has_read_outside |= reply.calls.iter().any(|call| self.is_untrusted(&call.name));
             request.messages.push(Message::Assistant { text: reply.text, calls: reply.calls });
             request.messages.extend(results);
@@ -168,10 +174,24 @@ impl StepModel {
         Ok(blocks)
     }
 
+    /// Calls the tools of one answer. The results are in the order of the calls.
+    async fn call_all(&self, cx: &StepContext, calls: &[ToolCall], has_read_outside: bool) -> Vec<Message> {
+        let slots = Semaphore::new(CALLS_AT_ONCE);
+        let results = calls.iter().enumerate().map(async |(index, call)| {
+            let _slot = slots.acquire().await;
+            let result = match index {
+                0..MAX_CALLS => self.call(cx, call, has_read_outside).await,
+                _ => Err(format!("not called: at most {MAX_CALLS} calls in one answer")),
+            };
+            self.answered(call, result)
+        });
+        join_all(results).await
+    }
+
     /// Calls a tool for the model. What goes wrong is for the model to read: it may know another way.
     /// Once text from outside was read in this step, nothing acts on it here, where no person could approve that.
-    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Message {
-        let result = match self.tools.get(&call.name) {
+    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Result<Value, String> {
+        match self.tools.get(&call.name) {
             None => Err(self.unknown(&call.name)),
             Some(_) if !matches!(call.arguments, Value::Object(_) | Value::Null) => {
                 Err("the arguments are not a JSON object".to_owned())
@@ -199,7 +219,11 @@ impl StepModel {
                     Err(error) => Err(error.message),
                 }
             }
-        };
+        }
+    }
+
+    /// What the model is told came of a call.
+    fn answered(&self, call: &ToolCall, result: Result<Value, String>) -> Message {
         let mut content = String::new();
         match result {
             Ok(value) => text::block("result", &text::within(&text::of_value(&value), self.input_bytes), &mut content),

@@ -99,6 +99,42 @@ async fn tools_are_called_at_once_and_their_results_go_back_in_order() {
     assert!(second.wait, "what was done would be lost, so the step waits its turn");
 }
 
+#[tokio::test(start_paused = true)]
+async fn calls_of_one_answer_are_bounded_at_once_and_in_all() {
+    let model = Script::new(|request| {
+        Ok(match request.messages.len() {
+            1 => calls::<100>(std::array::from_fn(|n| ("fetch", json!({ "n": n })))),
+            _ => says("answered"),
+        })
+    });
+    let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (running, highest) = (Arc::clone(&now), Arc::clone(&most));
+    let fetch = tool_fn(move |cx| {
+        let running = Arc::clone(&running);
+        highest.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(cx.args["n"].clone())
+        }
+    });
+    let plan = Plan::from_iter([Step::described("a", "do it")]);
+    let began = tokio::time::Instant::now();
+    let report = Runner::new(plan).default_tool(StepModel::new(model.clone()).offer("fetch", fetch)).run("").await;
+    assert_eq!(report.unwrap().answer().unwrap(), "answered");
+    assert_eq!((most.load(Ordering::SeqCst), began.elapsed().as_secs()), (16, 4));
+    let results = &model.asked()[1].messages[2..];
+    for (index, message) in results.iter().enumerate() {
+        let Message::ToolResult { id, content, .. } = message else { panic!("{message:?}") };
+        assert_eq!(*id, format!("call-{index}"));
+        match index {
+            0..64 => assert_eq!(*content, format!("<result>\n{index}\n</result>\n")),
+            _ => assert!(content.contains("at most 64 calls in one answer"), "{content}"),
+        }
+    }
+    assert_eq!(results.len(), 100, "each call has its answer");
+}
+
 #[tokio::test]
 async fn a_model_that_only_calls_tools_is_made_to_answer() {
     let model =

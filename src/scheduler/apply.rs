@@ -233,7 +233,8 @@ impl Scheduler {
     fn apply_accepted(&mut self, revision: u32, graft: &Arc<Graft>) {
         self.revision = revision;
         self.pending = None;
-        self.reviewed &= graft.added.is_empty();
+        // Steps are new, too, that ran as drafts while the answer was being written.
+        self.reviewed &= graft.added.is_empty() && !graft.joined.iter().any(|step| self.node(*step).draft);
         self.apply_graft(graft, false);
         for &step in &graft.unreported {
             self.set_unreported(step, true);

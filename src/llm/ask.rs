@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::plan_text::PlanTextFormat;
+use super::plan_text::{DONE, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Message, ModelRequest, json_format, text};
 use crate::error::PlanError;
@@ -97,14 +97,18 @@ impl Ask<'_> {
         said.push_str("\nThe plan so far:\n");
         self.steps(request, &mut said);
         let next = next_number(request).to_string();
-        let words = [("next", Cow::Owned(next))];
+        let (done, answer) = match self.format {
+            PlanTextFormat::Lines => (DONE, "ANSWER on a line of its own, and under it the answer"),
+            PlanTextFormat::Json => (r#"{"steps": []}"#, r#"{"steps": [], "answer": "the answer"}"#),
+        };
+        let words = [("next", next.into()), ("done", done.into()), ("answer", answer.into())];
+        let name = match request.failed.is_empty() {
+            _ if request.must_answer => "answer",
+            true => "review",
+            false => "revision",
+        };
         said.push('\n');
-        said.push_str(&match request.reason {
-            _ if request.must_answer => self.prompts.filled("answer", &words),
-            PlanReason::Review => self.prompts.filled("review", &words),
-            _ if request.failed.is_empty() => self.prompts.filled("review", &words),
-            _ => self.prompts.filled("revision", &words),
-        });
+        said.push_str(&self.prompts.filled(name, &words));
         said
     }
 
@@ -117,7 +121,8 @@ impl Ask<'_> {
             let finished = request.finished.iter().find(|finished| finished.id == step.id);
             let failed = request.failed.iter().find(|failed| failed.id == step.id);
             if let Some(failed) = failed {
-                let _ = writeln!(said, "  failed: {}", text::quoted(&text::within(&failed.error.message, most)));
+                said.push_str("  failed:\n");
+                data(&step.id, &failed.error.message, most, said);
             } else if let Some(finished) = finished {
                 match &finished.output {
                     Some(output) => result(&step.id, output, budget, said),
@@ -172,7 +177,12 @@ fn result(id: &StepId, output: &Output, budget: usize, said: &mut String) {
         Output::Stored(stored) => Cow::Borrowed(stored.preview.as_str()),
         Output::Gathered(parts) => Cow::Owned(format!("the results of {} steps", parts.len())),
     };
-    text::block(id.as_str(), &text::quoted(&text::within(&value, budget)), said);
+    data(id, &value, budget, said);
+}
+
+/// What came of a step, as data.
+fn data(id: &StepId, words: &str, budget: usize, said: &mut String) {
+    text::block(id.as_str(), &text::quoted(&text::within(words, budget)), said);
 }
 
 /// The first number that no step of the plan has.

@@ -1,10 +1,10 @@
 //! The JSON format: an object with a list of steps, each read as soon as it is complete.
 
-use jiter::{Jiter, JiterErrorType, JsonErrorType, JsonValue, Peek};
+use jiter::{Jiter, JiterErrorType, JsonErrorType, JsonValue, LinePosition, Peek};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::plan_text::{Content, End, MAX_BYTES, Written, cut};
+use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, Written, cut};
 use crate::error::PlanError;
 use crate::strict;
 
@@ -26,14 +26,13 @@ pub(super) fn schema() -> Value {
                         "task": text,
                         "tool": { "type": "string", "description": "only to call a tool; its arguments are in `args`" },
                         "args": { "type": "string", "description": "the arguments of the tool, as JSON in a string" },
-                        "depends_on": { "type": "array", "items": text },
-                        "drop": { "type": "boolean", "description": "the step is not needed any more" }
+                        "depends_on": { "type": "array", "items": text }
                     },
                     "required": ["id", "task", "depends_on"],
                     "additionalProperties": false
                 }
             },
-            "answer": { "type": "string", "description": "instead of steps, if nothing is missing" }
+            "answer": { "type": "string", "description": "in place of steps, if the results hold the answer" }
         },
         "required": ["steps"],
         "additionalProperties": false
@@ -53,8 +52,6 @@ struct Item {
     args: Value,
     #[serde(default)]
     depends_on: Vec<Id>,
-    #[serde(default)]
-    drop: bool,
 }
 
 /// An id, which models like to write as a number.
@@ -87,28 +84,39 @@ struct Whole {
 /// Reads objects as they come.
 pub(super) struct JsonReader {
     text: String,
-    /// Where the next item of the list of steps begins, once the list has.
-    next: Option<usize>,
-    /// How many items were read.
+    list: List,
+    /// How many items of the list were read.
     items: usize,
-    /// Whether the list is over, or cannot be read on.
-    closed: bool,
+}
+
+/// How far the list of steps was read.
+enum List {
+    /// It has not begun.
+    Ahead,
+    /// Its next item begins here.
+    Open(usize),
+    /// It is over.
+    Closed,
+    /// Its next item cannot be read, for this reason.
+    Broken(String),
+    /// The text is longer than a plan can be.
+    Overlong,
 }
 
 type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
 
 impl JsonReader {
     pub(super) fn new() -> Self {
-        Self { text: String::new(), next: None, items: 0, closed: false }
+        Self { text: String::new(), list: List::Ahead, items: 0 }
     }
 
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
         if self.text.len() + piece.len() > MAX_BYTES {
-            if !self.closed {
+            if !matches!(self.list, List::Overlong) {
                 let (count, limit) = ((self.text.len() + piece.len()) as u64, MAX_BYTES as u64);
                 take(Err(PlanError::TooLarge { what: "bytes".into(), count, limit }));
             }
-            self.closed = true;
+            self.list = List::Overlong;
             return;
         }
         self.text.push_str(piece);
@@ -121,13 +129,25 @@ impl JsonReader {
     pub(super) fn finish(mut self, take: Take<'_>) -> End {
         self.read_on(take);
         let text = unfenced(&self.text);
+        if text == DONE {
+            return End::Done;
+        }
         match serde_json::from_str::<Whole>(text) {
-            Ok(Whole { steps, answer: Some(answer) }) if steps.is_empty() => End::Answer(answer),
-            Ok(Whole { steps, .. }) if steps.len() == self.items => End::Whole,
-            // Where the list was not found while it was being written, it is read now, and a bad item is met again.
+            // That it is too long was said, and what is missing of it is not the planner's doing.
+            _ if matches!(self.list, List::Overlong) => End::Whole,
+            Ok(Whole { steps, answer }) if steps.is_empty() => match answer.unwrap_or_default().trim() {
+                "" => End::Whole,
+                DONE => End::Done,
+                answer => End::Answer(answer.to_owned()),
+            },
             Ok(Whole { steps, .. }) => {
-                if !self.closed {
-                    let message = format!("{} of {} steps cannot be read", steps.len() - self.items, steps.len());
+                // Not all that is JSON to the one reader is so to the other. A step must not get lost between them.
+                let unread = match self.list {
+                    List::Broken(why) => Some(why),
+                    _ if steps.len() == self.items => None,
+                    _ => Some(format!("{} steps, of which {} can be read", steps.len(), self.items)),
+                };
+                if let Some(message) = unread {
                     take(Err(PlanError::Malformed { message }));
                 }
                 End::Whole
@@ -148,16 +168,19 @@ impl JsonReader {
 
     /// Reads the items that are complete.
     fn read_on(&mut self, take: Take<'_>) {
-        if self.closed {
-            return;
-        }
-        let Some(mut next) = self.next.or_else(|| steps_begin(&self.text)) else { return };
-        loop {
+        let mut next = match self.list {
+            List::Ahead => match steps_begin(&self.text) {
+                Some(begin) => begin,
+                None => return,
+            },
+            List::Open(next) => next,
+            List::Closed | List::Broken(_) | List::Overlong => return,
+        };
+        self.list = loop {
             let rest = &self.text[next..];
             let start = rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n', ',']).len();
             if rest[start..].starts_with(']') {
-                self.closed = true;
-                break;
+                break List::Closed;
             }
             let item = &rest[start..];
             let mut jiter = Jiter::new(item.as_bytes());
@@ -168,15 +191,13 @@ impl JsonReader {
                     take(self::item(&item[..end], self.items));
                     next += start + end;
                 }
-                Err(error) if is_incomplete(&error.error_type) => break,
-                // The whole text says better what is wrong with it.
-                Err(_) => {
-                    self.closed = true;
-                    break;
+                Err(error) if is_incomplete(&error.error_type) => break List::Open(next),
+                Err(error) => {
+                    let place = LinePosition::find(self.text.as_bytes(), next + start + error.index);
+                    break List::Broken(format!("step {} of the list, {place}: {}", self.items + 1, error.error_type));
                 }
             }
-        }
-        self.next = Some(next);
+        };
     }
 }
 
@@ -227,7 +248,6 @@ fn item(text: &str, place: usize) -> Result<Written, PlanError> {
     let id = item.id.into_text();
     let depends_on: Vec<String> = item.depends_on.into_iter().map(Id::into_text).collect();
     let content = match item.tool.filter(|tool| !tool.is_empty()) {
-        _ if item.drop => Content::Drop,
         Some(tool) => {
             let args = match item.args {
                 Value::String(text) if !text.trim().is_empty() => {
@@ -241,6 +261,7 @@ fn item(text: &str, place: usize) -> Result<Written, PlanError> {
             };
             Content::Call { tool, args, description: item.task }
         }
+        None if item.task.trim() == DROP => Content::Drop,
         None if item.task.trim().is_empty() => return Err(malformed(format!("step `{}` says nothing", cut(&id)))),
         None => Content::Task(item.task.trim().to_owned()),
     };

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::plan_text::{Content, End, MAX_BYTES, Written, cut};
+use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, Written, cut};
 use crate::error::PlanError;
 use crate::plan::StepId;
 use crate::strict;
@@ -22,6 +22,11 @@ const MOST_IN_RANGE: u32 = 10_000;
 
 /// What an answer begins with that stands in the place of a plan.
 const ANSWER: &str = "ANSWER";
+/// The last line.
+const END: &str = "END";
+
+/// What stands between a task and the steps it needs.
+const ARROW: &str = "<-";
 
 /// Reads lines as they come.
 pub(super) struct LineReader {
@@ -80,18 +85,18 @@ impl LineReader {
         self.open.push_str(rest);
     }
 
-    pub(super) fn finish(mut self, take: Take<'_>) -> End {
-        let last = std::mem::take(&mut self.open);
-        // A line that is still open may be half a line, unless it is one of the words that stand at the end.
-        let is_mark = matches!(last.trim(), "END" | "DONE" | "```") || last.trim_start().starts_with(ANSWER);
-        if is_mark || matches!(self.state, State::Ended | State::Done | State::Answer(_)) {
-            self.take_line(&last, take);
-        }
+    /// A line that is still open may be half a line: it counts only once a line break was pushed.
+    pub(super) fn finish(self) -> End {
         match self.state {
-            State::Ended => End::Whole,
+            // That it is too long was said, and nobody knows how it ends.
+            State::Ended | State::Overlong => End::Whole,
             State::Done => End::Done,
-            State::Answer(text) => End::Answer(text.trim().to_owned()),
-            State::Before | State::Thinking | State::Steps | State::Overlong => End::CutOff,
+            State::Answer(text) => {
+                let text = text.trim();
+                let before = text.strip_suffix(END).filter(|text| text.is_empty() || text.ends_with('\n'));
+                End::Answer(before.unwrap_or(text).trim_end().to_owned())
+            }
+            State::Before | State::Thinking | State::Steps => End::CutOff,
         }
     }
 
@@ -112,7 +117,7 @@ impl LineReader {
             return;
         }
         // A fence around a plan says nothing about the plan.
-        if line.is_empty() || line.starts_with("```") {
+        if line.is_empty() || is_fence(line) {
             return;
         }
         match (&self.state, line) {
@@ -121,17 +126,17 @@ impl LineReader {
                 self.line -= 1;
                 self.take_line(line, take);
             }
-            (State::Before | State::Steps, "END") => self.state = State::Ended,
-            (State::Before, "DONE") => self.state = State::Done,
-            (State::Before, _) if line.starts_with(ANSWER) => {
-                let answer = line[ANSWER.len()..].trim_start_matches(':').trim_start();
-                self.state = State::Answer(format!("{answer}\n"));
-            }
-            (State::Before | State::Steps, _) => {
-                self.state = State::Steps;
-                let number = self.line;
-                take(self.step(line).map_err(|message| malformed(number, &message)));
-            }
+            (State::Before | State::Steps, END) => self.state = State::Ended,
+            (State::Before, DONE) => self.state = State::Done,
+            (State::Done, END) => {}
+            (State::Before | State::Steps, _) => match answer(line).filter(|_| self.state == State::Before) {
+                Some(answer) => self.state = State::Answer(format!("{answer}\n")),
+                None => {
+                    self.state = State::Steps;
+                    let number = self.line;
+                    take(self.step(line).map_err(|message| malformed(number, &message)));
+                }
+            },
             (State::Ended | State::Done, _) => {
                 take(Err(malformed(self.line, &format!("text after the end: `{}`", cut(line)))));
             }
@@ -148,13 +153,10 @@ impl LineReader {
         if let Some(call) = rest.strip_prefix('@') {
             return self.call(id, call);
         }
-        let (task, depends_on) = match rest.rsplit_once("<-") {
-            Some((task, list)) => (task.trim(), self.dependencies(&id, list)?),
-            None => (rest, Vec::new()),
-        };
+        let (task, depends_on) = self.parted(&id, rest)?;
         let content = match task {
             "" => return Err(format!("step {id} says nothing")),
-            "DROP" if depends_on.is_empty() => Content::Drop,
+            DROP => Content::Drop,
             task => Content::Task(task.to_owned()),
         };
         Ok(Written { id, content, depends_on })
@@ -181,12 +183,39 @@ impl LineReader {
             }
             rest = rest[values.byte_offset()..].trim_start();
         }
-        let (description, depends_on) = match rest.rsplit_once("<-") {
-            Some((description, list)) => (description.trim(), self.dependencies(&id, list)?),
-            None => (rest.trim(), Vec::new()),
-        };
+        let (description, depends_on) = self.parted(&id, rest)?;
         let content = Content::Call { tool: tool.to_owned(), args, description: description.to_owned() };
         Ok(Written { id, content, depends_on })
+    }
+
+    /// Parts `task <- 1-8`. What could be meant as an arrow and is none, or is one too many, would lose dependencies.
+    fn parted<'t>(&self, id: &str, text: &'t str) -> Result<(&'t str, Vec<String>), String> {
+        let (task, depends_on) = match text.rsplit_once(ARROW) {
+            Some((task, list)) => (task.trim(), self.dependencies(id, list)?),
+            None => (text.trim(), Vec::new()),
+        };
+        if !self.ends_in_steps(task) {
+            return Ok((task, depends_on));
+        }
+        Err(format!(
+            "step {id} names steps after an arrow that is not {ARROW}, or after a second one: write all that it needs \
+             after one {ARROW} at its end, such as {ARROW} 1,4-6, or put the task in other words"
+        ))
+    }
+
+    /// Whether a task ends in an arrow of whatever kind and nothing but numbers, such as `<= 1` or `← 1-3`. An arrow in
+    /// the middle of words is part of the task.
+    fn ends_in_steps(&self, task: &str) -> bool {
+        let task = task.replace("&lt;", "<").replace("&gt;", ">");
+        let Some((at, point)) = task.char_indices().rfind(|(_, c)| "<>‹›«»＜".contains(*c) || is_arrow(*c))
+        else {
+            return false;
+        };
+        let (before, list) = (task[..at].trim_end(), task[at + point.len_utf8()..].trim_start());
+        let has_shaft = is_arrow(point) || before.ends_with(is_shaft) || list.starts_with(is_shaft);
+        let in_list = |c: char| c.is_numeric() || c.is_whitespace() || is_shaft(c) || ",;.#&\u{fe0f}".contains(c);
+        let names_steps = || self.dependencies("", list.trim_start_matches(is_shaft)).is_ok();
+        has_shaft && (list.contains(char::is_numeric) && list.chars().all(in_list) || names_steps())
     }
 
     /// Reads `1-8, 10`: whatever stands after the arrow has to be ids, or a dependency could get lost.
@@ -224,6 +253,28 @@ impl LineReader {
     }
 }
 
+/// Whether a line is one of a code fence: with the name of a language at most.
+fn is_fence(line: &str) -> bool {
+    let fence = line.trim_start_matches('`');
+    line.len() - fence.len() >= 3 && fence.trim().bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// What stands after the mark of an answer, if that is what the line begins with.
+fn answer(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix(ANSWER)?;
+    let is_mark = rest.is_empty() || rest.starts_with(|c: char| c == ':' || c.is_whitespace());
+    is_mark.then(|| rest.trim_start_matches(':').trim_start())
+}
+
+fn is_arrow(c: char) -> bool {
+    matches!(c, '\u{2190}'..='\u{21ff}' | '\u{27f0}'..='\u{27ff}' | '\u{2900}'..='\u{297f}' | '\u{2b00}'..='\u{2b11}')
+}
+
+/// Whether this can be the line of an arrow.
+fn is_shaft(c: char) -> bool {
+    matches!(c, '-' | '=' | '~' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ff0d}')
+}
+
 fn malformed(line: usize, message: &str) -> PlanError {
     PlanError::Malformed { message: format!("line {line}: {message}") }
 }
@@ -241,19 +292,19 @@ mod tests {
 
     use super::*;
 
-    /// What is read if the text comes in pieces of `size` bytes.
+    /// What is read if the text comes in pieces of `size` bytes, and stops cleanly.
     fn read(text: &str, size: usize) -> (Vec<Result<Written, PlanError>>, End) {
         let names = ["boil", "n-1"].map(StepId::from);
         let mut reader = LineReader::new(names.into());
         let mut found = Vec::new();
-        let mut rest = text;
+        let text = format!("{text}\n");
+        let mut rest = text.as_str();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.ceil_char_boundary(size.min(rest.len())));
             reader.push(piece, &mut |written| found.push(written));
             rest = after;
         }
-        let end = reader.finish(&mut |written| found.push(written));
-        (found, end)
+        (found, reader.finish())
     }
 
     fn task(id: &str, task: &str, depends_on: &[&str]) -> Result<Written, PlanError> {
@@ -289,8 +340,10 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_off_is_no_step() {
-        let (found, end) = read("1. a\n2. compare the pri", 100);
-        assert_eq!((found.len(), end), (1, End::CutOff));
+        let mut reader = LineReader::new(BTreeSet::new());
+        let mut count = 0;
+        reader.push("1. a\n2. compare the pri", &mut |_| count += 1);
+        assert_eq!((count, reader.finish()), (1, End::CutOff));
         assert_eq!(read("", 1), (vec![], End::CutOff));
     }
 
@@ -321,6 +374,11 @@ mod tests {
             ("1. @a {\"b\": 1, \"b\": 2}\nEND", "line 1: the arguments of step 1 are not JSON"),
             ("1. a\nEND\nI hope this helps!", "line 3: text after the end"),
             ("99999999999. a\nEND", "line 1: not a step"),
+            ("```1. a```\nEND", "line 1: not a step"),
+            ("1. a\n```2. b\nEND", "line 2: not a step"),
+            ("ANSWERS are all there. DONE", "line 1: not a step"),
+            ("1. a\n2. b\nEnd", "line 3: not a step"),
+            ("{\"steps\": []}", "line 1: not a step"),
         ] {
             let found = offences(text);
             assert!(found.len() == 1 && found[0].starts_with(offence), "{text:?}: {found:?}");
@@ -329,10 +387,51 @@ mod tests {
 
     #[test]
     fn steps_of_a_plan_that_a_person_wrote_have_names() {
-        let (found, end) = read("1. warm the pot\nboil. heat water <- 1, n-1\nn-1. DROP\nEND", 9);
-        let drop = Ok(Written { id: "n-1".into(), content: Content::Drop, depends_on: vec![] });
+        let (found, end) = read("1. warm the pot\nboil. heat water <- 1, n-1\nn-1. DROP <- 1\nEND", 9);
+        let drop = Ok(Written { id: "n-1".into(), content: Content::Drop, depends_on: vec!["1".into()] });
         assert_eq!(found, [task("1", "warm the pot", &[]), task("boil", "heat water", &["1", "n-1"]), drop]);
         assert_eq!(end, End::Whole);
+    }
+
+    #[test]
+    fn an_arrow_that_is_none_or_one_too_many_is_an_offence() {
+        for tail in [
+            "← 1",
+            "⟵ 1",
+            "⬅\u{fe0f} 1",
+            "<= 1",
+            "&lt;- 1",
+            "<~ 1",
+            "< - 1",
+            "‹– 1",
+            "<— 1",
+            "＜－ １",
+            "<== 1,2",
+            "⇐ 1–2",
+            "← 1;2",
+            "← #1",
+            "← 1..2",
+            "-> 1",
+            "=> 1",
+            "&gt;→ 1",
+            "⇐ boil",
+            "<= n-1",
+            "<- 1 <- 2",
+            "← 1 <- 2",
+            "<-- 1",
+        ] {
+            for text in [format!("3. b {tail}\nEND"), format!("3. @b {{\"c\": 1}} {tail}\nEND")] {
+                let found = offences(&text);
+                assert!(found.len() == 1 && found[0].starts_with("line 1: step 3 "), "{text:?}: {found:?}");
+            }
+        }
+        // One in the middle of words is part of the task.
+        for words in
+            ["show that x <= 1 for all y", "is 1 < 2", "pages 4 - 7", "press ← to go back", "explain x <- y in R"]
+        {
+            let (found, _) = read(&format!("3. {words} <- 1\nEND"), 100);
+            assert_eq!(found, [task("3", words, &["1"])]);
+        }
     }
 
     #[test]
@@ -344,6 +443,9 @@ mod tests {
     #[test]
     fn an_answer_or_nothing_more_can_stand_for_a_plan() {
         assert_eq!(read("DONE", 3), (vec![], End::Done));
+        assert_eq!(read("DONE\nEND", 3), (vec![], End::Done));
+        assert_eq!(read("ANSWER: in the END\nEND\n", 3), (vec![], End::Answer("in the END".into())));
+        assert_eq!(read("ANSWER\nEND", 3), (vec![], End::Answer(String::new())));
         assert_eq!(read("ANSWER\nIt is\n1. Paris.\n", 3), (vec![], End::Answer("It is\n1. Paris.".into())));
     }
 }

@@ -16,6 +16,10 @@ use crate::suggest;
 const MAX_OFFENCES: usize = 20;
 /// A longer plan is not read to its end.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
+/// In the place of a task: the step is not needed any more.
+pub(super) const DROP: &str = "DROP";
+/// In the place of a plan: nothing is missing.
+pub(super) const DONE: &str = "DONE";
 
 /// The form in which a model writes a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,16 +98,13 @@ impl<'a> PlanReader<'a> {
     }
 
     /// The text is over: how it ended, and what it came to.
-    pub(super) fn finish(mut self, mut ready: impl FnMut(&Arc<Step>)) -> (End, Draft<'a>) {
+    pub(super) fn finish(mut self) -> (End, Draft<'a>) {
         let draft = &mut self.draft;
-        let mut take = |written: Result<Written, PlanError>| {
-            if let Some(step) = draft.take(written) {
-                ready(step);
-            }
-        };
         let end = match self.reader {
-            Reader::Lines(reader) => reader.finish(&mut take),
-            Reader::Json(reader) => reader.finish(&mut take),
+            Reader::Lines(reader) => reader.finish(),
+            Reader::Json(reader) => reader.finish(&mut |written| {
+                draft.take(written);
+            }),
         };
         (end, self.draft)
     }

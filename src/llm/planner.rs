@@ -15,7 +15,7 @@ use super::{Model, ModelReply, ReplyEnd, text};
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError};
 use crate::event::{PlanReason, RunStart, Usage};
-use crate::plan::{Plan, Step};
+use crate::plan::{Patch, Plan, Step};
 use crate::planner::{Expansion, PlanReply, PlanRequest, PlanSink, Planner, Revision};
 use crate::policy::{Limits, Policy};
 use crate::tool::ToolOutput;
@@ -26,6 +26,9 @@ const TRIES: u32 = 5;
 const TRIES_TO_REACH: u32 = 3;
 /// The first pause between tries; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Is told what a call cost.
+pub(super) type Spent<'a> = &'a mut (dyn FnMut(Usage) + Send);
 
 /// A planner that has a language model write the plan, and hands on each step the moment it is written.
 ///
@@ -102,23 +105,27 @@ impl LlmPlanner {
     ///
     /// What is wrong with the last answer, or with the model.
     pub async fn plan_alone(&self, start: &RunStart) -> Result<(Plan, Usage), Vec<PlanError>> {
+        let mut usage = Usage::default();
+        let plan = self.plan_for(start, &mut |spent| usage += spent).await?;
+        Ok((plan, usage))
+    }
+
+    /// As [`plan_alone`](Self::plan_alone); `spent` is told what each call cost, also if nothing comes of it.
+    pub(super) async fn plan_for(&self, start: &RunStart, spent: Spent<'_>) -> Result<Plan, Vec<PlanError>> {
         let plan = |revision| match revision {
             Revision::Plan(plan) => Ok(plan),
             _ => Err(vec![PlanError::Declined]),
         };
-        self.until_usable(PlanRequest::first(start), start.policy.max_corrections, plan).await
+        self.until_usable(PlanRequest::first(start), start.policy.max_corrections, plan, spent).await
     }
 
-    /// Has another plan made for what a step became, or an answer without one. As [`plan_alone`](Self::plan_alone).
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the last answer, or with the model.
-    pub async fn revise_alone(
+    /// Has another plan made for what a step became, or an answer without one.
+    pub(super) async fn revise_for(
         &self,
         start: &RunStart,
         expansion: Expansion,
-    ) -> Result<(ToolOutput, Usage), Vec<PlanError>> {
+        spent: Spent<'_>,
+    ) -> Result<ToolOutput, Vec<PlanError>> {
         let request = PlanRequest {
             revision: 2,
             reason: PlanReason::Failures,
@@ -139,7 +146,7 @@ impl LlmPlanner {
             Dag::check(&plan, start)?;
             Ok(plan.into())
         };
-        self.until_usable(request, start.policy.max_corrections, outcome).await
+        self.until_usable(request, start.policy.max_corrections, outcome, spent).await
     }
 
     /// Asks until `take` has no offence to find.
@@ -148,20 +155,20 @@ impl LlmPlanner {
         mut request: PlanRequest,
         max_corrections: u32,
         take: impl Fn(Revision) -> Result<T, Vec<PlanError>>,
-    ) -> Result<(T, Usage), Vec<PlanError>> {
-        let mut usage = Usage::default();
+        spent: Spent<'_>,
+    ) -> Result<T, Vec<PlanError>> {
         let mut corrections = 0;
         loop {
-            let reply = self.ask(request.clone(), PlanSink::ignore()).await.map_err(|error| vec![error])?;
-            usage += reply.usage;
+            let reply = self.ask(request.clone(), PlanSink::ignore()).await;
+            spent(reply.usage);
             let offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
                 revision => match take(revision) {
-                    Ok(taken) => return Ok((taken, usage)),
+                    Ok(taken) => return Ok(taken),
                     Err(offences) => offences,
                 },
             };
-            if corrections == max_corrections {
+            if corrections == max_corrections || offences.iter().any(PlanError::is_final) {
                 return Err(offences);
             }
             corrections += 1;
@@ -170,59 +177,89 @@ impl LlmPlanner {
         }
     }
 
-    async fn ask(&self, request: PlanRequest, sink: PlanSink) -> Result<PlanReply, PlanError> {
+    /// Asks the model. What fails has been paid for, too, so it is a reply as any other.
+    async fn ask(&self, request: PlanRequest, sink: PlanSink) -> PlanReply {
         let asked = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden }.request(&request);
-        let mut tries = 0;
-        loop {
+        let (mut tries, mut usage) = (0, Usage::default());
+        let reply = loop {
             tries += 1;
             let mut writing = Writing::new(self, &request, &sink);
             let answered = self.model.stream(asked.clone(), &mut |piece| writing.push(piece)).await;
             let error = match answered {
-                Ok(reply) => return self.reply(&request, writing, reply),
-                Err(error) if !writing.answer.is_empty() => return Ok(writing.broken_off(error)),
+                Ok(reply) => break self.reply(&request, writing, reply),
+                Err(error) if !writing.answer.is_empty() => break writing.broken_off(error),
                 Err(error) => error,
             };
+            usage += error.usage;
             let most = if error.problem == ModelProblem::Unreachable { TRIES_TO_REACH } else { TRIES };
             if !error.problem.may_pass() || tries >= most {
-                return Err(given_up(error, tries).into());
+                break Revision::Unusable(vec![given_up(error, tries).into()]).into();
             }
             tracing::warn!(error = %error, tries, "the planner does not answer");
             tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
-        }
+        };
+        usage += reply.usage;
+        PlanReply { usage, ..reply }
     }
 
-    fn reply(&self, request: &PlanRequest, writing: Writing<'_>, reply: ModelReply) -> Result<PlanReply, PlanError> {
+    fn reply(&self, request: &PlanRequest, mut writing: Writing<'_>, reply: ModelReply) -> PlanReply {
         let ModelReply { usage, end: ended, text, .. } = reply;
         if ended == ReplyEnd::Refused {
             let message = format!("model `{}` refuses to plan this{}", self.model.name(), text::said(&text));
-            return Err(PlanError::Model { problem: ModelProblem::Refused, message });
+            let offences = vec![PlanError::Model { problem: ModelProblem::Refused, message }];
+            return PlanReply { revision: Revision::Unusable(offences), usage, text: None };
+        }
+        if ended == ReplyEnd::Complete {
+            writing.end_line();
         }
         let (end, mut draft, answer) = writing.finish();
-        let reply = |revision| PlanReply { revision, usage, text: Some(answer.into()) };
-        if let Some(message) = cut_off(&end, ended, draft.steps.len()) {
-            return Ok(reply(Revision::Unusable(vec![PlanError::Truncated { message }])));
+        let offences = self.offences(&end, ended, &mut draft);
+        let revision = match offences.is_empty() {
+            true => self.revision(request, end, draft).unwrap_or_else(Revision::Unusable),
+            false => Revision::Unusable(offences),
+        };
+        PlanReply { revision, usage, text: Some(answer.into()) }
+    }
+
+    /// What is wrong with an answer before it is looked at as a plan: it counts only with its end mark and a clean
+    /// finish.
+    fn offences(&self, end: &End, ended: ReplyEnd, draft: &mut Draft<'_>) -> Vec<PlanError> {
+        let steps = draft.steps.len();
+        let mut offences = std::mem::take(&mut draft.offences);
+        let mut cut_off = |message| offences.insert(0, PlanError::Truncated { message });
+        match (end, ended) {
+            (_, ReplyEnd::Length) => {
+                cut_off(format!("at the output limit, after {steps} complete steps: write fewer or shorter ones"));
+            }
+            (_, ReplyEnd::Other) => {
+                cut_off(format!("the provider ended it, and does not say why, after {steps} complete steps"));
+            }
+            (End::CutOff, _) => {
+                let message = match self.format {
+                    PlanTextFormat::Lines => format!("no line END after {steps} complete steps"),
+                    PlanTextFormat::Json => format!("the JSON is not closed after {steps} complete steps"),
+                };
+                offences.push(PlanError::Malformed { message });
+            }
+            _ => {}
         }
-        if !draft.offences.is_empty() {
-            return Ok(reply(Revision::Unusable(draft.offences)));
-        }
+        offences
+    }
+
+    fn revision(&self, request: &PlanRequest, end: End, mut draft: Draft<'_>) -> Result<Revision, Vec<PlanError>> {
         if let Some(tool) = &self.answer_tool {
             draft.answer_with(tool);
         }
-        Ok(reply(self.revision(request, end, draft).unwrap_or_else(Revision::Unusable)))
-    }
-
-    fn revision(&self, request: &PlanRequest, end: End, draft: Draft<'_>) -> Result<Revision, Vec<PlanError>> {
-        let malformed = |message: &str| vec![PlanError::Malformed { message: message.to_owned() }];
         match end {
             End::Answer(_) | End::Done if request.revision == 1 => Err(malformed("an answer instead of a plan")),
             End::Answer(answer) if answer.is_empty() => Err(malformed("an answer without a word in it")),
             End::Answer(answer) => Ok(Revision::Answer(Value::String(answer))),
-            // The same plan once more: nothing is missing.
-            End::Done if request.reason == PlanReason::Review && request.failed.is_empty() => {
-                Ok(Revision::Plan(request.plan.clone()))
-            }
-            End::Done => Err(malformed("it says that nothing is missing, but steps have failed")),
-            End::Whole | End::CutOff if request.revision > 1 => Ok(Revision::Patch(draft.into_patch())),
+            End::Done => nothing_missing(request),
+            End::Whole | End::CutOff if request.revision > 1 => match draft.into_patch() {
+                // The same once more, or nothing at all.
+                patch if request.failed.is_empty() && patch == Patch::default() => nothing_missing(request),
+                patch => Ok(Revision::Patch(patch)),
+            },
             End::Whole | End::CutOff => {
                 let plan = draft.into_plan();
                 check(request, &plan)?;
@@ -232,9 +269,25 @@ impl LlmPlanner {
     }
 }
 
+/// What a review comes to that adds nothing.
+fn nothing_missing(request: &PlanRequest) -> Result<Revision, Vec<PlanError>> {
+    if !request.failed.is_empty() {
+        return Err(malformed("it says that nothing is missing, but steps have failed"));
+    }
+    Ok(match request.must_answer {
+        // Where only an answer is of use, the one that there is stands.
+        true => Revision::Declined,
+        false => Revision::Plan(request.plan.clone()),
+    })
+}
+
+fn malformed(message: &str) -> Vec<PlanError> {
+    vec![PlanError::Malformed { message: message.to_owned() }]
+}
+
 impl Planner for LlmPlanner {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
-        Box::pin(self.ask(request, sink))
+        Box::pin(async { Ok(self.ask(request, sink).await) })
     }
 }
 
@@ -280,31 +333,22 @@ impl<'a> Writing<'a> {
         });
     }
 
+    /// The last line ends with the answer, if that is whole.
+    fn end_line(&mut self) {
+        self.reader.push("\n", |_| {});
+    }
+
     fn finish(self) -> (End, Draft<'a>, String) {
-        let (end, draft) = self.reader.finish(|_| {});
+        let (end, draft) = self.reader.finish();
         (end, draft, self.answer)
     }
 
     /// The connection broke, or the provider did, after the answer had begun.
     fn broken_off(self, error: ModelError) -> PlanReply {
-        let (_, draft, answer) = self.finish();
+        let (_, mut draft, answer) = self.finish();
         let message = format!("{} after {} complete steps", error.message, draft.steps.len());
-        let offences = vec![PlanError::Truncated { message }];
-        PlanReply { revision: Revision::Unusable(offences), usage: error.usage, text: Some(answer.into()) }
-    }
-}
-
-/// Why a plan is not whole, if it is not: it counts only with its end mark and a clean finish.
-fn cut_off(end: &End, reply: ReplyEnd, steps: usize) -> Option<String> {
-    match (end, reply) {
-        (_, ReplyEnd::Length) => {
-            Some(format!("at the output limit, after {steps} complete steps: write fewer or shorter ones"))
-        }
-        (_, ReplyEnd::Other) => {
-            Some(format!("the provider ended it, and does not say why, after {steps} complete steps"))
-        }
-        (End::CutOff, _) => Some(format!("no end mark after {steps} complete steps")),
-        _ => None,
+        draft.offences.insert(0, PlanError::Truncated { message });
+        PlanReply { revision: Revision::Unusable(draft.offences), usage: error.usage, text: Some(answer.into()) }
     }
 }
 

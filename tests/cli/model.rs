@@ -42,7 +42,7 @@ impl Respond for Unfinished {
     fn respond(&self, request: &Request) -> ResponseTemplate {
         let body: Value = request.body_json().unwrap();
         if body["stream"] == json!(true) {
-            streamed("1. look up a\n2. look", &json!({}))
+            ended("1. look up a\n2. look", "length", &json!({}))
         } else {
             Model.respond(request)
         }
@@ -50,8 +50,13 @@ impl Respond for Unfinished {
 }
 
 fn streamed(text: &str, usage: &Value) -> ResponseTemplate {
+    ended(text, "stop", usage)
+}
+
+/// An answer that ended for this reason.
+fn ended(text: &str, reason: &str, usage: &Value) -> ResponseTemplate {
     let delta = json!({ "choices": [{ "index": 0, "delta": { "content": text }, "finish_reason": null }] });
-    let stop = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] });
+    let stop = json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] });
     let usage = json!({ "choices": [], "usage": usage });
     let body = format!("data: {delta}\n\ndata: {stop}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
     ResponseTemplate::new(200).set_body_raw(body, "text/event-stream")
@@ -321,7 +326,8 @@ fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
         (error(429, "slow down"), 6, "provider.rate_limited", 5),
         (error(400, "maximum context length is 10 tokens"), 4, "model.context_overflow", 1),
         (html, 6, "provider.not_an_api", 1),
-        (streamed("Sure! 1. a", &json!({})), 4, "planner.truncated", 3),
+        (ended("Sure! 1. a", "length", &json!({})), 4, "planner.truncated", 3),
+        (streamed("Sure! 1. a", &json!({})), 4, "planner.invalid_json", 3),
         (streamed("Sure! 1. a\nEND\n", &json!({})), 4, "planner.invalid_json", 3),
     ] {
         let (server, place) = (Server::with(response), Place::new());

@@ -1,7 +1,7 @@
 //! Two hundred broken answers of a planner: none may be taken for a plan.
 
 use plandag::llm::{LlmPlanner, PlanTextFormat, ReplyEnd};
-use plandag::{Plan, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, ToolSpec};
+use plandag::{Plan, PlanError, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, ToolSpec};
 use serde_json::json;
 
 use crate::support::{Script, ends};
@@ -44,18 +44,18 @@ fn start() -> RunStart {
 }
 
 /// What becomes of an answer: the plan, if it is taken for one.
-fn taken(format: PlanTextFormat, text: &str, end: ReplyEnd) -> Option<Plan> {
+fn taken(format: PlanTextFormat, text: &str, end: ReplyEnd) -> Result<Plan, Vec<PlanError>> {
     let reply = ends(text, end);
     let model = Script::new(move |_| Ok(reply.clone()));
     let planner = LlmPlanner::new(model).format(format);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let reply = runtime.block_on(planner.plan(PlanRequest::first(&start()), PlanSink::ignore())).unwrap();
     match reply.revision {
-        Revision::Plan(plan) => Some(plan),
+        Revision::Plan(plan) => Ok(plan),
         Revision::Unusable(offences) => {
             assert!(!offences.is_empty(), "every offence is named");
             assert_eq!(reply.text.as_deref(), Some(text), "the answer is kept");
-            None
+            Err(offences)
         }
         other => panic!("{other:?}"),
     }
@@ -148,8 +148,84 @@ fn none_of_two_hundred_broken_answers_is_taken_for_a_plan() {
             0 => (PlanTextFormat::Lines, break_lines(number / 2 % 17, &mut random)),
             _ => (PlanTextFormat::Json, break_json(number / 2 % 20, &mut random)),
         };
-        if let Some(plan) = taken(format, &text, end) {
+        if let Ok(plan) = taken(format, &text, end) {
             panic!("seed {seed}, answer {number} was taken for a plan of {} steps:\n{text}", plan.steps.len());
         }
+    }
+}
+
+/// What is wrong with an answer, in words.
+fn offences(format: PlanTextFormat, text: &str, end: ReplyEnd) -> Vec<String> {
+    match taken(format, text, end) {
+        Ok(plan) => panic!("taken for a plan of {} steps:\n{text}", plan.steps.len()),
+        Err(offences) => offences.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A reader of JSON may refuse what another skips: what stands there must not be left out of the plan.
+#[test]
+fn a_step_that_cannot_be_read_is_named_and_not_left_out() {
+    let step = |id: &str, more: &str| format!(r#"{{"id": "{id}", "task": "do {id}", "depends_on": []{more}}}"#);
+    let deep = format!(r#", "args": {}{}"#, "[".repeat(300), "]".repeat(300));
+    let long = format!(r#", "args": {}"#, "9".repeat(5_000));
+    for (more, why) in [
+        (r#", "tool": "\ud800 c""#, "hex escape"),
+        (r#", "tool": "\ud83d""#, "hex escape"),
+        (&*deep, "recursion"),
+        (&*long, "number"),
+    ] {
+        let (good, bad) = (|id: &str| step(id, ""), |id: &str| step(id, more));
+        for (steps, place) in [
+            ([good("1"), bad("2"), good("3")], "step 2 of the list, line 1 column "),
+            ([bad("1"), good("2"), good("3")], "step 1 of the list, line 1 column "),
+            ([good("1"), good("2"), bad("3")], "step 3 of the list, line 1 column "),
+        ] {
+            let text = format!(r#"{{"steps": [{}]}}"#, steps.join(", "));
+            let found = offences(PlanTextFormat::Json, &text, ReplyEnd::Complete);
+            assert!(found.len() == 1 && found[0].starts_with(place) && found[0].contains(why), "{found:?}");
+        }
+    }
+}
+
+/// Only what did not come to its own end is cut off. What is wrong with the rest is said in either case.
+#[test]
+fn an_answer_without_an_end_mark_is_told_all_that_is_wrong_with_it() {
+    let long = format!("1. {}\nEND\n", "x".repeat(2_000_000));
+    let padded = format!("{{\"steps\": [{}", " ".repeat(2_000_000));
+    for (format, text, end, expected) in [
+        (PlanTextFormat::Lines, r#"{"steps": []}"#, ReplyEnd::Complete, &["line 1: not a step", "no line END"][..]),
+        (PlanTextFormat::Lines, "1. a\n2. b <- 1\nEnd\n", ReplyEnd::Complete, &["line 3: not a step", "no line END"]),
+        (PlanTextFormat::Lines, "1. a\n2. b", ReplyEnd::Complete, &["no line END after 2 complete steps"]),
+        (
+            PlanTextFormat::Lines,
+            "1. a\u{2028}2. b <- 1\u{2028}END",
+            ReplyEnd::Complete,
+            &["line 1: step 1", "no line END"],
+        ),
+        (PlanTextFormat::Lines, &long, ReplyEnd::Complete, &["bytes, over"]),
+        (
+            PlanTextFormat::Lines,
+            "1. a <- 2\n2. b <- 1-",
+            ReplyEnd::Length,
+            &["the plan was cut off", "step `1` depends on `2`"],
+        ),
+        (PlanTextFormat::Json, &padded, ReplyEnd::Complete, &["bytes, over"]),
+        (
+            PlanTextFormat::Json,
+            r#"{"steps": [{"id": "1"}, {"#,
+            ReplyEnd::Complete,
+            &["step 1 of the list", "not closed"],
+        ),
+        (
+            PlanTextFormat::Json,
+            r#"{"steps": [{"id": "1"}, {"#,
+            ReplyEnd::Other,
+            &["the plan was cut off", "step 1 of the list"],
+        ),
+    ] {
+        let found = offences(format, text, end);
+        let is_found =
+            found.len() == expected.len() && found.iter().zip(expected).all(|(found, words)| found.contains(words));
+        assert!(is_found, "{expected:?}: {found:?}");
     }
 }

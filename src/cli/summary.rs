@@ -72,7 +72,7 @@ impl Summary<'_> {
     }
 
     fn exit(&self) -> ExitCode {
-        let has_refused = self.batch.as_ref().is_some_and(Batch::has_refused);
+        let has_refused = self.refused() > 0;
         match (ExitCode::of(&self.watched.report), self.watched.stopped_by) {
             (ExitCode::Interrupted, Some(signal)) => signal.exit(),
             (ExitCode::Success, _) if has_refused => ExitCode::StepsFailed,
@@ -178,8 +178,12 @@ impl Summary<'_> {
                 stopped("limit.deadline", "the run reached its deadline").help("give it longer: --deadline TIME")
             }
             StopReason::Attempts => stopped("limit.attempts", why_words(why)),
-            StopReason::Tokens => stopped("limit.tokens", why_words(why)),
-            StopReason::Money => stopped("limit.money", why_words(why)),
+            StopReason::Tokens => {
+                stopped("limit.tokens", why_words(why)).help("let it use more: plandag resume --max-tokens N")
+            }
+            StopReason::Money => {
+                stopped("limit.money", why_words(why)).help("let it use more: plandag resume --max-usd USD")
+            }
             _ => {
                 let report = &self.watched.report;
                 let failure = stopped("run.undecided", why_words(why));
@@ -309,7 +313,9 @@ impl Summary<'_> {
         let timing = Timing::of(report);
         let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
         let (sign, steps) = match report.ending() {
-            Ending::Succeeded => (paint(style::GOOD, "✓ succeeded"), counted(counts.all, self.unit())),
+            Ending::Succeeded if self.refused() == 0 => {
+                (paint(style::GOOD, "✓ succeeded"), counted(counts.all, self.unit()))
+            }
             Ending::Stopped(_) => (paint(style::RETRY, "■ stopped"), self.done_of_all(&counts)),
             _ => (paint(style::ERROR, "✗ failed"), self.done_of_all(&counts)),
         };
@@ -347,7 +353,12 @@ impl Summary<'_> {
     }
 
     fn done_of_all(&self, counts: &Counts) -> String {
-        format!("{} of {} done", counts.succeeded, counted(counts.all, self.unit()))
+        format!("{} of {} done", counts.succeeded, counted(counts.all + self.refused(), self.unit()))
+    }
+
+    /// How many lines of a batch were no part of the run.
+    fn refused(&self) -> usize {
+        self.batch.as_ref().map_or(0, Batch::refused)
     }
 
     /// What the steps of the plan are called.
@@ -385,8 +396,11 @@ impl Summary<'_> {
     /// A command to try next.
     fn next(&self) -> String {
         let source = text::quoted(&self.args.source);
-        let can_be_repeated = self.args.source != "-" && source.chars().count() <= LONGEST_REPEATED;
-        match &self.args.settings.files {
+        let files = &self.args.settings.files;
+        // What a model has planned it would plan in another way.
+        let is_planned_anew = self.is_objective && files.is_none();
+        let can_be_repeated = self.args.source != "-" && source.chars().count() <= LONGEST_REPEATED && !is_planned_anew;
+        match files {
             _ if (self.batch.is_some() || !can_be_repeated) && self.is_kept => {
                 format!("plandag show {}", self.watched.report.run())
             }

@@ -170,9 +170,9 @@ impl Batch {
         }
     }
 
-    /// Whether there are lines that were no part of the run.
-    pub(crate) fn has_refused(&self) -> bool {
-        !self.refused.is_empty()
+    /// How many lines were no part of the run.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// The plan of the whole run.

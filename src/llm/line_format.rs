@@ -194,7 +194,7 @@ impl LineReader {
             Some((task, list)) => (task.trim(), self.dependencies(id, list)?),
             None => (text.trim(), Vec::new()),
         };
-        if !self.ends_in_steps(task) {
+        if !self.ends_in_steps(id, task) {
             return Ok((task, depends_on));
         }
         Err(format!(
@@ -204,8 +204,8 @@ impl LineReader {
     }
 
     /// Whether a task ends in an arrow of whatever kind and nothing but numbers, such as `<= 1` or `← 1-3`. An arrow in
-    /// the middle of words is part of the task.
-    fn ends_in_steps(&self, task: &str) -> bool {
+    /// the middle of words is part of the task, and so is `<= 100` where that cannot be an earlier step.
+    fn ends_in_steps(&self, id: &str, task: &str) -> bool {
         let task = task.replace("&lt;", "<").replace("&gt;", ">");
         let Some((at, point)) = task.char_indices().rfind(|(_, c)| "<>‹›«»＜".contains(*c) || is_arrow(*c))
         else {
@@ -213,6 +213,11 @@ impl LineReader {
         };
         let (before, list) = (task[..at].trim_end(), task[at + point.len_utf8()..].trim_start());
         let has_shaft = is_arrow(point) || before.ends_with(is_shaft) || list.starts_with(is_shaft);
+        let is_compared = (before.ends_with('=') || list.starts_with('=')) && !is_arrow(point);
+        let numbers = list.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
+        if is_compared && id.parse().is_ok_and(|own: u64| numbers.max().is_some_and(|number| number >= own)) {
+            return false;
+        }
         let in_list = |c: char| c.is_numeric() || c.is_whitespace() || is_shaft(c) || ",;.#&\u{fe0f}".contains(c);
         let names_steps = || self.dependencies("", list.trim_start_matches(is_shaft)).is_ok();
         has_shaft && (list.contains(char::is_numeric) && list.chars().all(in_list) || names_steps())
@@ -426,9 +431,14 @@ mod tests {
             }
         }
         // One in the middle of words is part of the task.
-        for words in
-            ["show that x <= 1 for all y", "is 1 < 2", "pages 4 - 7", "press ← to go back", "explain x <- y in R"]
-        {
+        for words in [
+            "keep what costs <= 100",
+            "show that x <= 1 for all y",
+            "is 1 < 2",
+            "pages 4 - 7",
+            "press ← to go back",
+            "explain x <- y in R",
+        ] {
             let (found, _) = read(&format!("3. {words} <- 1\nEND"), 100);
             assert_eq!(found, [task("3", words, &["1"])]);
         }

@@ -17,8 +17,8 @@ use super::live::{Events, Live, RunView};
 
 /// A run that [`Runner::start`](super::Runner::start) has started.
 ///
-/// Awaiting the handle waits for the run and gives its report; through `&mut`, it can still be steered. Dropping it cancels the run at once, so that nothing
-/// goes on that nobody can stop; [`detach`](Self::detach) lets the run go on.
+/// Awaiting the handle waits for the run and gives its report; through `&mut`, it can still be steered. Dropping it
+/// cancels the run at once, so that nothing goes on that nobody can stop; [`detach`](Self::detach) lets the run go on.
 #[must_use = "dropping the handle cancels the run: await it or `detach` it"]
 pub struct RunHandle {
     id: RunId,

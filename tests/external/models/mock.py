@@ -193,7 +193,8 @@ def failures(command: str, server: Server) -> None:
     check("and what had started is kept", run.stats["calls_by_role"]["executor"] == 9, run.stats["calls_by_role"])
     run = Run(command, server, plan, [], {"script": [{"kind": "malformed", "role": "planner"}]})
     check("one that is always cut off is never run", run.exit == 4, run.exit)
-    check("and is named as such", run.events[-1]["error"]["code"] == "planner.truncated")
+    error = run.events[-1]["error"]
+    check("and what it lacks is named", error["code"] == "planner.invalid_json" and "no line END" in str(error["notes"]), error)
 
     run = Run(command, server, scenario("wide50"), [], {"429": 0.25, "seed": 7})
     least = 52 + run.stats["faults"]

@@ -178,12 +178,8 @@ impl Summary<'_> {
                 stopped("limit.deadline", "the run reached its deadline").help("give it longer: --deadline TIME")
             }
             StopReason::Attempts => stopped("limit.attempts", why_words(why)),
-            StopReason::Tokens => {
-                stopped("limit.tokens", why_words(why)).help("let it use more: plandag resume --max-tokens N")
-            }
-            StopReason::Money => {
-                stopped("limit.money", why_words(why)).help("let it use more: plandag resume --max-usd USD")
-            }
+            StopReason::Tokens => self.use_more(stopped("limit.tokens", why_words(why)), "--max-tokens N"),
+            StopReason::Money => self.use_more(stopped("limit.money", why_words(why)), "--max-usd USD"),
             _ => {
                 let report = &self.watched.report;
                 let failure = stopped("run.undecided", why_words(why));
@@ -198,6 +194,14 @@ impl Summary<'_> {
                     _ => failure,
                 })
             }
+        }
+    }
+
+    /// What lets a run go on that has used all it might.
+    fn use_more(&self, failure: Failure, limit: &str) -> Failure {
+        match self.is_kept {
+            true => failure.help(format!("let it use more: plandag resume {} {limit}", self.watched.report.run())),
+            false => failure,
         }
     }
 

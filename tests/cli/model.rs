@@ -275,6 +275,10 @@ fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
     let ran = server.run(&place, ["run", "x", "--model", "m", "--max-tokens", "10", "--json"]);
     assert_eq!((ran.exit, &ran.last_event()["tokens_out"]), (8, &json!(11)), "{ran:?}");
     let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    let help = ran.last_event()["error"]["help"].to_string();
+    assert!(help.contains(&format!("plandag resume {run} --max-tokens N")), "{help}");
+    let unkept = server.run(&place, ["run", "x", "--model", "m", "--max-tokens", "10", "--no-journal"]);
+    assert!(unkept.exit == 8 && !unkept.stderr.contains("plandag resume"), "{}", unkept.stderr);
     let again = server.run(&place, ["resume", &run, "--max-tokens", "100000", "--json"]);
     assert_eq!((again.exit, &again.last_event()["answer"]), (0, &json!("found it")), "{again:?}");
 }

@@ -179,13 +179,18 @@ pub(super) fn secrets_in(url: &str) -> Vec<String> {
 }
 
 fn temperature(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    is_temperature(text.parse().map_err(|_| format!("`{text}` is not a number"))?)
+}
+
+pub(super) fn is_temperature(number: f64) -> Result<f64, String> {
     if (0.0..=2.0).contains(&number) { Ok(number) } else { Err("it has to be from 0 to 2".to_owned()) }
 }
 
 pub(crate) fn usd(text: &str) -> Result<f64, String> {
-    let amount: f64 =
-        text.trim_start_matches('$').parse().map_err(|_| format!("`{text}` is not an amount of dollars"))?;
+    is_limit(text.trim_start_matches('$').parse().map_err(|_| format!("`{text}` is not an amount of dollars"))?)
+}
+
+pub(super) fn is_limit(amount: f64) -> Result<f64, String> {
     if amount.is_finite() && amount > 0.0 { Ok(amount) } else { Err("it has to be more than nothing".to_owned()) }
 }
 

@@ -11,7 +11,7 @@ use plandag::llm::{Price, RateLimits, Server};
 use plandag::report::ExitCode;
 use serde::Deserialize;
 
-use super::args::{PlanFormat, StepTools};
+use super::args::{PlanFormat, StepTools, is_limit, is_temperature};
 use crate::cli::failure::Failure;
 
 /// The project's file, in the folder in which the command is started.
@@ -41,11 +41,11 @@ pub(crate) struct Config {
 impl Config {
     /// What has the right form and makes no sense.
     fn offence(&self) -> Option<String> {
-        if let Some(temperature) = self.temperature.filter(|temperature| !(0.0..=2.0).contains(temperature)) {
-            return Some(format!("temperature = {temperature}: it has to be from 0 to 2"));
+        if let Some(Err(why)) = self.temperature.map(is_temperature) {
+            return Some(format!("temperature: {why}"));
         }
-        if let Some(usd) = self.max_usd.filter(|usd| !(usd.is_finite() && *usd > 0.0)) {
-            return Some(format!("max_usd = {usd}: it has to be more than nothing"));
+        if let Some(Err(why)) = self.max_usd.map(is_limit) {
+            return Some(format!("max_usd: {why}"));
         }
         let unknown = self.providers.keys().find(|name| !Server::names().any(|known| known == *name))?;
         let names = Server::names().collect::<Vec<_>>().join(", ");

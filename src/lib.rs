@@ -63,6 +63,8 @@ pub mod history;
 pub mod journal;
 #[cfg(feature = "llm")]
 pub mod llm;
+#[cfg(any(feature = "llm", all(feature = "mcp", unix)))]
+mod lossy;
 #[cfg(feature = "offline")]
 pub mod offline;
 #[cfg(feature = "page")]

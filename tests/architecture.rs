@@ -64,6 +64,7 @@ const PURE: &[&str] = &[
 const RULES: &[Rule] = &[
     Rule { parts: DATA, modules: &["plan", "error", "policy", "strict"], crates: DATA_CRATES, never: PURE },
     Rule { parts: &["strict"], modules: &[], crates: &["serde", "serde_json"], never: PURE },
+    Rule { parts: &["lossy"], modules: &[], crates: &["serde_json"], never: PURE },
     Rule { parts: &["suggest"], modules: &[], crates: &["strsim"], never: PURE },
     Rule { parts: &["duration"], modules: &[], crates: &[], never: PURE },
     Rule {
@@ -157,7 +158,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["tools"],
-        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact", "retry_after"],
+        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact", "retry_after", "lossy"],
         crates: &[
             "serde",
             "serde_json",
@@ -203,6 +204,7 @@ const RULES: &[Rule] = &[
             "strict",
             "suggest",
             "retry_after",
+            "lossy",
         ],
         crates: &[
             "serde",

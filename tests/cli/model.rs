@@ -245,6 +245,43 @@ fn no_key_goes_to_ollama_or_to_two_servers() {
 }
 
 #[test]
+fn ollama_is_where_the_configuration_says() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let file = place.file("key.txt", KEY);
+    let key = ["--api-key-file", file.to_str().unwrap()];
+    let said = format!("[providers.ollama]\nbase_url = \"{}\"\n", server.url());
+    place.file("plandag.toml", &said);
+    for model in ["ollama::m", "m"] {
+        let ran = place.run(["run", "x", "--model", model].iter().chain(&key));
+        assert!(ran.exit == 0 && ran.stderr.contains("no key is sent to http://127.0.0.1:"), "{}", ran.stderr);
+    }
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)), "a project does not decide where keys are sent");
+    let asked = server.calls().len();
+    place.file(".config/plandag/config.toml", &said);
+    let ran = place.run(["run", "x", "--model", "ollama::m"].iter().chain(&key));
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls()[asked..].iter().all(|(_, key)| key.contains(KEY)));
+}
+
+#[test]
+fn limits_and_prices_that_limit_nothing_are_no_configuration() {
+    let place = Place::new();
+    for (text, why) in [
+        ("[prices.m]\ninput = nan\noutput = 1.0\n", "[prices.\"m\"]: a price is a number"),
+        ("[prices.m]\ninput = 1.0\noutput = -5.0\n", "[prices.\"m\"]: a price is a number"),
+        ("max_tokens = 0\n", "nonzero"),
+        ("[providers.openai]\nconcurrency = 0\n", "nonzero"),
+        ("[providers.openai]\ntokens_per_minute = 0\n", "nonzero"),
+    ] {
+        place.file("plandag.toml", text);
+        let ran = place.run(["run", "x", "--model", "gpt-4o"]);
+        assert!(ran.exit == 5 && ran.stderr.contains(why), "{text}: {}", ran.stderr);
+    }
+    let ran = place.run(["run", "x", "--model", "m", "--max-tokens", "0"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("at least 1"), "{}", ran.stderr);
+}
+
+#[test]
 fn an_address_with_a_password_is_no_argument() {
     let place = Place::new();
     let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://name:password9@127.0.0.1:9/v1"]);

@@ -159,6 +159,23 @@ impl Server {
             "floods" => loop {
                 write(&"noise ".repeat(1_000));
             },
+            "half_an_emoji" => {
+                let message = json!({ "jsonrpc": "2.0", "id": id, "result": text(format!("{said}\u{fffd}")) });
+                let half = message.to_string().replace('\u{fffd}', "\\ud83d");
+                io::stdout().write_all(format!("{half}\n").as_bytes()).unwrap();
+            }
+            "not_utf8" => {
+                let message = json!({ "jsonrpc": "2.0", "id": id, "result": text(format!("{said}@")) });
+                let bytes: Vec<u8> =
+                    message.to_string().bytes().map(|byte| if byte == b'@' { 0xff } else { byte }).collect();
+                io::stdout().write_all(&[&bytes, &b"\n"[..]].concat()).unwrap();
+            }
+            "answers_too_deep" => {
+                let (open, close) = ("[".repeat(5_000), "]".repeat(5_000));
+                write(&format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[],"structuredContent":{open}{close}}}}}"#
+                ));
+            }
             "answers_garbage" => answer(id, json!({ "tools": 7 })),
             "reports_an_error" => {
                 let mut result = text("not today");

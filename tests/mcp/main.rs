@@ -128,6 +128,9 @@ async fn a_call_ends_however_the_server_goes_on() {
     assert!(flood.message.contains("floods its output"), "{flood}");
     let garbage = failing("answers_garbage", json!({})).await;
     assert_eq!(garbage.kind, StepErrorKind::BadOutput, "{garbage}");
+    let deep = failing("answers_too_deep", json!({})).await;
+    assert_eq!(deep.kind, StepErrorKind::BadOutput, "{deep}");
+    assert!(deep.message.contains("with what cannot be read: recursion limit"), "{deep}");
     let error = failing("reports_an_error", json!({})).await;
     assert_eq!(
         (error.kind, error.message.as_str()),
@@ -145,6 +148,16 @@ async fn what_comes_beside_the_messages_is_passed_over() {
             let answer = call(&servers, json!({ "text": text })).await;
             assert_eq!(answer.unwrap_or_else(|error| panic!("{way}: {error}"))["text"], text, "{way}");
         }
+        servers.close().await;
+    }
+}
+
+#[tokio::test]
+async fn text_cut_inside_a_character_is_an_answer_all_the_same() {
+    for way in ["half_an_emoji", "not_utf8"] {
+        let servers = running(way, json!({ "callTimeoutMs": 5_000 })).await;
+        let answer = call(&servers, json!({ "text": "smile " })).await;
+        assert_eq!(answer.unwrap_or_else(|error| panic!("{way}: {error}"))["text"], "smile \u{fffd}", "{way}");
         servers.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! `plandag resume`.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::args::{RunArgs, TEMPLATE, at_least_one};
 use super::super::console::Console;
 use super::super::duration;
 use super::super::failure::Failure;
-use super::super::model::args::{base_url, usd};
+use super::super::model::args::{base_url, tokens, usd};
 use super::super::run::{self, Going};
 use super::keep::{JournalArgs, Survives};
 use super::{Recorded, find, journal_failure};
@@ -59,8 +59,8 @@ pub(crate) struct ResumeArgs {
     #[arg(long, value_name = "TIME", value_parser = duration::parse, allow_hyphen_values = true)]
     deadline: Option<Duration>,
     /// Most tokens, in and out, what is behind it included
-    #[arg(long, value_name = "N")]
-    max_tokens: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = tokens)]
+    max_tokens: Option<NonZeroU64>,
     /// Most money in US dollars, what is behind it included
     #[arg(long, value_name = "USD", value_parser = usd)]
     max_usd: Option<f64>,

@@ -1,5 +1,6 @@
 //! The arguments about language models.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -64,8 +65,8 @@ pub(crate) struct SpendingArgs {
     #[arg(long)]
     pub(crate) review: bool,
     /// Most tokens, in and out; the run then stops with what is done
-    #[arg(long, value_name = "N")]
-    pub(crate) max_tokens: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = tokens)]
+    pub(crate) max_tokens: Option<NonZeroU64>,
     /// Most money in US dollars; the run then stops with what is done
     #[arg(long, value_name = "USD", value_parser = usd)]
     pub(crate) max_usd: Option<f64>,
@@ -184,6 +185,10 @@ fn temperature(text: &str) -> Result<f64, String> {
 
 pub(super) fn is_temperature(number: f64) -> Result<f64, String> {
     if (0.0..=2.0).contains(&number) { Ok(number) } else { Err("it has to be from 0 to 2".to_owned()) }
+}
+
+pub(crate) fn tokens(text: &str) -> Result<NonZeroU64, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a whole number of at least 1"))
 }
 
 pub(crate) fn usd(text: &str) -> Result<f64, String> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub(crate) struct Config {
     pub(crate) temperature: Option<f64>,
     pub(crate) plan_format: Option<PlanFormat>,
     pub(crate) step_tools: Option<StepTools>,
-    pub(crate) max_tokens: Option<u64>,
+    pub(crate) max_tokens: Option<NonZeroU64>,
     pub(crate) max_usd: Option<f64>,
     pub(crate) prompts: BTreeMap<String, PathBuf>,
     pub(crate) providers: BTreeMap<String, ProviderConfig>,
@@ -46,6 +47,11 @@ impl Config {
         }
         if let Some(Err(why)) = self.max_usd.map(is_limit) {
             return Some(format!("max_usd: {why}"));
+        }
+        let is_price = |amount: f64| amount.is_finite() && amount >= 0.0;
+        let wrong = self.prices.iter().find(|(_, price)| !is_price(price.input) || !is_price(price.output));
+        if let Some((model, _)) = wrong {
+            return Some(format!("[prices.\"{model}\"]: a price is a number of dollars, at least 0"));
         }
         let unknown = self.providers.keys().find(|name| !Server::names().any(|known| known == *name))?;
         let names = Server::names().collect::<Vec<_>>().join(", ");
@@ -62,23 +68,23 @@ pub(crate) struct ProviderConfig {
     pub(crate) api_key_env: Option<String>,
     /// The file that has the key.
     pub(crate) api_key_file: Option<PathBuf>,
-    pub(crate) concurrency: Option<u32>,
-    pub(crate) requests_per_minute: Option<u32>,
-    pub(crate) tokens_per_minute: Option<u64>,
-    pub(crate) stall_seconds: Option<u64>,
+    pub(crate) concurrency: Option<NonZeroU32>,
+    pub(crate) requests_per_minute: Option<NonZeroU32>,
+    pub(crate) tokens_per_minute: Option<NonZeroU64>,
+    pub(crate) stall_seconds: Option<NonZeroU64>,
 }
 
 impl ProviderConfig {
     pub(crate) fn limits(&self) -> RateLimits {
         RateLimits {
-            concurrency: self.concurrency,
-            requests_per_minute: self.requests_per_minute,
-            tokens_per_minute: self.tokens_per_minute,
+            concurrency: self.concurrency.map(NonZeroU32::get),
+            requests_per_minute: self.requests_per_minute.map(NonZeroU32::get),
+            tokens_per_minute: self.tokens_per_minute.map(NonZeroU64::get),
         }
     }
 
     pub(crate) fn stall_after(&self) -> Option<Duration> {
-        self.stall_seconds.map(Duration::from_secs)
+        self.stall_seconds.map(|seconds| Duration::from_secs(seconds.get()))
     }
 
     /// This, and what `other` says beside it.

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod prompts;
 mod servers;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Models {
         let steps = role(steps)?;
         let answer = answer.map(|name| role(Some(name))).transpose()?;
         let spending = Spending {
-            max_tokens: spending.max_tokens.or_else(|| files.find(|config| config.max_tokens)),
+            max_tokens: spending.max_tokens.or_else(|| files.find(|config| config.max_tokens)).map(NonZeroU64::get),
             max_usd: spending.max_usd.or_else(|| files.find(|config| config.max_usd)),
             review: spending.review,
         };

@@ -105,7 +105,7 @@ impl<'a> Servers<'a> {
     pub(crate) fn any_model(&mut self) -> Result<Option<String>, Failure> {
         let named = match self.address() {
             Some(address) => Some(self.with_key(Server::at(address.url), address.is_trusted)?),
-            None => variable(OLLAMA_HOST).map(|host| self.ollama(&host)).transpose()?,
+            None => self.ollama_address().map(|address| self.ollama(address)).transpose()?,
         };
         if let Some((server, looked)) = named {
             let shown = plandag::llm::shown_address(server.address().unwrap_or_default());
@@ -146,7 +146,8 @@ impl<'a> Servers<'a> {
                     .help(format!("there are {names}")));
             };
             if provider == OLLAMA {
-                return self.ollama(&variable(OLLAMA_HOST).unwrap_or_else(|| "localhost".to_owned()));
+                let here = || Address { url: ollama_url("localhost"), is_trusted: true };
+                return self.ollama(self.ollama_address().unwrap_or_else(here));
             }
             let address = (provider == OPENAI).then(|| self.address()).flatten();
             return match address {
@@ -160,8 +161,8 @@ impl<'a> Servers<'a> {
         if let Some(server) = Server::of_model(model) {
             return self.with_key(server, true);
         }
-        if let Some(host) = variable(OLLAMA_HOST) {
-            return self.ollama(&host);
+        if let Some(address) = self.ollama_address() {
+            return self.ollama(address);
         }
         let has_it =
             |found: &&Found| found.models.iter().any(|name| name == model || name.split(':').next() == Some(model));
@@ -189,10 +190,37 @@ impl<'a> Servers<'a> {
         })
     }
 
-    /// The Ollama server at this host, which wants no key: at most the one that is given for this run.
-    fn ollama(&mut self, host: &str) -> Result<(Server, Vec<String>), Failure> {
-        let server = limited(Server::at(ollama_url(host)), &self.files.provider(OLLAMA));
-        Ok((self.with_key_file(server)?, vec!["--api-key-file".to_owned()]))
+    /// Where Ollama is said to be.
+    fn ollama_address(&self) -> Option<Address> {
+        if let Some(host) = variable(OLLAMA_HOST) {
+            return Some(Address { url: ollama_url(&host), is_trusted: true });
+        }
+        let url = self.files.provider(OLLAMA).base_url?;
+        let own = self.files.of_user(|config| config.providers.get(OLLAMA)?.base_url.clone());
+        Some(Address { is_trusted: own.as_ref() == Some(&url), url })
+    }
+
+    /// The Ollama server at this address, which wants no key: at most the one that is given for this run.
+    fn ollama(&mut self, address: Address) -> Result<(Server, Vec<String>), Failure> {
+        let server = limited(Server::at(address.url), &self.files.provider(OLLAMA));
+        let looked = vec!["--api-key-file".to_owned()];
+        if !address.is_trusted {
+            self.keep_keys_from(&server, self.args.api_key_file.is_some());
+            return Ok((server, looked));
+        }
+        Ok((self.with_key_file(server)?, looked))
+    }
+
+    /// Says that a server gets no key, if there is one that it might have had.
+    fn keep_keys_from(&self, server: &Server, has_key: bool) {
+        if !has_key {
+            return;
+        }
+        let place = plandag::llm::shown_address(server.address().unwrap_or_default());
+        self.say(&format!(
+            "no key is sent to {place}, which only {PROJECT_FILE} names: if you trust it, name it yourself \
+             (--base-url, or your own configuration file)"
+        ));
     }
 
     /// The server with the key of `--api-key-file`, if there is that: one key is for one server.
@@ -225,13 +253,8 @@ impl<'a> Servers<'a> {
         let mut looked = vec!["--api-key-file".to_owned()];
         let name = own.api_key_env.as_deref().or(server.key_variable()).unwrap_or_default().to_owned();
         if !is_trusted {
-            if self.args.api_key_file.is_some() || own.api_key_file.is_some() || variable(&name).is_some() {
-                let place = plandag::llm::shown_address(server.address().unwrap_or_default());
-                self.say(&format!(
-                    "no key is sent to {place}, which only {PROJECT_FILE} names: if you trust it, name it yourself \
-                     (--base-url, or your own configuration file)"
-                ));
-            }
+            let has_key = self.args.api_key_file.is_some() || own.api_key_file.is_some() || variable(&name).is_some();
+            self.keep_keys_from(&server, has_key);
             return Ok((server, looked));
         }
         if self.args.api_key_file.is_some() {

@@ -17,6 +17,7 @@
 mod client;
 mod config;
 mod connection;
+mod message;
 mod owner;
 mod pipe;
 mod process;

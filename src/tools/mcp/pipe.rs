@@ -10,6 +10,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
 
+use super::message;
+
 /// The longest message.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// A server may write so many lines, and so many bytes, that answer nothing, before it is taken to be out of order.
@@ -124,9 +126,12 @@ impl Transport<RoleClient> for Pipe {
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
             let line = self.next_line().await?;
-            match serde_json::from_slice::<RxJsonRpcMessage<RoleClient>>(&line) {
-                Ok(message) => {
-                    if matches!(message, RxJsonRpcMessage::<RoleClient>::Response(_)) {
+            match message::read(&line) {
+                Some(message) => {
+                    if matches!(
+                        message,
+                        RxJsonRpcMessage::<RoleClient>::Response(_) | RxJsonRpcMessage::<RoleClient>::Error(_)
+                    ) {
                         self.unasked = Unasked::default();
                     } else if self.count_unasked(line.len()) {
                         return None;
@@ -134,8 +139,8 @@ impl Transport<RoleClient> for Pipe {
                     return Some(message);
                 }
                 // Programs greet, warn and log where they should not.
-                Err(_) if self.count_unasked(line.len()) => return None,
-                Err(_) => {}
+                None if self.count_unasked(line.len()) => return None,
+                None => {}
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use super::McpError;
 use super::config::{Launch, ServerConfig};
 use super::connection::{Connection, Listed};
+use super::message::UNREADABLE;
 use crate::error::{StepError, StepErrorKind};
 use crate::retry_after::pause_ms;
 
@@ -138,6 +139,11 @@ impl Server {
     async fn failed(&self, connection: &Connection, tool: &str, error: ServiceError, acts: bool) -> StepError {
         let name = self.name();
         match error {
+            ServiceError::McpError(error) if error.code == UNREADABLE => {
+                let why = self.hide(&error.message);
+                let message = format!("MCP server `{name}` answers a call of `{tool}` with what cannot be read: {why}");
+                StepError::new(StepErrorKind::BadOutput, message)
+            }
             ServiceError::McpError(error) => {
                 let message =
                     self.hide(&format!("MCP server `{name}` refuses the call of `{tool}`: {}", error.message));

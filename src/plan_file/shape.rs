@@ -92,7 +92,7 @@ const STEP: &[Field] = &[
     field("args", Shape::Anything),
     field("depends_on", Shape::Texts),
     optional("when", Shape::Text),
-    optional("timeout_ms", U64),
+    optional("timeout_ms", Shape::Positive(u64::MAX)),
     optional("retry", Shape::Retry),
     field("on_failure", Shape::OneOf(&["fail", "continue"])),
     field("on_interrupt", Shape::OneOf(&["ask", "retry"])),

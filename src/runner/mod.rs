@@ -72,7 +72,8 @@ pub use live::{Events, LiveStep, RunView};
 /// # }
 /// ```
 ///
-/// A runner is cheap to clone, and can be used for any number of runs, also at the same time.
+/// A runner is cheap to clone, and can be used for any number of runs, also at the same time. Each of them has the slots and
+/// pools for itself: what runs share has to be shared by their tools, with a semaphore, say.
 #[derive(Clone)]
 pub struct Runner {
     planner: Arc<dyn Planner>,
@@ -287,6 +288,10 @@ impl Runner {
     ///
     /// If the journal fails, or the runner was set up in a way that cannot work. A failed step is not an error: see
     /// [`RunReport::answer`].
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
     pub async fn run(&self, objective: impl Into<String>) -> Result<RunReport, RunError> {
         self.spawn(RunId::random(), Begin::New(objective.into()), None).await
     }
@@ -295,7 +300,8 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, and in one without timers ([`enable_time`](tokio::runtime::Builder::enable_time)). Also
+    /// if the [`spec`](Tool::spec) of a tool panics, or the journal does.
     pub fn start(&self, objective: impl Into<String>) -> RunHandle {
         self.spawn_live(RunId::random(), Begin::New(objective.into()))
     }
@@ -307,6 +313,10 @@ impl Runner {
     ///
     /// As [`run`](Self::run); also if the journal does not know the run or another process drives it, and
     /// [`RunError::Changed`] if its tools are not what they were (see [`accept_changes`](Self::accept_changes)).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
     pub async fn resume(&self, run: impl Into<RunId>) -> Result<RunReport, RunError> {
         self.spawn(run.into(), Begin::Resume, None).await
     }
@@ -315,7 +325,7 @@ impl Runner {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// As [`start`](Self::start).
     pub fn start_resume(&self, run: impl Into<RunId>) -> RunHandle {
         self.spawn_live(run.into(), Begin::Resume)
     }
@@ -339,6 +349,8 @@ impl Runner {
 
     fn spawn(&self, id: RunId, begin: Begin, publisher: Option<Publisher>) -> RunTask {
         let desk = Arc::new(Desk::new(&tokio::runtime::Handle::current()));
+        // A runtime without timers is told of here: the run would find out in a task of its own, and never end.
+        drop(tokio::time::sleep(Duration::ZERO));
         let runner = self.clone();
         let span = tracing::info_span!("run", run = %id);
         let at = Arc::clone(&desk);
@@ -391,6 +403,8 @@ impl Runner {
             "`max_parallel` must be at least 1".to_owned()
         } else if self.policy.retry.max_attempts == 0 {
             "`max_attempts` must be at least 1".to_owned()
+        } else if let Some((name, _)) = self.policy.pools.iter().find(|(_, size)| **size == 0) {
+            format!("the pool `{name}` must have a size of at least 1")
         } else if self.tools.len() > usize::from(u16::MAX) {
             format!("{} tools are more than a run can have", self.tools.len())
         } else {

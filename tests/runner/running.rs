@@ -78,6 +78,21 @@ async fn a_step_without_tool_goes_to_the_default_tool() {
     assert!(matches!(missing, Err(RunError::Configuration(_))), "{missing:?}");
 }
 
+#[tokio::test]
+async fn a_pool_of_none_is_refused() {
+    let plan = Plan::from_iter([Step::new("a", "echo")]);
+    let ran = Runner::new(plan).tool("echo", echo()).pool("echo", 0).run("x").await;
+    assert!(matches!(&ran, Err(RunError::Configuration(why)) if why.contains("pool `echo`")), "{ran:?}");
+}
+
+#[test]
+#[should_panic = "timers are disabled"]
+fn a_runtime_without_timers_is_told_of_at_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let plan = Plan::from_iter([Step::new("a", "echo")]);
+    let _ = runtime.block_on(Runner::new(plan).tool("echo", echo()).run("x"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_tools_themselves_never_see_more_than_the_caps_allow() {
     #[derive(Default)]

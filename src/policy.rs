@@ -10,7 +10,7 @@ use crate::strict;
 /// How often a step is tried, and how long it waits between tries.
 ///
 /// The wait before try `n + 1` is `min(base_ms * 2^(n-1), max_ms)` times a number drawn uniformly from 0 to 1
-/// ("full jitter", M. Brooker, *Exponential Backoff And Jitter*, 2015). A server's Retry-After replaces it.
+/// ("full jitter", M. Brooker, *Exponential Backoff And Jitter*, 2015). A server's Retry-After is waited for first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -70,6 +70,10 @@ pub struct ToolSpec {
     /// [`Policy::max_replans`](crate::Policy::max_replans) times.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replans: bool,
+    /// Whether its calls go to any number of servers. What one of them says about when to come back then holds for the
+    /// step that it was said to, and not for all steps of the tool.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub many_servers: bool,
     /// Its attempt timeout.
     pub timeout: ToolTimeout,
     /// How long it takes on average, in milliseconds, where that is known.

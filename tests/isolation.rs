@@ -127,14 +127,14 @@ async fn a_result_of_very_many_small_parts() {
 #[tokio::test(start_paused = true)]
 async fn a_result_nested_so_deep_that_dropping_it_would_overflow_the_stack() {
     let error = error_beside(tool_fn(|_| async move { Ok(deep(1_000_000)) })).await;
-    assert_eq!((error.kind, error.message.as_str()), (StepErrorKind::BadOutput, "the result nests deeper than 128"));
+    assert_eq!((error.kind, error.message.as_str()), (StepErrorKind::BadOutput, "the result nests deeper than 100"));
     let error = error_beside(tool_fn(|_| async move {
         let steps = [Step::new("child", "good").args(deep(1_000_000))];
         Ok(ToolOutput::Plan(Plan::from_iter(steps)))
     }))
     .await;
     assert_eq!(error.kind, StepErrorKind::InvalidPlan);
-    assert_eq!(error.message, "the arguments of step `child` nest deeper than 128");
+    assert_eq!(error.message, "the arguments of step `child` nest deeper than 100");
     let within =
         beside(tool_fn(|_| async move { Err::<(), _>(StepError::permanent("deep").details(deep(1_000_000))) }));
     assert_eq!(within.await.step("bad").expect("the step").error.expect("an error").details, None);
@@ -144,7 +144,7 @@ async fn a_result_nested_so_deep_that_dropping_it_would_overflow_the_stack() {
 async fn a_result_at_the_limits_is_handed_on() {
     let plan = Plan::from_iter([Step::new("deep", "deep"), Step::new("text", "text")]);
     let runner = Runner::new(plan)
-        .tool("deep", tool_fn(|_| async move { Ok(deep(128)) }))
+        .tool("deep", tool_fn(|_| async move { Ok(deep(100)) }))
         .tool("text", tool_fn(|_| async move { Ok("x".repeat(1_000)) }))
         .max_output_bytes(1_004);
     let report = runner.run("limits").await.expect("a report");

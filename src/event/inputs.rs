@@ -1,5 +1,7 @@
 //! What steps hand on to each other.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -8,6 +10,9 @@ use serde_json::Value;
 use super::{Added, Graft, Output, StepNumber};
 use crate::error::StepError;
 use crate::plan::StepId;
+
+/// To look through so many is as fast as to look one up.
+const FEW: usize = 16;
 
 /// The result of one dependency.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,12 +97,21 @@ impl Inputs {
         }
     }
 
-    /// The output of `id`, shared. Whoever calls a tool has fetched and gathered everything before.
-    pub(crate) fn shared(&self, id: &str) -> Option<Arc<Value>> {
-        self.find(id).map(|given| match given.output {
-            Some(Output::Inline(value)) => Arc::clone(value),
-            _ => Arc::default(),
-        })
+    /// The output of `id`, shared, for somebody who asks for many of them. Whoever calls a tool has fetched and gathered
+    /// everything before.
+    pub(crate) fn shared(&self) -> impl Fn(&str) -> Option<Arc<Value>> {
+        let places = OnceCell::new();
+        let all = || (0..self.len()).map(|index| (self.at(index).id.as_str(), index)).collect::<HashMap<_, _>>();
+        move |id| {
+            let given = match self.len() {
+                0..FEW => self.find(id)?,
+                _ => self.at(*places.get_or_init(all).get(id)?),
+            };
+            Some(match given.output {
+                Some(Output::Inline(value)) => Arc::clone(value),
+                _ => Arc::default(),
+            })
+        }
     }
 
     fn find(&self, id: &str) -> Option<Given<'_>> {

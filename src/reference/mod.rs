@@ -30,8 +30,9 @@ pub(crate) use fill::fill;
 /// The name under which the inputs of a run are referred to; no step may have it.
 pub(crate) const INPUTS: &str = "inputs";
 
-/// How deep arguments may nest: as deep as `serde_json` reads.
-pub(crate) const MAX_DEPTH: usize = 128;
+/// How deep arguments and results may nest. Much that handles JSON recurses, and so does dropping a value; and every event
+/// has to be read back from a journal by `serde_json`, which reads 127 levels, the event around the value included.
+pub(crate) const MAX_DEPTH: usize = 100;
 
 /// How much of a reference or a key a message shows.
 const SHOWN_CHARS: usize = 60;

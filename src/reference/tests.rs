@@ -194,7 +194,7 @@ fn what_is_filled_in_is_bounded() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.message, "the arguments with their references filled nest deeper than 128");
+    assert_eq!(error.message, "the arguments with their references filled nest deeper than 100");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn deep_arguments_are_an_error() {
             assert_eq!(fill(&around(json!("${a}")), &|_| Some(value.clone())).is_ok(), fits, "{depth}");
         }
         let deeper = around(deepest);
-        assert_eq!(found(deeper.clone()).unwrap_err(), "the arguments nest deeper than 128");
+        assert_eq!(found(deeper.clone()).unwrap_err(), "the arguments nest deeper than 100");
         assert!(has_references(&deeper), "nobody knows, so it is looked at again when it is filled");
         assert_eq!(fill(&deeper, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
     }
@@ -216,7 +216,7 @@ fn deep_arguments_are_an_error() {
     for _ in 0..1_000 {
         args = Value::Array(vec![args]);
     }
-    assert_eq!(found(args.clone()).unwrap_err(), "the arguments nest deeper than 128");
+    assert_eq!(found(args.clone()).unwrap_err(), "the arguments nest deeper than 100");
     assert_eq!(fill(&args, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
     // Dropping a value recurses: take it apart.
     while let Value::Array(mut items) = args {

@@ -98,6 +98,8 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::ApprovalRequested { .. } => {}
+            // A correction that was broken off says nothing about the answer that it is about.
+            RunEventKind::PlanRejected { rejection, .. } if rejection.offences.is_empty() => {}
             RunEventKind::PlanRejected { rejection, .. } => self.rejected.clone_from(&rejection.answer),
         }
     }

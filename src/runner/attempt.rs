@@ -276,9 +276,10 @@ fn args(run: &RunContext, launch: &Launch) -> Result<Option<Value>, StepError> {
     if launch.is_plain {
         return Ok(Some(launch.definition.args.clone()));
     }
+    let input = launch.inputs.shared();
     let lookup = |id: &str| match id {
         reference::INPUTS => Some(Arc::clone(&run.inputs)),
-        id => launch.inputs.shared(id),
+        id => input(id),
     };
     let step = &launch.definition;
     if let Some(when) = &step.when

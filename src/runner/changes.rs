@@ -26,9 +26,9 @@ pub(super) fn of_tools(then: &[ToolSpec], now: &[ToolSpec]) -> Vec<String> {
     then.iter().filter_map(difference).collect()
 }
 
-/// What a tool says about itself, but for how long it took so far.
+/// What a tool says about itself, but for how long it took so far and whom it waits for.
 fn fields(spec: &ToolSpec) -> Map<String, Value> {
-    match serde_json::to_value(ToolSpec { mean_ms: None, ..spec.clone() }) {
+    match serde_json::to_value(ToolSpec { mean_ms: None, many_servers: false, ..spec.clone() }) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     }

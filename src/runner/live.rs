@@ -247,18 +247,25 @@ impl Publisher {
 
     /// Shows the run as an earlier process left it. The first event will be the one after `history`.
     pub(super) fn resume(&self, history: &[RunEvent], scheduler: &Scheduler) {
-        self.0.show(history, scheduler);
+        self.show(history, scheduler);
         lock(&self.0.log).first = history.last().map_or(0, |last| last.seq + 1);
     }
 
     /// Shows what `scheduler` has come to through `events`, and hands these to the readers.
     pub(super) fn publish(&self, events: impl ExactSizeIterator<Item = RunEvent>, scheduler: &Scheduler) {
         let batch: Arc<[RunEvent]> = events.collect();
-        let Some(last) = batch.last() else { return };
-        self.0.show(&batch, scheduler);
+        if batch.is_empty() {
+            return;
+        }
+        self.show(&batch, scheduler);
+        self.0.append(batch);
+    }
+
+    fn show(&self, events: &[RunEvent], scheduler: &Scheduler) {
+        let Some(last) = events.last() else { return };
+        self.0.show(events, scheduler);
         *lock(&self.0.head) =
             Head { phase: scheduler.phase(), at: last.at, revision: scheduler.revision(), usage: scheduler.usage() };
-        self.0.append(batch);
     }
 }
 

@@ -405,6 +405,10 @@ impl Runner {
             "`max_attempts` must be at least 1".to_owned()
         } else if let Some((name, _)) = self.policy.pools.iter().find(|(_, size)| **size == 0) {
             format!("the pool `{name}` must have a size of at least 1")
+        } else if let Some((name, _)) =
+            self.inputs.iter().chain(&self.labels).find(|(_, value)| output::is_too_deep(value))
+        {
+            format!("`{name}` nests too deep")
         } else if self.tools.len() > usize::from(u16::MAX) {
             format!("{} tools are more than a run can have", self.tools.len())
         } else {

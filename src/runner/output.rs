@@ -8,17 +8,19 @@ use serde_json::Value;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{Input, Output};
 use crate::plan::{Plan, Step};
+use crate::reference::MAX_DEPTH;
 use crate::report::gather::{self, Parts};
 use crate::scheduler::Scheduler;
 
 use super::attempt::{Kept, RunContext};
 
-/// Deeper values are refused: much that handles JSON recurses, and so does dropping a value.
-const MAX_DEPTH: usize = 128;
 /// Longer error messages are cut.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Larger error details are dropped.
 const MAX_DETAILS_BYTES: usize = 64 * 1024;
+
+/// A server is asked again after an hour, whatever it says: whoever says a century may stop no tool for that long.
+const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
 
 /// Why a value cannot be handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,11 @@ pub(super) fn bounded_answer(value: Value, limit: usize) -> Result<Value, StepEr
     bounded(value, limit).map(|(value, _)| value)
 }
 
+/// Whether a value nests so deep that its record could not be read back.
+pub(super) fn is_too_deep(value: &Value) -> bool {
+    measure(value, usize::MAX) == Err(Excess::Depth)
+}
+
 /// Gives back a plan whose arguments do not nest too deep.
 pub(super) fn bounded_plan(plan: Plan) -> Result<Plan, StepError> {
     bounded_steps(plan.steps).map(|steps| Plan { steps, ..plan })
@@ -116,8 +123,7 @@ pub(super) fn bounded_plan(plan: Plan) -> Result<Plan, StepError> {
 
 /// Gives back steps whose arguments do not nest too deep.
 pub(super) fn bounded_steps(steps: Vec<Arc<Step>>) -> Result<Vec<Arc<Step>>, StepError> {
-    let is_deep = |step: &Arc<Step>| measure(&step.args, usize::MAX) == Err(Excess::Depth);
-    let Some(deep) = steps.iter().find(|step| is_deep(step)) else {
+    let Some(deep) = steps.iter().find(|step| is_too_deep(&step.args)) else {
         return Ok(steps);
     };
     let message = format!("the arguments of step `{}` nest deeper than {MAX_DEPTH}", deep.id);
@@ -125,7 +131,7 @@ pub(super) fn bounded_steps(steps: Vec<Arc<Step>>) -> Result<Vec<Arc<Step>>, Ste
     Err(StepError::new(StepErrorKind::InvalidPlan, message))
 }
 
-/// Cuts an error to a size at which it can be recorded and shown.
+/// Cuts an error to a size at which it can be recorded and shown, and what a server wants to what can be waited for.
 pub(super) fn bounded_error(mut error: StepError) -> StepError {
     if error.message.len() > MAX_MESSAGE_BYTES {
         let all = error.message.len();
@@ -133,6 +139,7 @@ pub(super) fn bounded_error(mut error: StepError) -> StepError {
         error.message.truncate((0..=MAX_MESSAGE_BYTES).rev().find(is_boundary).unwrap_or(0));
         error.message.push_str(&format!("... ({all} bytes in all)"));
     }
+    error.retry_after_ms = error.retry_after_ms.map(|millis| millis.min(MAX_PAUSE_MS));
     error.details = error.details.and_then(|details| Some(bounded(details, MAX_DETAILS_BYTES).ok()?.0));
     error
 }

@@ -150,11 +150,10 @@ impl Scheduler {
         self.stop = None;
         self.grace = None;
         if let Some(policy) = policy {
-            let sized: Vec<_> = self.pools.sizes().map(|(name, size)| (name.to_owned(), size)).collect();
             self.policy = Arc::clone(policy);
             // Sizes that plans have set stay, unless the new policy names the pool.
             let mut pools = policy_pools(policy);
-            for (name, size) in sized.iter().filter(|(name, _)| !self.start.policy.pools.contains_key(name)) {
+            for (name, size) in self.grafts.0.iter().flat_map(|grafted| &grafted.graft.pools) {
                 pools.size(name, *size);
             }
             self.replace_pools(pools);
@@ -546,6 +545,9 @@ impl Scheduler {
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
         let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
+        if self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.many_servers) {
+            return;
+        }
         if !self.gates.contains_key(&tool) {
             let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
             let running = self.nodes.iter().filter(is_running).count() as u32;

@@ -184,7 +184,6 @@ impl Scheduler {
         self.leave_out(scope, &kept, &mut graft);
         self.check_child_facts(&checked, &numbers, &graft, &mut offences);
         graft.answer = self.answer_from(&checked, answer.as_ref(), &numbers);
-        graft.pools.retain(|name, _| self.pools.sizes().all(|(sized, _)| sized != name));
         if offences.is_empty() { Ok(graft) } else { Err(offences) }
     }
 

@@ -94,6 +94,8 @@ pub struct Scheduler {
     aborting: Aborting,
     pools: Pools,
     shapes: Vec<Shape>,
+    /// Memory for the choice of the next launch.
+    heads: Vec<(queue::Key, usize)>,
     /// How many steps have become ready, where that decides which comes first.
     arrivals: u64,
     gates: Gates,
@@ -217,6 +219,7 @@ impl Scheduler {
             attempts: Vec::new(),
             aborting: Aborting::new(),
             shapes: vec![Shape::default()],
+            heads: Vec::new(),
             arrivals: 0,
             gates: Gates::new(),
             backoffs: BinaryHeap::new(),
@@ -246,7 +249,9 @@ impl Scheduler {
             (Phase::Finished, _) => return,
             (Phase::New, Event::Begin | Event::Resumed { .. }) => self.begin(transition),
             (Phase::New, _) => return,
-            (_, Event::Begin | Event::Woke) => {}
+            (_, Event::Begin) => {}
+            // The driver's timer is used up, also if it went off too early.
+            (_, Event::Woke) => self.armed = None,
             (_, Event::Resumed { policy }) => self.resume(policy, transition),
             (_, Event::CancelRequested { at_once }) => self.cancel(at_once, transition),
             (_, Event::Decided { step, decision }) => self.decided(step, decision, transition),

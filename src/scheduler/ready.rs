@@ -4,6 +4,7 @@
 //! shape, so a full pool holds nobody back who does not need it.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
@@ -57,29 +58,26 @@ impl Scheduler {
         if self.shapes.len() == 1 {
             return self.head(0).map(|(_, Reverse(step))| step);
         }
-        let mut passed_over: Option<Key> = None;
-        let mut reserved: Option<Vec<u16>> = None;
-        loop {
-            // Heads in descending order, without collecting them: a launch allocates nothing.
-            let mut best: Option<(Key, usize)> = None;
-            for shape in 0..self.shapes.len() {
-                let Some(key) = self.open_head(shape) else { continue };
-                if passed_over.is_none_or(|limit| key < limit) && best.is_none_or(|(best, _)| key > best) {
-                    best = Some((key, shape));
-                }
-            }
-            let (key, shape) = best?;
-            let Reverse(step) = key.1;
+        // The same memory each time: a launch allocates nothing.
+        let mut heads = std::mem::take(&mut self.heads);
+        heads.clear();
+        heads.extend((0..self.shapes.len()).filter_map(|shape| Some((self.open_head(shape)?, shape))));
+        let mut heads = BinaryHeap::from(heads);
+        let mut reserved: Vec<u16> = Vec::new();
+        let mut next = None;
+        while let Some(((_, Reverse(step)), shape)) = heads.pop() {
             let needs = &self.shapes[shape].needs;
-            let is_reserved = reserved.as_ref().is_some_and(|pools| needs.iter().any(|(pool, _)| pools.contains(pool)));
+            let is_reserved = needs.iter().any(|(pool, _)| reserved.contains(pool));
             if self.pools.fit(needs) && !is_reserved {
-                return Some(step);
+                next = Some(step);
+                break;
             }
             if self.node(step).passed >= self.policy.patience {
-                reserved.get_or_insert_default().extend(needs.iter().map(|(pool, _)| *pool));
+                reserved.extend(needs.iter().map(|(pool, _)| *pool));
             }
-            passed_over = Some(key);
         }
+        self.heads = heads.into_vec();
+        next
     }
 
     /// The best ready step of a shape.

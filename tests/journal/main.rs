@@ -5,6 +5,7 @@
 
 mod at_once;
 mod damage;
+mod depth;
 mod forks;
 mod history;
 mod in_flight;

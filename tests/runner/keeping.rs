@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Limits, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StopReason, Usage, tool_fn,
+    Limits, Output, Phase, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StopReason, Usage, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -54,7 +54,10 @@ async fn a_resumed_run_does_not_repeat_what_is_finished() {
     assert_eq!(events[..], history[history.len() - events.len()..]);
     assert!(matches!(events[0].kind, RunEventKind::RunResumed { .. }));
 
-    let finished = runner.resume(&id).await.expect("a report");
+    let mut handle = runner.start_resume(&id);
+    let finished = (&mut handle).await.expect("a report");
+    let view = handle.view();
+    assert_eq!((view.phase, view.revision), (Phase::Finished, 1), "though nothing has happened any more");
     assert_eq!(finished.answer().expect("an answer"), "s9");
     let unknown = runner.resume("nothing").await.expect_err("no such run");
     assert_eq!(unknown.to_string(), "no run `nothing` in the journal");

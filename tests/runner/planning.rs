@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use plandag::journal::MemoryJournal;
 use plandag::{
     Effect, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, ReplanWhen,
     Revision, Runner, Step, StepError, ToolOutput, ToolSpec, Usage, planner_fn, tool_fn,
@@ -178,4 +179,33 @@ async fn specs_reach_the_planner() {
     let report = runner.run("look").await.expect("a report");
     assert_eq!(report.answer().expect("an answer"), "Oslo");
     assert!(report.wall_time() <= started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_that_was_broken_off_is_asked_for_with_the_answer_that_it_is_about() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let planner = planner_fn(move |request: PlanRequest| {
+        let asked = asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            match asked {
+                0 => {
+                    let offences = vec![PlanError::Malformed { message: "what is this?".into() }];
+                    Ok(PlanReply { text: Some("nonsense".into()), ..Revision::Unusable(offences).into() })
+                }
+                1 => std::future::pending().await,
+                _ => {
+                    assert!(matches!(request.reason, PlanReason::Rejected(_)), "{:?}", request.reason);
+                    Ok(Revision::Answer(json!(request.rejected_answer.as_deref())).into())
+                }
+            }
+        }
+    });
+    let runner = Runner::new(planner).journal(MemoryJournal::new());
+    let handle = runner.start("x");
+    let id = handle.id().clone();
+    sleep(Duration::from_secs(1)).await;
+    handle.cancel_now();
+    handle.await.expect("a report");
+    let report = runner.resume(&id).await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), "nonsense");
 }

@@ -257,3 +257,14 @@ async fn a_long_chain_and_a_wide_fan_in_finish() {
     fan_in.push(Step::new("last", "echo").depends_on((0..steps).map(id)));
     assert!(runner(fan_in).run("fan-in").await.expect("a report").succeeded());
 }
+
+#[tokio::test]
+async fn a_step_may_refer_to_very_many_others() {
+    let ids: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+    let steps = ids.iter().map(|id| Step::new(id.as_str(), "echo").args(json!(id)));
+    let references: Vec<String> = ids.iter().rev().map(|id| format!("${{{id}}}")).collect();
+    let join = Step::new("join", "echo").args(json!(references)).depends_on(ids.iter().map(String::as_str));
+    let report = Runner::new(steps.chain([join]).collect::<Plan>()).tool("echo", echo()).run("x").await;
+    let backwards: Vec<&String> = ids.iter().rev().collect();
+    assert_eq!(*report.expect("a report").answer().expect("an answer"), json!(backwards));
+}

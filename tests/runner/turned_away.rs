@@ -1,5 +1,6 @@
 //! Servers that are called too much: how soon they are called again, and how often in vain.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -124,4 +125,18 @@ async fn a_server_that_may_be_called_again_at_once_is() {
     let report = Runner::new(plan).tool("call", call).max_parallel(64).run("call").await.expect("a report");
     assert!(report.succeeded());
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_left_alone_for_a_century() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let call = tool_fn(move |_| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        async move { if call == 0 { Err(StepError::transient("no").retry_after_ms(u64::MAX)) } else { Ok(call) } }
+    });
+    let begun = Instant::now();
+    let report = Runner::new(Plan::from_iter([Step::new("a", "call")])).tool("call", call).run("call").await;
+    assert_eq!(report.expect("a report").answer().expect("an answer"), 1);
+    let hour = Duration::from_secs(3_600);
+    assert!((hour..hour + Duration::from_secs(1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }

@@ -29,6 +29,21 @@ fn a_resume_sizes_the_pools_of_its_policy_and_keeps_those_of_the_plan() {
 }
 
 #[test]
+fn what_a_policy_has_sized_goes_with_it() {
+    let plan = Plan::from_iter(["x", "y", "z"].map(|id| Step::new(id, "gpu"))).pool("gpu", 1);
+    let mut driver = Driver::with_plan(Policy { pools: pools([("gpu", 2)]), ..Policy::default() }, plan);
+    let mut resumed = |new: BTreeMap<String, u32>| {
+        driver.send(Event::CancelRequested { at_once: true });
+        driver.launched.clear();
+        driver.send(Event::Resumed { policy: Some(Box::new(Policy { pools: new, ..Policy::default() })) });
+        driver.running().join(" ")
+    };
+    assert_eq!(resumed(pools([])), "x", "the plan's size counts where no policy has one");
+    assert_eq!(resumed(pools([("gpu", 3)])), "x y z");
+    assert_eq!(resumed(pools([])), "x");
+}
+
+#[test]
 fn a_pool_that_a_revision_sizes_counts_for_the_steps_that_are_there() {
     let steps = || {
         let uses = |id: &str| Step::new(id, "gpu").depends_on(["slow"]);

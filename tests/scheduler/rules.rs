@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use plandag::{
     Decision, Event, OnFailure, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy, Retry, Returned, Revision,
-    RunEventKind, Scheduler, Step, StepError, StepErrorKind, StepState, Usage,
+    RunEventKind, Scheduler, Step, StepError, StepErrorKind, StepState, Timestamp, Usage,
 };
 use serde_json::json;
 
-use crate::driver::{Driver, diamond, half_failed, two_chains};
+use crate::driver::{Driver, diamond, half_failed, start, two_chains};
 
 #[test]
 fn a_failure_skips_what_is_below_it_and_nothing_else() {
@@ -141,6 +141,33 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_its_steps() {
     assert!(driver.running().is_empty());
     driver.wait(1_000);
     assert_eq!(driver.running(), ["y"]);
+}
+
+#[test]
+fn one_of_many_servers_keeps_nobody_from_the_others() {
+    let mut start = start(Policy { max_parallel: 1, ..Policy::default() });
+    start.tools[0].many_servers = true;
+    let plan = Plan::from_iter([Step::new("x", "read"), Step::new("y", "read")]);
+    let mut driver = Driver::of(start).begin(plan);
+    driver.returns("x", Err(StepError::transient("429").retry_after_ms(1_000)));
+    assert_eq!(driver.running(), ["y"]);
+    driver.succeeds("y");
+    assert!(driver.running().is_empty(), "whoever was told waits");
+    driver.wait(2_000);
+    assert_eq!(driver.running(), ["x"]);
+}
+
+#[test]
+fn a_timer_that_goes_off_too_early_is_set_again() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([Step::new("a", "read")]));
+    driver.returns("a", Err(StepError::transient("busy").retry_after_ms(1_000)));
+    let due = driver.wake_at.take().expect("a timer");
+    driver.now = Timestamp::from_micros(due.as_micros() - 1);
+    driver.wait(0);
+    assert_eq!(driver.wake_at.take(), Some(due), "nothing else would wake the run");
+    driver.now = due;
+    driver.wait(0);
+    assert_eq!(driver.running(), ["a"]);
 }
 
 #[test]

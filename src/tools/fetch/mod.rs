@@ -185,6 +185,7 @@ impl Tool for Fetch {
             }),
             output: r#"{"url": "https://a.org/b", "final_url": <after redirects>, "status": 200, "title": <of a page, or null>, "text": <HTML as Markdown, anything else as it is>, "json": <JSON as a value, or null>, "content_type": "text/html", "truncated": false}"#.into(),
             untrusted: true,
+            many_servers: true,
             ..ToolSpec::new("fetch", "Reads a page of the public internet: its main text in Markdown, or JSON and other text as it is.")
         }
     }

@@ -1,0 +1,51 @@
+//! Whatever is accepted, however deep it nests, can be read back.
+
+use plandag::journal::{Journal as _, SqliteJournal};
+use plandag::{
+    Plan, PlanReply, PlanRequest, Revision, RunError, Runner, Step, StepError, ToolOutput, planner_fn, tool_fn,
+};
+use serde_json::{Value, json};
+
+fn deep(depth: usize) -> Value {
+    (0..depth).fold(json!(0), |value, n| if n % 2 == 0 { json!([value]) } else { json!({ "in": value }) })
+}
+
+#[tokio::test]
+async fn the_deepest_values_that_are_taken_are_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = SqliteJournal::open(folder.path().join("runs.db")).unwrap();
+    let mut taken = 0;
+    for depth in [60, 99, 100, 101, 110, 125, 127, 128] {
+        let plans = move |step: &str| {
+            let child = Step::new("child", "echo").args(deep(depth));
+            let steps = [Step::new(step, "echo").args(deep(depth)), Step::new("grow", "grow").args(json!(1)), child];
+            Plan::from_iter(steps.into_iter().chain([Step::new("bad", "bad")]))
+        };
+        let planner = planner_fn(move |request: PlanRequest| async move {
+            let answer = request.revision > 1;
+            Ok(if answer { PlanReply::from(Revision::Answer(deep(depth))) } else { plans("step").into() })
+        });
+        let runner = Runner::new(planner)
+            .journal(journal.clone())
+            .tool("echo", tool_fn(|cx| async move { Ok(cx.args) }))
+            .tool("bad", tool_fn(move |_| async move { Err::<(), _>(StepError::permanent("no").details(deep(depth))) }))
+            .tool(
+                "grow",
+                tool_fn(move |_| async move {
+                    Ok(ToolOutput::Plan(Plan::from_iter([Step::new("inside", "echo").args(deep(depth))])))
+                }),
+            );
+        for runner in [runner.clone().input("given", deep(depth)), runner.clone().label("kept", deep(depth)), runner] {
+            match runner.run("deep").await {
+                Ok(report) => {
+                    taken += u32::from(report.succeeded());
+                    let history =
+                        journal.history(report.run()).await.unwrap_or_else(|error| panic!("{depth}: {error}"));
+                    assert!(history.len() > 2, "{depth}");
+                }
+                Err(error) => assert!(depth > 100 && matches!(error, RunError::Configuration(_)), "{depth}: {error}"),
+            }
+        }
+    }
+    assert_eq!(taken, 9, "up to 100 levels");
+}

@@ -37,11 +37,13 @@ pub(crate) struct Progress {
     id_columns: usize,
     tool_columns: usize,
     max_replans: u32,
+    /// The plan that the run began with: that of a fork is not its first.
+    first_revision: u32,
 }
 
 impl Progress {
     pub(crate) fn new(beside: Beside) -> Self {
-        Self { beside, id_columns: 0, tool_columns: 0, max_replans: 0 }
+        Self { beside, id_columns: 0, tool_columns: 0, max_replans: 0, first_revision: 1 }
     }
 
     /// The line of an event; none if a person learns nothing from it.
@@ -66,9 +68,13 @@ impl Progress {
                 Some(format!(
                     " {} replan {} of {}  because {failed} failed",
                     paint(style::RETRY, "⇄"),
-                    revision.saturating_sub(1),
+                    revision.saturating_sub(self.first_revision),
                     self.max_replans
                 ))
+            }
+            RunEventKind::PlanRequested { reason: PlanReason::First, revision, .. } => {
+                self.first_revision = *revision;
+                None
             }
             RunEventKind::PlanRejected { rejection, .. } => Some(rejected(rejection)),
             RunEventKind::StepExpanded { step, attempt, graft, .. } => {

@@ -373,9 +373,8 @@ impl Summary<'_> {
     fn used(&self) -> String {
         let report = &self.watched.report;
         let attempts = report.attempt_count() as usize;
-        let retries: usize = report.steps().map(|step| step.attempts.len().saturating_sub(1)).sum();
         let mut parts = vec![counted(attempts, "call")];
-        match retries {
+        match report.retry_count() {
             0 => {}
             1 => parts.push("1 retry".to_owned()),
             retries => parts.push(format!("{retries} retries")),

@@ -1,7 +1,7 @@
 //! The chain of steps that no number of slots would have shortened.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::StepNumber;
@@ -34,6 +34,8 @@ struct Chains<'a> {
     report: &'a RunReport,
     /// How long the tool of each step ran.
     busy: Vec<Duration>,
+    /// Steps whose tools were called by the run that this is a fork of. They are a part of no chain.
+    kept: BTreeSet<StepNumber>,
     /// The longest chain up to the end of each step.
     whole: Vec<Chain>,
     /// The longest chain up to the expansion of each expanded step.
@@ -47,12 +49,14 @@ pub(super) fn path(report: &RunReport) -> CriticalPath {
     let mut chains = Chains {
         report,
         busy: vec![Duration::ZERO; steps],
+        kept: report.record.taken_over().iter().map(|times| times.step).collect(),
         whole: vec![Chain::default(); steps],
         attempts: BTreeMap::new(),
         parts: BTreeMap::new(),
     };
     for times in report.record.own() {
         chains.busy[times.step as usize] += report.record.end_of(*times) - times.started;
+        chains.kept.remove(&times.step);
     }
     // What a step waited for has settled before it, so one pass in that order is enough.
     for step in report.record.order() {
@@ -120,7 +124,8 @@ impl Chains<'_> {
         let mut link = end;
         while let Some(Link::Attempts(step) | Link::Whole(step)) = link {
             // An expanded step is on the path for its own attempts, not again for what it was expanded to.
-            if link == Some(Link::Attempts(step)) || !self.report.record.is_expanded(step) {
+            let is_own = link == Some(Link::Attempts(step)) || !self.report.record.is_expanded(step);
+            if is_own && !self.kept.contains(&step) {
                 steps.push(step);
             }
             link = link.and_then(|link| self.chain(link).via);

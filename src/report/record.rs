@@ -29,6 +29,8 @@ pub(crate) struct Record {
     end: Timestamp,
     /// When a fork began to be a run of its own, and its first attempt from there.
     own: (Timestamp, AttemptNumber),
+    /// Whether what is told was written when the run was forked: no tool is called before it is gone on with.
+    is_forked: bool,
 }
 
 /// Stands for "not yet" where an `Option` would cost half as much again.
@@ -90,6 +92,11 @@ impl Record {
             // Where there was a plan already, a fork has changed it.
             RunEventKind::PlanRequested { reason: PlanReason::First, .. } if self.plan.is_some() => {
                 self.own = (event.at, self.attempts.len() as AttemptNumber);
+                self.is_forked = true;
+            }
+            RunEventKind::RunResumed { .. } if self.is_forked => {
+                self.own.1 = self.attempts.len() as AttemptNumber;
+                self.is_forked = false;
             }
             RunEventKind::PlanRequested { .. }
             | RunEventKind::RunStarted { .. }
@@ -177,6 +184,11 @@ impl Record {
     /// The first attempt that is not one of the run that this is a fork of.
     pub(super) fn first_own(&self) -> AttemptNumber {
         self.own.1
+    }
+
+    /// The attempts up to there.
+    pub(super) fn taken_over(&self) -> &[AttemptTimes] {
+        &self.attempts[..self.own.1 as usize]
     }
 
     /// The attempts from there.

@@ -3,6 +3,7 @@
 //! A [`RunReport`] is made of nothing but the events of a run, so that of a live run and that of a history read back
 //! from a journal are the same.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use thiserror::Error;
 
 use crate::error::JournalError;
 use crate::event::{
-    AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StopReason, Timestamp, Usage,
+    AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StepNumber, StopReason, Timestamp, Usage,
 };
 use crate::journal::{Journal, RunId};
 use crate::plan::StepId;
@@ -305,9 +306,15 @@ impl RunReport {
         self.critical_path().length.max(self.work() / self.scheduler.policy().max_parallel.max(1))
     }
 
-    /// How many tools were called.
+    /// How many tools were called, those apart that were called by a run that this is a fork of.
     pub fn attempt_count(&self) -> u32 {
-        self.scheduler.attempts()
+        self.record.own().len() as u32
+    }
+
+    /// How many of these calls were not the first of their step.
+    pub fn retry_count(&self) -> u32 {
+        let steps: BTreeSet<StepNumber> = self.record.own().iter().map(|times| times.step).collect();
+        self.attempt_count() - steps.len() as u32
     }
 
     /// How often the planner was asked for a revision, after failures or for a review.

@@ -79,6 +79,8 @@ pub struct AttemptReport<'a> {
     pub error: Option<&'a StepError>,
     /// What it used.
     pub usage: Usage,
+    /// Whether it was made by the run that this one is a fork of.
+    pub taken_over: bool,
 }
 
 impl AttemptReport<'_> {
@@ -89,9 +91,14 @@ impl AttemptReport<'_> {
 }
 
 impl StepReport<'_> {
-    /// How long the step's tool ran, over all attempts.
+    /// How long the step's tool ran, over all attempts. What a fork took over takes no time.
     pub fn duration(&self) -> Duration {
-        self.attempts.iter().map(AttemptReport::duration).sum()
+        self.attempts.iter().filter(|attempt| !attempt.taken_over).map(AttemptReport::duration).sum()
+    }
+
+    /// Whether what it came to is kept from the run that this one is a fork of.
+    pub fn is_kept(&self) -> bool {
+        !self.attempts.is_empty() && self.attempts.iter().all(|attempt| attempt.taken_over)
     }
 }
 
@@ -172,6 +179,7 @@ impl RunReport {
                     ended: ready,
                     error: self.record.error(*number).map(|error| &**error),
                     usage: self.record.usage(*number),
+                    taken_over: *number < self.record.first_own(),
                 }
             })
             .collect()

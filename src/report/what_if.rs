@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::event::{SkipReason, StepNumber};
 use crate::plan::StepId;
 use crate::simulate::what_if::{Task, Unused, WhatIf, Work, readers, unused};
 
-use super::{AttemptReport, RunReport, StepOutcome, StepReport};
+use super::{RunReport, StepOutcome, StepReport};
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
@@ -42,7 +41,7 @@ impl RunReport {
             let unused = if is_free { self.unused(step, before) } else { Vec::new() };
             Task {
                 name: step.id.clone(),
-                duration: self.own_duration(step),
+                duration: step.duration(),
                 after: before.iter().flat_map(|number| with_children(*number)).chain(parent).collect(),
                 unused: unused.into_iter().filter_map(free).collect(),
                 step: Arc::clone(step.definition),
@@ -80,11 +79,5 @@ impl RunReport {
     /// The step that one is part of, and what that is part of.
     fn parents(&self, step: &StepReport<'_>) -> impl Iterator<Item = StepNumber> {
         std::iter::successors(step.parent, |parent| self.scheduler.step(*parent)?.parent)
-    }
-
-    /// How long a step's tool ran in this run.
-    fn own_duration(&self, step: &StepReport<'_>) -> Duration {
-        let is_own = |attempt: &&AttemptReport<'_>| attempt.number >= self.record.first_own();
-        step.attempts.iter().filter(is_own).map(AttemptReport::duration).sum()
     }
 }

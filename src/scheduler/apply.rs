@@ -207,6 +207,10 @@ impl Scheduler {
         self.requests = request + 1;
         self.show_planner();
         let again = self.again.take();
+        // Where there is a plan already, the run is a fork: from here on it is a run of its own.
+        if *reason == PlanReason::First && self.revision > 0 {
+            self.replans = 0;
+        }
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {
             if *reason == PlanReason::Review {

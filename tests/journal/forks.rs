@@ -136,6 +136,33 @@ async fn a_part_of_an_expansion_runs_again_with_what_depends_on_it() {
     assert_eq!(report.answer().unwrap()["map"]["deep"], json!({ "x": "else", "y": "y" }));
 }
 
+/// Plans one step, and the same again when it has failed.
+struct Stubborn;
+
+impl Planner for Stubborn {
+    fn plan<'a>(&'a self, _: PlanRequest, _: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async { Ok(Plan::from_iter([say("list"), say("bad").depends_on(["list"])]).into()) })
+    }
+}
+
+#[tokio::test]
+async fn a_fork_counts_what_it_does_itself() {
+    let runs = Runs::new(plan());
+    let run = runs.run().await;
+    let report = runs.finish(&runs.fork(&run, &from("map/one")).await.unwrap()).await;
+    // The step that is put together anew had its tool called before.
+    assert_eq!((report.attempt_count(), report.retry_count()), (3, 0));
+
+    let mut runs = Runs::new(Stubborn);
+    runs.runner = runs.runner.max_replans(1);
+    *runs.fails.lock().unwrap() = Some("bad");
+    let run = runs.run().await;
+    let before = RunReport::load(&runs.journal, &run).await.unwrap();
+    assert_eq!((before.attempt_count(), before.replans()), (3, 1));
+    let report = runs.finish(&runs.fork(&run, &Changes::default()).await.unwrap()).await;
+    assert_eq!((report.attempt_count(), report.replans()), (2, 1), "it has replans of its own");
+}
+
 #[tokio::test]
 async fn the_step_itself_runs_again_with_all_of_it_if_that_is_asked_for() {
     let runs = Runs::new(plan());
@@ -288,10 +315,17 @@ fn the_command_tries_the_failed_part_of_a_line_again() {
     let counts = "1 reused, 1 run again (1/picky), 1 run for the first time (1/last), 1 put together again (1)";
     assert!(again.stderr.contains(counts), "{}", again.stderr);
     assert_eq!(place.witnessed(), ["picky", "last"]);
+    assert!(again.stderr.contains(" 2 calls\n"), "{}", again.stderr);
+    let critical = again.stderr.lines().find(|line| line.contains("critical ")).unwrap();
+    assert!(critical.contains("1/picky") && !critical.contains("1/good"), "{critical}");
 
     fs::write(place.path("witness"), "").unwrap();
     let run: Value = serde_json::from_str(place.run("runs --json").stdout.lines().next().unwrap()).unwrap();
-    let forked = place.run(&format!("fork {} --from 1/last", run["run"].as_str().unwrap()));
+    let run = run["run"].as_str().unwrap();
+    let shown = place.run(&format!("show {run}")).stdout;
+    let good = shown.lines().find(|line| line.contains("1/good")).unwrap();
+    assert!(good.contains("kept") && !good.contains("attempt"), "{good}");
+    let forked = place.run(&format!("fork {run} --from 1/last"));
     assert_eq!(forked.exit, Some(0), "{forked:?}");
     assert!(forked.stderr.contains("2 reused, 1 run again (1/last), 1 put together again (1)"), "{}", forked.stderr);
     assert_eq!(place.witnessed(), ["last"]);

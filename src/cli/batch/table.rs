@@ -113,7 +113,7 @@ fn row<'a>(line: &'a Line, report: &RunReport) -> Row<'a> {
     let (id, inside) = (line.id(), format!("{}/", line.number));
     let own = report.step(&id);
     let parts: Vec<StepReport<'_>> = report.steps().filter(|step| step.id.as_str().starts_with(&inside)).collect();
-    let calls = || own.iter().chain(&parts).flat_map(|step| &step.attempts);
+    let calls = || own.iter().chain(&parts).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
     let start = calls().map(|call| call.started).min().unwrap_or(Timestamp::ZERO);
     let end = calls().map(|call| call.ended).max().unwrap_or(start);
     // What failed inside of it says more than that something did.

@@ -239,7 +239,9 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
         text::pad(&text::line(step.tool), tools),
         format!("{word:10}"),
     ];
-    if !step.attempts.is_empty() {
+    if step.is_kept() {
+        parts.push(format!("{:>8}", "kept"));
+    } else if !step.attempts.is_empty() {
         let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
         let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).sum();
         parts.push(format!(
@@ -292,6 +294,7 @@ fn step_json(history: &History, step: &StepReport<'_>) -> Value {
             "started": call.started.as_secs_f64(), "ms": millis(call.duration()), "queued_ms": millis(call.queued),
             "error": call.error, "usd": usd(&call.usage),
             "input_tokens": call.usage.input_tokens, "output_tokens": call.usage.output_tokens,
+            "taken_over": call.taken_over,
         })
     });
     let state = match step.outcome {

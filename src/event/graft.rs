@@ -47,6 +47,13 @@ pub struct Graft {
     pub answer: AnswerFrom,
 }
 
+impl Graft {
+    /// Whether the plan has the same steps after it.
+    pub(crate) fn keeps_the_steps(&self) -> bool {
+        [&self.joined, &self.closed, &self.left].into_iter().all(Vec::is_empty) && self.added.is_empty()
+    }
+}
+
 /// A new step of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 // It is as large as what a processor loads at once, and lies so that one load is enough.

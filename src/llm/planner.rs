@@ -274,11 +274,7 @@ fn nothing_missing(request: &PlanRequest) -> Result<Revision, Vec<PlanError>> {
     if !request.failed.is_empty() {
         return Err(malformed("it says that nothing is missing, but steps have failed"));
     }
-    Ok(match request.must_answer {
-        // Where only an answer is of use, the one that there is stands.
-        true => Revision::Declined,
-        false => Revision::Plan(request.plan.clone()),
-    })
+    Ok(Revision::Plan(request.plan.clone()))
 }
 
 fn malformed(message: &str) -> Vec<PlanError> {

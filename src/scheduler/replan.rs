@@ -60,6 +60,8 @@ impl Scheduler {
     ) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
         let must_answer = pending.must_answer;
+        let is_plan = |reply: &PlanReply| matches!(reply.revision, Revision::Plan(_) | Revision::Patch(_));
+        let is_too_late = must_answer && reply.as_ref().is_ok_and(is_plan);
         let (reply, usage, text) = match reply {
             Ok(PlanReply { revision, usage, text }) => (Ok(revision), usage, text),
             Err(error) => (Err(error), Usage::default(), None),
@@ -71,14 +73,19 @@ impl Scheduler {
             }
             Ok(Revision::Declined) => Err(vec![PlanError::Declined]),
             Ok(Revision::Unusable(offences)) => Err(offences),
-            Ok(Revision::Plan(_) | Revision::Patch(_)) if must_answer => Err(vec![PlanError::Planner {
-                message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
-            }]),
             Ok(Revision::Plan(plan)) => Ok(Listed::from(plan)),
             Ok(Revision::Patch(patch)) => self.patched(patch),
             Err(error) => Err(vec![error]),
         };
-        match listed.and_then(|listed| self.graft_plan(listed)) {
+        let graft = match listed.and_then(|listed| self.graft_plan(listed)) {
+            // The plan as it is: the answer that there is stands.
+            Ok(graft) if is_too_late && graft.keeps_the_steps() => Ok(graft),
+            _ if is_too_late => Err(vec![PlanError::Planner {
+                message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
+            }]),
+            graft => graft,
+        };
+        match graft {
             Err(offences) => self.reject(offences, text, usage, transition),
             Ok(graft) => {
                 let aborts = self.aborts(&graft.closed);

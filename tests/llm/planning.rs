@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTextFormat, ReplyEnd, StepModel};
 use plandag::report::{Ending, ExitCode};
 use plandag::{
-    FailureReason, ModelProblem, PlanError, RunEventKind, RunReport, Runner, StepError, StepErrorKind, tool_fn,
+    FailureReason, ModelProblem, PlanError, RunEvent, RunEventKind, RunReport, Runner, StepError, StepErrorKind,
+    tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -236,8 +238,9 @@ async fn a_review_that_says_the_same_again_finds_nothing_missing() {
             let planner = Script::new(move |request| {
                 Ok(says(if said(request).contains("The plan so far") { &second } else { &first }))
             });
+            let journal = MemoryJournal::new();
             let runner = runner_in(format, &planner, never).review(true).max_replans(max_replans);
-            let report = runner.run("").await.unwrap();
+            let report = runner.journal(journal.clone()).run("").await.unwrap();
             assert_eq!(
                 (report.answer().unwrap(), planner.asked().len()),
                 (&json!("did b"), 2),
@@ -245,6 +248,9 @@ async fn a_review_that_says_the_same_again_finds_nothing_missing() {
                 planner.asked()
             );
             assert_eq!(ExitCode::of(&report), ExitCode::Success);
+            let history = journal.history(report.run()).await.unwrap();
+            let is_rejection = |event: &RunEvent| matches!(event.kind, RunEventKind::PlanRejected { .. });
+            assert!(!history.iter().any(is_rejection), "{history:?}");
         }
     }
 }

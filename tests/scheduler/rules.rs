@@ -240,6 +240,8 @@ fn a_review_may_add_steps_and_is_made_to_answer_at_the_cap() {
     driver.reply(Revision::Plan(Plan::from_iter([Step::new("b", "read").depends_on(["a"])])));
     driver.succeeds("b");
     assert!(driver.requests.last().expect("asked").must_answer);
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("c", "read").depends_on(["b"])])));
+    assert!(driver.requests.last().expect("asked again").must_answer);
     driver.reply(Revision::Answer(json!(42)));
     let answer = plandag::RunOutcome::Succeeded { answer: Output::inline(json!(42)) };
     assert_eq!(driver.scheduler.outcome(), Some(&answer));

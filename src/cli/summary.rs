@@ -1,7 +1,7 @@
 //! The end of a run: what it came to, where the time went, what to do next.
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
-use plandag::{FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason};
+use plandag::{FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Usage};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -330,7 +330,7 @@ impl Summary<'_> {
         }
         lines.push(format!(" {sign}   {steps} {}", timing.headline()));
         lines.extend(timing.lines(report));
-        lines.push(format!("   {}{}", heading("used"), self.used()));
+        lines.push(format!("   {}{}", heading("used"), used(report)));
         let is_spared = |step: &StepReport<'_>| step.outcome == StepOutcome::Failed && !is_fatal(step);
         // One that was run again under its own name did not go missing.
         let is_last =
@@ -368,32 +368,6 @@ impl Summary<'_> {
     /// What the steps of the plan are called.
     fn unit(&self) -> &'static str {
         if self.batch.is_some() { "line" } else { "step" }
-    }
-
-    fn used(&self) -> String {
-        let report = &self.watched.report;
-        let attempts = report.attempt_count() as usize;
-        let mut parts = vec![counted(attempts, "call")];
-        match report.retry_count() {
-            0 => {}
-            1 => parts.push("1 retry".to_owned()),
-            retries => parts.push(format!("{retries} retries")),
-        }
-        if report.replans() > 0 {
-            parts.push(format!(
-                "{} of {}",
-                report.replans(),
-                counted(report.start().policy.max_replans as usize, "replan")
-            ));
-        }
-        let usage = report.usage();
-        if usage.input_tokens + usage.output_tokens > 0 {
-            parts.push(format!("{} in / {} out tokens", usage.input_tokens, usage.output_tokens));
-        }
-        if usage.micro_usd > 0 {
-            parts.push(format!("${:.3}", usage.micro_usd as f64 / 1_000_000.0));
-        }
-        parts.join(", ")
     }
 
     /// A command to try next.
@@ -441,6 +415,34 @@ impl Summary<'_> {
         fields.extend(self.batch.iter().map(|batch| ("lines", batch.fields(report))));
         Line::new(report.run(), report.ended(), name, fields)
     }
+}
+
+/// What a run used, for people.
+pub(crate) fn used(report: &RunReport) -> String {
+    let attempts = report.attempt_count() as usize;
+    let mut parts = vec![counted(attempts, "call")];
+    match report.retry_count() {
+        0 => {}
+        1 => parts.push("1 retry".to_owned()),
+        retries => parts.push(format!("{retries} retries")),
+    }
+    if report.replans() > 0 {
+        parts.push(format!(
+            "{} of {}",
+            report.replans(),
+            counted(report.start().policy.max_replans as usize, "replan")
+        ));
+    }
+    parts.extend(spent(&report.usage()));
+    parts.join(", ")
+}
+
+/// What models used: tokens, where there were any, and money, as far as its price is known.
+pub(crate) fn spent(usage: &Usage) -> Vec<String> {
+    let has_tokens = usage.input_tokens + usage.output_tokens > 0;
+    let tokens = has_tokens.then(|| format!("{} in / {} out tokens", usage.input_tokens, usage.output_tokens));
+    let money = (usage.micro_usd > 0).then(|| format!("${:.3}", usage.micro_usd as f64 / 1_000_000.0));
+    tokens.into_iter().chain(money).collect()
 }
 
 /// The answer as it is given out: text, or the `text` of an object that has one, as it is, anything else as JSON. A

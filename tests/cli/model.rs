@@ -106,7 +106,12 @@ fn an_objective_is_planned_and_done_by_a_model() {
     let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock"]);
     assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("ask mock (http://127.0.0.1:"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("400 in / 80 out tokens"), "{}", ran.stderr);
+    // What the model costs is not known.
+    let used = "used      3 calls, 400 in / 80 out tokens\n";
+    assert!(ran.stderr.contains(used), "{}", ran.stderr);
+    let name = place.run(["runs", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    let shown = place.run(["show", &name]);
+    assert!(shown.stdout.contains(used), "{}", shown.stdout);
     let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock", "--json"]);
     let last = ran.last_event();
     assert_eq!(

@@ -20,6 +20,7 @@ use super::super::ndjson::{Line, millis};
 use super::super::prediction::counted;
 use super::super::progress::{Beside, Progress};
 use super::super::style::{self, paint};
+use super::super::summary::used;
 use super::super::timing::Timing;
 use super::super::{run, text};
 use super::keep::{JournalArgs, Survives};
@@ -186,15 +187,7 @@ fn render(found: &Found) -> String {
     if !is_driven(summary) {
         lines.extend(Timing::of(report).lines(report));
     }
-    let usage = report.usage();
-    lines.push(format!(
-        "   {}{}, {} in / {} out tokens, ${:.3}",
-        heading("used"),
-        counted(report.attempt_count() as usize, "call"),
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.micro_usd as f64 / 1_000_000.0
-    ));
+    lines.push(format!("   {}{}", heading("used"), used(report)));
     lines.extend(history.revisions().iter().flat_map(plan_lines));
     lines.push(String::new());
     let steps: Vec<StepReport<'_>> = report.steps().collect();

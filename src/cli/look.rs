@@ -1,6 +1,5 @@
 //! The commands that look at a plan and run nothing: `plan`, `check`, `graph`, `schema`.
 
-use plandag::llm::LlmPlanner;
 use plandag::offline::OfflinePlanner;
 use plandag::report::{ExitCode, Graph};
 use plandag::{Dag, Plan, PlanError, PlanRequest, PlanSink, Planner as _, Revision, RunStart};
@@ -17,6 +16,7 @@ use super::prediction::{Prediction, counted};
 use super::run::{needs_model, no_planner, settings_policy};
 use super::source::{self, Source};
 use super::style::{self, paint};
+use super::summary::spent;
 use super::text;
 use super::toolbox::Toolbox;
 
@@ -46,7 +46,15 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
         Source::Objective { text, could_be_file } => {
             let start = toolbox.start(&text, &args.settings, policy);
             let plan = match &models {
-                Some(models) => planned_by_model(&models.planner(&toolbox.useless()), &start)?,
+                Some(models) => {
+                    let (plan, usage) = detect::block_on(models.planner(&toolbox.useless()).plan_alone(&start))?;
+                    // It is paid for also if nothing came of it.
+                    let used = spent(&usage);
+                    if !args.json && !used.is_empty() {
+                        console.say(&format!(" {}{}", paint(style::FAINT, "used      "), used.join(", ")));
+                    }
+                    plan.map_err(|offences| unusable(&offences))?
+                }
                 None if args.settings.files.is_none() => return Err(no_planner(&text, could_be_file)),
                 None => planned(&start)?,
             };
@@ -66,12 +74,6 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     }
     let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
     output.write(&format!("{}\n", json_text(&json)))
-}
-
-/// Has the objective planned by a model.
-fn planned_by_model(planner: &LlmPlanner, start: &RunStart) -> Result<Plan, Failure> {
-    let planned = detect::block_on(planner.plan_alone(start))?;
-    planned.map(|(plan, _)| plan).map_err(|offences| unusable(&offences))
 }
 
 /// Has the objective planned by rule.

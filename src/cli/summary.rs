@@ -1,7 +1,9 @@
 //! The end of a run: what it came to, where the time went, what to do next.
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
-use plandag::{FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Usage};
+use plandag::{
+    FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Usage,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 

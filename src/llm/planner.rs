@@ -99,15 +99,12 @@ impl LlmPlanner {
         self
     }
 
-    /// Has an objective planned without running it, and has answers that are no plan corrected.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the last answer, or with the model.
-    pub async fn plan_alone(&self, start: &RunStart) -> Result<(Plan, Usage), Vec<PlanError>> {
+    /// Has an objective planned without running it, and has answers that are no plan corrected: the plan, or what is
+    /// wrong with the last answer or with the model, and what that cost.
+    pub async fn plan_alone(&self, start: &RunStart) -> (Result<Plan, Vec<PlanError>>, Usage) {
         let mut usage = Usage::default();
-        let plan = self.plan_for(start, &mut |spent| usage += spent).await?;
-        Ok((plan, usage))
+        let plan = self.plan_for(start, &mut |spent| usage += spent).await;
+        (plan, usage)
     }
 
     /// As [`plan_alone`](Self::plan_alone); `spent` is told what each call cost, also if nothing comes of it.

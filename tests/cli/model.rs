@@ -457,11 +457,18 @@ fn a_plan_is_written_down_without_being_run() {
     let plan: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((plan["steps"].as_array().unwrap().len(), &plan["answer"]), (3, &json!("3")), "{}", ran.stderr);
     assert_eq!(server.calls().len(), 1);
+    assert!(ran.stderr.contains(" used      100 in / 20 out tokens\n"), "{}", ran.stderr);
     place.file("mine.json", &ran.stdout);
     let ran = server.run(&place, ["run", "mine.json", "--model", "mock"]);
     assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
     let ran = place.run(["run", "mine.json", "--offline"]);
     assert_eq!(ran.exit, 5, "nobody does the steps: {}", ran.stderr);
+
+    let usage = json!({ "prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12 });
+    let (server, place) = (Server::with(streamed("Sure!\n", &usage)), Place::new());
+    let ran = server.run(&place, ["plan", "Compare a and b", "--model", "mock"]);
+    assert_eq!(ran.exit, 4, "{}", ran.stderr);
+    assert!(ran.stderr.contains(" used      30 in / 6 out tokens\n"), "{}", ran.stderr);
 }
 
 #[test]

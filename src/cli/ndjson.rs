@@ -209,7 +209,7 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             let mut fields = ended_fields(ledger, *step, *attempt, "skipped", at, &Usage::default());
             let because = match because {
                 SkipReason::Failed(cause) => json!(ledger.id(*cause)),
-                SkipReason::Condition => json!(null),
+                SkipReason::Condition | SkipReason::LeftOut => json!(null),
             };
             fields.insert("because", because);
             ("step.finished", fields)

@@ -130,11 +130,12 @@ impl Progress {
                 Some(self.step(ledger, *step, (style::ERROR, "✗"), &format!("failed{took}{attempts}: {error}")))
             }
             RunEventKind::StepSkipped { step, because, .. } => {
-                let why = match because {
-                    SkipReason::Failed(cause) => format!("{} failed", text::line(ledger.id(*cause))),
-                    SkipReason::Condition => "its condition is false".to_owned(),
+                let what = match because {
+                    SkipReason::Failed(cause) => format!("skipped, because {} failed", text::line(ledger.id(*cause))),
+                    SkipReason::Condition => "skipped, because its condition is false".to_owned(),
+                    SkipReason::LeftOut => "left out of this fork".to_owned(),
                 };
-                Some(self.step(ledger, *step, (style::FAINT, "○"), &format!("skipped, because {why}")))
+                Some(self.step(ledger, *step, (style::FAINT, "○"), &what))
             }
             // A person who pressed Ctrl-C was answered at once.
             RunEventKind::StopRequested { why: StopReason::Cancelled }

@@ -340,17 +340,14 @@ impl Summary<'_> {
         for step in report.steps().filter(|step| is_spared(step) && is_last(step)).take(MOST_STEPS) {
             lines.push(format!("   {}{}; the plan went on without it", heading("failed"), text::line(&cause(&step))));
         }
-        let conditions: Vec<String> = report
-            .steps()
-            .filter(|step| step.outcome == StepOutcome::Skipped(SkipReason::Condition))
-            .map(|step| step.id.to_string())
-            .collect();
-        if !conditions.is_empty() {
-            lines.push(format!(
-                "   {}{}, whose condition is false",
-                heading("skipped"),
-                text::line(&some_of(&conditions))
-            ));
+        for (because, what) in
+            [(SkipReason::Condition, "whose condition is false"), (SkipReason::LeftOut, "left out of this fork")]
+        {
+            let skipped = report.steps().filter(|step| step.member && step.outcome == StepOutcome::Skipped(because));
+            let skipped: Vec<String> = skipped.map(|step| step.id.to_string()).collect();
+            if !skipped.is_empty() {
+                lines.push(format!("   {}{}, {what}", heading("skipped"), text::line(&some_of(&skipped))));
+            }
         }
         if report.succeeded() {
             lines.push(format!("   {}{}", heading("next"), self.next()));

@@ -453,6 +453,18 @@ pub enum SkipReason {
     Failed(StepNumber),
     /// Its own condition is false. Its dependents see a null.
     Condition,
+    /// It is left out of this fork. Its dependents see a null.
+    LeftOut,
+}
+
+impl SkipReason {
+    /// The failed step, if it is for one.
+    pub fn failed(self) -> Option<StepNumber> {
+        match self {
+            Self::Failed(step) => Some(step),
+            Self::Condition | Self::LeftOut => None,
+        }
+    }
 }
 
 /// Why a run stopped before its end.

@@ -65,6 +65,8 @@ pub enum Reason {
     },
     /// Its own condition is false.
     ConditionFalse(String),
+    /// It is left out of this fork.
+    LeftOut,
     /// A later plan, or the end of the run, made it superfluous.
     Superseded,
     /// A later plan has another step of this id, which is run instead.
@@ -108,6 +110,7 @@ impl fmt::Display for Reason {
                 write!(f, "it was skipped because `{failed}` failed: {message} ({})", names(way, " > "))
             }
             Self::ConditionFalse(when) => write!(f, "it was skipped because its condition is false: {when}"),
+            Self::LeftOut => f.write_str("it is left out of this fork"),
             Self::Superseded => f.write_str("it was no longer needed"),
             Self::Replaced => f.write_str("a later plan replaced it"),
             Self::Unknown => {
@@ -210,6 +213,7 @@ impl History {
             StepOutcome::Skipped(SkipReason::Condition) => {
                 Reason::ConditionFalse(step.definition.when.clone().map_or_else(String::new, |when| when.to_string()))
             }
+            StepOutcome::Skipped(SkipReason::LeftOut) => Reason::LeftOut,
             StepOutcome::Skipped(SkipReason::Failed(cause)) => Reason::SkippedBecause {
                 failed: self.id(cause),
                 message: self

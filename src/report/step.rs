@@ -96,8 +96,8 @@ impl StepReport<'_> {
         self.attempts.iter().filter(|attempt| !attempt.taken_over).map(AttemptReport::duration).sum()
     }
 
-    /// Whether what it came to is kept from the run that this one is a fork of.
-    pub fn is_kept(&self) -> bool {
+    /// Whether its tool was called by the run that this one is a fork of, and not since.
+    pub fn taken_over(&self) -> bool {
         !self.attempts.is_empty() && self.attempts.iter().all(|attempt| attempt.taken_over)
     }
 }

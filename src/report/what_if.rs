@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use crate::event::{SkipReason, StepNumber};
+use crate::event::StepNumber;
 use crate::plan::StepId;
 use crate::simulate::what_if::{Task, Unused, WhatIf, Work, readers, unused};
 
@@ -69,9 +69,10 @@ impl RunReport {
     fn took_part(&self, step: &StepReport<'_>) -> bool {
         let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
         let has_run = match step.outcome {
-            StepOutcome::Succeeded | StepOutcome::Failed | StepOutcome::Skipped(SkipReason::Condition) => true,
+            StepOutcome::Succeeded | StepOutcome::Failed => true,
+            StepOutcome::Skipped(because) => because.failed().is_none(),
             StepOutcome::Cancelled | StepOutcome::Unknown | StepOutcome::Unapproved => !step.attempts.is_empty(),
-            StepOutcome::Skipped(_) | StepOutcome::Superseded => false,
+            StepOutcome::Superseded => false,
         };
         has_run && step.member && self.parents(step).all(is_member)
     }

@@ -69,7 +69,8 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
 /// Whether the step's dependents can count on it.
 fn is_finished(step: &StepView<'_>) -> bool {
     match step.state {
-        StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+        StepState::Succeeded => true,
+        StepState::Skipped(because) => because.failed().is_none(),
         StepState::Failed => step.definition.on_failure == OnFailure::Continue,
         _ => false,
     }

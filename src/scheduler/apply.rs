@@ -12,7 +12,7 @@ use crate::dag::ById;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{
     AnswerFrom, AttemptNumber, Graft, Grafted, Output, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind,
-    RunOutcome, SkipReason, StepNumber, StopReason,
+    RunOutcome, StepNumber, StopReason,
 };
 use crate::plan::{OnFailure, Step, StepId};
 use crate::policy::Policy;
@@ -138,7 +138,7 @@ impl Scheduler {
                     self.give_back(*step, *attempt);
                 }
                 self.set_state(*step, StepState::Skipped(*because));
-                if *because == SkipReason::Condition {
+                if because.failed().is_none() {
                     self.finished(*step);
                 }
             }

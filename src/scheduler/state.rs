@@ -7,9 +7,7 @@ use indexmap::IndexMap;
 
 use crate::dag::ById;
 use crate::error::StepError;
-use crate::event::{
-    AnswerFrom, AttemptNumber, Grafted, PlanReason, RequestNumber, RunStart, SkipReason, StepNumber, Timestamp,
-};
+use crate::event::{AnswerFrom, AttemptNumber, Grafted, PlanReason, RequestNumber, RunStart, StepNumber, Timestamp};
 use crate::plan::Step;
 use crate::policy::Policy;
 
@@ -69,7 +67,8 @@ impl Node {
     /// Counts as a satisfied dependency.
     pub(super) fn is_finished(&self) -> bool {
         match self.state {
-            StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+            StepState::Succeeded => true,
+            StepState::Skipped(because) => because.failed().is_none(),
             StepState::Failed => self.continues,
             _ => false,
         }
@@ -79,7 +78,7 @@ impl Node {
     pub(super) fn is_fatal(&self) -> bool {
         match self.state {
             StepState::Failed => !self.continues,
-            StepState::Skipped(SkipReason::Failed(_)) => true,
+            StepState::Skipped(because) => because.failed().is_some(),
             _ => false,
         }
     }

@@ -292,6 +292,29 @@ async fn a_part_that_is_used_from_outside_is_only_run_again_with_the_whole() {
     assert_eq!(names(&other.again), ["map/y"]);
 }
 
+#[test]
+fn a_step_that_was_left_out_is_said_to_be() {
+    let place = Place::new();
+    let sum = |id: &str, depends_on: &[&str]| json!({ "id": id, "tool": "calculate", "args": { "expression": "1 + 1" }, "depends_on": depends_on });
+    place.plan(json!([sum("a", &[]), sum("b", &["a"]), sum("c", &["a", "b"])]));
+    assert_eq!(place.run("run plan.json").exit, Some(0));
+    let newest = || -> Value {
+        let run: Value = serde_json::from_str(place.run("runs --json").stdout.lines().next().unwrap()).unwrap();
+        run["run"].clone()
+    };
+    let fork = place.run(&format!("fork {} --without b", newest().as_str().unwrap()));
+    assert_eq!(fork.exit, Some(0), "{fork:?}");
+    assert!(fork.stderr.contains("skipped   b, left out of this fork\n"), "{}", fork.stderr);
+    let run = newest();
+    let run = run.as_str().unwrap();
+    let told = ["why b", "logs b", &format!("show {run}"), "why b --json"].map(|line| place.run(line).stdout);
+    for told in &told {
+        assert!(told.contains("left out of this fork") && !told.contains("condition"), "{told}");
+    }
+    let shown = told[2].lines().find(|line| line.contains("left out")).unwrap();
+    assert!(!shown.contains("kept") && !shown.contains("attempt"), "{shown}");
+}
+
 /// The steps of a batch's lines are what the lines became.
 #[test]
 fn the_command_tries_the_failed_part_of_a_line_again() {

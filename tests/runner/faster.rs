@@ -55,8 +55,8 @@ async fn what_a_fork_takes_over_takes_no_time() {
     let named: Vec<_> = critical.steps.iter().filter_map(|number| again.step_by_number(*number)).collect();
     assert_eq!(named.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["b"]);
     let (a, b) = (again.step("a").unwrap(), again.step("b").unwrap());
-    assert_eq!((a.is_kept(), a.duration().as_millis()), (true, 0));
-    assert_eq!((b.is_kept(), b.duration().as_millis()), (false, 300));
+    assert_eq!((a.taken_over(), a.duration().as_millis()), (true, 0));
+    assert_eq!((b.taken_over(), b.duration().as_millis()), (false, 300));
     let what_if = again.what_if();
     assert_eq!(what_if.makespan.as_millis(), 300);
     assert_eq!(savings(&what_if), [(halve("b"), 150)]);

@@ -232,9 +232,10 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
         text::pad(&text::line(step.tool), tools),
         format!("{word:10}"),
     ];
-    if step.is_kept() {
-        parts.push(format!("{:>8}", "kept"));
-    } else if !step.attempts.is_empty() {
+    let is_left_out = step.outcome == StepOutcome::Skipped(SkipReason::LeftOut);
+    if step.taken_over() && !is_left_out {
+        parts.push(format!("{:>8}", if step.member { "kept" } else { "before the fork" }));
+    } else if !step.attempts.is_empty() && !is_left_out {
         let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
         let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).sum();
         parts.push(format!(
@@ -249,6 +250,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
         (StepOutcome::Skipped(SkipReason::Failed(_)), Some(cause), _) => {
             parts.push(format!("because {} failed", text::line(cause.as_str())));
         }
+        (StepOutcome::Skipped(SkipReason::LeftOut), ..) => parts.push("left out of this fork".to_owned()),
         (StepOutcome::Failed | StepOutcome::Unknown, _, Some(error)) => {
             parts.push(text::cut(&error.message, PREVIEW_COLUMNS).into_owned());
         }

@@ -110,7 +110,8 @@ impl<'a> Draft<'a> {
 
     pub(super) fn is_finished(&self, number: StepNumber) -> bool {
         self.scheduler.step(number).is_some_and(|step| match step.state {
-            StepState::Succeeded | StepState::Skipped(SkipReason::Condition) => true,
+            StepState::Succeeded => true,
+            StepState::Skipped(because) => because.failed().is_none(),
             StepState::Failed => step.definition.on_failure == OnFailure::Continue,
             _ => false,
         })
@@ -171,9 +172,8 @@ impl<'a> Draft<'a> {
         }
         for step in without {
             let step = extent.renamed(*step);
-            // As one whose condition is false, so that its dependents see a null.
             let attempt = Some(self.start(step));
-            self.push(RunEventKind::StepSkipped { step, because: SkipReason::Condition, attempt });
+            self.push(RunEventKind::StepSkipped { step, because: SkipReason::LeftOut, attempt });
         }
         Ok(())
     }

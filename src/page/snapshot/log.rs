@@ -63,6 +63,7 @@ fn words(kind: &RunEventKind, call: u32, report: &RunReport) -> Option<String> {
         RunEventKind::StepSkipped { because: SkipReason::Condition, .. } => {
             "skipped, because its condition is false".to_owned()
         }
+        RunEventKind::StepSkipped { because: SkipReason::LeftOut, .. } => "left out of this fork".to_owned(),
         _ => return None,
     })
 }

@@ -461,6 +461,7 @@ impl Checker {
 
     fn skipped(&mut self, step: StepNumber, because: SkipReason, attempt: Option<AttemptNumber>) {
         match because {
+            SkipReason::LeftOut => self.wrong("only a fork leaves steps out", format!("step {step}")),
             SkipReason::Condition => {
                 let told_so = match &self.told {
                     Some(Event::AttemptReturned { result: Ok(Returned::ConditionFalse), .. }) => true,

@@ -170,7 +170,11 @@ async fn the_step_itself_runs_again_with_all_of_it_if_that_is_asked_for() {
     let fork = runs.fork(&run, &from("map")).await.unwrap();
     assert_eq!((names(&fork.again), fork.put_together.len()), (vec!["map", "join"], 0));
     runs.finish(&fork).await;
-    assert_eq!(runs.called(), ["map"], "and what it becomes is as before");
+    assert_eq!(runs.called(), ["map", "map/deep", "map/deep/x", "map/deep/y", "map/one", "map/two"]);
+
+    // As it does where what it is given is made anew.
+    runs.finish(&runs.fork(&run, &from("list")).await.unwrap()).await;
+    assert_eq!(runs.called(), ["list", "map", "map/deep", "map/deep/x", "map/deep/y", "map/one", "map/two"]);
 }
 
 #[tokio::test]

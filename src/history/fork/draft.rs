@@ -144,6 +144,7 @@ impl<'a> Draft<'a> {
         let mut first = self.step_count();
         let mut graft = |scope: Option<StepNumber>, was: &Graft| -> Result<Graft, ForkError> {
             let is_again = |number: &StepNumber| extent.again.contains_key(number);
+            let is_whole = |number: &StepNumber| self.expansion(*number).is_some() && !extent.reopened.contains(number);
             let (again, kept): (Vec<StepNumber>, Vec<StepNumber>) =
                 self.members(scope).iter().partition(|n| is_again(n));
             let graft = Graft {
@@ -151,6 +152,8 @@ impl<'a> Draft<'a> {
                 first,
                 added: again.iter().map(|number| add(number, scope.is_some())).collect::<Result<_, _>>()?,
                 joined: if scope.is_some() { kept } else { Vec::new() },
+                // What a step becomes that is run again as a whole is run again, too.
+                forgotten: again.iter().copied().filter(is_whole).collect(),
                 answer: extent.answer(&was.answer),
                 ..Graft::default()
             };

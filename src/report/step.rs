@@ -137,6 +137,17 @@ impl RunReport {
         })
     }
 
+    /// Whether a step is part of the last plan, or of what a step of it became.
+    pub fn is_planned(&self, step: &StepReport<'_>) -> bool {
+        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
+        step.member && self.parents(step).all(is_member)
+    }
+
+    /// The step that one is part of, and what that is part of.
+    pub(super) fn parents(&self, step: &StepReport<'_>) -> impl Iterator<Item = StepNumber> {
+        std::iter::successors(step.parent, |parent| self.scheduler.step(*parent)?.parent)
+    }
+
     fn outcome_of(&self, state: StepState) -> StepOutcome {
         match state {
             StepState::Succeeded => StepOutcome::Succeeded,

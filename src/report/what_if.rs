@@ -67,18 +67,12 @@ impl RunReport {
 
     /// Whether a step of the last plan was something that others waited for, or would have.
     fn took_part(&self, step: &StepReport<'_>) -> bool {
-        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
         let has_run = match step.outcome {
             StepOutcome::Succeeded | StepOutcome::Failed => true,
             StepOutcome::Skipped(because) => because.failed().is_none(),
             StepOutcome::Cancelled | StepOutcome::Unknown | StepOutcome::Unapproved => !step.attempts.is_empty(),
             StepOutcome::Superseded => false,
         };
-        has_run && step.member && self.parents(step).all(is_member)
-    }
-
-    /// The step that one is part of, and what that is part of.
-    fn parents(&self, step: &StepReport<'_>) -> impl Iterator<Item = StepNumber> {
-        std::iter::successors(step.parent, |parent| self.scheduler.step(*parent)?.parent)
+        has_run && self.is_planned(step)
     }
 }

@@ -342,7 +342,7 @@ fn the_command_tries_the_failed_part_of_a_line_again() {
     let counts = "1 reused, 1 run again (1/picky), 1 run for the first time (1/last), 1 put together again (1)";
     assert!(again.stderr.contains(counts), "{}", again.stderr);
     assert_eq!(place.witnessed(), ["picky", "last"]);
-    assert!(again.stderr.contains(" 2 calls\n"), "{}", again.stderr);
+    assert!(again.stderr.contains(" 2 calls\n") && again.stderr.contains(" 3 steps "), "{}", again.stderr);
     let critical = again.stderr.lines().find(|line| line.contains("critical ")).unwrap();
     assert!(critical.contains("1/picky") && !critical.contains("1/good"), "{critical}");
 
@@ -352,6 +352,8 @@ fn the_command_tries_the_failed_part_of_a_line_again() {
     let shown = place.run(&format!("show {run}")).stdout;
     let good = shown.lines().find(|line| line.contains("1/good")).unwrap();
     assert!(good.contains("kept") && !good.contains("attempt"), "{good}");
+    let failed = shown.lines().find(|line| line.contains("✗ 1/picky")).unwrap();
+    assert!(failed.contains("before the fork") && !failed.contains("attempt"), "{failed}");
     let forked = place.run(&format!("fork {run} --from 1/last"));
     assert_eq!(forked.exit, Some(0), "{forked:?}");
     assert!(forked.stderr.contains("2 reused, 1 run again (1/last), 1 put together again (1)"), "{}", forked.stderr);

@@ -112,12 +112,13 @@ impl Batch {
 fn row<'a>(line: &'a Line, report: &RunReport) -> Row<'a> {
     let (id, inside) = (line.id(), format!("{}/", line.number));
     let own = report.step(&id);
-    let parts: Vec<StepReport<'_>> = report.steps().filter(|step| step.id.as_str().starts_with(&inside)).collect();
-    let calls = || own.iter().chain(&parts).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
+    let ran: Vec<StepReport<'_>> = report.steps().filter(|step| step.id.as_str().starts_with(&inside)).collect();
+    let parts: Vec<&StepReport<'_>> = ran.iter().filter(|step| report.is_planned(step)).collect();
+    let calls = || own.iter().chain(&ran).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
     let start = calls().map(|call| call.started).min().unwrap_or(Timestamp::ZERO);
     let end = calls().map(|call| call.ended).max().unwrap_or(start);
     // What failed inside of it says more than that something did.
-    let failed = parts.iter().filter(|step| step.outcome == StepOutcome::Failed).chain(&own);
+    let failed = parts.iter().copied().filter(|step| step.outcome == StepOutcome::Failed).chain(&own);
     let error = failed.filter_map(|step| Some((step.id, step.error?))).next();
     let outcome = own.as_ref().map_or(StepOutcome::Cancelled, |step| step.outcome);
     Row {

@@ -34,7 +34,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
         false => None,
     };
     if let Some(models) = &models {
-        toolbox.add_models(models)?;
+        toolbox.add_models(models, false)?;
     }
     let (plan, dag, mut start) = match source {
         Source::Plan(file) => {

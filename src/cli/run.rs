@@ -177,7 +177,7 @@ impl Equipment {
             false => None,
         };
         if let Some(models) = &models {
-            toolbox.add_models(models)?;
+            toolbox.add_models(models, args.batch)?;
             models.limit(&mut policy);
         }
         if args.limits.timeout.is_some() {

@@ -98,12 +98,12 @@ impl Toolbox {
         })
     }
 
-    /// Adds the tools that are done by language models.
-    pub(crate) fn add_models(&mut self, models: &Models) -> Result<(), Failure> {
+    /// Adds the tools that are done by language models, for a run whose steps may be `lines` of a batch.
+    pub(crate) fn add_models(&mut self, models: &Models, lines: bool) -> Result<(), Failure> {
         let offered = self.offered(models.step_tools())?;
         let tools = models.tools(&self.tools, &offered);
         self.tools.extend(tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)));
-        let planner = models.plan_tool(&self.tools, &self.useless());
+        let planner = models.plan_tool(&self.tools, &self.useless(), lines);
         self.tools.push((PlanTool::NAME.to_owned(), Arc::new(planner.clone())));
         self.planner = Some(planner);
         self.models = Some(models.describe());

@@ -92,6 +92,11 @@ impl LlmPlanner {
         self
     }
 
+    /// The same, with the last step done as all others.
+    pub(super) fn without_answer_tool(&self) -> Self {
+        Self { answer_tool: None, ..self.clone() }
+    }
+
     /// Leaves tools of the run out of what the model is told: each costs tokens, and not each is of use to it.
     #[must_use]
     pub fn hide<T: Into<String>>(mut self, tools: impl IntoIterator<Item = T>) -> Self {

@@ -9,6 +9,7 @@ use super::planner::LlmPlanner;
 use super::text;
 use crate::error::{PlanError, StepError, StepErrorKind};
 use crate::event::RunStart;
+use crate::plan::StepId;
 use crate::policy::Policy;
 use crate::reference;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -25,6 +26,8 @@ pub struct PlanTool {
     planner: LlmPlanner,
     tools: Arc<[ToolSpec]>,
     default_tool: String,
+    /// Whether what a step of the run's own plan comes to is an answer of its own.
+    answers: bool,
 }
 
 impl PlanTool {
@@ -33,7 +36,20 @@ impl PlanTool {
 
     /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
     pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
-        Self { planner, tools: tools.into(), default_tool: default_tool.into() }
+        Self { planner, tools: tools.into(), default_tool: default_tool.into(), answers: false }
+    }
+
+    /// Has the plans of steps that are not part of another one end as that of a run does: with the planner's
+    /// [answer tool](LlmPlanner::answer_tool). That is for runs in which each step stands for an objective of its own.
+    #[must_use]
+    pub fn answers(self) -> Self {
+        Self { answers: true, ..self }
+    }
+
+    /// Who plans a step: it is only the answer of a run that has a tool of its own.
+    fn planner(&self, step: &StepId) -> LlmPlanner {
+        let is_inside = step.as_str().contains('/');
+        if self.answers && !is_inside { self.planner.clone() } else { self.planner.without_answer_tool() }
     }
 
     async fn plan(&self, cx: &StepContext) -> Result<ToolOutput, StepError> {
@@ -61,18 +77,19 @@ impl PlanTool {
             default_tool: Some(self.default_tool.clone()),
             labels: Default::default(),
         };
+        let planner = self.planner(&cx.id);
         // What was asked for nothing, or for an attempt that is dropped, is in the books as well.
         let mut spent = |usage| cx.add_usage(usage);
         match cx.expansion.clone() {
             None => {
-                let plan = self.planner.plan_for(&start, &mut spent).await.map_err(|offences| failed("", &offences))?;
+                let plan = planner.plan_for(&start, &mut spent).await.map_err(|offences| failed("", &offences))?;
                 Ok(plan.into())
             }
             Some(expansion) => {
                 let before = expansion.failed.first().map_or_else(String::new, |step| {
                     format!("step `{}` of its plan failed: {}; ", step.id, step.error.message)
                 });
-                let revised = self.planner.revise_for(&start, *expansion, &mut spent).await;
+                let revised = planner.revise_for(&start, *expansion, &mut spent).await;
                 revised.map_err(|offences| failed(&before, &offences))
             }
         }

@@ -172,6 +172,20 @@ fn each_role_can_have_a_model_of_its_own() {
         server.calls().iter().map(|(body, _)| body["model"].as_str().unwrap().to_owned()).collect();
     models.sort();
     assert_eq!(models, ["a", "p", "s", "s"]);
+
+    // A line of a batch is an objective of its own; a step that is planned is none.
+    place.file("lines.txt", "x\n");
+    let plan = json!({ "id": "1", "tool": "plan", "args": { "objective": "x" } });
+    place.plan(json!([plan]));
+    for (source, batch, asked) in [("lines.txt", true, 1), ("plan.json", false, 0)] {
+        let (server, mut arguments) = (Server::with(Model), arguments);
+        arguments[1] = source;
+        let mut command = server.command(&place, arguments);
+        let ran: Ran = if batch { command.arg("--batch") } else { &mut command }.output().unwrap().into();
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let is_answer = |(body, _): &&(Value, String)| body["model"] == "a";
+        assert_eq!(server.calls().iter().filter(is_answer).count(), asked, "{source}");
+    }
     assert!(server.calls().iter().all(|(body, _)| body["temperature"] == json!(0.3)));
 }
 

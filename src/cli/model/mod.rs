@@ -201,10 +201,12 @@ impl Models {
         tools
     }
 
-    /// The tool that has a step planned, in a run that has these tools beside it.
-    pub(crate) fn plan_tool(&self, others: &[(String, Arc<dyn Tool>)], useless: &[&str]) -> PlanTool {
+    /// The tool that has a step planned, in a run that has these tools beside it, and whose steps may be `lines` of a
+    /// batch.
+    pub(crate) fn plan_tool(&self, others: &[(String, Arc<dyn Tool>)], useless: &[&str], lines: bool) -> PlanTool {
         let spec = |(name, tool): &(String, Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
-        PlanTool::new(self.planner(useless), others.iter().map(spec).collect(), StepModel::NAME)
+        let tool = PlanTool::new(self.planner(useless), others.iter().map(spec).collect(), StepModel::NAME);
+        if lines { tool.answers() } else { tool }
     }
 
     /// The tools that a model may call while it does a step.

@@ -296,6 +296,11 @@ struct Counts {
 }
 
 impl Counts {
+    /// Whether every step was carried out, or was not to be.
+    fn is_whole(&self) -> bool {
+        self.failed + self.unfinished == 0
+    }
+
     fn of(report: &RunReport) -> Self {
         let mut counts = Self::default();
         for step in report.steps().filter(|step| step.member && step.parent.is_none()) {
@@ -320,7 +325,12 @@ impl Summary<'_> {
         let heading = |word: &str| paint(style::FAINT, &text::pad(word, 10));
         let (sign, steps) = match report.ending() {
             Ending::Succeeded if self.refused() == 0 => {
-                (paint(style::GOOD, "✓ succeeded"), counted(counts.all, self.unit()))
+                // The planner may have answered without what the plan was for.
+                let steps = match counts.is_whole() || !report.answered_by_planner() {
+                    true => counted(counts.all, self.unit()),
+                    false => self.done_of_all(&counts),
+                };
+                (paint(style::GOOD, "✓ succeeded"), steps)
             }
             Ending::Stopped(_) => (paint(style::RETRY, "■ stopped"), self.done_of_all(&counts)),
             _ => (paint(style::ERROR, "✗ failed"), self.done_of_all(&counts)),
@@ -339,6 +349,13 @@ impl Summary<'_> {
             |step: &StepReport<'_>| report.step(step.id.as_str()).is_some_and(|last| last.number == step.number);
         for step in report.steps().filter(|step| is_spared(step) && is_last(step)).take(MOST_STEPS) {
             lines.push(format!("   {}{}; the plan went on without it", heading("failed"), text::line(&cause(&step))));
+        }
+        if report.answered_by_planner() {
+            for step in report.steps().filter(is_fatal).take(MOST_STEPS) {
+                lines.push(format!("   {}{}", heading("failed"), text::line(&cause(&step))));
+            }
+            let without = if counts.is_whole() { "" } else { ", without what is not done" };
+            lines.push(format!("   {}the planner's own, from what is done{without}", heading("answer")));
         }
         for (because, what) in
             [(SkipReason::Condition, "whose condition is false"), (SkipReason::LeftOut, "left out of this fork")]
@@ -402,6 +419,7 @@ impl Summary<'_> {
             ("state", json!(state)),
             ("exit", json!(exit.code())),
             ("answer", json!(report.answer().ok())),
+            ("answered_by_planner", json!(report.answered_by_planner())),
             ("error", failure.map_or(Value::Null, |failure| json!(failure.fields()))),
         ]);
         fields.extend(timing.fields(report));

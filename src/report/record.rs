@@ -31,6 +31,8 @@ pub(crate) struct Record {
     own: (Timestamp, AttemptNumber),
     /// Whether what is told was written when the run was forked: no tool is called before it is gone on with.
     is_forked: bool,
+    /// Whether the planner has been asked and has not answered with a plan: then the end is its answer.
+    is_asked: bool,
 }
 
 /// Stands for "not yet" where an `Option` would cost half as much again.
@@ -55,11 +57,13 @@ impl Record {
     /// Takes up one event.
     pub(crate) fn apply(&mut self, event: &RunEvent) {
         self.end = event.at;
+        self.is_asked |= matches!(event.kind, RunEventKind::PlanRequested { .. });
         match &event.kind {
             RunEventKind::PlanAccepted { graft, .. } => {
                 self.graft(graft, event.at);
                 self.plan = Some(Arc::clone(graft));
                 self.rejected = None;
+                self.is_asked = false;
             }
             RunEventKind::StepDrafted { graft, .. } => self.graft(graft, event.at),
             RunEventKind::StepExpanded { step, attempt, graft, usage } => {
@@ -105,9 +109,13 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::ApprovalRequested { .. } => {}
-            // A correction that was broken off says nothing about the answer that it is about.
-            RunEventKind::PlanRejected { rejection, .. } if rejection.offences.is_empty() => {}
-            RunEventKind::PlanRejected { rejection, .. } => self.rejected.clone_from(&rejection.answer),
+            RunEventKind::PlanRejected { rejection, .. } => {
+                // A correction that was broken off says nothing about the answer that it is about.
+                if !rejection.offences.is_empty() {
+                    self.rejected.clone_from(&rejection.answer);
+                }
+                self.is_asked = false;
+            }
         }
     }
 
@@ -157,6 +165,11 @@ impl Record {
     /// The answer of the planner that was not usable, if the last one was not and it was kept.
     pub(crate) fn rejected_answer(&self) -> Option<Arc<str>> {
         self.rejected.clone()
+    }
+
+    /// Whether the planner is being asked, or was until the end.
+    pub(super) fn is_asked(&self) -> bool {
+        self.is_asked
     }
 
     pub(super) fn attempts(&self) -> &[AttemptTimes] {

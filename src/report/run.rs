@@ -222,6 +222,11 @@ impl RunReport {
         self.ending() == Ending::Succeeded
     }
 
+    /// Whether the answer is not that of a step: the planner gave it where it was asked for another plan.
+    pub fn answered_by_planner(&self) -> bool {
+        self.succeeded() && self.record.is_asked()
+    }
+
     /// The answer.
     ///
     /// # Errors

@@ -485,6 +485,48 @@ fn a_plan_is_written_down_without_being_run() {
     assert!(ran.stderr.contains(" used      30 in / 6 out tokens\n"), "{}", ran.stderr);
 }
 
+/// A planner that answers when a step of its plan has failed.
+struct Answering;
+
+impl Respond for Answering {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        if body["stream"] != json!(true) {
+            return Model.respond(request);
+        }
+        streamed(
+            match body.to_string().contains("The plan so far") {
+                true => "ANSWER: a alone",
+                false => "1. look up a\n2. @calculate {\"expression\": \"1/0\"} b\n3. compare <- 1-2\nEND\n",
+            },
+            &json!({}),
+        )
+    }
+}
+
+#[test]
+fn an_answer_of_the_planner_is_not_taken_for_that_of_its_plan() {
+    let (server, place) = (Server::with(Answering), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-parallel", "1"]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (0, "a alone\n"), "{}", ran.stderr);
+    let lines = [
+        "✓ succeeded   1 of 3 steps done in",
+        "failed    2: cannot calculate: division by zero",
+        "answer    the planner's own, from what is done, without what is not done",
+    ];
+    for line in lines {
+        assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+    }
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-parallel", "1", "--json"]);
+    let last = ran.last_event();
+    assert_eq!((&last["answered_by_planner"], &last["steps"]["failed"]), (&json!(true), &json!(1)), "{last}");
+    let shown = place.run(["show", last["run"].as_str().unwrap()]);
+    assert!(shown.stdout.contains("answer    the planner's own\n"), "{}", shown.stdout);
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "mock", "--json"]);
+    assert_eq!(ran.last_event()["answered_by_planner"], json!(false));
+}
+
 #[test]
 fn prompts_can_be_printed_and_replaced() {
     let (server, place) = (Server::with(Model), Place::new());

@@ -188,6 +188,9 @@ fn render(found: &Found) -> String {
         lines.extend(Timing::of(report).lines(report));
     }
     lines.push(format!("   {}{}", heading("used"), used(report)));
+    if report.answered_by_planner() {
+        lines.push(format!("   {}the planner's own", heading("answer")));
+    }
     lines.extend(history.revisions().iter().flat_map(plan_lines));
     lines.push(String::new());
     let steps: Vec<StepReport<'_>> = report.steps().collect();

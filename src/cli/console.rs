@@ -13,7 +13,7 @@ use super::args::{Global, When};
 use super::ascii::ascii;
 use super::failure::Failure;
 use super::logging;
-use super::patience::{self, Lines};
+use super::patience::{self, Lines, Standard};
 use super::secrets;
 use super::signals::Signal;
 use super::text;
@@ -35,7 +35,7 @@ pub(crate) struct Console {
     last_words: OnceLock<LastWords>,
 }
 
-/// How long whoever reads standard output is waited for after a run.
+/// How long whoever reads is waited for after a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum LastWords {
     /// Until a signal comes.
@@ -104,20 +104,49 @@ impl Console {
 
     /// Tells a person something, unless they asked for quiet.
     pub(crate) fn say(&self, text: &str) {
+        if let Some(text) = self.said(text) {
+            self.complain(&text);
+        }
+    }
+
+    /// Something for a person as it is said, unless they asked for quiet.
+    pub(crate) fn said<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         match self.size().filter(|_| self.interactive) {
-            _ if self.quiet => {}
-            Some((columns, _)) => self.complain(&text::fold_lines(text, columns)),
-            None => self.complain(text),
+            _ if self.quiet => None,
+            Some((columns, _)) => Some(text::fold_lines(text, columns).into()),
+            None => Some(text.into()),
         }
     }
 
     /// Tells a person something they must know.
     pub(crate) fn complain(&self, text: &str) {
-        if self.last_words.get().is_some() && !patience::is_heard() {
-            patience::leave_on_signal();
+        let mut lines = Lines::default();
+        lines.push(&self.complaint(text));
+        self.tell_rest(&mut lines);
+    }
+
+    /// What a person must know, as it is written.
+    pub(crate) fn complaint(&self, text: &str) -> String {
+        self.fit(&secrets::known().redact(text)) + "\n"
+    }
+
+    /// Tells a person the first of these lines, as much as is taken at once by who takes anything.
+    pub(crate) fn tell_piece(&self, lines: &mut Lines) {
+        let (piece, _) = patience::first_piece(lines.rest());
+        let length = piece.len();
+        match io::stderr().lock().write_all(piece) {
+            Ok(()) => lines.gave(length),
+            // If nobody can be told, nobody can be told that either.
+            Err(_) => lines.clear(),
         }
-        // If nobody can be told, nobody can be told that either.
-        let _ = writeln!(anstream::stderr().lock(), "{}", self.signs(&secrets::known().redact(text)));
+    }
+
+    /// Tells a person all of these lines, unless they want the run to stop and do not read.
+    pub(crate) fn tell_rest(&self, lines: &mut Lines) {
+        let is_heard = || self.last_words.get().is_none_or(|last_words| last_words.wait_for(Standard::Error));
+        while !lines.rest().is_empty() && is_heard() {
+            self.tell_piece(lines);
+        }
     }
 
     /// Gives out what was asked for.
@@ -193,7 +222,10 @@ impl Console {
         while !rest.is_empty() {
             let piece = match self.last_words.get() {
                 Some(last_words) => {
-                    last_words.wait();
+                    if let (false, LastWords::Hurried(signal, _)) = (last_words.wait_for(Standard::Output), last_words)
+                    {
+                        std::process::exit(signal.exit().code().into());
+                    }
                     patience::first_piece(rest).0
                 }
                 // As long as nobody listens to signals, they end the process.
@@ -214,20 +246,16 @@ impl Console {
 }
 
 impl LastWords {
-    /// Waits until standard output takes a piece. Ends the process if that would take too long.
-    fn wait(self) {
-        if patience::takes_a_piece_within(Some(Duration::ZERO)) {
-            return;
+    /// Waits until a stream takes a piece, and says whether it does. A signal ends the process meanwhile.
+    fn wait_for(self, stream: Standard) -> bool {
+        if stream.takes_a_piece() {
+            return true;
         }
         patience::leave_on_signal();
-        match self {
-            Self::Patient => _ = patience::takes_a_piece_within(None),
-            Self::Hurried(signal, time) => {
-                if !patience::takes_a_piece_within(Some(time)) {
-                    std::process::exit(signal.exit().code().into());
-                }
-            }
-        }
+        stream.takes_a_piece_within(match self {
+            Self::Patient => None,
+            Self::Hurried(_, time) => Some(time),
+        })
     }
 }
 

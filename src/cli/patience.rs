@@ -1,5 +1,6 @@
-//! Patience with whoever reads standard output.
+//! Patience with whoever reads what is written.
 
+use std::future::pending;
 use std::sync::Once;
 use std::thread;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use futures::StreamExt as _;
 use tokio::runtime::Builder;
 use tokio::task::JoinHandle;
 
-use super::signals::{self, Signal};
+use super::signals;
 
 /// As much is taken at once by a pipe that takes anything.
 pub(crate) const PIECE: usize = 4_096;
@@ -21,7 +22,7 @@ pub(crate) fn first_piece(lines: &[u8]) -> (&[u8], &[u8]) {
     lines.split_at(end)
 }
 
-/// Lines for programs that are not given out yet.
+/// Lines that are not given out yet.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     bytes: Vec<u8>,
@@ -54,35 +55,60 @@ impl Lines {
     }
 }
 
-/// Whoever reads standard output, as they are waited for while other things happen.
-#[derive(Debug, Default)]
+/// One of the two streams that a command writes to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standard {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+impl Standard {
+    /// Whether it takes a piece within a time, or has nobody at its other end. None: however long that takes.
+    pub(crate) fn takes_a_piece_within(self, time: Option<Duration>) -> bool {
+        match self {
+            Self::Output => takes_within(std::io::stdout(), time),
+            Self::Error => takes_within(std::io::stderr(), time),
+        }
+    }
+
+    /// Whether it takes a piece now.
+    pub(crate) fn takes_a_piece(self) -> bool {
+        self.takes_a_piece_within(Some(Duration::ZERO))
+    }
+}
+
+/// Whoever reads a stream, as they are waited for while other things happen.
+#[derive(Debug)]
 pub(crate) struct Reader {
+    stream: Standard,
     /// A thread that waits. It is kept if its end is not waited for: there is never more than one.
     waiting: Option<JoinHandle<bool>>,
 }
 
 impl Reader {
-    /// Waits until standard output takes a piece. The thread goes on with other tasks meanwhile.
-    pub(crate) async fn takes_a_piece(&mut self) {
+    pub(crate) fn of(stream: Standard) -> Self {
+        Self { stream, waiting: None }
+    }
+
+    /// Waits until there is something to give out and the stream takes a piece of it. The thread goes on with other
+    /// tasks meanwhile.
+    pub(crate) async fn takes_a_piece_of(&mut self, lines: &Lines) {
+        if lines.rest().is_empty() {
+            return pending().await;
+        }
+        let stream = self.stream;
         // Whoever has waited may have been told before something else was given out.
-        while !takes_a_piece_within(Some(Duration::ZERO)) {
-            let waiting =
-                self.waiting.get_or_insert_with(|| tokio::task::spawn_blocking(|| takes_a_piece_within(None)));
+        while !stream.takes_a_piece() {
+            let waiting = self
+                .waiting
+                .get_or_insert_with(|| tokio::task::spawn_blocking(move || stream.takes_a_piece_within(None)));
             // It cannot panic, and nobody ends it.
             let _ = waiting.await;
             self.waiting = None;
         }
     }
-}
-
-/// Whether standard output takes a piece within a time, or has nobody at its other end. None: however long that takes.
-pub(crate) fn takes_a_piece_within(time: Option<Duration>) -> bool {
-    takes_within(std::io::stdout(), time)
-}
-
-/// Whether standard error takes a line now.
-pub(crate) fn is_heard() -> bool {
-    takes_within(std::io::stderr(), Some(Duration::ZERO))
 }
 
 #[cfg(unix)]
@@ -105,25 +131,24 @@ fn takes_within<T>(_: T, _: Option<Duration>) -> bool {
 /// From now on a signal ends the process: there is nothing left to be stopped but waiting for a reader.
 pub(crate) fn leave_on_signal() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| leave_after(0, None, Duration::ZERO));
+    ONCE.call_once(|| leave_after(0, Duration::ZERO));
 }
 
-/// From now on the third signal ends the process, also while whoever obeys the first two waits for a reader. So many of
-/// them have come already, of which this was the first.
-pub(crate) fn leave_on_third_signal(come: usize, first: Option<Signal>) {
+/// From now on the third signal ends the process, whatever it is busy with.
+pub(crate) fn leave_on_third_signal() {
     static ONCE: Once = Once::new();
     // Whoever obeys them and need not wait leaves first, and says how to go on.
-    ONCE.call_once(|| leave_after(2_usize.saturating_sub(come), first, Duration::from_secs(1)));
+    ONCE.call_once(|| leave_after(2, Duration::from_secs(1)));
 }
 
 /// Ends the process with a signal that comes after so many others, and some time after it. The first of all says the
 /// exit code.
-fn leave_after(others: usize, first: Option<Signal>, pause: Duration) {
+fn leave_after(others: usize, pause: Duration) {
     // Without a thread for it, the reader is waited for.
     let _ = thread::Builder::new().spawn(move || {
         let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
         let come = runtime.block_on(async { Some(signals::listen().ok()?.take(others + 1).collect::<Vec<_>>().await) });
-        if let Some(signal) = come.and_then(|come| first.or(come.first().copied())) {
+        if let Some(signal) = come.and_then(|come| come.first().copied()) {
             thread::sleep(pause);
             std::process::exit(signal.exit().code().into());
         }

@@ -1,6 +1,6 @@
 //! A run as it goes on: its events told, signals obeyed.
 
-use std::future::{IntoFuture as _, pending};
+use std::future::IntoFuture as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::ledger::Ledger;
 use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
 use super::panic;
-use super::patience::{self, Lines, Reader};
+use super::patience::{self, Lines, Reader, Standard};
 use super::prediction::{Prediction, counted};
 use super::progress::{Beside, Progress};
 use super::questions::{Answer, Questions};
@@ -63,6 +63,8 @@ enum Happening {
     Answer(Answer),
     /// Standard output takes a piece.
     Taken,
+    /// Standard error does.
+    Heard,
     End,
 }
 
@@ -100,6 +102,7 @@ pub(crate) async fn watch(
         handle: &handle,
         setting,
         lines: Lines::default(),
+        said: Lines::default(),
         is_read: true,
         next: 0,
         has_opened: false,
@@ -115,7 +118,7 @@ pub(crate) async fn watch(
     let mut events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
     let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
     let mut others = stream::select(orders, stream::iter(frames).flatten()).chain(stream::pending());
-    let mut reader = Reader::default();
+    let (mut reader, mut listener) = (Reader::of(Standard::Output), Reader::of(Standard::Error));
     loop {
         let wants_events = watcher.has_room();
         let happens = async {
@@ -124,16 +127,15 @@ pub(crate) async fn watch(
                 false => others.next().await,
             }
         };
-        let is_taken = async {
-            match watcher.lines.rest() {
-                [] => pending().await,
-                _ => reader.takes_a_piece().await,
-            }
+        let is_given = async {
+            let is_taken = reader.takes_a_piece_of(&watcher.lines).map(|()| Happening::Taken);
+            let is_heard = listener.takes_a_piece_of(&watcher.said).map(|()| Happening::Heard);
+            select(pin!(is_taken), pin!(is_heard)).await.factor_first().0
         };
         // What has happened by now is given out together. Whoever wants the run to stop is heard also while nobody reads.
-        let happening = match select(pin!(happens), pin!(is_taken)).await {
+        let happening = match select(pin!(happens), pin!(is_given)).await {
             Either::Left((happening, _)) => happening.unwrap_or(Happening::End),
-            Either::Right(((), _)) => Happening::Taken,
+            Either::Right((given, _)) => given,
         };
         match happening {
             Happening::Event(event) => watcher.event(&event),
@@ -141,6 +143,7 @@ pub(crate) async fn watch(
             Happening::Frame => watcher.frame(),
             Happening::Answer(answer) => watcher.answer(answer),
             Happening::Taken => watcher.give_piece(),
+            Happening::Heard => console.tell_piece(&mut watcher.said),
             Happening::End => break,
         }
     }
@@ -148,10 +151,11 @@ pub(crate) async fn watch(
         live.close();
     }
     let last_words = watcher.last_words();
-    let Watcher { mut lines, stopped_by, rejections, .. } = watcher;
+    let Watcher { mut lines, mut said, stopped_by, rejections, .. } = watcher;
     // If it panicked, what was told before is still given out.
     let ended = AssertUnwindSafe(handle.into_future()).catch_unwind().await;
     console.has_last_words(last_words);
+    console.tell_rest(&mut said);
     match ended.unwrap_or(Err(RunError::Shutdown)) {
         Ok(report) => Ok(Watched { report, stopped_by, rejections, lines }),
         Err(error) => {
@@ -166,6 +170,8 @@ struct Watcher<'a> {
     setting: Setting<'a>,
     /// Lines for programs that are not given out yet.
     lines: Lines,
+    /// Lines for people that are not told yet.
+    said: Lines,
     /// Whether somebody still reads the events.
     is_read: bool,
     /// The number of the next event.
@@ -263,17 +269,18 @@ impl Watcher<'_> {
         match &mut self.live {
             Some(live) => live.say(line),
             None => {
-                self.mind_the_reader();
-                self.setting.console.say(line);
+                if let Some(line) = self.setting.console.said(line) {
+                    self.speak(&line);
+                }
             }
         }
     }
 
-    /// Whoever reads standard error may keep this waiting, but nobody from leaving.
-    fn mind_the_reader(&self) {
-        if !patience::is_heard() {
-            let come = usize::from(self.stopped_by.is_some()) + usize::from(self.pressed_twice);
-            patience::leave_on_third_signal(come, self.stopped_by);
+    /// Tells a person something as soon as they read. The run goes on meanwhile, and can be stopped.
+    fn speak(&mut self, text: &str) {
+        self.said.push(&self.setting.console.complaint(text));
+        while !self.said.rest().is_empty() && Standard::Error.takes_a_piece() {
+            self.setting.console.tell_piece(&mut self.said);
         }
     }
 
@@ -306,7 +313,8 @@ impl Watcher<'_> {
     /// Whether more lines can be gathered. Of a run that is about to stop there are not many more, and its end must not
     /// be missed.
     fn has_room(&self) -> bool {
-        self.lines.rest().len() < patience::PIECE || self.stopped_by.is_some()
+        let has_room = |lines: &Lines| lines.rest().len() < patience::PIECE;
+        (has_room(&self.lines) && has_room(&self.said)) || self.stopped_by.is_some()
     }
 
     fn give_piece(&mut self) {
@@ -321,7 +329,7 @@ impl Watcher<'_> {
 
     /// Gives out what is taken at once.
     fn give_at_once(&mut self) {
-        while !self.lines.rest().is_empty() && patience::takes_a_piece_within(Some(Duration::ZERO)) {
+        while !self.lines.rest().is_empty() && Standard::Output.takes_a_piece() {
             self.give_piece();
         }
     }
@@ -414,11 +422,11 @@ impl Watcher<'_> {
         if self.setting.json {
             self.json(&Line::error(failure.fields()));
             self.give_at_once();
-        } else if patience::is_heard() {
+        } else if Standard::Error.takes_a_piece() {
             if let Some(live) = &mut self.live {
                 live.close();
             }
-            self.setting.console.complain(&failure.render());
+            self.speak(&failure.render());
         }
         std::process::exit(signal.exit().code().into());
     }
@@ -436,15 +444,13 @@ impl Watcher<'_> {
     }
 
     /// Tells a person something they must know, after the lines that led to it. Lines for programs and this may go into
-    /// the same pipe, and a full one must not keep the run from being stopped.
+    /// the same pipe.
     fn complain(&mut self, text: &str) {
         self.give_at_once();
-        match self.setting.json {
-            true if !patience::is_heard() => return,
-            true => {}
-            false => self.mind_the_reader(),
+        // Whoever reads the lines may read nothing else before their end.
+        if !self.setting.json || Standard::Error.takes_a_piece() {
+            self.speak(text);
         }
-        self.setting.console.complain(text);
     }
 }
 

@@ -326,7 +326,7 @@ fn heard(runtime: &Runtime) -> Result<watch::Receiver<Vec<Signal>>, Failure> {
         // Who listens is not to hear the end of it.
         std::future::pending::<()>().await;
     });
-    patience::leave_on_third_signal(0, None);
+    patience::leave_on_third_signal();
     Ok(heard)
 }
 

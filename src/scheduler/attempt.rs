@@ -82,7 +82,7 @@ impl Scheduler {
     }
 
     /// Whether an attempt that has no result may still have had an effect that must not happen twice.
-    fn may_have_acted(&self, step: StepNumber) -> bool {
+    pub(crate) fn may_have_acted(&self, step: StepNumber) -> bool {
         let node = self.node(step);
         let acts = |tool: &crate::tool::ToolSpec| tool.effect == Effect::Acts && !tool.idempotent;
         self.definition(step).on_interrupt == OnInterrupt::Ask

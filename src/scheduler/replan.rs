@@ -153,7 +153,7 @@ impl Scheduler {
 
     /// What becomes of drafts when the answer they belong to is rejected: those that have started go on, for the
     /// corrected plan to keep.
-    fn rejected_drafts(&self, given_up: bool) -> (Vec<StepNumber>, Vec<StepNumber>) {
+    pub(crate) fn rejected_drafts(&self, given_up: bool) -> (Vec<StepNumber>, Vec<StepNumber>) {
         let (mut closed, mut left) = (Vec::new(), Vec::new());
         for &draft in self.drafts.iter().filter(|draft| self.node(**draft).draft) {
             let node = self.node(draft);

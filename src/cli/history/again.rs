@@ -125,6 +125,9 @@ fn impossible(found: &Found, error: &ForkError) -> Failure {
         ForkError::PartOfExpansion { parent, .. } => {
             failure.help(format!("fork from there: plandag fork {run} --from {parent}"))
         }
+        ForkError::Undecided { step } => failure
+            .help(format!("say what became of it: plandag resolve {run} {step} --succeeded JSON, --failed or --retry"))
+            .help(format!("to do it again in any case: plandag fork {run} --from {step}")),
         ForkError::NothingToDo => {
             let all = counted(found.history.report().steps().filter(|step| step.member).count(), "step");
             failure.note(format!("finished: {all}")).help(format!("to run one again: plandag fork {run} --from STEP"))

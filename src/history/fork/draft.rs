@@ -53,7 +53,9 @@ impl<'a> Draft<'a> {
             }
         }
         let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for step in (0..scheduler.step_count()).filter_map(|number| scheduler.step(number)).filter(|step| step.member) {
+        let steps = (0..scheduler.step_count()).filter_map(|number| scheduler.step(number));
+        // Drafts are of an answer that was never accepted.
+        for step in steps.filter(|step| step.member && !step.draft) {
             members.entry(step.parent).or_default().push(step.number);
         }
         Ok(Self { history, scheduler, events, plan: plan.ok_or(ForkError::NoPlan)?, expansions, members })
@@ -92,7 +94,7 @@ impl<'a> Draft<'a> {
     /// The number of a step of the plan, or of what one of its steps became.
     pub(super) fn member(&self, id: &StepId) -> Result<StepNumber, ForkError> {
         let number = self.scheduler.current(id.as_str());
-        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
+        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member && !step.draft);
         number
             .filter(|number| is_member(*number) && self.parents(*number).all(is_member))
             .ok_or_else(|| ForkError::UnknownStep { step: id.clone() })
@@ -115,6 +117,19 @@ impl<'a> Draft<'a> {
             StepState::Failed => step.definition.on_failure == OnFailure::Continue,
             _ => false,
         })
+    }
+
+    /// Whether nobody knows if a step has taken effect that must not do so twice.
+    pub(super) fn is_undecided(&self, number: StepNumber) -> bool {
+        self.scheduler.step(number).is_some_and(|step| match step.state {
+            StepState::Unknown(_) => true,
+            StepState::Running(_) => self.scheduler.may_have_acted(number),
+            _ => false,
+        })
+    }
+
+    pub(super) fn undecided(&self, step: StepNumber) -> ForkError {
+        ForkError::Undecided { step: self.history.id(step) }
     }
 
     pub(super) fn part_of_expansion(&self, step: StepNumber) -> ForkError {
@@ -215,7 +230,8 @@ impl<'a> Draft<'a> {
             }
         }
         if let Some(request) = pending {
-            let rejection = Arc::new(Rejection { given_up: true, ..Rejection::default() });
+            let (closed, left) = self.scheduler.rejected_drafts(true);
+            let rejection = Arc::new(Rejection { given_up: true, closed, left, ..Rejection::default() });
             self.push(RunEventKind::PlanRejected { request, rejection, usage: Usage::default() });
         }
         let revision = self.scheduler.revision() + 1;

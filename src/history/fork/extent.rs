@@ -39,6 +39,10 @@ impl Extent {
                     extent.kept.push(number);
                     continue;
                 }
+                // What is named, or changed by what is named, is to be done again in any case.
+                if !is_whole && draft.is_undecided(number) {
+                    return Err(draft.undecided(number));
+                }
                 extent.again.insert(number, next);
                 next += 1;
                 if !is_whole && draft.expansion(number).is_some() {

@@ -58,6 +58,12 @@ pub enum ForkError {
         /// The step that became a plan.
         parent: StepId,
     },
+    /// The step may have acted, and is not to be run again before somebody has said whether it has.
+    #[error("nobody knows whether step `{step}` took effect, so it is not run again unasked")]
+    Undecided {
+        /// The step.
+        step: StepId,
+    },
     /// An argument cannot be set.
     #[error("argument `{name}` of step `{step}` cannot be set: {why}")]
     Argument {

@@ -26,7 +26,15 @@ struct Event {
     #[serde(default)]
     id2: Id,
     #[serde(default)]
+    scope: Value,
+    #[serde(default)]
     bp: Value,
+    #[serde(default)]
+    bind_id: Value,
+    #[serde(default)]
+    flow_in: Value,
+    #[serde(default)]
+    flow_out: Value,
     #[serde(default)]
     args: Value,
 }
@@ -76,17 +84,35 @@ struct Reader {
     flows: Vec<Flow>,
     /// The numbers of the events of each.
     flows_by_id: HashMap<[String; 3], Vec<usize>>,
+    /// The spans that say themselves that a flow goes on in them, by its id.
+    bound: HashMap<String, Vec<Bound>>,
     /// What spans say themselves that they waited for, by name.
     names_before: Vec<(usize, Vec<String>)>,
     /// Spans that try again what one of the same name did before.
     repeated: Vec<usize>,
 }
 
+/// A span that a flow comes into, or goes on from.
+struct Bound {
+    span: usize,
+    comes: bool,
+    goes: bool,
+}
+
+/// A begin or an end.
 struct Mark {
     line: usize,
     at: i64,
-    /// None: the end of what began last.
-    begins: Option<(String, Value)>,
+    phase: char,
+    said: Said,
+}
+
+/// What an event says of its span.
+struct Said {
+    name: String,
+    args: Value,
+    /// The flow that goes on in it: its id, whether it comes into the span, and whether it goes on from there.
+    flow: Option<(String, bool, bool)>,
 }
 
 /// Reads all events, up to where the text is no longer JSON.
@@ -109,20 +135,21 @@ pub(super) fn read(mut events: Events<'_>) -> (Trace, Result<(), TraceProblem>) 
     reader.pair_marks();
     reader.nest();
     reader.bind_flows();
+    reader.bind_spans();
     reader.bind_names();
     (reader.trace, ended)
 }
 
 impl Reader {
     fn take(&mut self, line: usize, event: Event) -> Result<(), String> {
-        let is_used = matches!(event.ph.as_str(), "X" | "B" | "E" | "b" | "e" | "s" | "t" | "f");
+        let is_used = matches!(event.ph.as_str(), "X" | "B" | "E" | "b" | "e" | "S" | "F" | "s" | "t" | "f");
         if !is_used {
             return Ok(());
         }
         let at = nanos(event.ts.ok_or("an event without its time, `ts`")?, "ts")?;
         let thread = match event.ph.as_str() {
             // Events of asynchronous work nest by what they are about, on whatever thread they are.
-            "b" | "e" => (text(&event.cat), format!("id {}", event.id())),
+            "b" | "e" | "S" | "F" => (text(&event.cat), event.id()?),
             _ => (text(&event.pid), text(&event.tid)),
         };
         match event.ph.as_str() {
@@ -133,18 +160,14 @@ impl Reader {
                 }
                 let duration = nanos(duration, "dur")?;
                 let end = at.checked_add(duration).ok_or("it ends after the end of time")?;
-                self.span(thread, text(&event.name), at, end, &event.args);
+                self.span(thread, at, end, event.said());
             }
-            "B" | "b" => {
-                self.marks.entry(thread).or_default().push(Mark {
-                    line,
-                    at,
-                    begins: Some((text(&event.name), event.args)),
-                });
+            "B" | "E" | "b" | "e" | "S" | "F" => {
+                let phase = event.ph.chars().next().unwrap_or_default();
+                self.marks.entry(thread).or_default().push(Mark { line, at, phase, said: event.said() });
             }
-            "E" | "e" => self.marks.entry(thread).or_default().push(Mark { line, at, begins: None }),
             kind => {
-                let key = [text(&event.cat), text(&event.name), event.id()];
+                let key = [text(&event.cat), text(&event.name), event.id()?];
                 let is_enclosed = kind != "f" || event.bp == "e";
                 let kind = match kind {
                     "s" => FlowKind::Start,
@@ -160,10 +183,13 @@ impl Reader {
         Ok(())
     }
 
-    fn span(&mut self, thread: Thread, name: String, start: i64, end: i64, args: &Value) {
+    fn span(&mut self, thread: Thread, start: i64, end: i64, Said { name, args, flow }: Said) {
         let index = self.trace.spans.len();
         self.trace.spans.push(Span { name, start, end, parent: None });
         self.threads.entry(thread).or_default().spans.push(index);
+        if let Some((id, comes, goes)) = flow {
+            self.bound.entry(id).or_default().push(Bound { span: index, comes, goes });
+        }
         if let Some(Value::Array(names)) = args.get("after") {
             if names.is_empty() {
                 self.trace.waiting_for_nothing.push(index);
@@ -182,21 +208,23 @@ impl Reader {
         threads.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (thread, mut marks) in threads {
             marks.sort_by_key(|mark| mark.at);
-            let mut open = Vec::new();
-            for mark in marks {
-                match (mark.begins, open.pop()) {
-                    (Some(begins), before) => {
-                        open.extend(before);
-                        open.push((mark.line, mark.at, begins));
-                    }
-                    (None, Some((_, start, (name, args)))) => {
-                        self.span(thread.clone(), name, start, mark.at, &args);
-                    }
-                    (None, None) => self.problem(mark.line, "an end (`E`) of what never began on its thread"),
+            let mut open: Vec<Mark> = Vec::new();
+            for Mark { line, at, phase, said } in marks {
+                if matches!(phase, 'B' | 'b' | 'S') {
+                    open.push(Mark { line, at, phase, said });
+                    continue;
                 }
+                // Asynchronous work of another name may go on under the same id.
+                let is_it = |begun: &Mark| phase == 'E' || said.name.is_empty() || begun.said.name == said.name;
+                let Some(mut begun) = open.iter().rposition(is_it).map(|place| open.remove(place)) else {
+                    self.problem(line, &format!("an end (`{phase}`) of what never began there"));
+                    continue;
+                };
+                merge(&mut begun.said.args, said.args);
+                self.span(thread.clone(), begun.at, at, begun.said);
             }
-            for (line, _, (name, _)) in open {
-                self.problem(line, &format!("`{name}` begins (`B`) and never ends"));
+            for Mark { line, phase, said, .. } in open {
+                self.problem(line, &format!("`{}` begins (`{phase}`) and never ends", said.name));
             }
         }
         self.trace.problems.sort_by_key(|problem| problem.line);
@@ -270,6 +298,25 @@ impl Reader {
         }
     }
 
+    /// Links each span that a flow comes into to the one that it went on from last.
+    fn bind_spans(&mut self) {
+        let mut ids: Vec<_> = std::mem::take(&mut self.bound).into_iter().collect();
+        ids.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (_, mut bound) in ids {
+            let spans = &self.trace.spans;
+            bound.sort_by_key(|&Bound { span, .. }| (spans[span].start, spans[span].end, span));
+            let mut last = None;
+            for Bound { span, comes, goes } in bound {
+                match last {
+                    Some(before) if comes => self.link(span, before),
+                    None if comes => self.trace.loose_links += 1,
+                    _ => {}
+                }
+                last = if goes { Some(span) } else { last };
+            }
+        }
+    }
+
     /// Links spans to those that they name.
     fn bind_names(&mut self) {
         let spans = &self.trace.spans;
@@ -312,15 +359,36 @@ impl Reader {
 }
 
 impl Event {
-    /// What it is about, in its category.
-    fn id(&self) -> String {
+    /// What it is about, in its category. An id holds everywhere, unless it says that it is one of its process.
+    fn id(&self) -> Result<String, String> {
         let Id { global, local } = &self.id2;
-        match [&self.id, global].into_iter().find(|id| !id.is_null()) {
+        let id = match [&self.id, global].into_iter().find(|id| !id.is_null()) {
             Some(id) => text(id),
-            None if local.is_null() => String::new(),
+            None if local.is_null() => return Err(format!("an event `{}` without its `id`", self.ph)),
             None => format!("{} of {}", text(local), text(&self.pid)),
-        }
+        };
+        Ok(format!("id {id} in {}", text(&self.scope)))
     }
+
+    fn said(self) -> Said {
+        let flow =
+            (!self.bind_id.is_null()).then(|| (text(&self.bind_id), is_set(&self.flow_in), is_set(&self.flow_out)));
+        Said { name: text(&self.name), args: self.args, flow }
+    }
+}
+
+/// Adds what is said at the end of a span to what was said at its beginning.
+fn merge(args: &mut Value, later: Value) {
+    match (args, later) {
+        (Value::Object(args), Value::Object(later)) => args.extend(later),
+        (args, later @ Value::Object(_)) => *args = later,
+        _ => {}
+    }
+}
+
+/// Whether something is so, as JavaScript has it.
+fn is_set(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value != 0
 }
 
 /// Microseconds of the format as nanoseconds.

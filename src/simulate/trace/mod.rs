@@ -1,8 +1,9 @@
 //! Traces of other programs: what they did, and what running as a DAG would have made of it.
 //!
 //! Two formats are read. The Trace Event Format of Chromium (an array of events, or an object with `traceEvents`) has
-//! spans as complete events (`X`) or as begin and end (`B`, `E`), and links as flow events (`s`, `t`, `f`) or as a list
-//! of names in `args.after`, as [`History::to_trace`](crate::history::History::to_trace) writes them. The JSON of
+//! spans as complete events (`X`) or as begin and end (`B` and `E`, `b` and `e`, `S` and `F`), and links as flow events
+//! (`s`, `t`, `f`), as flows of spans (`bind_id` with `flow_in` and `flow_out`) or as a list of names in `args.after`, as
+//! [`History::to_trace`](crate::history::History::to_trace) writes them. The JSON of
 //! OpenTelemetry's protocol (an object with `resourceSpans`, or one a line) has parents and links by id.
 //!
 //! A step is a span with a link; what else happened inside of it is a part of it. A span that only has steps inside is

@@ -149,17 +149,17 @@ fn an_id_stands_for_another_flow_once_one_is_finished() {
 
 #[test]
 fn asynchronous_spans_are_told_apart_by_where_their_ids_hold() {
-    let event = |phase: &str, pid: u32, name: &str, id: &Value, at: u64| {
-        let mut event = json!({ "ph": phase, "cat": "net", "name": name, "pid": pid, "tid": 1, "ts": at * 1_000 });
+    let event = |phase: &str, pid: u32, id: &Value, at: u64| {
+        let mut event = json!({ "ph": phase, "cat": "net", "name": "r", "pid": pid, "tid": 1, "ts": at * 1_000 });
         event.as_object_mut().unwrap().extend(id.as_object().unwrap().clone());
         event
     };
     let times = |one: (u32, Value), other: (u32, Value)| {
         let trace = read(json!([
-            event("b", one.0, "r1", &one.1, 0),
-            event("b", other.0, "r2", &other.1, 100),
-            event("e", one.0, "r1", &one.1, 200),
-            event("e", other.0, "r2", &other.1, 1_000),
+            event("b", one.0, &one.1, 0),
+            event("b", other.0, &other.1, 100),
+            event("e", one.0, &one.1, 200),
+            event("e", other.0, &other.1, 1_000),
         ]));
         let mut times: Vec<i64> = trace.unwrap().spans.iter().map(|span| (span.end - span.start) / 1_000_000).collect();
         times.sort_unstable();
@@ -168,10 +168,72 @@ fn asynchronous_spans_are_told_apart_by_where_their_ids_hold() {
     let [one, two] = ["0x1", "0x2"].map(|id| json!({ "id2": { "local": id } }));
     assert_eq!(times((1, one.clone()), (1, two)), [200, 900]);
     assert_eq!(times((1, one.clone()), (2, one)), [200, 900], "it holds in its process");
-    let [one, two] = ["0x1", "0x2"].map(|id| json!({ "id2": { "global": id } }));
-    assert_eq!(times((1, one.clone()), (1, two)), [200, 900]);
-    assert_eq!(times((1, one.clone()), (2, one)), [100, 1_000], "it holds everywhere");
-    assert_eq!(times((1, json!({ "id": 1 })), (1, json!({ "id": 2 }))), [200, 900]);
+    let everywhere = [
+        ["0x1", "0x2"].map(|id| json!({ "id2": { "global": id } })),
+        [1, 2].map(|id| json!({ "id": id })),
+        ["x", "y"].map(|scope| json!({ "id": 1, "scope": scope })),
+        ["x", "y"].map(|cat| json!({ "id": 1, "cat": cat })),
+        // Under one id, an end is one of what has its name.
+        ["x", "y"].map(|name| json!({ "id": 1, "name": name })),
+    ];
+    for [one, two] in everywhere {
+        assert_eq!(times((1, one.clone()), (1, two.clone())), [200, 900], "{one} {two}");
+        assert_eq!(times((1, one.clone()), (2, one.clone())), [100, 1_000], "{one} holds everywhere");
+    }
+    let id = json!({ "id": 1 });
+    let old = [event("S", 1, &id, 0), event("F", 2, &id, 100), event("e", 1, &json!({}), 100)];
+    let trace = read(old.into_iter().collect()).unwrap();
+    assert_eq!((trace.spans.len(), trace.problems.len()), (1, 1));
+    assert_eq!(trace.problems[0].reason, "an event `e` without its `id`");
+}
+
+#[test]
+fn spans_can_say_themselves_that_a_flow_goes_on_in_them() {
+    let bound = |mut event: Value, id: Value, phase: &str| {
+        event["bind_id"] = id;
+        for way in phase.split_whitespace() {
+            event[format!("flow_{way}")] = json!(true);
+        }
+        event
+    };
+    let id = || json!("0x51");
+    let mut begun = json!({ "ph": "B", "name": "d", "pid": 1, "tid": 4, "ts": 400_000 });
+    begun = bound(begun, id(), "in");
+    let events = json!([
+        bound(span("c", 3, 250, 300), id(), "in"),
+        bound(span("b", 2, 100, 200), id(), "in out"),
+        bound(span("a", 1, 0, 100), id(), "out"),
+        begun,
+        { "ph": "E", "pid": 1, "tid": 4, "ts": 500_000 },
+        bound(span("other", 5, 500, 600), json!(7), "in"),
+        bound(span("neither", 5, 600, 700), id(), ""),
+    ]);
+    let trace = read(events).unwrap();
+    let names = |&(after, before): &(usize, usize)| format!("{}<{}", trace.spans[after].name, trace.spans[before].name);
+    let mut links: Vec<String> = trace.links.iter().map(names).collect();
+    links.sort();
+    // Whoever a flow comes into waits for the one that it went on from last, however many do.
+    assert_eq!((links, trace.loose_links), (["b<a", "c<b", "d<b"].map(str::to_owned).into(), 1));
+}
+
+#[test]
+fn what_is_said_at_the_end_of_a_span_counts_too() {
+    let mark = |phase: &str, at: u64, args: Value| json!({ "ph": phase, "name": "n", "cat": "c", "id": 1, "pid": 1, "tid": 1, "ts": at * 1_000, "args": args });
+    for (begin, end) in [("B", "E"), ("b", "e"), ("S", "F")] {
+        let waits = |early: Value, late: Value| {
+            let trace = read(json!([span("a", 2, 0, 100), mark(begin, 100, early), mark(end, 200, late)])).unwrap();
+            (trace.links.len(), trace.waiting_for_nothing.len(), trace.problems.len())
+        };
+        assert_eq!(waits(json!({ "x": 1 }), json!({ "after": ["a"] })), (1, 0, 0), "{begin}");
+        assert_eq!(waits(Value::Null, json!({ "after": ["a"] })), (1, 0, 0), "{begin}");
+        assert_eq!(waits(json!({ "after": ["a"] }), Value::Null), (1, 0, 0), "{begin}");
+        assert_eq!(waits(json!({ "after": ["a"] }), json!({ "x": 1 })), (1, 0, 0), "{begin}");
+        assert_eq!(
+            waits(json!({ "after": ["a"] }), json!({ "after": [] })),
+            (0, 1, 0),
+            "{begin}: the last word counts"
+        );
+    }
 }
 
 #[test]

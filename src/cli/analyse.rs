@@ -39,7 +39,8 @@ Examples:
 ",
     after_help = "Reads the Trace Event Format (Chrome, Perfetto) and the JSON of OpenTelemetry. What waited for what is\n\
                   in flow events, in flows of spans (bind_id), in a list of names in args.after (an empty one: for\n\
-                  nothing), or in the links of spans. A span with a link is a step, whatever is inside of it."
+                  nothing), or in the links of spans. A span with a link is a step, with whatever has none\n\
+                  inside of it."
 )]
 pub(crate) struct AnalyseArgs {
     /// The trace, or - for standard input

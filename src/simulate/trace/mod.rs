@@ -6,9 +6,9 @@
 //! [`History::to_trace`](crate::history::History::to_trace) writes them. The JSON of
 //! OpenTelemetry's protocol (an object with `resourceSpans`, or one a line) has parents and links by id.
 //!
-//! A step is a span with a link; what else happened inside of it is a part of it. A span that only has steps inside is
-//! where they happened: what it did itself beside them stays in its place. What is neither is a step of its own. Where
-//! there are no links at all, the spans with no other inside are the steps.
+//! A step is a span with a link; what else happened inside of it is a part of it. A span with linked spans inside is where
+//! they happened: what it did itself beside them stays in its place. What is neither is a step of its own. Where there are
+//! no links at all, the spans with no other inside are the steps.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,15 +1,16 @@
 //! What of a trace is a step, and what waits for what.
 //!
 //! Links say at what grain a program is looked at. A span with a link is a step, whatever happened inside of it: nothing
-//! says that it could have happened in another order. A span that only has steps inside of it is a frame: its own time,
-//! in which nothing inside was going on, stays where it was, before what began after it; what it did last waits for all
-//! inside. Every other span is a step of its own, unless it is part of one. Where no span has a link, those with nothing
-//! inside are the steps.
+//! says that it could have happened in another order. A span with linked spans inside is a frame: its own time, in which
+//! nothing inside was going on, stays where it was, before what began after it; what it did last waits for all inside.
+//! Where a frame is linked itself, that holds for its own time and for all inside. Every other span is a step of its
+//! own, unless it is part of one. Where no span has a link, those with nothing inside are the steps.
 
+use std::iter;
 use std::ops::Range;
 
 use super::tree::Tree;
-use super::{Trace, TraceError};
+use super::{Span, Trace, TraceError};
 
 /// The most pairs of steps of which one waits for the other.
 const MOST_LINKS: usize = 1_000_000;
@@ -21,9 +22,15 @@ pub(super) struct Piece {
     pub(super) end: i64,
     /// The numbers of the pieces that were waited for.
     pub(super) after: Vec<u32>,
+    /// What waits for everything around it, as [`Inside`] has it.
+    last: Option<u32>,
 }
 
 impl Piece {
+    fn new(span: usize, start: i64, end: i64) -> Self {
+        Self { span, start, end, after: Vec::new(), last: None }
+    }
+
     pub(super) fn nanos(&self) -> i64 {
         self.end - self.start
     }
@@ -88,7 +95,7 @@ impl Steps {
                 span.parent.map_or_else(Inside::default, |parent| steps.in_child(&inside[parent], span.start));
             match roles[index] {
                 Role::Step => {
-                    steps.push(Piece { span: index, start: span.start, end: span.end, after: Vec::new() }, &here);
+                    steps.push(Piece::new(index, span.start, span.end), &here);
                     steps.count += 1;
                     steps.unlinked += if is_linked[index] { 0 } else { span.end - span.start };
                 }
@@ -102,7 +109,7 @@ impl Steps {
             let places = tree.places(span);
             before[places.start]..before[places.end]
         };
-        steps.link(&links, inside)?;
+        steps.link(&trace.spans, &links, inside)?;
         Ok(steps)
     }
 
@@ -116,11 +123,16 @@ impl Steps {
         Inside { own: 0..0, gate, last: outer.last }
     }
 
+    /// Adds a piece, which was not held up by what was not over by then, nor held up what had begun: what is inside of a
+    /// span may begin before it and outlive it.
     fn push(&mut self, mut piece: Piece, inside: &Inside) {
         let number = self.pieces.len() as u32;
-        piece.after.extend(inside.gate);
+        piece.after.extend(inside.gate.filter(|&gate| self.pieces[gate as usize].end <= piece.start));
+        piece.last = inside.last;
+        let later = |&last: &u32| self.pieces[last as usize].last;
+        let last = iter::successors(inside.last, later).find(|&last| self.pieces[last as usize].start >= piece.end);
+        last.into_iter().for_each(|last| self.pieces[last as usize].after.push(number));
         self.pieces.push(piece);
-        inside.last.into_iter().for_each(|last| self.pieces[last as usize].after.push(number));
     }
 
     /// The time of a frame in which nothing inside of it was going on.
@@ -133,10 +145,7 @@ impl Steps {
         for &(start, end) in children.iter().chain([&(span.end, i64::MIN)]) {
             let until = start.min(span.end);
             if until > at {
-                self.push(
-                    Piece { span: index, start: at, end: until, after: Vec::new() },
-                    &Inside { gate, ..inside.clone() },
-                );
+                self.push(Piece::new(index, at, until), &Inside { gate, ..inside.clone() });
                 gate = Some((self.pieces.len() - 1) as u32);
             }
             at = at.max(end);
@@ -148,16 +157,35 @@ impl Steps {
         }
     }
 
-    /// A link of a step is one of all steps inside of it.
-    fn link(&mut self, links: &[(usize, usize)], inside: impl Fn(usize) -> Range<u32>) -> Result<(), TraceError> {
+    /// A link of a frame is one of its own time and of all inside of it, but for what was not over by then, or had begun.
+    fn link(
+        &mut self,
+        spans: &[Span],
+        links: &[(usize, usize)],
+        inside: impl Fn(usize) -> Range<u32>,
+    ) -> Result<(), TraceError> {
         let mut pairs = 0;
         for &(after, before) in links {
             pairs += inside(after).len().saturating_mul(inside(before).len());
             if pairs > MOST_LINKS {
                 return Err(TraceError::TooManyLinks { limit: MOST_LINKS });
             }
+            // What is declared and cannot have been holds all the same.
+            let was_over = spans[before].end <= spans[after].start;
+            let is_step = |span| inside(span).all(|piece| self.pieces[piece as usize].span == span);
+            let is_of_steps = is_step(after) && is_step(before);
             for later in inside(after) {
-                self.pieces[later as usize].after.extend(inside(before));
+                let Piece { start, end, .. } = self.pieces[later as usize];
+                let was_before = |before: &u32| {
+                    let before = &self.pieces[*before as usize];
+                    // Of two that took no time at one instant, neither was.
+                    before.end <= start && before.start < end
+                };
+                let over: Vec<u32> = match was_over && !is_of_steps {
+                    true => inside(before).filter(was_before).collect(),
+                    false => inside(before).collect(),
+                };
+                self.pieces[later as usize].after.extend(over);
             }
         }
         for piece in &mut self.pieces {
@@ -175,15 +203,11 @@ fn roles(trace: &Trace, tree: &Tree, is_marked: impl Fn(usize) -> bool) -> Vec<R
             has_marked[parent] |= is_marked(index) || has_marked[index];
         }
     }
-    let mut roles = vec![Role::Step; trace.spans.len()];
+    let mut roles = vec![Role::Part; trace.spans.len()];
     for &index in tree.order() {
-        let is_in_frame = trace.spans[index].parent.is_none_or(|parent| roles[parent] == Role::Frame);
-        roles[index] = match is_in_frame {
-            _ if is_marked(index) => Role::Step,
-            true if has_marked[index] => Role::Frame,
-            true => Role::Step,
-            false => Role::Part,
-        };
+        if trace.spans[index].parent.is_none_or(|parent| roles[parent] == Role::Frame) {
+            roles[index] = if has_marked[index] { Role::Frame } else { Role::Step };
+        }
     }
     roles
 }

@@ -251,15 +251,28 @@ fn what_happened_inside_of_a_linked_span_is_a_part_of_it() {
 }
 
 #[test]
-fn linked_spans_that_enclose_each_other_are_steps_beside_each_other() {
+fn a_linked_span_around_linked_spans_is_a_frame() {
     let events = json!([
         span("call-1", 1, 0, 1_000),
         span("call-2", 1, 100, 900),
         after(span("sum", 1, 1_000, 1_500), &["call-1", "call-2"]),
     ]);
     let analysis = analyse(events).unwrap();
-    assert_eq!((analysis.steps, analysis.dag, analysis.work), (3, millis(1_500), millis(2_300)));
-    assert_eq!(analysis.critical_steps, ["call-1", "sum"]);
+    assert_eq!((analysis.steps, analysis.dag, analysis.work), (2, millis(1_500), millis(1_500)));
+    assert_eq!(analysis.critical_steps, ["call-1", "call-2", "call-1", "sum"]);
+
+    let events = json!([
+        span("prepare", 1, 0, 100),
+        after(span("phase", 1, 100, 1_000), &["prepare"]),
+        after(span("a", 1, 200, 500), &[]),
+        after(span("b", 1, 500, 900), &[]),
+        after(span("report", 2, 1_000, 1_100), &["phase"]),
+    ]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!((analysis.steps, analysis.work, analysis.unlinked), (4, millis(1_100), Duration::ZERO));
+    // What it is linked to holds for its own first and last 100 ms, and for all in between.
+    assert_eq!(analysis.critical_steps, ["prepare", "phase", "b", "phase", "report"]);
+    assert_eq!(analysis.dag, millis(800));
 }
 
 #[test]
@@ -332,12 +345,14 @@ fn no_answer_is_longer_than_the_run_or_shorter_than_what_is_linked() {
             let over: Vec<usize> = (0..events.len()).filter(|&before| events[before].2 <= from).collect();
             let before: Vec<usize> = (0..rng.usize(0..3)).filter_map(|_| rng.choice(&over).copied()).collect();
             let chain = length + before.iter().map(|&before| events[before].3).max().unwrap_or(0);
-            let mut event = span(&format!("s{number}"), rng.u32(1..4), from, from + length);
+            // What is inside of another needs no time of its own: then a chain may be shorter than its spans.
+            let thread = if seed % 2 == 0 { number as u32 } else { rng.u32(1..4) };
+            let mut event = span(&format!("s{number}"), thread, from, from + length);
             if !before.is_empty() || rng.bool() {
                 event["args"] =
                     json!({ "after": before.iter().map(|before| format!("s{before}")).collect::<Vec<_>>() });
             }
-            longest = if before.is_empty() { longest } else { longest.max(chain) };
+            longest = if before.is_empty() || seed % 2 == 1 { longest } else { longest.max(chain) };
             events.push((event, from, from + length, chain));
         }
         let Ok(analysis) = analyse(events.into_iter().map(|event| event.0).collect()) else { continue };
@@ -489,4 +504,44 @@ fn a_span_that_is_inside_of_itself_is_taken_out() {
     assert_eq!(trace.problems.len(), 2, "{:?}", trace.problems);
     let analysis = trace.analyse(64).unwrap();
     assert_eq!((analysis.took, analysis.work, analysis.idle), (millis(400), millis(400), Duration::ZERO));
+}
+
+#[test]
+fn what_outlives_the_span_around_it_is_not_waited_for_with_it() {
+    let spans = json!([
+        otlp_span("1", "", "request", 0, 100, &[]),
+        otlp_span("2", "1", "log", 50, 300, &[]),
+        otlp_span("3", "", "next", 100, 200, &["1"]),
+        otlp_span("4", "1", "sync", 300, 350, &["2", "3"]),
+    ]);
+    let analysis = Trace::read(otlp_export(spans).as_bytes()).unwrap().analyse(64).unwrap();
+    assert_eq!((analysis.took, analysis.dag), (millis(350), millis(350)));
+    assert_eq!(analysis.critical_steps, ["request", "log", "sync"]);
+}
+
+#[test]
+fn no_answer_about_spans_inside_of_each_other_is_longer_than_the_run() {
+    for seed in 0..2_000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut spans: Vec<(Value, u64, u64)> = Vec::new();
+        for number in 0..rng.usize(1..10) {
+            let around = rng.choice(0..number).filter(|_| rng.u8(0..4) > 0);
+            let (from, until) = around.map_or((0, 50), |around: usize| (spans[around].1, spans[around].2));
+            // Some begin before the one around them, and some go on when it is over.
+            let from = if rng.u8(0..9) > 0 { rng.u64(from..=until) } else { rng.u64(0..=from) };
+            let to = if rng.u8(0..3) > 0 { rng.u64(from..=until.max(from)) } else { from + rng.u64(1..40) };
+            let over: Vec<usize> = (0..number).filter(|&before| spans[before].2 <= from).collect();
+            let links: Vec<String> =
+                (0..rng.usize(0..3)).filter_map(|_| rng.choice(&over)).map(usize::to_string).collect();
+            let links: Vec<&str> = links.iter().map(String::as_str).collect();
+            let parent = around.map(|around| around.to_string()).unwrap_or_default();
+            let id = number.to_string();
+            spans.push((otlp_span(&id, &parent, &id, from, to, &links), from, to));
+        }
+        let text = otlp_export(spans.into_iter().map(|span| span.0).collect());
+        match Trace::read(text.as_bytes()).unwrap().analyse(64) {
+            Ok(analysis) => assert!(analysis.dag <= analysis.took, "seed {seed}: {analysis:?} {text}"),
+            Err(error) => assert!(matches!(error, TraceError::NoLinks { .. }), "seed {seed}: {error} {text}"),
+        }
+    }
 }

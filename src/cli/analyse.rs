@@ -208,5 +208,6 @@ fn fields(trace: &Trace, analysis: &Analysis, slots: u32) -> Value {
         "speed_up": speed_up(analysis),
         "max_parallel": slots,
         "faster": faster::fields(&analysis.what_if),
+        "faster_untried": analysis.what_if.untried,
     })
 }

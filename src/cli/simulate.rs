@@ -42,7 +42,8 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
                 .map_err(|offences| Failure::plan(file.locate(offences), ExitCode::PlanInvalid))?;
             let what_if = WhatIf::of_plan(&plan, &super::toolbox::own_start(simulator.policy.clone(), console)?);
             if args.json {
-                let line = Line { faster: Some(faster::fields(&what_if)), ..line };
+                let (faster, untried) = (faster::fields(&what_if), what_if.untried);
+                let line = Line { faster: Some(faster), faster_untried: Some(untried), ..line };
                 return simulator.tell(&line).or(Ok(()));
             }
             let told = simulator.tell(&line);
@@ -122,6 +123,8 @@ struct Line {
     /// What would make it faster, where there is only one plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     faster: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faster_untried: Option<usize>,
 }
 
 impl Simulator<'_> {
@@ -183,6 +186,7 @@ impl Simulator<'_> {
             work_ms: millis(run.work),
             basis,
             faster: None,
+            faster_untried: None,
         })
     }
 

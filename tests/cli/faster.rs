@@ -56,4 +56,10 @@ fn a_plan_that_is_too_large_to_be_simulated_again_says_so() {
     place.plan(json!(steps));
     let ran = place.run(["simulate", "plan.json", "--max-steps", "20000"]);
     assert!(ran.stdout.contains("not tried  10002 changes: the run has too many steps"), "{ran:?}");
+    let line = place.run(["simulate", "plan.json", "--max-steps", "20000", "--json"]).last_event();
+    assert_eq!((&line["faster"], &line["faster_untried"]), (&json!([]), &json!(10_002)));
+    let span = |n: u32| json!({ "ph": "X", "name": "s", "ts": n, "dur": 1, "tid": 1, "args": { "after": [] } });
+    place.file("trace.json", (0..10_001).map(span).collect::<Value>().to_string());
+    let line = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!((&line["faster"], &line["faster_untried"]), (&json!([]), &json!(10_002)));
 }

@@ -110,6 +110,9 @@ fn a_bench_that_is_stopped_leaves_no_program_and_tells_what_it_has() {
         let told = String::from_utf8(ended.stdout).unwrap();
         assert_eq!(ended.status.code(), Some(exit), "{told} {said:?}");
         assert!(told.contains("\n quick ") && told.contains("\n machine "), "{told}");
+        let row: Vec<&str> =
+            told.lines().find_map(|line| line.strip_prefix(" long ")).unwrap().split_whitespace().collect();
+        assert_eq!(row, ["1", "-", "-", "-", "-", "-", "-", "-"], "{told}");
         assert!(said.iter().any(|line| line.contains("1 plan measured before")), "{said:?}");
         assert!(left(&place.path().join("bench.html")).contains("quick"));
         let is_alive = Command::new("kill").args(["-0", &program.to_string()]).stderr(Stdio::null()).status().unwrap();
@@ -127,7 +130,33 @@ fn nobody_waits_for_the_rest_of_a_sleep() {
     let mut lines = BufReader::new(bench.stdout.take().unwrap()).lines().map(Result::unwrap);
     assert!(lines.any(|line| line.contains("of bound")));
     send("INT", bench.id());
-    assert!(lines.any(|line| line.starts_with(" machine ")));
+    let told: Vec<String> = lines.collect();
+    let row = told.iter().find_map(|line| line.strip_prefix(" long ")).unwrap().split_whitespace();
+    assert_eq!(row.collect::<Vec<_>>(), ["1", "600.000s", "600.000s", "600.000s", "-", "-", "-", "-"], "{told:?}");
+    assert!(told.contains(&"   stopped after 0 runs one at a time and 0 runs as a DAG".to_owned()), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with(" machine ")), "{told:?}");
     let ended = bench.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+}
+
+#[test]
+fn a_signal_does_not_wait_for_what_is_worked_out() {
+    let place = Place::new();
+    let pipe = place.path().join("plans.jsonl");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = place.command(["bench", "plans.jsonl"]);
+    let mut bench = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Once it has opened the file, signals are heard. There is never a plan in it.
+    let never = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    send("TERM", bench.id());
+    let begun = Instant::now();
+    while bench.try_wait().unwrap().is_none() && begun.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(10));
+    }
+    // Otherwise it goes on reading until nobody writes any more.
+    drop(never);
+    let ended = bench.wait_with_output().unwrap();
+    assert!(begun.elapsed() < PATIENCE, "{ended:?}");
+    assert_eq!(ended.status.code(), Some(143), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("0 plans measured before"), "{ended:?}");
 }

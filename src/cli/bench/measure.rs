@@ -43,6 +43,8 @@ const NAP: Duration = Duration::from_micros(100);
 const UNKNOWN: Duration = Duration::from_secs(1);
 /// How long a step of the chain takes that is measured beside plans of files.
 const CONTROL_MS: u64 = 20;
+/// How long a signal waits for what has nothing to clean up.
+const GRACE: Duration = Duration::from_millis(500);
 /// The scale of the built-in shapes.
 const SHAPES_SCALE: f64 = 0.1;
 
@@ -69,7 +71,8 @@ pub(super) struct Subject {
     file: Option<PlanFile>,
 }
 
-/// What was measured of one plan.
+/// What was measured of one plan: all of it, unless a signal came.
+#[derive(Default)]
 pub(super) struct Measured {
     pub(super) name: String,
     pub(super) steps: usize,
@@ -79,16 +82,25 @@ pub(super) struct Measured {
     pub(super) vanished: usize,
     /// What its durations were multiplied with; none if they are those of real tools.
     pub(super) time_scale: Option<f64>,
-    pub(super) work: Duration,
-    pub(super) critical: Duration,
-    pub(super) bound: Duration,
-    /// What the plan takes in virtual time, where the durations are known before.
-    pub(super) simulated: Option<Duration>,
+    /// What the plan comes to in virtual time, if the durations are known.
+    pub(super) expected: Option<Expected>,
     /// In ascending order.
     pub(super) sequential: Vec<Duration>,
     pub(super) dag: Vec<Duration>,
+    /// Whether no run is missing.
+    pub(super) is_whole: bool,
     /// The first runs beside each other, where that is wanted.
     pub(super) comparison: Option<Comparison>,
+}
+
+/// What a plan comes to in virtual time.
+#[derive(Clone)]
+pub(super) struct Expected {
+    pub(super) work: Duration,
+    pub(super) critical: Duration,
+    pub(super) bound: Duration,
+    pub(super) makespan: Duration,
+    by_slots: Vec<(u32, Duration)>,
 }
 
 /// What runs are carried out in: with room for many that sleep.
@@ -129,7 +141,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The plans that the arguments name, or the built-in shapes.
-    pub(super) fn subjects(&self) -> Box<dyn Iterator<Item = Result<Subject, Failure>> + 'a> {
+    pub(super) fn subjects(&self) -> Box<dyn Iterator<Item = Result<Subject, Failure>> + '_> {
         let (args, console) = (self.args, self.console);
         if args.plans.is_empty() {
             return Box::new(
@@ -138,14 +150,35 @@ impl<'a> Bench<'a> {
         }
         Box::new(args.plans.iter().flat_map(move |path| {
             let is_lines = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
-            let read: Box<dyn Iterator<Item = Result<Subject, Failure>>> = if is_lines {
-                lines(path).unwrap_or_else(|failure| Box::new(iter::once(Err(failure))))
+            let read: Box<dyn Iterator<Item = Result<Subject, Failure>> + '_> = if is_lines {
+                self.lines(path).unwrap_or_else(|failure| Box::new(iter::once(Err(failure))))
             } else {
                 let file = source::read_plan(&path.to_string_lossy(), args.settings.size, console);
                 Box::new(iter::once(file.map(|file| Subject::of_file(path, file))))
             };
             read
         }))
+    }
+
+    /// The plans of a file with one on each line.
+    fn lines(&self, path: &Path) -> Result<Box<dyn Iterator<Item = Result<Subject, Failure>> + '_>, Failure> {
+        let path = path.to_owned();
+        let bad = {
+            let path = path.display().to_string();
+            move |code, reason: &str| Failure::new(code, ExitCode::PlanInvalid, format!("{path}: {reason}"))
+        };
+        let file = File::open(&path).map_err(|error| source::unreadable(&path, &error))?;
+        let mut lines = Some(workload::read(BufReader::new(file)));
+        let mut read = move || {
+            let mut rest = lines.take()?;
+            let (next, rest) = self.aside(move || (rest.next(), rest))?;
+            lines = Some(rest);
+            next
+        };
+        let Some(first) = read() else { return Err(bad("plan.empty", "there are no plans in the file")) };
+        Ok(Box::new(iter::once(first).chain(iter::from_fn(read)).map(move |workload| {
+            workload.map(Subject::of_workload).map_err(|error| bad("plan.malformed", &error.to_string()))
+        })))
     }
 
     /// A plan where nothing can be won, to be measured beside plans of files: whatever is won there is not won by running
@@ -155,81 +188,127 @@ impl<'a> Bench<'a> {
         is_wanted.then(|| Subject { name: shapes::CHAIN.to_owned(), plan: shapes::chain(CONTROL_MS), file: None })
     }
 
-    /// Runs a plan both ways.
+    /// Runs a plan both ways. Where a signal ends that, what there is has been measured.
     pub(super) fn measure(&self, subject: &Subject) -> Result<Measured, Failure> {
-        let Subject { name, plan, .. } = subject;
-        let dag = Dag::of(plan).map_err(|problems| subject.invalid(problems))?;
-        let scale = match &self.toolbox {
-            Some(toolbox) => {
-                self.check(toolbox, subject)?;
-                None
-            }
-            None => {
-                let run = simulated(simulation(plan.clone(), &self.policy)).map_err(|wrong| subject.invalid(wrong))?;
-                let longest = run.critical_path.as_secs_f64().max(f64::MIN_POSITIVE);
-                Some(self.time_scale.unwrap_or_else(|| (LONGEST.as_secs_f64() / longest).min(1.0)))
+        let plan = &subject.plan;
+        let mut measured = Measured { name: subject.name.clone(), steps: plan.steps.len(), ..Measured::default() };
+        let simulated = {
+            let (plan, policy) = (plan.clone(), self.policy.clone());
+            let is_scaled = self.toolbox.is_none() && self.time_scale.is_none();
+            move || {
+                let dag = Dag::of(&plan)?;
+                let run = is_scaled.then(|| simulated(simulation(plan, &policy))).transpose()?;
+                Ok((dag, run.map_or(Duration::ZERO, |run| run.critical_path)))
             }
         };
+        let Some(simulated) = self.aside(simulated) else { return Ok(measured) };
+        let (dag, critical) = simulated.map_err(|problems| subject.invalid(problems))?;
+        if let Some(toolbox) = &self.toolbox {
+            self.check(toolbox, subject)?;
+        }
+        let longest = critical.as_secs_f64().max(f64::MIN_POSITIVE);
+        let scale = self.time_scale.unwrap_or_else(|| (LONGEST.as_secs_f64() / longest).min(1.0));
+        measured.time_scale = self.toolbox.is_none().then_some(scale);
         let asleep = |times: &dyn Fn(&Step) -> Duration, policy: Policy| {
             Runner::new(asleep(&dag, plan, times)).tool("sleep", sleeper()).policy(policy)
         };
-        let runner = |policy: Policy| match (&self.toolbox, scale) {
-            (Some(toolbox), _) => toolbox.runner(plan.clone(), &self.args.settings, policy),
-            (None, scale) => asleep(&|step| scaled(step, scale.unwrap_or(1.0)), policy),
+        let runner = |policy: Policy| match &self.toolbox {
+            Some(toolbox) => toolbox.runner(plan.clone(), &self.args.settings, policy),
+            None => asleep(&|step| scaled(step, scale), policy),
         };
         // What comes first pays for what the others find: threads, caches. Tools that act are not called for that.
-        match &self.toolbox {
-            Some(toolbox) if !acts(toolbox, plan) => self.run(&runner(self.policy.clone()), subject)?,
-            _ => self.run(&asleep(&|_| NAP, self.policy.clone()), subject)?,
+        let first = match &self.toolbox {
+            Some(toolbox) if !acts(toolbox, plan) => runner(self.policy.clone()),
+            _ => asleep(&|_| NAP, self.policy.clone()),
         };
         let sequentially = runner(Policy { max_parallel: 1, ..self.policy.clone() });
         let as_dag = runner(self.policy.clone());
         let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
-        for round in 0..self.runs {
-            // Neither way is always the first.
-            if round % 2 == 1 {
-                parallel.push(self.run(&as_dag, subject)?);
+        let mut run_all = || {
+            self.run(&first, subject)?;
+            for round in 0..self.runs {
+                // Neither way is always the first.
+                if round % 2 == 1 {
+                    parallel.push(self.run(&as_dag, subject)?);
+                }
+                sequential.push(self.run(&sequentially, subject)?);
+                if round % 2 == 0 {
+                    parallel.push(self.run(&as_dag, subject)?);
+                }
             }
-            sequential.push(self.run(&sequentially, subject)?);
-            if round % 2 == 0 {
-                parallel.push(self.run(&as_dag, subject)?);
-            }
+            Ok(())
+        };
+        match run_all() {
+            Err(_) if self.stopped_by().is_some() => {}
+            ended => measured.is_whole = ended.map(|()| true)?,
         }
-        let times: HashMap<&StepId, Duration> = match scale {
-            Some(scale) => plan.steps.iter().map(|step| (&step.id, scaled(step, scale))).collect(),
-            None => shortest(plan, sequential.iter().chain(&parallel)),
+        if let Some(scale) = measured.time_scale {
+            let count = |is_one: &dyn Fn(&Step) -> bool| plan.steps.iter().filter(|step| is_one(step)).count();
+            measured.guessed = count(&|step| step.estimate_ms.is_none());
+            measured.vanished = count(&|step| !scaled(step, 1.0).is_zero() && scaled(step, scale).is_zero());
+        }
+        let reports = sequential.iter().chain(&parallel);
+        measured.expected = match measured.time_scale {
+            Some(scale) => self.expected(plan, move |step| scaled(step, scale)),
+            None if reports.clone().next().is_none() => None,
+            None => {
+                let times = shortest(plan, reports);
+                self.expected(plan, move |step| times.get(&step.id).copied().unwrap_or_default())
+            }
         };
-        let simulate = |max_parallel: u32| {
-            let policy = Policy { max_parallel, ..self.policy.clone() };
-            let time = |id: &StepId| times.get(id).copied().unwrap_or_default();
-            simulation(plan.clone(), &policy).durations(|launch| time(&launch.id)).without_history().run()
-        };
-        let expected = simulate(self.policy.max_parallel);
-        let comparison = self.args.html.is_some().then(|| Comparison {
-            name: name.clone(),
-            sequential: Timeline::of(&sequential[0]),
-            dag: Timeline::of(&parallel[0]),
-            slots: self.policy.max_parallel,
-            bound: expected.bound(),
-            by_slots: by_slots(self.policy.max_parallel, |slots| simulate(slots).makespan),
-        });
-        let count = |is_one: &dyn Fn(&Step, f64) -> bool| {
-            scale.map_or(0, |scale| plan.steps.iter().filter(|step| is_one(step, scale)).count())
-        };
-        Ok(Measured {
-            name: name.clone(),
-            steps: plan.steps.len(),
-            guessed: count(&|step, _| step.estimate_ms.is_none()),
-            vanished: count(&|step, scale| !scaled(step, 1.0).is_zero() && scaled(step, scale).is_zero()),
-            time_scale: scale,
-            work: expected.work,
-            critical: expected.critical_path,
-            bound: expected.bound(),
-            simulated: scale.map(|_| expected.makespan),
-            sequential: in_order(&sequential),
-            dag: in_order(&parallel),
-            comparison,
+        if let (true, Some(expected), [one, ..], [other, ..]) =
+            (self.args.html.is_some(), &measured.expected, &sequential[..], &parallel[..])
+        {
+            measured.comparison = Some(Comparison {
+                name: subject.name.clone(),
+                sequential: Timeline::of(one),
+                dag: Timeline::of(other),
+                slots: self.policy.max_parallel,
+                bound: expected.bound,
+                by_slots: expected.by_slots.clone(),
+            });
+        }
+        (measured.sequential, measured.dag) = (in_order(&sequential), in_order(&parallel));
+        Ok(measured)
+    }
+
+    /// What a plan comes to in virtual time if its steps take as long.
+    fn expected(&self, plan: &Plan, time: impl Fn(&Step) -> Duration + Send + 'static) -> Option<Expected> {
+        let (plan, policy, is_drawn) = (plan.clone(), self.policy.clone(), self.args.html.is_some());
+        self.aside(move || {
+            let simulate = |max_parallel: u32| {
+                let policy = Policy { max_parallel, ..policy.clone() };
+                simulation(plan.clone(), &policy).durations(|launch| time(&launch.definition)).without_history().run()
+            };
+            let run = simulate(policy.max_parallel);
+            let by_slots = is_drawn.then(|| by_slots(policy.max_parallel, |slots| simulate(slots).makespan));
+            Expected {
+                work: run.work,
+                critical: run.critical_path,
+                bound: run.bound(),
+                makespan: run.makespan,
+                by_slots: by_slots.unwrap_or_default(),
+            }
         })
+    }
+
+    /// Lets somebody else work something out; none if that takes too long for who sends a signal.
+    fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        self.runtime.block_on(async {
+            match select(tokio::task::spawn_blocking(work), pin!(self.is_enough())).await {
+                Either::Left((Ok(done), _)) => Some(done),
+                Either::Left((Err(error), _)) => std::panic::resume_unwind(error.into_panic()),
+                Either::Right(_) => None,
+            }
+        })
+    }
+
+    /// Some time after a signal, or never.
+    async fn is_enough(&self) {
+        let mut signals = self.signals.clone();
+        // Whoever tells of them goes on as long as the process.
+        let _ = signals.wait_for(|come| !come.is_empty()).await;
+        tokio::time::sleep(GRACE).await;
     }
 
     /// Checks a plan against what its tools may do.
@@ -252,17 +331,22 @@ impl<'a> Bench<'a> {
                 (RunHandle::cancel_now, "stopping now"),
             ] {
                 match select(&mut handle, pin!(signals.changed())).await {
-                    Either::Left((ended, _)) => return ended,
+                    Either::Left((ended, _)) => return Some(ended),
                     Either::Right(_) => {
                         stop(&handle);
                         self.console.complain(&format!(" {} {saying}", paint(style::RETRY, "■")));
                     }
                 }
+                // Nobody needs the rest of a sleep.
+                if self.toolbox.is_none() {
+                    return tokio::time::timeout(GRACE, handle).await.ok();
+                }
             }
-            handle.await
+            Some(handle.await)
         });
         let failed =
             |exit, reason: String| Failure::new("bench.incomplete", exit, subject.named(&reason)).after_start();
+        let Some(ended) = ended else { return Err(failed(ExitCode::Interrupted, "it was left".to_owned())) };
         let report = ended.map_err(|error| failed(ExitCode::Internal, error.to_string()))?;
         match report.answer() {
             Ok(_) => Ok(report),
@@ -297,22 +381,6 @@ impl Subject {
     }
 }
 
-/// The plans of a file with one on each line.
-fn lines(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Subject, Failure>>>, Failure> {
-    let bad = |code, reason: &str| Failure::new(code, ExitCode::PlanInvalid, format!("{}: {reason}", path.display()));
-    let file = File::open(path).map_err(|error| source::unreadable(path, &error))?;
-    let mut read = workload::read(BufReader::new(file)).peekable();
-    if read.peek().is_none() {
-        return Err(bad("plan.empty", "there are no plans in the file"));
-    }
-    let path = path.to_owned();
-    Ok(Box::new(read.map(move |workload| {
-        workload.map(Subject::of_workload).map_err(|error| {
-            Failure::new("plan.malformed", ExitCode::PlanInvalid, format!("{}: {error}", path.display()))
-        })
-    })))
-}
-
 /// The signals from now on, told to every run. The third one ends the process, whatever it is busy with.
 fn heard(runtime: &Runtime) -> Result<watch::Receiver<Vec<Signal>>, Failure> {
     let (tell, heard) = watch::channel(Vec::new());
@@ -339,11 +407,11 @@ fn acts(toolbox: &Toolbox, plan: &Plan) -> bool {
 
 /// What each step needs: the shortest time that it ever took. So no run can be faster than what is said to be possible,
 /// however much its steps held each other up in another one.
-fn shortest<'a>(plan: &'a Plan, reports: impl Iterator<Item = &'a RunReport> + Clone) -> HashMap<&'a StepId, Duration> {
+fn shortest<'a>(plan: &Plan, reports: impl Iterator<Item = &'a RunReport> + Clone) -> HashMap<StepId, Duration> {
     let time = |report: &RunReport, id: &StepId| report.step(id.as_str()).map(|step| step.duration());
-    let shortest = |step: &'a Arc<Step>| {
+    let shortest = |step: &Arc<Step>| {
         let times = reports.clone().filter_map(|report| time(report, &step.id));
-        (&step.id, times.min().unwrap_or_default())
+        (step.id.clone(), times.min().unwrap_or_default())
     };
     plan.steps.iter().map(shortest).collect()
 }

@@ -130,7 +130,7 @@ impl<'a> Told<'a> {
                 Err(failure) if self.measured + self.bad == 0 && subjects.peek().is_none() => return Err(failure),
                 Err(failure) => self.bad(&failure),
                 Ok(measured) => {
-                    self.measured += 1;
+                    self.measured += usize::from(measured.is_whole);
                     self.good(measured)?;
                 }
             }

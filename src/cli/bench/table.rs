@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::prediction::{as_guessed, counted};
 use super::super::style::{self, paint};
 use super::super::text;
-use super::measure::{Bench, Measured};
+use super::measure::{Bench, Expected, Measured};
 
 /// How wide the names are.
 const NAME_COLUMNS: usize = 24;
@@ -43,13 +43,16 @@ pub(super) fn head(bench: &Bench<'_>) -> String {
 pub(super) fn row(measured: &Measured) -> String {
     let (speed_up, of_bound) = ratios(measured);
     let shown = |ratio: Option<f64>, show: fn(f64) -> String| ratio.map_or_else(|| "-".to_owned(), show);
+    let expected = |time: fn(&Expected) -> Duration| {
+        measured.expected.as_ref().map_or_else(|| "-".to_owned(), |expected| seconds(time(expected)))
+    };
     let row = format!(
         " {} {:>5} {:>8} {:>8} {:>8} {:>17} {:>17} {:>8} {:>8}\n",
         text::pad(&text::cut(&measured.name, NAME_COLUMNS), NAME_COLUMNS),
         measured.steps,
-        seconds(measured.work),
-        seconds(measured.critical),
-        seconds(measured.bound),
+        expected(|expected| expected.work),
+        expected(|expected| expected.critical),
+        expected(|expected| expected.bound),
         spread(&measured.sequential),
         spread(&measured.dag),
         shown(speed_up, |ratio| format!("{ratio:.1}x")),
@@ -58,18 +61,20 @@ pub(super) fn row(measured: &Measured) -> String {
     let vanished = (measured.vanished > 0).then(|| {
         format!("{} of {} have no time left at this scale", measured.vanished, counted(measured.steps, "step"))
     });
-    let notes = as_guessed(measured.guessed, measured.steps).into_iter().chain(vanished);
+    let stopped = (!measured.is_whole).then(|| {
+        let runs = |times: &[Duration]| counted(times.len(), "run");
+        format!("stopped after {} one at a time and {} as a DAG", runs(&measured.sequential), runs(&measured.dag))
+    });
+    let notes = as_guessed(measured.guessed, measured.steps).into_iter().chain(vanished).chain(stopped);
     row + &notes.map(|note| format!("   {note}\n")).collect::<String>()
 }
 
 /// The speed-up, and how close it is to the bound. A plan that takes no time has neither.
 fn ratios(measured: &Measured) -> (Option<f64>, Option<f64>) {
-    let (sequential, dag) = (median(&measured.sequential), median(&measured.dag));
-    let ratio = |part: Duration| {
-        let is_something = !measured.bound.is_zero() && !dag.is_zero();
-        is_something.then(|| part.as_secs_f64() / dag.as_secs_f64())
-    };
-    (ratio(sequential), ratio(measured.bound))
+    let bound = measured.expected.as_ref().map(|expected| expected.bound).filter(|bound| !bound.is_zero());
+    let dag = median(&measured.dag).filter(|dag| !dag.is_zero());
+    let ratio = |part: Option<Duration>| Some(bound.and(part)?.as_secs_f64() / dag?.as_secs_f64());
+    (ratio(median(&measured.sequential)), ratio(bound))
 }
 
 /// Where and how it was measured.
@@ -95,17 +100,18 @@ pub(super) fn about(bench: &Bench<'_>) -> String {
 pub(super) fn fields(measured: &Measured, bench: &Bench<'_>) -> Value {
     let (speed_up, of_bound) = ratios(measured);
     let all = |times: &[Duration]| times.iter().copied().map(exact).collect::<Vec<_>>();
-    let machine = Machine::here();
+    let (machine, expected) = (Machine::here(), measured.expected.as_ref());
     json!({
         "v": 1,
         "id": measured.name,
         "steps": measured.steps,
-        "work_ms": exact(measured.work),
-        "critical_ms": exact(measured.critical),
-        "bound_ms": exact(measured.bound),
-        "simulated_ms": measured.simulated.map(exact),
-        "sequential_ms": exact(median(&measured.sequential)),
-        "dag_ms": exact(median(&measured.dag)),
+        "complete": measured.is_whole,
+        "work_ms": expected.map(|expected| exact(expected.work)),
+        "critical_ms": expected.map(|expected| exact(expected.critical)),
+        "bound_ms": expected.map(|expected| exact(expected.bound)),
+        "simulated_ms": measured.time_scale.and(expected).map(|expected| exact(expected.makespan)),
+        "sequential_ms": median(&measured.sequential).map(exact),
+        "dag_ms": median(&measured.dag).map(exact),
         "sequential_runs_ms": all(&measured.sequential),
         "dag_runs_ms": all(&measured.dag),
         "speed_up": speed_up,
@@ -138,27 +144,29 @@ impl Machine {
     }
 }
 
-/// The middle of sorted times.
-fn median(times: &[Duration]) -> Duration {
+/// The middle of sorted times, if there are any.
+fn median(times: &[Duration]) -> Option<Duration> {
     quantile(times, 0.5)
 }
 
 /// A quantile of sorted times, between the two nearest.
-fn quantile(times: &[Duration], share: f64) -> Duration {
-    let Some(last) = times.len().checked_sub(1) else { return Duration::ZERO };
+fn quantile(times: &[Duration], share: f64) -> Option<Duration> {
+    let last = times.len().checked_sub(1)?;
     let place = share * last as f64;
     let (below, above) = (times[place.floor() as usize], times[place.ceil() as usize]);
-    below + above.saturating_sub(below).mul_f64(place.fract())
+    Some(below + above.saturating_sub(below).mul_f64(place.fract()))
 }
 
 /// The median, and half of the range in which the middle half of the times lies.
 fn spread(times: &[Duration]) -> String {
-    let median = seconds(median(times));
-    if times.len() == 1 {
-        return median;
+    let quartiles = [0.25, 0.5, 0.75].map(|share| quantile(times, share));
+    match quartiles {
+        [Some(_), Some(median), Some(_)] if times.len() == 1 => seconds(median),
+        [Some(low), Some(median), Some(high)] => {
+            format!("{} ±{:.1}ms", seconds(median), exact(high.saturating_sub(low) / 2))
+        }
+        _ => "-".to_owned(),
     }
-    let half = quantile(times, 0.75).saturating_sub(quantile(times, 0.25)) / 2;
-    format!("{median} ±{:.1}ms", exact(half))
 }
 
 fn seconds(time: Duration) -> String {
@@ -177,9 +185,9 @@ mod tests {
     #[test]
     fn the_spread_is_half_of_the_middle_half() {
         let times: Vec<Duration> = [100, 110, 120, 130, 200].map(Duration::from_millis).to_vec();
-        assert_eq!(median(&times), Duration::from_millis(120));
+        assert_eq!(median(&times), Some(Duration::from_millis(120)));
         assert_eq!(spread(&times), "0.120s ±10.0ms");
         assert_eq!(spread(&times[..1]), "0.100s");
-        assert_eq!(median(&[]), Duration::ZERO);
+        assert_eq!((median(&[]), spread(&[]).as_str()), (None, "-"));
     }
 }

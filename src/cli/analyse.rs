@@ -158,7 +158,7 @@ fn render(trace: &Trace, analysis: &Analysis, slots: u32) -> String {
         ),
     };
     let idle = match analysis.idle {
-        idle if idle.is_zero() => String::new(),
+        idle if idle.as_micros() == 0 => String::new(),
         idle => format!("; for {} of the {took} nothing was running, which is counted both times", human(idle)),
     };
     let mut lines = vec![

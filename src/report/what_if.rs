@@ -45,6 +45,7 @@ impl RunReport {
                 after: before.iter().flat_map(|number| with_children(*number)).chain(parent).collect(),
                 unused: unused.into_iter().filter_map(free).collect(),
                 step: Arc::clone(step.definition),
+                whole: indexes[&step.number],
             }
         };
         let mut policy = self.scheduler.policy().clone();

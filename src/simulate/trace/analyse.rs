@@ -1,5 +1,6 @@
 //! What running as a DAG would have made of a trace.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,12 +63,15 @@ impl Trace {
     pub fn analyse(&self, max_parallel: u32) -> Result<Analysis, TraceError> {
         let steps = Steps::of(self)?;
         let pieces = &steps.pieces;
-        let tasks = pieces.iter().map(|piece| Task {
+        let mut wholes = HashMap::new();
+        let tasks = (0..).zip(pieces).map(|(number, piece)| Task {
             name: StepId::from(self.name(piece)),
             duration: nanos(piece.nanos()),
             after: piece.after.clone(),
             unused: Vec::new(),
             step: Arc::new(Step::new("span", DEFAULT_TOOL)),
+            // Stretches of a frame are made faster together.
+            whole: *wholes.entry(piece.span).or_insert(number),
         });
         let work = Work { tasks: tasks.collect(), policy: Policy { max_parallel, ..Policy::default() } };
         let run = work.run();
@@ -108,7 +112,10 @@ impl Trace {
     }
 
     fn name(&self, piece: &Piece) -> &str {
-        &self.spans[piece.span].name
+        match self.spans[piece.span].name.as_str() {
+            "" => "(unnamed)",
+            name => name,
+        }
     }
 
     /// The time in which at least one span was running.

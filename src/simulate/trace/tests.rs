@@ -273,6 +273,10 @@ fn a_linked_span_around_linked_spans_is_a_frame() {
     // What it is linked to holds for its own first and last 100 ms, and for all in between.
     assert_eq!(analysis.critical_steps, ["prepare", "phase", "b", "phase", "report"]);
     assert_eq!(analysis.dag, millis(800));
+    let savings: Vec<(String, Duration)> =
+        analysis.what_if.savings.iter().map(|saving| (saving.change.to_string(), saving.saves)).collect();
+    let phase: Vec<_> = savings.iter().filter(|(change, _)| change == "halve phase").collect();
+    assert_eq!(phase, [&("halve phase".to_owned(), millis(100))], "all of its own time: {savings:?}");
 }
 
 #[test]

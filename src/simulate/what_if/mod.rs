@@ -105,7 +105,7 @@ impl WhatIf {
             let index = *indexes.get(id)?;
             reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: vec![index] })
         };
-        let tasks = plan.steps.iter().map(|step| {
+        let tasks = (0..).zip(&plan.steps).map(|(whole, step)| {
             let mut after: Vec<u32> = step.depends_on.iter().filter_map(|id| indexes.get(id).copied()).collect();
             each_reference(step, |reference| {
                 after.extend(reference.ok().and_then(|reference| indexes.get(&StepId::from(reference.id)).copied()));
@@ -116,6 +116,7 @@ impl WhatIf {
                 unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
                 after,
                 step: Arc::clone(step),
+                whole,
             }
         });
         let mut policy = start.policy.clone();

@@ -1,7 +1,7 @@
 //! Which changes are tried: all of a small run, and of a large one those that promise most.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::work::{Schedule, Trial, Work};
@@ -52,7 +52,8 @@ impl Work {
         let cost = self.tasks.len() / if unhindered.is_some() { CHEAPER } else { 1 };
         if cost > MOST_STEPS {
             let unused: usize = self.tasks.iter().map(|task| task.unused.len()).sum();
-            let untried = 1 + self.policy.pools.len() + self.tasks.len() + unused;
+            let wholes = (0..).zip(&self.tasks).filter(|(number, task)| task.whole == *number).count();
+            let untried = 1 + self.policy.pools.len() + wholes + unused;
             return WhatIf { untried, ..WhatIf::default() };
         }
         let base = unhindered.unwrap_or_else(|| self.scheduled(Trial::Nothing));
@@ -145,15 +146,20 @@ impl<'a> Search<'a> {
     }
 
     fn halvings(&self) -> Vec<Candidate<'a>> {
-        let halving = |number: u32| {
-            let index = number as usize;
-            let saved = self.micros[index].div_ceil(2);
-            let is_critical = self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
-            let critical = if is_critical { self.critical - saved } else { self.critical };
+        // What is saved of all parts of each, and whether one of them is critical, or holds up the end of the run.
+        let mut wholes: BTreeMap<u32, (u64, bool, bool)> = BTreeMap::new();
+        for (index, task) in self.work.tasks.iter().enumerate() {
+            let (saved, is_critical, is_pressing) = wholes.entry(task.whole).or_default();
+            *saved += self.micros[index].div_ceil(2);
+            *is_critical |= self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
+            *is_pressing |= self.is_pressing[index];
+        }
+        let halving = |(whole, (saved, is_critical, is_pressing))| {
+            let critical = if is_critical { self.critical.saturating_sub(saved) } else { self.critical };
             let most = self.most(critical, self.total - saved, self.work.policy.max_parallel);
-            Candidate { trial: Trial::Halve(number), most, promise: (self.is_pressing[index], most.min(saved)) }
+            Candidate { trial: Trial::Halve(whole), most, promise: (is_pressing, most.min(saved)) }
         };
-        (0..self.work.tasks.len() as u32).map(halving).collect()
+        wholes.into_iter().map(halving).collect()
     }
 
     fn dependencies(&self) -> Vec<Candidate<'a>> {

@@ -201,6 +201,7 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
             after: number.checked_sub(1).into_iter().collect(),
             unused: Vec::new(),
             step: Arc::new(Step::new("s", "t")),
+            whole: number,
         };
         let tasks = (0..count as u32).map(task).collect();
         Work { tasks, policy: Policy { max_parallel: slots, ..Policy::default() } }
@@ -237,6 +238,7 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
                 after,
                 unused: Vec::new(),
                 step: Arc::new(if rng.u8(0..4) == 0 { step.uses("g", rng.u32(1..3)) } else { step }),
+                whole: number,
             }
         };
         let mut tasks: Vec<Task> = (0..count).map(&mut task).collect();
@@ -244,6 +246,7 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
             // As the steps of a plan may be in any order.
             tasks.reverse();
             tasks.iter_mut().for_each(|task| task.after.iter_mut().for_each(|before| *before = count - 1 - *before));
+            tasks.iter_mut().for_each(|task| task.whole = count - 1 - task.whole);
         }
         let pools = [("g".to_owned(), rng.u32(1..6)), ("t".to_owned(), rng.u32(1..12))];
         let pools = pools.into_iter().filter(|_| rng.bool()).collect();

@@ -20,6 +20,8 @@ pub(crate) struct Task {
     pub(crate) unused: Vec<Unused>,
     /// Its definition, for its tool and its settings.
     pub(crate) step: Arc<Step>,
+    /// The number of the first task that is a part of the same: its own, unless it is one of several.
+    pub(crate) whole: u32,
 }
 
 /// A dependency that is not needed.
@@ -49,8 +51,8 @@ pub(super) enum Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn halves(self, number: u32) -> bool {
-        matches!(self, Self::Halve(halved) if halved == number)
+    fn halves(self, task: &Task) -> bool {
+        matches!(self, Self::Halve(halved) if halved == task.whole)
     }
 
     /// What a task waits for in it.
@@ -113,8 +115,9 @@ impl Work {
     fn duration(&self, trial: Trial<'_>, number: u32) -> Duration {
         // All of them together can be counted in microseconds.
         let longest = Duration::from_micros(u64::MAX / 2 / self.tasks.len() as u64);
-        let duration = self.tasks[number as usize].duration.min(longest);
-        if trial.halves(number) { duration / 2 } else { duration }
+        let task = &self.tasks[number as usize];
+        let duration = task.duration.min(longest);
+        if trial.halves(task) { duration / 2 } else { duration }
     }
 
     /// How long a task takes, in microseconds.
@@ -210,7 +213,7 @@ impl Work {
             tool: Some(task.step.tool.clone().unwrap_or_else(|| DEFAULT_TOOL.into())),
             uses: task.step.uses.iter().map(fits).collect(),
             // Whoever makes a step faster knows that it is.
-            estimate_ms: task.step.estimate_ms.map(|ms| if trial.halves(number) { ms / 2 } else { ms }),
+            estimate_ms: task.step.estimate_ms.map(|ms| if trial.halves(task) { ms / 2 } else { ms }),
             depends_on: trial.after(number, task).map(id).collect(),
             ..Step::described(id(number), "")
         }

@@ -60,7 +60,11 @@ pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> 
     let slots = args.max_parallel.map_or(Policy::default().max_parallel, NonZeroU32::get);
     let trace = Trace::read(&bytes).map_err(refused)?;
     drop(bytes);
-    let analysis = trace.analyse(slots).map_err(refused)?;
+    let analysis = trace.analyse(slots).map_err(|error| {
+        let is_of_links = matches!(error, TraceError::NoLinks { .. });
+        let loose = loose_links(&trace).filter(|_| is_of_links);
+        loose.into_iter().fold(refused(error), Failure::note)
+    })?;
     if args.json {
         if let Err(ReaderGone) = console.json(&fields(&trace, &analysis, slots)) {
             return Ok(());
@@ -136,14 +140,9 @@ fn render(trace: &Trace, analysis: &Analysis, slots: u32) -> String {
         true => format!("as a DAG this run would have taken {dag} at best, instead of {took}"),
     };
     let steps = counted(analysis.steps, "step");
+    let loose = loose_links(trace).map(|loose| format!("; {loose}")).unwrap_or_default();
     let basis = match analysis.basis {
         Basis::Links(links) => {
-            let loose = match trace.loose_links {
-                0 => String::new(),
-                loose => {
-                    format!("; {} to what is not in the trace or was not over were left out", counted(loose, "link"))
-                }
-            };
             let unlinked = match analysis.unlinked {
                 unlinked if unlinked.is_zero() => String::new(),
                 unlinked => format!("; no link says anything of {} of the work", human(unlinked)),
@@ -154,7 +153,7 @@ fn render(trace: &Trace, analysis: &Analysis, slots: u32) -> String {
             )
         }
         _ => format!(
-            "{steps} one after the other, no links: the answer holds if none needs another; if each needs the one before, nothing can be won"
+            "{steps} one after the other, no links: the answer holds if none needs another; if each needs the one before, nothing can be won{loose}"
         ),
     };
     let idle = match analysis.idle {
@@ -175,6 +174,12 @@ fn render(trace: &Trace, analysis: &Analysis, slots: u32) -> String {
     ];
     lines.extend(faster::lines(&analysis.what_if).into_iter().map(|line| format!("   {line}")));
     lines.join("\n") + "\n"
+}
+
+/// What the trace says about who waited for whom and cannot be.
+fn loose_links(trace: &Trace) -> Option<String> {
+    let loose = counted(trace.loose_links, "link");
+    (trace.loose_links > 0).then(|| format!("{loose} to what is not in the trace or was not over were left out"))
 }
 
 /// Whether the answer rests on steps being independent of which nothing is known.

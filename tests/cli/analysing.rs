@@ -98,6 +98,19 @@ fn without_links_the_answer_says_what_it_rests_on() {
 }
 
 #[test]
+fn links_that_say_nothing_are_told_where_there_are_no_others() {
+    let place = Place::new();
+    let told = |other: Value| {
+        place.file("trace.json", json!([span("a", 1, 0, 400), after(other, &["lost"])]).to_string());
+        place.run(["analyse", "trace.json"])
+    };
+    let loose = "1 link to what is not in the trace or was not over were left out";
+    let (in_order, at_once) = (told(span("b", 1, 400, 700)), told(span("b", 2, 300, 700)));
+    assert!(in_order.exit == 0 && in_order.stdout.contains(loose), "{in_order:?}");
+    assert!(at_once.stderr.contains("error[trace.no_links]") && at_once.stderr.contains(loose), "{at_once:?}");
+}
+
+#[test]
 fn what_says_nothing_is_refused_with_the_reason() {
     let place = Place::new();
     let refused = |content: &str| {

@@ -79,8 +79,9 @@ struct Track {
 struct Reader {
     trace: Trace,
     threads: HashMap<Thread, Track>,
-    /// Begins and ends, to be paired by thread once they are in the order of time.
-    marks: HashMap<Thread, Vec<Mark>>,
+    /// Begins and ends, to be paired by thread once they are in the order of time; those of asynchronous work also by
+    /// name, as there may be work of several under one id.
+    marks: HashMap<(Thread, String), Vec<Mark>>,
     flows: Vec<Flow>,
     /// The numbers of the events of each.
     flows_by_id: HashMap<[String; 3], Vec<usize>>,
@@ -164,7 +165,9 @@ impl Reader {
             }
             "B" | "E" | "b" | "e" | "S" | "F" => {
                 let phase = event.ph.chars().next().unwrap_or_default();
-                self.marks.entry(thread).or_default().push(Mark { line, at, phase, said: event.said() });
+                let said = event.said();
+                let name = if matches!(phase, 'B' | 'E') { String::new() } else { said.name.clone() };
+                self.marks.entry((thread, name)).or_default().push(Mark { line, at, phase, said });
             }
             kind => {
                 let key = [text(&event.cat), text(&event.name), event.id()?];
@@ -204,9 +207,9 @@ impl Reader {
 
     /// Makes spans of begins and ends.
     fn pair_marks(&mut self) {
-        let mut threads: Vec<(Thread, Vec<Mark>)> = self.marks.drain().collect();
+        let mut threads: Vec<_> = self.marks.drain().collect();
         threads.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (thread, mut marks) in threads {
+        for ((thread, _), mut marks) in threads {
             marks.sort_by_key(|mark| mark.at);
             let mut open: Vec<Mark> = Vec::new();
             for Mark { line, at, phase, said } in marks {
@@ -214,9 +217,7 @@ impl Reader {
                     open.push(Mark { line, at, phase, said });
                     continue;
                 }
-                // Asynchronous work of another name may go on under the same id.
-                let is_it = |begun: &Mark| phase == 'E' || said.name.is_empty() || begun.said.name == said.name;
-                let Some(mut begun) = open.iter().rposition(is_it).map(|place| open.remove(place)) else {
+                let Some(mut begun) = open.pop() else {
                     self.problem(line, &format!("an end (`{phase}`) of what never began there"));
                     continue;
                 };

@@ -89,7 +89,7 @@ impl Trace {
             return Err(TraceError::NoLinks {
                 overlap: overlap.map(|piece| self.name(piece).to_owned()),
                 at_best: run.makespan + idle,
-                at_worst: in_order(pieces) + idle,
+                at_worst: in_order(pieces).max(run.makespan) + idle,
             });
         }
         let critical = run.critical_steps.iter().filter_map(|&number| piece(run.scheduler.step(number)?.id));

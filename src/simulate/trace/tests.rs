@@ -59,9 +59,12 @@ fn without_links_a_sequence_says_only_what_is_possible() {
 
 #[test]
 fn overlapping_spans_without_links_say_nothing() {
-    let error = analyse(json!([span("a", 1, 0, 400), span("b", 2, 100, 300), span("c", 1, 400, 600)])).unwrap_err();
-    let TraceError::NoLinks { overlap, at_best, at_worst } = error else { panic!("{error}") };
-    assert_eq!((overlap, at_best, at_worst), (["a".into(), "b".into()], millis(400), millis(600)));
+    let trace = read(json!([span("a", 1, 0, 400), span("b", 2, 100, 300), span("c", 1, 400, 600)])).unwrap();
+    for (slots, best, worst) in [(64, 400, 600), (1, 800, 800)] {
+        let error = trace.analyse(slots).unwrap_err();
+        let TraceError::NoLinks { overlap, at_best, at_worst } = error else { panic!("{error}") };
+        assert_eq!((overlap, at_best, at_worst), (["a".into(), "b".into()], millis(best), millis(worst)));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Whatever is accepted, however deep it nests, can be read back.
 
+use std::sync::Arc;
+
 use plandag::journal::{Journal as _, SqliteJournal};
 use plandag::{
     Plan, PlanReply, PlanRequest, Revision, RunError, Runner, Step, StepError, ToolOutput, planner_fn, tool_fn,
@@ -13,7 +15,7 @@ fn deep(depth: usize) -> Value {
 #[tokio::test]
 async fn the_deepest_values_that_are_taken_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let journal = SqliteJournal::open(folder.path().join("runs.db")).unwrap();
+    let journal = Arc::new(SqliteJournal::open(folder.path().join("runs.db")).unwrap());
     let mut taken = 0;
     for depth in [60, 99, 100, 101, 110, 125, 127, 128] {
         let plans = move |step: &str| {
@@ -26,7 +28,7 @@ async fn the_deepest_values_that_are_taken_are_read_back() {
             Ok(if answer { PlanReply::from(Revision::Answer(deep(depth))) } else { plans("step").into() })
         });
         let runner = Runner::new(planner)
-            .journal(journal.clone())
+            .journal(Arc::clone(&journal))
             .tool("echo", tool_fn(|cx| async move { Ok(cx.args) }))
             .tool("bad", tool_fn(move |_| async move { Err::<(), _>(StepError::permanent("no").details(deep(depth))) }))
             .tool(

@@ -8,8 +8,8 @@ use plandag::history::{Changes, Fork, ForkError, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
-    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunReport, Runner, Step, StepError,
-    StepId, tool_fn,
+    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunEvent, RunEventKind, RunReport,
+    Runner, Step, StepError, StepId, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -294,6 +294,57 @@ async fn a_part_that_is_used_from_outside_is_only_run_again_with_the_whole() {
     assert_eq!(error, ForkError::PartOfExpansion { step: "map/x".into(), parent: "map".into() });
     let other = runs.fork(&run, &from("map/y")).await.unwrap();
     assert_eq!(names(&other.again), ["map/y"]);
+}
+
+/// Has two more steps written after a failure, and never says the end of that.
+struct Endless;
+
+impl Planner for Endless {
+    fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            if let PlanReason::First = request.reason {
+                return Ok(Plan::from_iter([say("good"), say("bad")]).into());
+            }
+            sink.step(say("draft"));
+            sink.step(Step::new("going-on", "gather").args(json!("${draft}")));
+            sink.step(Step::new("waiting", "never").depends_on(["going-on"]));
+            std::future::pending().await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_was_drafted_of_a_plan_that_was_never_accepted_is_not_run() {
+    let mut runs = Runs::new(Endless);
+    let never = tool_fn(|_| std::future::pending::<Result<Value, StepError>>());
+    runs.runner = runs.runner.clone().tool("never", never);
+    *runs.fails.lock().unwrap() = Some("bad");
+    let handle = runs.runner.start("x");
+    let run = handle.id().clone();
+    let is_under_way = |history: &[RunEvent]| {
+        history.iter().filter(|event| matches!(event.kind, RunEventKind::AttemptStarted { .. })).count() == 5
+    };
+    let history = loop {
+        match runs.journal.history(&run).await {
+            Ok(history) if is_under_way(&history) => break history,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    handle.cancel_now();
+    handle.await.unwrap();
+    runs.called();
+    *runs.fails.lock().unwrap() = None;
+    for length in 1..=history.len() {
+        let cut = RunId::random();
+        let claim = runs.journal.create(&cut).await.unwrap();
+        runs.journal.append(&claim, &history[..length], Durability::Process).await.unwrap();
+        drop(claim);
+        let Ok(fork) = runs.fork(&cut, &Changes::default()).await else { continue };
+        let report = runs.finish(&fork).await;
+        assert_eq!(*report.answer().unwrap(), json!({ "good": "good", "bad": "bad" }), "after {length} events");
+        let called = runs.called();
+        assert!(called.iter().all(|step| step == "good" || step == "bad"), "after {length} events: {called:?}");
+    }
 }
 
 #[test]

@@ -174,8 +174,12 @@ fn a_step_that_was_interrupted_while_it_acted_is_decided_about() {
         child.wait().unwrap();
         std::fs::remove_file(place.path("slow")).unwrap();
         let run = place.query("SELECT run FROM runs").remove(0);
+        let retried = place.run(&format!("retry {run}"));
+        assert!(retried.exit == Some(2) && retried.stderr.contains("nobody knows whether step `pay`"), "{retried:?}");
         let stopped = place.run(&format!("resume {run}"));
         assert_eq!(stopped.exit, Some(9), "{stopped:?}");
+        let retried = place.run(&format!("retry {run}"));
+        assert!(retried.exit == Some(2) && retried.stderr.contains(&format!("resolve {run} pay")), "{retried:?}");
         assert!(stopped.stderr.contains(&format!("plandag resolve {run} pay")), "{}", stopped.stderr);
         assert_eq!(place.run(&format!("approve {run} pay")).exit, Some(2));
         let resolved = place.run(&format!("resolve {run} pay {decision}"));

@@ -74,6 +74,10 @@ pub struct ToolSpec {
     /// step that it was said to, and not for all steps of the tool.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub many_servers: bool,
+    /// The pool of its steps that name none; that of its own name if this is empty. Tools that ask the same server have
+    /// one between them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pool: String,
     /// Its attempt timeout.
     pub timeout: ToolTimeout,
     /// How long it takes on average, in milliseconds, where that is known.

@@ -48,7 +48,6 @@ impl Ask<'_> {
                 PlanTextFormat::Lines => None,
                 PlanTextFormat::Json => Some((json_format::SCHEMA_NAME.to_owned(), json_format::schema())),
             },
-            wait: true,
             ..ModelRequest::default()
         }
     }

@@ -31,6 +31,7 @@ const CALLS_AT_ONCE: usize = 16;
 #[derive(Clone)]
 pub struct StepModel {
     name: String,
+    pool: String,
     model: Arc<dyn Model>,
     prompts: Arc<Prompts>,
     /// By the name under which it is offered.
@@ -47,6 +48,7 @@ impl StepModel {
     pub fn new(model: impl Model + 'static) -> Self {
         Self {
             name: Self::NAME.to_owned(),
+            pool: String::new(),
             model: Arc::new(model),
             prompts: Arc::default(),
             tools: BTreeMap::new(),
@@ -59,6 +61,13 @@ impl StepModel {
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
+        self
+    }
+
+    /// Sets the [pool](ToolSpec::pool) of its steps: one for all tools that ask the same provider.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = pool.into();
         self
     }
 
@@ -283,6 +292,7 @@ impl Tool for StepModel {
             output: "text".into(),
             effect: if acts { Effect::Acts } else { Effect::Reads },
             untrusted: self.tools.keys().any(|name| self.is_untrusted(name)),
+            pool: self.pool.clone(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(
                 self.name.as_str(),

@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::error::ModelError;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
-use super::{Model, ModelReply, ReplyEnd, text};
+use super::{Model, ModelReply, ModelRequest, ReplyEnd, text};
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError};
 use crate::event::{PlanReason, RunStart, Usage};
@@ -26,6 +26,23 @@ const TRIES: u32 = 5;
 const TRIES_TO_REACH: u32 = 3;
 /// The first pause between tries; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// What one does whose provider wants no call now, or has not answered.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// Waits, and asks again: it keeps nobody from anything.
+    Waits,
+    /// Says so at once: it is a step, which holds a slot, and has tries of its own.
+    GoesBack,
+}
+
+/// Why there is no plan.
+pub(super) enum Unplanned {
+    /// The last answer is none, for these reasons.
+    Unusable(Vec<PlanError>),
+    /// There is not a word of an answer.
+    NotAnswered(ModelError),
+}
 
 /// Is told what a call cost.
 pub(super) type Spent<'a> = &'a mut (dyn FnMut(Usage) + Send);
@@ -108,17 +125,19 @@ impl LlmPlanner {
     /// wrong with the last answer or with the model, and what that cost.
     pub async fn plan_alone(&self, start: &RunStart) -> (Result<Plan, Vec<PlanError>>, Usage) {
         let mut usage = Usage::default();
-        let plan = self.plan_for(start, &mut |spent| usage += spent).await;
+        let mut spent = |spent| usage += spent;
+        let planned =
+            self.until_usable(PlanRequest::first(start), start, Patience::Waits, first_plan, &mut spent).await;
+        let plan = planned.map_err(|unplanned| match unplanned {
+            Unplanned::Unusable(offences) => offences,
+            Unplanned::NotAnswered(error) => vec![error.into()],
+        });
         (plan, usage)
     }
 
-    /// As [`plan_alone`](Self::plan_alone); `spent` is told what each call cost, also if nothing comes of it.
-    pub(super) async fn plan_for(&self, start: &RunStart, spent: Spent<'_>) -> Result<Plan, Vec<PlanError>> {
-        let plan = |revision| match revision {
-            Revision::Plan(plan) => Ok(plan),
-            _ => Err(vec![PlanError::Declined]),
-        };
-        self.until_usable(PlanRequest::first(start), start.policy.max_corrections, plan, spent).await
+    /// Has an objective planned by a step; `spent` is told what each call cost, also if nothing comes of it.
+    pub(super) async fn plan_for(&self, start: &RunStart, spent: Spent<'_>) -> Result<Plan, Unplanned> {
+        self.until_usable(PlanRequest::first(start), start, Patience::GoesBack, first_plan, spent).await
     }
 
     /// Has another plan made for what a step became, or an answer without one.
@@ -127,7 +146,7 @@ impl LlmPlanner {
         start: &RunStart,
         expansion: Expansion,
         spent: Spent<'_>,
-    ) -> Result<ToolOutput, Vec<PlanError>> {
+    ) -> Result<ToolOutput, Unplanned> {
         let request = PlanRequest {
             revision: 2,
             reason: PlanReason::Failures,
@@ -148,20 +167,32 @@ impl LlmPlanner {
             Dag::check(&plan, start)?;
             Ok(plan.into())
         };
-        self.until_usable(request, start.policy.max_corrections, outcome, spent).await
+        self.until_usable(request, start, Patience::GoesBack, outcome, spent).await
     }
 
     /// Asks until `take` has no offence to find.
     async fn until_usable<T>(
         &self,
         mut request: PlanRequest,
-        max_corrections: u32,
+        start: &RunStart,
+        patience: Patience,
         take: impl Fn(Revision) -> Result<T, Vec<PlanError>>,
         spent: Spent<'_>,
-    ) -> Result<T, Vec<PlanError>> {
+    ) -> Result<T, Unplanned> {
         let mut corrections = 0;
         loop {
-            let reply = self.ask(request.clone(), PlanSink::ignore()).await;
+            let sink = PlanSink::ignore();
+            let reply = match patience {
+                Patience::Waits => self.ask(&request, &sink).await,
+                // An answer that was paid for would be lost with the attempt, so what corrects it waits its turn.
+                Patience::GoesBack => match self.ask_once(&request, &sink, corrections > 0).await {
+                    Ok(reply) => reply,
+                    Err(error) => {
+                        spent(error.usage);
+                        return Err(Unplanned::NotAnswered(error));
+                    }
+                },
+            };
             spent(reply.usage);
             let offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
@@ -170,8 +201,8 @@ impl LlmPlanner {
                     Err(offences) => offences,
                 },
             };
-            if corrections == max_corrections || offences.iter().any(PlanError::is_final) {
-                return Err(offences);
+            if corrections == start.policy.max_corrections || offences.iter().any(PlanError::is_final) {
+                return Err(Unplanned::Unusable(offences));
             }
             corrections += 1;
             request.rejected_answer = reply.text;
@@ -179,17 +210,13 @@ impl LlmPlanner {
         }
     }
 
-    /// Asks the model. What fails has been paid for, too, so it is a reply as any other.
-    async fn ask(&self, request: PlanRequest, sink: PlanSink) -> PlanReply {
-        let asked = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden }.request(&request);
+    /// Asks the model, again where that may help. What fails has been paid for, too, so it is a reply as any other.
+    async fn ask(&self, request: &PlanRequest, sink: &PlanSink) -> PlanReply {
         let (mut tries, mut usage) = (0, Usage::default());
         let reply = loop {
             tries += 1;
-            let mut writing = Writing::new(self, &request, &sink);
-            let answered = self.model.stream(asked.clone(), &mut |piece| writing.push(piece)).await;
-            let error = match answered {
-                Ok(reply) => break self.reply(&request, writing, reply),
-                Err(error) if !writing.answer.is_empty() => break writing.broken_off(error),
+            let error = match self.ask_once(request, sink, true).await {
+                Ok(reply) => break reply,
                 Err(error) => error,
             };
             usage += error.usage;
@@ -202,6 +229,18 @@ impl LlmPlanner {
         };
         usage += reply.usage;
         PlanReply { usage, ..reply }
+    }
+
+    /// Asks the model once. An error says that there is not a word of an answer.
+    async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<PlanReply, ModelError> {
+        let ask = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden };
+        let asked = ModelRequest { wait, ..ask.request(request) };
+        let mut writing = Writing::new(self, request, sink);
+        match self.model.stream(asked, &mut |piece| writing.push(piece)).await {
+            Ok(reply) => Ok(self.reply(request, writing, reply)),
+            Err(error) if !writing.answer.is_empty() => Ok(writing.broken_off(error)),
+            Err(error) => Err(error),
+        }
     }
 
     fn reply(&self, request: &PlanRequest, mut writing: Writing<'_>, reply: ModelReply) -> PlanReply {
@@ -271,6 +310,13 @@ impl LlmPlanner {
     }
 }
 
+fn first_plan(revision: Revision) -> Result<Plan, Vec<PlanError>> {
+    match revision {
+        Revision::Plan(plan) => Ok(plan),
+        _ => Err(vec![PlanError::Declined]),
+    }
+}
+
 /// What a review comes to that adds nothing.
 fn nothing_missing(request: &PlanRequest) -> Result<Revision, Vec<PlanError>> {
     if !request.failed.is_empty() {
@@ -285,7 +331,7 @@ fn malformed(message: &str) -> Vec<PlanError> {
 
 impl Planner for LlmPlanner {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
-        Box::pin(async { Ok(self.ask(request, sink).await) })
+        Box::pin(async move { Ok(self.ask(&request, &sink).await) })
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::planner::LlmPlanner;
+use super::planner::{LlmPlanner, Unplanned};
 use super::text;
-use crate::error::{PlanError, StepError, StepErrorKind};
+use crate::error::{PlanError, StepError};
 use crate::event::RunStart;
 use crate::plan::StepId;
 use crate::policy::Policy;
@@ -28,6 +28,7 @@ pub struct PlanTool {
     default_tool: String,
     /// Whether what a step of the run's own plan comes to is an answer of its own.
     answers: bool,
+    pool: String,
 }
 
 impl PlanTool {
@@ -36,7 +37,20 @@ impl PlanTool {
 
     /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
     pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
-        Self { planner, tools: tools.into(), default_tool: default_tool.into(), answers: false }
+        Self {
+            planner,
+            tools: tools.into(),
+            default_tool: default_tool.into(),
+            answers: false,
+            pool: String::new(),
+        }
+    }
+
+    /// Sets the [pool](ToolSpec::pool) of its steps: one for all tools that ask the same provider.
+    #[must_use]
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = pool.into();
+        self
     }
 
     /// Has the plans of steps that are not part of another one end as that of a run does: with the planner's
@@ -82,7 +96,7 @@ impl PlanTool {
         let mut spent = |usage| cx.add_usage(usage);
         match cx.expansion.clone() {
             None => {
-                let plan = planner.plan_for(&start, &mut spent).await.map_err(|offences| failed("", &offences))?;
+                let plan = planner.plan_for(&start, &mut spent).await.map_err(|why| failed("", why))?;
                 Ok(plan.into())
             }
             Some(expansion) => {
@@ -90,7 +104,7 @@ impl PlanTool {
                     format!("step `{}` of its plan failed: {}; ", step.id, step.error.message)
                 });
                 let revised = planner.revise_for(&start, *expansion, &mut spent).await;
-                revised.map_err(|offences| failed(&before, &offences))
+                revised.map_err(|why| failed(&before, why))
             }
         }
     }
@@ -103,13 +117,19 @@ fn filled_in(objective: &str) -> String {
     told
 }
 
-fn failed(before: &str, offences: &[PlanError]) -> StepError {
+fn failed(before: &str, why: Unplanned) -> StepError {
+    let offences = match why {
+        Unplanned::Unusable(offences) => offences,
+        Unplanned::NotAnswered(error) => {
+            let error = StepError::from(error);
+            return StepError { message: format!("{before}{}", error.message), ..error };
+        }
+    };
     let said: Vec<String> = offences.iter().map(ToString::to_string).collect();
     let said = said.join("; ");
     match offences.first() {
         Some(PlanError::Model { problem, .. }) => {
-            let kind = if problem.may_pass() { StepErrorKind::Transient } else { StepErrorKind::Permanent };
-            StepError::new(kind, format!("{before}{said}")).details(json!({ "code": problem.code() }))
+            StepError::permanent(format!("{before}{said}")).details(json!({ "code": problem.code() }))
         }
         _ => StepError::permanent(format!("{before}no usable plan for it: {said}")),
     }
@@ -126,6 +146,7 @@ impl Tool for PlanTool {
             }),
             output: "the answer of its plan".into(),
             replans: true,
+            pool: self.pool.clone(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(Self::NAME, "Plans what is too large for one step, and carries that plan out.")
         }

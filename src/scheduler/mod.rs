@@ -40,6 +40,7 @@ use crate::event::{
 };
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
+use crate::tool::ToolSpec;
 
 use outside::Outside;
 use state::{Aborting, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
@@ -358,6 +359,14 @@ impl Scheduler {
 
     fn tool_name(&self, tool: u16) -> &str {
         self.start.tools.get(usize::from(tool)).map_or("", |tool| &tool.name)
+    }
+
+    /// The pool of a tool's steps that name none.
+    fn tool_pool(&self, tool: u16) -> &str {
+        match self.start.tools.get(usize::from(tool)) {
+            Some(ToolSpec { pool, .. }) if !pool.is_empty() => pool,
+            _ => self.tool_name(tool),
+        }
     }
 
     /// What the run was started with.

@@ -176,7 +176,7 @@ impl Scheduler {
         if self.pools.is_empty() && gate.is_none() {
             return 0;
         }
-        let needs = self.pools.needs(step, self.tool_name(tool));
+        let needs = self.pools.needs(step, self.tool_pool(tool));
         let found = self.shapes.iter().position(|shape| shape.needs == needs && shape.gate == gate);
         let index = found.unwrap_or_else(|| {
             self.shapes.push(Shape { needs, gate, ..Shape::default() });

@@ -159,13 +159,13 @@ impl Pools {
     }
 
     /// What a step takes: at most what there is, so that it can start when its pools are empty.
-    pub(super) fn needs(&self, step: &Step, tool: &str) -> Vec<(u16, u32)> {
+    pub(super) fn needs(&self, step: &Step, usual: &str) -> Vec<(u16, u32)> {
         let need = |name: &str, weight: u32| {
             let (index, _, size) = self.sizes.get_full(name)?;
             Some((u16::try_from(index).ok()?, weight.min(*size))).filter(|(_, weight)| *weight > 0)
         };
         if step.uses.is_empty() {
-            need(tool, 1).into_iter().collect()
+            need(usual, 1).into_iter().collect()
         } else {
             step.uses.iter().filter_map(|(name, weight)| need(name, *weight)).collect()
         }

@@ -372,6 +372,37 @@ fn a_key_does_not_follow_a_project_to_an_address_of_its_choice() {
     assert!(server.calls().last().unwrap().1.contains(KEY), "the user named the address, too");
 }
 
+/// As [`Model`], but it takes its time.
+struct Slow;
+
+impl Respond for Slow {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        Model.respond(request).set_delay(Duration::from_millis(300))
+    }
+}
+
+#[test]
+fn all_steps_that_ask_a_provider_leave_the_slots_to_others_that_it_does_not_take() {
+    for tool in ["plan", "answer"] {
+        let (server, place) = (Server::with(Slow), Place::new());
+        place.file("plandag.toml", "[providers.openai]\nconcurrency = 1\n");
+        place.plan(json!([
+            { "id": "asks", "description": "Say it", "estimate_ms": 9000 },
+            { "id": "too", "tool": tool, "args": { "objective": "Say it" }, "estimate_ms": 8000 },
+            calculate("other", "1 + 1"),
+        ]));
+        let arguments = ["run", "plan.json", "--model", "m", "--answer-model", "n", "--max-parallel", "2", "--json"];
+        let ran = server.run(&place, arguments);
+        assert_eq!(ran.exit, 0, "{}{}", ran.stdout, ran.stderr);
+        let at = |name: &str, step: &str| {
+            let is_it = |event: &Value| event["ev"] == name && event["step"] == step;
+            ran.events().iter().position(is_it).unwrap()
+        };
+        assert!(at("step.started", "other") < at("step.finished", "asks"), "{tool}: {}", ran.stdout);
+        assert!(at("step.started", "too") > at("step.finished", "asks"), "{tool}: {}", ran.stdout);
+    }
+}
+
 #[test]
 fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
     let error = |status: u16, message: &str| {

@@ -238,6 +238,54 @@ async fn a_busy_provider_is_left_alone_and_holds_no_slot_that_others_could_use()
     assert_eq!(model.asked().len(), 3);
 }
 
+/// A step that is planned by this model, before one that takes a second, where there is one slot.
+async fn planned_in_one_slot(planner: &Arc<Script>) -> RunReport {
+    let plan = Plan::from_iter([
+        Step::new("plans", PlanTool::NAME).args(json!({ "objective": "cover it" })),
+        Step::new("works", "work"),
+    ]);
+    let work = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let sub = PlanTool::new(LlmPlanner::new(planner.clone()), vec![ToolSpec::new("work", "")], "work");
+    let runner = Runner::new(plan).tool("work", work).tool(PlanTool::NAME, sub).max_parallel(1).max_replans(0);
+    runner.run("").await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planner_of_a_step_holds_no_slot_while_its_provider_is_busy() {
+    let busy = || ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000));
+    let tries = AtomicU32::new(0);
+    let planner = Script::new(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => Err(busy()),
+        1 => Ok(says("Sure, here is your plan!\n")),
+        _ => Ok(says("1. @work {}\nEND\n")),
+    });
+    let report = planned_in_one_slot(&planner).await;
+    assert!(report.succeeded());
+    let settled = |id: &str| report.step(id).unwrap().settled.unwrap().as_secs_f64();
+    assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
+    assert!(settled("plans") >= 30.0, "nobody calls before the provider wants it");
+    let waits: Vec<bool> = planner.asked().iter().map(|request| request.wait).collect();
+    assert_eq!(waits, [false, false, true], "the answer that is corrected would be lost, so that waits its turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_stays_busy_is_asked_no_more_by_the_planner_of_a_step_than_by_a_step() {
+    for (pause, times) in [(Some(1_000), 8), (None, 3)] {
+        let busy = move || ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(pause);
+        let planner = Script::new(move |_| Err(busy()));
+        let report = planned_in_one_slot(&planner).await;
+        let error = report.step("plans").unwrap().error.unwrap();
+        assert_eq!((error.code(), planner.asked().len()), (Some("provider.rate_limited"), times));
+        let model = Script::new(move |_| Err(busy()));
+        let plan = Plan::from_iter([Step::described("a", "do it")]);
+        Runner::new(plan).default_tool(StepModel::new(model.clone())).max_replans(0).run("").await.unwrap();
+        assert_eq!(model.asked().len(), times);
+    }
+}
+
 #[tokio::test]
 async fn a_step_that_is_an_objective_of_its_own_is_planned_when_it_runs() {
     let model = Script::new(|request| {

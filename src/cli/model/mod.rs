@@ -40,8 +40,6 @@ pub(crate) struct Models {
     args: ModelArgs,
     step_tools: StepTools,
     spending: Spending,
-    /// What the step model's provider takes.
-    limits: RateLimits,
 }
 
 /// A model with what is known about it.
@@ -52,6 +50,8 @@ pub(crate) struct Role {
     pub(crate) provider: Provider,
     pub(crate) place: String,
     price: Option<Price>,
+    /// What its provider takes.
+    limits: RateLimits,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,7 +97,7 @@ impl Models {
             let price = options.price(&name);
             let model =
                 provider.model(&name, ModelOptions { temperature: options.temperature, price, ..Default::default() });
-            Ok(Role { place: servers.place(&name), name, model, provider, price })
+            Ok(Role { place: servers.place(&name), limits: servers.limits(&name), name, model, provider, price })
         };
         let planner = role(planner)?;
         let steps = role(steps)?;
@@ -108,7 +108,6 @@ impl Models {
             review: spending.review,
         };
         let models = Self {
-            limits: servers.limits(&steps.name),
             prompts: Arc::new(prompts::read(args, &files)?),
             step_tools: args
                 .step_tools
@@ -156,16 +155,28 @@ impl Models {
         policy.review = self.spending.review;
         policy.limits.tokens = self.spending.max_tokens;
         policy.limits.micro_usd = self.spending.max_usd.map(|usd| (usd * 1_000_000.0) as u64);
-        // Steps that the provider would make wait do not start, so they hold nothing that others could use. How many a
-        // rate lets through is not known before: half of the slots are left to others.
-        let most = match (self.limits.concurrency, self.limits.requests_per_minute, self.limits.tokens_per_minute) {
-            (Some(concurrency), ..) => Some(concurrency),
-            (None, None, None) => None,
-            _ => Some(policy.max_parallel.div_ceil(2)),
-        };
-        if let Some(most) = most {
-            policy.pools.entry(StepModel::NAME.to_owned()).or_insert(most);
+        for (_, role) in self.askers() {
+            if let Some(most) = most_at_once(&role.limits, policy.max_parallel) {
+                policy.pools.entry(self.pool(role).to_owned()).or_insert(most);
+            }
         }
+    }
+
+    /// The tools whose steps ask a model, each with the role that it has.
+    fn askers(&self) -> impl Iterator<Item = (&'static str, &Role)> {
+        let own = [(StepModel::NAME, &self.steps)].into_iter();
+        own.chain(self.answer.iter().map(|answer| (ANSWER_TOOL, answer))).chain([(PlanTool::NAME, &self.planner)])
+    }
+
+    /// The pool of the steps that ask the provider of this role: that of the first tool that does.
+    fn pool(&self, role: &Role) -> &'static str {
+        let asks_it = |(_, other): &(&str, &Role)| other.place == role.place;
+        self.askers().find(asks_it).map_or(StepModel::NAME, |(tool, _)| tool)
+    }
+
+    /// As [`pool`](Self::pool); empty, so that each tool has its own, where there is nothing to share.
+    fn shared_pool(&self, role: &Role) -> &'static str {
+        if role.limits == RateLimits::default() { "" } else { self.pool(role) }
     }
 
     /// The planner, which is not told of tools that are of no use to it.
@@ -189,7 +200,8 @@ impl Models {
         offered: &[&str],
     ) -> Vec<(&'static str, Arc<dyn Tool>)> {
         let step_model = |role: &Role, name: &str| {
-            let tool = StepModel::new(Arc::clone(&role.model)).named(name).prompts(Arc::clone(&self.prompts));
+            let tool = StepModel::new(Arc::clone(&role.model)).named(name).pool(self.shared_pool(role));
+            let tool = tool.prompts(Arc::clone(&self.prompts));
             let offers = others.iter().filter(|(name, _)| offered.contains(&name.as_str()));
             offers.fold(tool, |tool, (name, other)| tool.offer(name, Arc::clone(other)))
         };
@@ -206,6 +218,7 @@ impl Models {
     pub(crate) fn plan_tool(&self, others: &[(String, Arc<dyn Tool>)], useless: &[&str], lines: bool) -> PlanTool {
         let spec = |(name, tool): &(String, Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
         let tool = PlanTool::new(self.planner(useless), others.iter().map(spec).collect(), StepModel::NAME);
+        let tool = tool.pool(self.shared_pool(&self.planner));
         if lines { tool.answers() } else { tool }
     }
 
@@ -230,6 +243,14 @@ impl Models {
         }
         names.join(", ")
     }
+}
+
+/// How many steps may ask a provider at once. Steps that it would make wait do not start, so they hold nothing that
+/// others could use. How many a rate lets through is not known before: half of the slots are left to others.
+fn most_at_once(limits: &RateLimits, max_parallel: u32) -> Option<u32> {
+    let has_rate = limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some();
+    let half = has_rate.then_some(max_parallel.div_ceil(2));
+    limits.concurrency.into_iter().chain(half).min()
 }
 
 struct Options<'a> {

@@ -11,9 +11,11 @@ use crate::strict;
 /// The name of the schema, for providers that want one.
 pub(super) const SCHEMA_NAME: &str = "plan";
 
-/// The schema of an answer.
+/// The schema of an answer. Providers that hold a model to it want every property required, so what may be missing may be
+/// null.
 pub(super) fn schema() -> Value {
     let text = json!({ "type": "string" });
+    let optional = |description: &str| json!({ "type": ["string", "null"], "description": description });
     json!({
         "type": "object",
         "properties": {
@@ -24,17 +26,17 @@ pub(super) fn schema() -> Value {
                     "properties": {
                         "id": text,
                         "task": text,
-                        "tool": { "type": "string", "description": "only to call a tool; its arguments are in `args`" },
-                        "args": { "type": "string", "description": "the arguments of the tool, as JSON in a string" },
+                        "tool": optional("only to call a tool; its arguments are in `args`"),
+                        "args": optional("the arguments of the tool, as JSON in a string"),
                         "depends_on": { "type": "array", "items": text }
                     },
-                    "required": ["id", "task", "depends_on"],
+                    "required": ["id", "task", "tool", "args", "depends_on"],
                     "additionalProperties": false
                 }
             },
-            "answer": { "type": "string", "description": "in place of steps, if the results hold the answer" }
+            "answer": optional("in place of steps, if the results hold the answer")
         },
-        "required": ["steps"],
+        "required": ["steps", "answer"],
         "additionalProperties": false
     })
 }

@@ -7,6 +7,7 @@
 mod broken_plans;
 mod planning;
 mod providers;
+mod schemas;
 mod steps;
 mod streams;
 mod support;

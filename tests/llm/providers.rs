@@ -142,17 +142,12 @@ async fn a_schema_is_sent_also_to_ollama() {
     let ollama = Server::named("ollama").unwrap().base_url(format!("{}/v1", server.uri()));
     let model = Provider::new(ollama).unwrap().model("ollama::llama3.2", ModelOptions::default());
     let schema = json!({ "type": "object", "properties": { "steps": { "type": "array" } } });
-    let request = ModelRequest { schema: Some(("plan".into(), schema)), ..asks("Plan.") };
+    let request = ModelRequest { schema: Some(("plan".into(), schema.clone())), ..asks("Plan.") };
     model.complete(request).await.unwrap();
     let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
     assert_eq!(body["model"], "llama3.2");
     let format = &body["response_format"]["json_schema"];
-    assert_eq!((&format["name"], &format["strict"]), (&json!("plan"), &json!(true)));
-    // As strict schemas have to be.
-    assert_eq!(
-        (&format["schema"]["required"], &format["schema"]["additionalProperties"]),
-        (&json!(["steps"]), &json!(false))
-    );
+    assert_eq!((&format["name"], &format["schema"]), (&json!("plan"), &schema));
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! What is asked, as JSON.
 
-use genai::chat::{JsonSchemaDialect, sanitize_json_schema};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -106,7 +105,34 @@ fn tool(tool: &OfferedTool) -> Value {
     json!({ "type": "function", "function": function })
 }
 
+/// A schema that the provider holds the model to, if it is one that OpenAI takes as such; any other one is refused there.
 fn response_format(name: &str, schema: &Value) -> Value {
-    let schema = sanitize_json_schema(schema, JsonSchemaDialect::OpenAiStrict);
-    json!({ "type": "json_schema", "json_schema": { "name": name, "strict": true, "schema": schema } })
+    let strict = schema["type"] == "object" && is_strict(schema);
+    json!({ "type": "json_schema", "json_schema": { "name": name, "strict": strict, "schema": schema } })
+}
+
+/// The words of JSON Schema that may be in a strict one, beside those that hold schemas.
+const STRICT_WORDS: &str = "type title description enum const required additionalProperties $ref pattern format \
+    multipleOf minimum maximum exclusiveMinimum exclusiveMaximum minItems maxItems";
+
+/// Whether a schema keeps to OpenAI's rules for strict ones, at every level: an object names all its properties, requires
+/// each and has no others, and there is no word in it that is not taken.
+fn is_strict(schema: &Value) -> bool {
+    let Some(words) = schema.as_object() else { return false };
+    let has_object =
+        schema["type"] == "object" || schema["type"].as_array().is_some_and(|types| types.contains(&"object".into()));
+    if has_object || words.contains_key("properties") {
+        let required =
+            |name: &String| schema["required"].as_array().is_some_and(|names| names.iter().any(|it| it == name));
+        let properties = schema["properties"].as_object();
+        if schema["additionalProperties"] != false || !properties.is_some_and(|them| them.keys().all(required)) {
+            return false;
+        }
+    }
+    words.iter().all(|(word, value)| match (word.as_str(), value) {
+        ("properties" | "$defs" | "definitions", Value::Object(schemas)) => schemas.values().all(is_strict),
+        ("anyOf", Value::Array(schemas)) => schemas.iter().all(is_strict),
+        ("items", schema) => is_strict(schema),
+        (word, _) => STRICT_WORDS.split(' ').any(|known| known == word),
+    })
 }

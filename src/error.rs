@@ -306,7 +306,7 @@ pub enum StepErrorKind {
     Transient,
     /// The attempt took too long. Tried again if the tool only reads; unknown if it acts.
     Timeout,
-    /// The process went away under the attempt. As a timeout, but it does not use up a try.
+    /// The process went away under the attempt, or the run may not use more. As a timeout, but it does not use up a try.
     Interrupted,
     /// Will not work next time either: not tried again.
     Permanent,

@@ -225,6 +225,16 @@ impl StepContext {
         self.caller.0.add_usage(usage);
     }
 
+    /// Whether the run may use more. A tool that uses something several times asks in between, and ends with the error:
+    /// the run stops then, and the step is done when it is resumed with a higher limit.
+    ///
+    /// # Errors
+    ///
+    /// If a limit on what the run may use is reached, by what all its attempts have [added](Self::add_usage) so far.
+    pub fn check_limits(&self) -> Result<(), StepError> {
+        self.caller.0.check_limits()
+    }
+
     /// A guard that keeps the attempt from counting as over. Give it to work that a dropped future does not end, such
     /// as a thread: the step's slot is then held until that work is really gone. The context itself is such a guard.
     pub fn hold(&self) -> Hold {
@@ -245,6 +255,7 @@ pub(crate) trait Call: Send + Sync {
     fn objective(&self) -> &str;
     fn idempotency_key(&self) -> String;
     fn add_usage(&self, usage: Usage);
+    fn check_limits(&self) -> Result<(), StepError>;
 }
 
 impl fmt::Debug for Caller {
@@ -266,6 +277,10 @@ impl Call for Nobody {
     }
 
     fn add_usage(&self, _: Usage) {}
+
+    fn check_limits(&self) -> Result<(), StepError> {
+        Ok(())
+    }
 }
 
 /// Makes a [`Tool`] of an async closure.

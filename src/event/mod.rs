@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::error::{PlanError, StepError};
 use crate::plan::{Plan, Step, StepId};
 use crate::planner::{Expansion, PlanReply};
-use crate::policy::Policy;
+use crate::policy::{Limits, Policy};
 use crate::tool::ToolSpec;
 
 pub use graft::{Added, AnswerFrom, Graft, Rejection};
@@ -117,6 +117,18 @@ impl Usage {
     /// Whether nothing was used.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The limit that is reached by this, if one is.
+    pub(crate) fn reaches(&self, limits: &Limits) -> Option<StopReason> {
+        let tokens = self.input_tokens.saturating_add(self.output_tokens);
+        if limits.tokens.is_some_and(|limit| tokens >= limit) {
+            Some(StopReason::Tokens)
+        } else if limits.micro_usd.is_some_and(|limit| self.micro_usd >= limit) {
+            Some(StopReason::Money)
+        } else {
+            None
+        }
     }
 }
 

@@ -128,6 +128,10 @@ impl StepModel {
         };
         let mut has_read_outside = false;
         for round in 0..=self.rounds {
+            if round > 0 {
+                // Each round costs more than the one before it: all that was said is read again.
+                cx.check_limits()?;
+            }
             if round == self.rounds {
                 // Without tools, an answer is all that is left.
                 request.tools.clear();
@@ -137,6 +141,7 @@ impl StepModel {
             if reply.calls.is_empty() || round == self.rounds {
                 return self.outcome(reply);
             }
+            cx.check_limits()?;
             let results = self.call_all(&cx, &reply.calls, has_read_outside).await;
             has_read_outside |= reply.calls.iter().any(|call| self.is_untrusted(&call.name));
             request.messages.push(Message::Assistant { text: reply.text, calls: reply.calls });

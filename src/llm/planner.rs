@@ -13,7 +13,7 @@ use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Model, ModelReply, ModelRequest, ReplyEnd, text};
 use crate::dag::Dag;
-use crate::error::{ModelProblem, PlanError};
+use crate::error::{ModelProblem, PlanError, StepError};
 use crate::event::{PlanReason, RunStart, Usage};
 use crate::plan::{Patch, Plan, Step};
 use crate::planner::{Expansion, PlanReply, PlanRequest, PlanSink, Planner, Revision};
@@ -42,10 +42,12 @@ pub(super) enum Unplanned {
     Unusable(Vec<PlanError>),
     /// There is not a word of an answer.
     NotAnswered(ModelError),
+    /// It may not be asked for a better one.
+    LimitReached(StepError),
 }
 
-/// Is told what a call cost.
-pub(super) type Spent<'a> = &'a mut (dyn FnMut(Usage) + Send);
+/// Is told what a call cost, and says whether there may be another one.
+pub(super) type Spent<'a> = &'a mut (dyn FnMut(Usage) -> Result<(), StepError> + Send);
 
 /// A planner that has a language model write the plan, and hands on each step the moment it is written.
 ///
@@ -125,12 +127,16 @@ impl LlmPlanner {
     /// wrong with the last answer or with the model, and what that cost.
     pub async fn plan_alone(&self, start: &RunStart) -> (Result<Plan, Vec<PlanError>>, Usage) {
         let mut usage = Usage::default();
-        let mut spent = |spent| usage += spent;
+        let mut spent = |spent| {
+            usage += spent;
+            Ok(())
+        };
         let planned =
             self.until_usable(PlanRequest::first(start), start, Patience::Waits, first_plan, &mut spent).await;
         let plan = planned.map_err(|unplanned| match unplanned {
             Unplanned::Unusable(offences) => offences,
             Unplanned::NotAnswered(error) => vec![error.into()],
+            Unplanned::LimitReached(error) => vec![PlanError::Planner { message: error.message }],
         });
         (plan, usage)
     }
@@ -188,12 +194,12 @@ impl LlmPlanner {
                 Patience::GoesBack => match self.ask_once(&request, &sink, corrections > 0).await {
                     Ok(reply) => reply,
                     Err(error) => {
-                        spent(error.usage);
+                        let _ = spent(error.usage);
                         return Err(Unplanned::NotAnswered(error));
                     }
                 },
             };
-            spent(reply.usage);
+            let may_go_on = spent(reply.usage);
             let offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
                 revision => match take(revision) {
@@ -204,6 +210,7 @@ impl LlmPlanner {
             if corrections == start.policy.max_corrections || offences.iter().any(PlanError::is_final) {
                 return Err(Unplanned::Unusable(offences));
             }
+            may_go_on.map_err(Unplanned::LimitReached)?;
             corrections += 1;
             request.rejected_answer = reply.text;
             request.reason = PlanReason::Rejected(Arc::new(offences));

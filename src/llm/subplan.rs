@@ -93,7 +93,10 @@ impl PlanTool {
         };
         let planner = self.planner(&cx.id);
         // What was asked for nothing, or for an attempt that is dropped, is in the books as well.
-        let mut spent = |usage| cx.add_usage(usage);
+        let mut spent = |usage| {
+            cx.add_usage(usage);
+            cx.check_limits()
+        };
         match cx.expansion.clone() {
             None => {
                 let plan = planner.plan_for(&start, &mut spent).await.map_err(|why| failed("", why))?;
@@ -120,6 +123,7 @@ fn filled_in(objective: &str) -> String {
 fn failed(before: &str, why: Unplanned) -> StepError {
     let offences = match why {
         Unplanned::Unusable(offences) => offences,
+        Unplanned::LimitReached(error) => return error,
         Unplanned::NotAnswered(error) => {
             let error = StepError::from(error);
             return StepError { message: format!("{before}{}", error.message), ..error };

@@ -23,6 +23,7 @@ use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::desk::{Desk, Message};
 use super::output;
+use super::spending::Spending;
 
 /// Where the record of a run is kept, and the right to write there.
 pub(super) struct Kept {
@@ -39,6 +40,8 @@ pub(super) struct RunContext {
     /// What `${inputs}` stands for.
     pub(super) inputs: Arc<Value>,
     pub(super) journal: Option<Kept>,
+    /// There where what the run uses is limited.
+    pub(super) spending: Option<Spending>,
     pub(super) timeout: Option<Duration>,
     pub(super) planner_timeout: Option<Duration>,
     pub(super) max_output_bytes: usize,
@@ -54,6 +57,11 @@ impl RunContext {
             (None, ToolTimeout::Never) => None,
             (None, ToolTimeout::Default) => self.timeout,
         }
+    }
+
+    /// Takes note of what was used.
+    pub(super) fn spent(&self, usage: Usage) {
+        self.spending.iter().for_each(|spending| spending.add(usage));
     }
 
     /// Ends the run because its journal failed, and answers the attempt that noticed it.
@@ -138,6 +146,11 @@ impl Call for Attempt {
 
     fn add_usage(&self, usage: Usage) {
         self.end().usage += usage;
+        self.run.spent(usage);
+    }
+
+    fn check_limits(&self) -> Result<(), StepError> {
+        self.run.spending.as_ref().map_or(Ok(()), Spending::check)
     }
 }
 

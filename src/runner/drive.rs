@@ -224,8 +224,14 @@ impl Driver {
     async fn turn(&mut self, run: &Arc<RunContext>, at: Instant) {
         self.turned = run.journal.is_none().then_some(at);
         let now = self.clock.timestamp(at);
+        if let Some(spending) = &run.spending {
+            self.scheduler.note_usage(spending.used());
+        }
         let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
+            if let Message::Event(Event::PlanReturned { reply, .. }) = &message {
+                reply.iter().for_each(|reply| run.spent(reply.usage));
+            }
             self.decide(message, now);
             if run.journal.is_none() && self.publisher.is_none() {
                 self.carry_out(run);

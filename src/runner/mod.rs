@@ -19,6 +19,7 @@ mod letters;
 mod live;
 mod output;
 mod planning;
+mod spending;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,6 +45,7 @@ use desk::Desk;
 use drive::{Driver, keep};
 use handle::RunTask;
 use live::{Live, Publisher};
+use spending::Spending;
 
 pub use handle::RunHandle;
 pub use live::{Events, LiveStep, RunView};
@@ -462,6 +464,7 @@ impl Runner {
             inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
             start: Arc::clone(start),
             journal: self.journal.clone().zip(claim).map(|(journal, claim)| Kept { journal, claim }),
+            spending: Spending::new(&self.policy.limits, scheduler.usage()),
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
             max_output_bytes: self.max_output_bytes,

@@ -111,10 +111,11 @@ pub struct Scheduler {
     reviewed: bool,
     usage: Usage,
 
-    /// The driver's clock and the armed timer: the only fields that `apply` does not own. Neither is part of the
-    /// state; a lost timer is found again on the next event.
+    /// The driver's clock, the armed timer, and what the driver knows to be used: the only fields that `apply` does not
+    /// own. None is part of the state; a lost timer is found again on the next event.
     now: Timestamp,
     armed: Option<Timestamp>,
+    noted: Usage,
 }
 
 /// Where a run is.
@@ -233,6 +234,7 @@ impl Scheduler {
             usage: Usage::default(),
             now: Timestamp::ZERO,
             armed: None,
+            noted: Usage::default(),
         }
     }
 
@@ -265,6 +267,12 @@ impl Scheduler {
             }
         }
         self.proceed(transition);
+    }
+
+    /// Takes note of what the run has used, by attempts that are still running as well: nothing more is launched once a
+    /// limit is reached by that.
+    pub fn note_usage(&mut self, used: Usage) {
+        self.noted = used;
     }
 
     fn begin(&mut self, transition: &mut Transition) {

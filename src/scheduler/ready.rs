@@ -39,15 +39,10 @@ impl Scheduler {
     /// The limit that forbids more work, if one does.
     pub(super) fn exhausted(&self, attempt_wanted: bool) -> Option<StopReason> {
         let limits = &self.policy.limits;
-        let tokens = self.usage.input_tokens.saturating_add(self.usage.output_tokens);
         if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() >= limit) {
             Some(StopReason::Attempts)
-        } else if limits.tokens.is_some_and(|limit| tokens >= limit) {
-            Some(StopReason::Tokens)
-        } else if limits.micro_usd.is_some_and(|limit| self.usage.micro_usd >= limit) {
-            Some(StopReason::Money)
         } else {
-            None
+            self.usage.reaches(limits).or_else(|| self.noted.reaches(limits))
         }
     }
 

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use plandag::llm::{LlmPlanner, Message, ModelError, PlanTool, ReplyEnd, StepModel};
+use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Effect, ModelProblem, OnFailure, Plan, RunReport, Runner, Step, StepErrorKind, Tool as _, ToolSpec, tool_fn,
+    Effect, Limits, ModelProblem, OnFailure, Plan, RunReport, Runner, Step, StepErrorKind, StopReason, Tool as _,
+    ToolSpec, tool_fn,
 };
 use serde_json::json;
 
@@ -155,6 +157,33 @@ async fn a_model_that_only_calls_tools_is_made_to_answer() {
     assert_eq!((offered.answer().unwrap(), counted.load(Ordering::SeqCst)), (&json!("at last"), 0));
     assert_eq!(model.asked()[0].tools[0].name, "server_now_");
     assert_eq!(model.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn a_step_that_goes_on_calling_tools_ends_when_the_run_has_used_what_it_may() {
+    let model = Script::new(|request| {
+        let task = said(request);
+        Ok(if task.contains("do it") { calls([("now", json!({}))]) } else { says("done") })
+    });
+    let now = tool_fn(|_| async { Ok("noon") });
+    let plan =
+        Plan::from_iter([Step::described("first", "begin"), Step::described("a", "do it").depends_on(["first"])]);
+    let runner = Runner::new(plan).default_tool(StepModel::new(model.clone()).offer("now", now).rounds(6));
+    let limits = Limits { tokens: Some(10), ..Limits::default() };
+    let report = runner.limits(limits).run("").await.unwrap();
+    assert_eq!(report.ending(), Ending::Stopped(StopReason::Tokens));
+    assert_eq!((model.asked().len(), report.usage()), (4, tokens(8, 4)), "one call may be over, and no second one");
+    assert_eq!(report.step("first").unwrap().outcome, StepOutcome::Succeeded);
+    let step = report.step("a").unwrap();
+    assert_eq!(step.attempts[0].error.unwrap().message, "the run's limit on tokens is reached");
+
+    // Nor is a plan corrected that would cost more.
+    let garbage = Script::new(|_| Ok(says("Sure, here is your plan!\n")));
+    let sub = PlanTool::new(LlmPlanner::new(garbage.clone()), vec![ToolSpec::new("page", "")], "page");
+    let plan = Plan::from_iter([Step::new("deep", PlanTool::NAME).args(json!({ "objective": "cover it" }))]);
+    let limits = Limits { tokens: Some(5), ..Limits::default() };
+    let report = Runner::new(plan).tool(PlanTool::NAME, sub).limits(limits).run("").await.unwrap();
+    assert_eq!((report.ending(), garbage.asked().len()), (Ending::Stopped(StopReason::Tokens), 2));
 }
 
 #[tokio::test]

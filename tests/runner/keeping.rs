@@ -9,7 +9,8 @@ use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Limits, Output, Phase, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StopReason, Usage, tool_fn,
+    Limits, Output, Phase, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StopReason, Tool, Usage,
+    tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -131,6 +132,77 @@ async fn what_tools_use_is_added_up() {
     assert_eq!(report.usage(), Usage { input_tokens: 30, output_tokens: 2, micro_usd: 10 });
     let step = report.step("ask").expect("the step");
     assert_eq!(step.attempts.iter().map(|attempt| attempt.usage.input_tokens).collect::<Vec<_>>(), [15, 15]);
+}
+
+/// Asks something that costs, `rounds` times, as long as it may. Says in the books how often it has.
+fn asker(rounds: u32, asked: &Arc<AtomicU32>) -> impl Tool + 'static {
+    let asked = Arc::clone(asked);
+    tool_fn(move |cx| {
+        let asked = Arc::clone(&asked);
+        async move {
+            for _ in 0..rounds {
+                cx.check_limits()?;
+                asked.fetch_add(1, Ordering::SeqCst);
+                cx.add_usage(Usage { input_tokens: 2, output_tokens: 1, micro_usd: 5 });
+                sleep(Duration::from_secs(1)).await;
+            }
+            Ok("asked")
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_steps_use_counts_while_they_run_for_each_other_and_for_what_would_start() {
+    for limits in [Limits { tokens: Some(7), ..Limits::default() }, Limits { micro_usd: Some(15), ..Limits::default() }]
+    {
+        let asked = Arc::new(AtomicU32::new(0));
+        let plan = Plan::from_iter([
+            Step::new("one", "ask"),
+            Step::new("two", "ask"),
+            Step::new("short", "sleep").args(json!({ "ms": 1_500 })),
+            Step::new("late", "sleep").args(json!({ "ms": 1 })).depends_on(["short"]),
+        ]);
+        let journal = MemoryJournal::new();
+        let runner = Runner::new(plan).tool("ask", asker(5, &asked)).tool("sleep", sleeper()).journal(journal);
+        let reason = if limits.tokens.is_some() { StopReason::Tokens } else { StopReason::Money };
+        let report = runner.clone().limits(limits).run("x").await.expect("a report");
+        assert_eq!(report.ending(), Ending::Stopped(reason));
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "two rounds would be too few, and the fourth too many");
+        assert_eq!(report.usage(), Usage { input_tokens: 6, output_tokens: 3, micro_usd: 15 });
+        assert_eq!(report.step("short").expect("the step").outcome, StepOutcome::Succeeded, "what runs may end");
+        assert!(report.step("late").expect("the step").attempts.is_empty(), "nothing starts any more");
+        let error = report.steps().find_map(|step| step.attempts.first()?.error).expect("a reason");
+        assert!(error.message.starts_with("the run's limit on "), "{error:?}");
+
+        let report = runner.resume(report.run().clone()).await.expect("a report");
+        assert!(report.succeeded(), "{:?}", report.ending());
+        assert_eq!(report.step("short").expect("the step").attempts.len(), 1, "what is done is kept");
+    }
+}
+
+/// An attempt that does not ask whether it may go on keeps others from starting all the same.
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_once_a_running_step_has_reached_a_limit() {
+    let ask = || {
+        tool_fn(|cx| async move {
+            cx.add_usage(Usage { input_tokens: 9, ..Usage::default() });
+            sleep(Duration::from_secs(5)).await;
+            Ok(())
+        })
+    };
+    let plan = Plan::from_iter([
+        Step::new("asks", "ask"),
+        Step::new("short", "sleep").args(json!({ "ms": 1_000 })),
+        Step::new("late", "sleep").args(json!({ "ms": 1_000 })).depends_on(["short"]),
+    ]);
+    let runner = Runner::new(plan).tool("ask", ask()).tool("sleep", sleeper());
+    let limits = Limits { tokens: Some(9), ..Limits::default() };
+    let report = runner.clone().limits(limits.clone()).run("x").await.expect("a report");
+    assert_eq!(report.ending(), Ending::Stopped(StopReason::Tokens));
+    assert_eq!((report.attempt_count(), report.wall_time().as_secs()), (2, 5));
+
+    let last = Runner::new(Plan::from_iter([Step::new("asks", "ask")])).tool("ask", ask()).limits(limits);
+    assert!(last.run("x").await.expect("a report").succeeded(), "nothing is left that would use more");
 }
 
 #[tokio::test]

@@ -283,6 +283,11 @@ impl ModelProblem {
             Self::Unreachable | Self::RateLimited | Self::Unavailable | Self::Stalled | Self::CutOff | Self::BadAnswer
         )
     }
+
+    /// Whether every call meets it, whatever is asked, until a person sees to it. Another plan would not help.
+    pub const fn is_lasting(self) -> bool {
+        matches!(self, Self::MissingKey | Self::WrongKey | Self::UnknownModel | Self::NotAnApi | Self::NoQuota)
+    }
 }
 
 fn cycle_path(path: &[StepId]) -> String {

@@ -57,7 +57,8 @@ impl Default for Retry {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplanWhen {
-    /// At the first step that failed for good, while independent branches go on.
+    /// At the first step that failed for good, while independent branches go on. That a provider lets nobody in
+    /// ([`ModelProblem::is_lasting`](crate::ModelProblem::is_lasting)) is nothing that a plan could mend.
     #[default]
     FirstFailure,
     /// When nothing more can move, with all failures at once.

@@ -459,7 +459,7 @@ impl Scheduler {
             self.finished(step);
         } else if parent != NONE {
             self.scope_mut(parent).failed.get_or_insert(step);
-        } else if is_asked_about {
+        } else if is_asked_about && self.may_be_mended(step) {
             self.set_unreported(step, true);
         }
     }

@@ -224,7 +224,8 @@ impl Scheduler {
                 if !node.member || node.draft || node.parent != parent {
                     graft.joined.push(name.current);
                 }
-                if node.draft && node.state == StepState::Failed && node.is_fatal() {
+                if node.draft && node.state == StepState::Failed && node.is_fatal() && self.may_be_mended(name.current)
+                {
                     graft.unreported.push(name.current);
                 }
                 if !node.is_settled() && !self.definition(name.current).same_settings(step) {

@@ -70,16 +70,25 @@ impl Scheduler {
                 let output = self.answer_of(&scope.answer);
                 RunEventKind::StepSucceeded { step: parent, attempt: None, output, usage }
             }
-            Some(_) if scope.replans < self.policy.max_replans && self.has_other_plans(parent) => {
+            Some(_)
+                if scope.replans < self.policy.max_replans
+                    && self.has_other_plans(parent)
+                    && scope.members.iter().any(|child| self.has_failed(*child) && self.may_be_mended(*child)) =>
+            {
                 self.emit(RunEventKind::StepReady { step: parent }, transition);
                 return false;
             }
             Some(child) => {
                 let id = self.id(child);
-                let why = self.node(child).error.as_ref().map_or("", |error| &error.message);
+                let error = self.node(child).error.as_ref();
+                let why = error.map_or("", |error| &error.message);
                 let message = format!("step `{id}` of its expansion failed: {why}");
-                let error =
-                    StepError::new(StepErrorKind::ExpansionFailed, message).details(json!({ "child": id.as_str() }));
+                let mut details = json!({ "child": id.as_str() });
+                // Trouble with a provider is that of the parent, too.
+                if let Some(code) = error.and_then(|error| error.code()) {
+                    details["code"] = json!(code);
+                }
+                let error = StepError::new(StepErrorKind::ExpansionFailed, message).details(details);
                 RunEventKind::StepFailed { step: parent, attempt: None, error: Arc::new(error), usage }
             }
         };
@@ -112,11 +121,12 @@ impl Scheduler {
         if self.counts.unknown + self.counts.unapproved > 0 {
             return self.stop_now(StopReason::Undecided, transition);
         }
-        if self.policy.review && !self.reviewed {
+        let failed = self.failed_members();
+        let is_lost = !failed.is_empty() && !failed.iter().any(|step| self.may_be_mended(*step));
+        if self.policy.review && !self.reviewed && !is_lost {
             if let Some(why) = self.exhausted(false) {
                 return self.emit(RunEventKind::StopRequested { why }, transition);
             }
-            let failed = self.failed_members();
             return self.ask(PlanReason::Review, failed, transition);
         }
         let outcome = if self.root.open > 0 {
@@ -126,7 +136,7 @@ impl Scheduler {
         } else if self.counts.fatal
             && self.root.members.iter().any(|step| self.node(*step).member && self.node(*step).is_fatal())
         {
-            RunOutcome::Failed { reason: FailureReason::StepsFailed(self.failed_members()) }
+            RunOutcome::Failed { reason: FailureReason::StepsFailed(failed) }
         } else {
             RunOutcome::Succeeded { answer: self.answer_of(&self.root.answer) }
         };
@@ -141,14 +151,16 @@ impl Scheduler {
 
     /// The members of the plan that failed for good.
     pub(super) fn failed_members(&self) -> Vec<StepNumber> {
-        let failed = |step: &StepNumber| {
-            let node = self.node(*step);
-            node.member && !node.draft && node.state == StepState::Failed && node.is_fatal()
-        };
         if !self.counts.fatal {
             return Vec::new();
         }
-        self.root.members.iter().copied().filter(failed).collect()
+        self.root.members.iter().copied().filter(|step| self.has_failed(*step)).collect()
+    }
+
+    /// Whether a member of a plan failed for good, and the plan with it.
+    fn has_failed(&self, step: StepNumber) -> bool {
+        let node = self.node(step);
+        node.member && !node.draft && node.state == StepState::Failed && node.is_fatal()
     }
 
     /// Skips steps that were added below a failed one, or the run would wait for them for ever.

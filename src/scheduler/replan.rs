@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::PlanError;
+use crate::error::{ModelProblem, PlanError};
 use crate::event::{
     Command, FailureReason, Output, PlanReason, Rejection, RequestNumber, RequestPlan, RunEventKind, RunOutcome,
     StepNumber, Transition, Usage,
@@ -29,6 +29,13 @@ impl Scheduler {
                 must_answer: pending.must_answer,
             })));
         }
+    }
+
+    /// Whether another plan could make up for the failure of a step. None can where the provider of the step's model lets
+    /// nobody in: what is to be done about that, only a person can do.
+    pub(super) fn may_be_mended(&self, step: StepNumber) -> bool {
+        let problem = self.node(step).error.as_ref().and_then(|error| ModelProblem::of(error));
+        !problem.is_some_and(ModelProblem::is_lasting)
     }
 
     /// Asks for a revision if a step failed that the planner does not know of.

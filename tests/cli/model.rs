@@ -457,6 +457,43 @@ fn what_is_wrong_with_a_model_is_said_of_a_step_too() {
     }
 }
 
+/// Plans, also what cannot be done, and does nothing.
+struct LetsNobodyIn(u16);
+
+impl Respond for LetsNobodyIn {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        if request.body_json::<Value>().unwrap()["stream"] == json!(true) {
+            return streamed(
+                "1. look up a\n2. @calculate {\"expression\": \"6 * 7\"}\n3. compare <- 1-2\nEND\n",
+                &json!({}),
+            );
+        }
+        ResponseTemplate::new(self.0)
+            .set_body_json(json!({ "error": { "message": "the model `mock` does not exist" } }))
+    }
+}
+
+#[test]
+fn a_step_that_its_provider_refuses_buys_no_other_plan() {
+    for (status, exit, code) in
+        [(401, 5, "config.wrong_key"), (404, 5, "config.unknown_model"), (402, 6, "provider.no_quota")]
+    {
+        let (server, place) = (Server::with(LetsNobodyIn(status)), Place::new());
+        let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock", "--json"]);
+        let last = ran.last_event();
+        assert_eq!((ran.exit, &last["error"]["code"]), (exit, &json!(code)), "{}", ran.stdout);
+        assert_eq!((server.calls().len(), &last["replans"]), (2, &json!(0)), "one for the plan, one for the step");
+        assert_eq!(last["steps"]["succeeded"], 1, "what does not need it is done");
+        assert!(!last["error"]["help"].as_array().unwrap().is_empty());
+        // Nor of whoever plans a part of it.
+        place.plan(json!([{ "id": "part", "tool": "plan", "args": { "objective": "Compare a and b" } }]));
+        let ran = server.run(&place, ["run", "plan.json", "--model", "mock", "--json"]);
+        let last = ran.last_event();
+        assert_eq!((ran.exit, &last["error"]["code"]), (exit, &json!(code)), "{}", ran.stdout);
+        assert_eq!((server.calls().len(), &last["replans"]), (4, &json!(0)));
+    }
+}
+
 #[test]
 fn a_step_of_a_plan_that_came_to_nothing_was_run() {
     let (server, place) = (Server::with(Unfinished), Place::new());

@@ -1,12 +1,93 @@
 //! How runs stop and end.
 
+use std::sync::Arc;
+
 use plandag::{
-    Event, FailureReason, Limits, Output, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome, Scheduler, Step,
-    StopReason, Usage,
+    Event, FailureReason, Limits, Output, Patch, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome, Scheduler,
+    Step, StepError, StepState, StopReason, Usage,
 };
 use serde_json::json;
 
-use crate::driver::{Driver, diamond};
+use crate::driver::{Driver, diamond, start, two_chains};
+
+/// What a step fails with whose model cannot be asked.
+fn refused(code: &str) -> StepError {
+    StepError::permanent("no").details(json!({ "code": code }))
+}
+
+#[test]
+fn a_failure_that_no_plan_can_mend_ends_the_run_without_another_one() {
+    for code in
+        ["config.missing_key", "config.wrong_key", "config.unknown_model", "provider.no_quota", "provider.not_an_api"]
+    {
+        for review in [false, true] {
+            let mut driver = Driver::with_plan(Policy { review, ..Policy::default() }, two_chains());
+            driver.succeeds("a");
+            driver.returns("b", Err(refused(code)));
+            assert_eq!(driver.running(), ["d"], "what does not depend on it goes on");
+            driver.succeeds("d");
+            driver.succeeds("e");
+            assert!(driver.requests.is_empty(), "{code}");
+            let Some(RunOutcome::Failed { reason: FailureReason::StepsFailed(failed) }) = driver.scheduler.outcome()
+            else {
+                panic!("{code}: {:?}", driver.scheduler.outcome());
+            };
+            assert_eq!(*failed, [driver.number("b")]);
+        }
+    }
+    for code in ["provider.unavailable", "provider.rate_limited", "model.context_overflow", "model.refused"] {
+        let mut driver = Driver::with_plan(Policy::default(), two_chains());
+        driver.returns("a", Err(refused(code)));
+        assert_eq!(driver.requests.len(), 1, "{code}");
+    }
+}
+
+#[test]
+fn what_another_plan_can_mend_is_asked_about_beside_what_none_can() {
+    let mut driver = Driver::with_plan(Policy::default(), two_chains());
+    driver.returns("a", Err(refused("config.wrong_key")));
+    assert!(driver.requests.is_empty());
+    driver.fails("d");
+    let both = [driver.number("a"), driver.number("d")];
+    assert_eq!(driver.requests[0].failures, both, "the planner is told the truth");
+    driver.reply(Revision::Patch(Patch {
+        change: vec![Arc::new(Step::new("d", "gpu"))],
+        drop: ["a", "b", "c"].map(Into::into).into(),
+        ..Patch::default()
+    }));
+    driver.succeeds("d");
+    driver.succeeds("e");
+    assert!(matches!(driver.scheduler.outcome(), Some(RunOutcome::Succeeded { .. })));
+}
+
+#[test]
+fn a_draft_that_no_plan_can_mend_is_not_asked_about_once_it_is_part_of_the_plan() {
+    let mut driver = Driver::new(Policy::default());
+    driver.send(Event::Begin);
+    driver.send(Event::PlanStep { request: 0, step: Arc::new(Step::new("a", "read")) });
+    driver.returns("a", Err(refused("config.wrong_key")));
+    driver.reply(Revision::Plan(Plan::from_iter([Step::new("a", "read"), Step::new("b", "read").depends_on(["a"])])));
+    assert!(driver.requests.is_empty());
+    assert!(matches!(driver.scheduler.outcome(), Some(RunOutcome::Failed { .. })));
+}
+
+#[test]
+fn who_planned_a_part_is_not_asked_either_and_what_it_became_has_the_same_trouble() {
+    for (first, other, asked) in [("config.wrong_key", "config.wrong_key", false), ("config.wrong_key", "step", true)] {
+        let mut start = start(Policy::default());
+        start.tools[0].replans = true;
+        let mut driver = Driver::of(start).begin(Plan::from_iter([Step::new("map", "read")]));
+        driver.expands("map", [Step::new("a", "gpu"), Step::new("b", "gpu")]);
+        driver.returns("map/a", Err(refused(first)));
+        driver.returns("map/b", Err(refused(other)));
+        assert_eq!(driver.running() == ["map"], asked);
+        if !asked {
+            let step = driver.scheduler.step(driver.number("map")).expect("known");
+            assert_eq!((step.state, step.error.expect("it failed").code()), (StepState::Failed, Some(first)));
+            assert!(driver.requests.is_empty() && driver.scheduler.outcome().is_some());
+        }
+    }
+}
 
 #[test]
 fn a_second_cancellation_ends_what_runs() {

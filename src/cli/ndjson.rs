@@ -252,11 +252,14 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Adds what was spent: tokens, where there were any, and dollars.
+/// Adds what was spent: calls of models and tokens, where there were any, and dollars.
 pub(crate) fn add_spent(fields: &mut Fields, usage: &Usage) {
     if usage.input_tokens + usage.output_tokens > 0 {
         fields.insert("tokens_in", Field::Number(usage.input_tokens));
         fields.insert("tokens_out", Field::Number(usage.output_tokens));
+    }
+    if usage.calls > 0 {
+        fields.insert("model_calls", Field::Number(usage.calls));
     }
     fields.insert("usd", json!(usage.micro_usd as f64 / 1_000_000.0));
 }

@@ -437,7 +437,7 @@ impl Summary<'_> {
 /// What a run used, for people.
 pub(crate) fn used(report: &RunReport) -> String {
     let attempts = report.attempt_count() as usize;
-    let mut parts = vec![counted(attempts, "call")];
+    let mut parts = vec![counted(attempts, "attempt")];
     match report.retry_count() {
         0 => {}
         1 => parts.push("1 retry".to_owned()),
@@ -454,12 +454,14 @@ pub(crate) fn used(report: &RunReport) -> String {
     parts.join(", ")
 }
 
-/// What models used: tokens, where there were any, and money, as far as its price is known.
+/// What models used: calls and tokens, where there were any, and money, as far as its price is known.
 pub(crate) fn spent(usage: &Usage) -> Vec<String> {
+    // Older records do not say how often models were asked.
+    let calls = (usage.calls > 0).then(|| counted(usage.calls as usize, "model call"));
     let has_tokens = usage.input_tokens + usage.output_tokens > 0;
     let tokens = has_tokens.then(|| format!("{} in / {} out tokens", usage.input_tokens, usage.output_tokens));
     let money = (usage.micro_usd > 0).then(|| format!("${:.3}", usage.micro_usd as f64 / 1_000_000.0));
-    tokens.into_iter().chain(money).collect()
+    calls.into_iter().chain(tokens).chain(money).collect()
 }
 
 /// The answer as it is given out: text, or the `text` of an object that has one, as it is, anything else as JSON. A

@@ -111,6 +111,14 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Money, in millionths of a US dollar.
     pub micro_usd: u64,
+    /// Requests that were sent to providers of models, whatever came of them. Older records do not say.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub calls: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Usage {
@@ -137,6 +145,7 @@ impl AddAssign for Usage {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.micro_usd = self.micro_usd.saturating_add(other.micro_usd);
+        self.calls = self.calls.saturating_add(other.calls);
     }
 }
 

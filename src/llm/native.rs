@@ -123,7 +123,11 @@ pub(super) fn ended(reason: Option<&StopReason>) -> ReplyEnd {
 /// What was counted.
 fn used(counted: &genai::chat::Usage) -> Usage {
     let count = |tokens: Option<i32>| tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(0);
-    Usage { input_tokens: count(counted.prompt_tokens), output_tokens: count(counted.completion_tokens), micro_usd: 0 }
+    Usage {
+        input_tokens: count(counted.prompt_tokens),
+        output_tokens: count(counted.completion_tokens),
+        ..Usage::default()
+    }
 }
 
 /// A request.

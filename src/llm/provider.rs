@@ -216,7 +216,8 @@ impl ProviderModel {
         told: &Told,
         answered: Result<ModelReply, ModelError>,
     ) -> Result<ModelReply, ModelError> {
-        let mut reply = answered.map_err(|error| {
+        let mut reply = answered.map_err(|mut error| {
+            error.usage.calls = 1;
             if let Some(pause) = error.retry_after_ms.filter(|_| error.problem.may_pass()) {
                 self.connection.gate.close(Duration::from_millis(pause));
             }
@@ -225,6 +226,7 @@ impl ProviderModel {
         if reply.usage.is_zero() {
             reply.usage = estimated(told, &reply);
         }
+        reply.usage.calls = 1;
         if let Some(price) = &self.options.price {
             price.charge(&mut reply.usage);
         }
@@ -233,7 +235,7 @@ impl ProviderModel {
             return Err(ModelError { usage, ..self.placed(too_long()) });
         }
         pass.took(usage.input_tokens + usage.output_tokens);
-        let Usage { input_tokens, output_tokens, micro_usd } = usage;
+        let Usage { input_tokens, output_tokens, micro_usd, .. } = usage;
         tracing::info!(model = self.name, input_tokens, output_tokens, micro_usd, "model called");
         Ok(reply)
     }
@@ -256,7 +258,7 @@ impl ProviderModel {
 fn estimated(told: &Told, reply: &ModelReply) -> Usage {
     let called = |call: &ToolCall| call.name.len() + call.arguments.to_string().len();
     let said = reply.text.len() + reply.calls.iter().map(called).sum::<usize>();
-    Usage { input_tokens: told.tokens(), output_tokens: tokens(said), micro_usd: 0 }
+    Usage { input_tokens: told.tokens(), output_tokens: tokens(said), ..Usage::default() }
 }
 
 pub(super) fn too_long() -> ModelError {

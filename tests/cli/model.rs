@@ -1,6 +1,7 @@
 //! Objectives with a language model: which one is asked, what is shown, how it ends.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -107,7 +108,7 @@ fn an_objective_is_planned_and_done_by_a_model() {
     assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains("ask mock (http://127.0.0.1:"), "{}", ran.stderr);
     // What the model costs is not known.
-    let used = "used      3 calls, 400 in / 80 out tokens\n";
+    let used = "used      3 attempts, 4 model calls, 400 in / 80 out tokens\n";
     assert!(ran.stderr.contains(used), "{}", ran.stderr);
     let name = place.run(["runs", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
     let shown = place.run(["show", &name]);
@@ -123,6 +124,53 @@ fn an_objective_is_planned_and_done_by_a_model() {
     let calls = server.calls();
     assert!(calls.iter().all(|(body, key)| body["model"] == "mock" && *key == format!("Bearer {KEY}")));
     assert!(!format!("{}{}", ran.stdout, ran.stderr).contains(KEY));
+}
+
+/// Turns every third request away, plans, and has a tool called in each step.
+struct Busy(AtomicUsize);
+
+impl Respond for Busy {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        if self.0.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
+            let error = json!({ "error": { "message": "slow down" } });
+            return ResponseTemplate::new(429).insert_header("retry-after", "0").set_body_json(error);
+        }
+        if body["stream"] == json!(true) || body["messages"].as_array().unwrap().len() > 2 {
+            return Model.respond(request);
+        }
+        let function = json!({ "name": "calculate", "arguments": "{\"expression\": \"6 * 7\"}" });
+        let call = json!({ "id": "c1", "type": "function", "function": function });
+        let message = json!({ "role": "assistant", "content": null, "tool_calls": [call] });
+        let choice = json!({ "index": 0, "finish_reason": "tool_calls", "message": message });
+        ResponseTemplate::new(200).set_body_json(json!({ "choices": [choice] }))
+    }
+}
+
+#[test]
+fn calls_are_the_requests_that_were_sent() {
+    let (server, place) = (Server::with(Busy(AtomicUsize::new(0))), Place::new());
+    place.plan(json!([
+        { "id": "ask", "description": "Say it" },
+        { "id": "part", "tool": "plan", "args": { "objective": "Compare a and b" } },
+    ]));
+    let ran = server.run(&place, ["run", "plan.json", "--model", "mock", "--step-tools", "all", "--json"]);
+    let last = ran.last_event();
+    let sent = server.calls().len();
+    assert_eq!((ran.exit, &last["model_calls"]), (0, &json!(sent)), "{}{}", ran.stdout, ran.stderr);
+    // A plan and two rounds for each of four steps, what was turned away, and a plan for the objective.
+    assert!(sent > 9 && last["attempts"] != json!(sent), "{sent}: {}", ran.stdout);
+    let show = place.run(["show", last["run"].as_str().unwrap()]);
+    assert!(show.stdout.contains(&format!("{sent} model calls")), "{}", show.stdout);
+    let before = server.calls().len();
+    let ran = server.run(&place, ["run", "Compare a and b", "--model", "mock", "--step-tools", "all", "--json"]);
+    let sent = server.calls().len() - before;
+    assert_eq!((ran.exit, &ran.last_event()["model_calls"]), (0, &json!(sent)), "{}{}", ran.stdout, ran.stderr);
+    // A run without a model asks none, and says nothing of it.
+    place.plan(json!([calculate("six", "6")]));
+    let ran = place.run(["run", "plan.json"]);
+    assert!(ran.stderr.contains("1 attempt\n") || ran.stderr.ends_with("1 attempt"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("call"), "{}", ran.stderr);
 }
 
 /// Plans so many steps that what is told of them fills any pipe.

@@ -100,7 +100,7 @@ pub(crate) fn calls<const N: usize>(calls: [(&str, Value); N]) -> ModelReply {
 }
 
 pub(crate) fn tokens(input_tokens: u64, output_tokens: u64) -> Usage {
-    Usage { input_tokens, output_tokens, micro_usd: 0 }
+    Usage { input_tokens, output_tokens, ..Usage::default() }
 }
 
 /// Everything that a request says, as one text.

@@ -122,16 +122,19 @@ async fn limits_stop_a_run_with_what_is_done() {
 #[tokio::test]
 async fn what_tools_use_is_added_up() {
     let tool = tool_fn(|cx| async move {
-        cx.add_usage(Usage { input_tokens: 10, output_tokens: 1, micro_usd: 5 });
+        cx.add_usage(Usage { input_tokens: 10, output_tokens: 1, micro_usd: 5, calls: 1 });
         cx.add_usage(Usage { input_tokens: 5, ..Usage::default() });
         if cx.tries == 1 { Err(StepError::transient("again")) } else { Ok(()) }
     });
     let plan = Plan::from_iter([Step::new("ask", "model")]);
     let retry = Retry { base_ms: 1, ..Retry::default() };
     let report = Runner::new(plan).tool("model", tool).retry(retry).run("ask").await.expect("a report");
-    assert_eq!(report.usage(), Usage { input_tokens: 30, output_tokens: 2, micro_usd: 10 });
+    assert_eq!(report.usage(), Usage { input_tokens: 30, output_tokens: 2, micro_usd: 10, calls: 2 });
     let step = report.step("ask").expect("the step");
     assert_eq!(step.attempts.iter().map(|attempt| attempt.usage.input_tokens).collect::<Vec<_>>(), [15, 15]);
+    let older = json!({ "input_tokens": 1, "output_tokens": 2, "micro_usd": 3 });
+    let usage: Usage = serde_json::from_value(older.clone()).expect("an older record can be read");
+    assert_eq!((usage.calls, serde_json::to_value(usage).expect("data")), (0, older), "and what has none is as it was");
 }
 
 /// Asks something that costs, `rounds` times, as long as it may. Says in the books how often it has.
@@ -143,7 +146,7 @@ fn asker(rounds: u32, asked: &Arc<AtomicU32>) -> impl Tool + 'static {
             for _ in 0..rounds {
                 cx.check_limits()?;
                 asked.fetch_add(1, Ordering::SeqCst);
-                cx.add_usage(Usage { input_tokens: 2, output_tokens: 1, micro_usd: 5 });
+                cx.add_usage(Usage { input_tokens: 2, output_tokens: 1, micro_usd: 5, calls: 1 });
                 sleep(Duration::from_secs(1)).await;
             }
             Ok("asked")
@@ -168,7 +171,7 @@ async fn what_steps_use_counts_while_they_run_for_each_other_and_for_what_would_
         let report = runner.clone().limits(limits).run("x").await.expect("a report");
         assert_eq!(report.ending(), Ending::Stopped(reason));
         assert_eq!(asked.load(Ordering::SeqCst), 3, "two rounds would be too few, and the fourth too many");
-        assert_eq!(report.usage(), Usage { input_tokens: 6, output_tokens: 3, micro_usd: 15 });
+        assert_eq!(report.usage(), Usage { input_tokens: 6, output_tokens: 3, micro_usd: 15, calls: 3 });
         assert_eq!(report.step("short").expect("the step").outcome, StepOutcome::Succeeded, "what runs may end");
         assert!(report.step("late").expect("the step").attempts.is_empty(), "nothing starts any more");
         let error = report.steps().find_map(|step| step.attempts.first()?.error).expect("a reason");

@@ -274,7 +274,7 @@ fn used(counted: Perhaps<Counted>) -> Option<Usage> {
     let Counted { prompt_tokens, completion_tokens } = counted.into_option()?;
     let count = |tokens: Option<Perhaps<u64>>| tokens.and_then(Perhaps::into_option);
     let (input, output) = (count(prompt_tokens), count(completion_tokens));
-    let usage = Usage { input_tokens: input.unwrap_or(0), output_tokens: output.unwrap_or(0), micro_usd: 0 };
+    let usage = Usage { input_tokens: input.unwrap_or(0), output_tokens: output.unwrap_or(0), ..Usage::default() };
     (input.is_some() || output.is_some()).then_some(usage)
 }
 

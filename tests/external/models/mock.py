@@ -200,6 +200,8 @@ def failures(command: str, server: Server) -> None:
     least = 52 + run.stats["faults"]
     check("a quarter of the calls turned away: the run succeeds", run.exit == 0, run.exit)
     check("with no call more than needed", run.stats["calls"] == least, (run.stats["calls"], least))
+    told = run.events[-1]["model_calls"]
+    check("and it says how many there were", told == run.stats["calls"], (told, run.stats["calls"]))
 
 
 def main() -> None:

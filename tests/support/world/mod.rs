@@ -402,7 +402,7 @@ impl World {
     }
 
     fn usage(&mut self) -> Usage {
-        Usage { input_tokens: self.rng.u64(0..20), output_tokens: self.rng.u64(0..5), micro_usd: 1 }
+        Usage { input_tokens: self.rng.u64(0..20), output_tokens: self.rng.u64(0..5), micro_usd: 1, calls: 1 }
     }
 
     fn returned(&mut self, attempt: AttemptNumber, result: Result<Returned, StepError>) -> Event {

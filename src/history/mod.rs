@@ -27,9 +27,10 @@ mod export;
 mod fork;
 mod revision;
 mod trace;
+mod waits;
 mod why;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -43,15 +44,18 @@ pub(crate) use decide::fits;
 pub use decide::{Told, cancel, decide};
 pub use fork::{Changes, Fork, ForkError};
 pub use revision::{Because, RevisionChange};
-pub use why::Reason;
+use waits::Waits;
 #[cfg(feature = "page")]
 pub(crate) use why::Until;
+pub use why::{Awaited, Reason};
 
 /// A run, read back from a journal.
 #[derive(Debug)]
 pub struct History {
     events: Vec<RunEvent>,
     report: RunReport,
+    /// Made when it is first asked for.
+    waits: OnceLock<Waits>,
 }
 
 impl History {
@@ -64,7 +68,7 @@ impl History {
         let events = journal.history(run).await?;
         let mut report = RunReport::from_history(run.clone(), &events)?;
         report.fetch_answer(journal).await?;
-        Ok(Self { events, report })
+        Ok(Self { events, report, waits: OnceLock::new() })
     }
 
     /// What happened, in order.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::event::{Graft, RunEventKind, SkipReason, StepNumber, Timestamp};
 use crate::plan::StepId;
 use crate::report::{StepOutcome, StepReport};
-use crate::scheduler::{Phase, StepState};
+use crate::scheduler::{Hindrance, Phase, StepState};
 
 use super::{Because, History};
 
 /// A wait for a slot that is shorter is not worth a word.
-const SHORT: Duration = Duration::from_millis(1);
+pub(super) const SHORT: Duration = Duration::from_millis(1);
 
 /// One thing that decided about a step, in the order in which they happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +28,13 @@ pub enum Reason {
     PartOf(StepId),
     /// Of all that it depends on, this step was the last to be done.
     WaitedFor(StepId),
-    /// It was ready, and all slots were taken.
-    Queued(Duration),
+    /// It was ready, and was not started at once.
+    Queued {
+        /// For how long.
+        time: Duration,
+        /// What kept it from starting: just before it did, and when it had become ready.
+        behind: Vec<Hindrance>,
+    },
     /// Its tool was called.
     Started {
         /// Which call of its tool.
@@ -76,9 +81,9 @@ pub enum Reason {
     /// It would act on text from outside.
     Unapproved(StepId),
     /// It still waits for these.
-    WaitsFor(Vec<StepId>),
-    /// It could run, and all slots are taken.
-    WaitsForSlot,
+    WaitsFor(Vec<Awaited>),
+    /// It is ready, and this keeps it from starting.
+    Ready(Vec<Hindrance>),
     /// It is tried again.
     TriedAgain {
         /// When.
@@ -92,16 +97,49 @@ pub enum Reason {
     Running,
 }
 
+/// A step that another one waits for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Awaited {
+    /// Its id.
+    pub step: StepId,
+    /// How far it is. None if the run does not go on.
+    pub state: Option<StepState>,
+    /// When it should be done, if it is running and anything is known about that.
+    pub due: Option<Timestamp>,
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.step)?;
+        match (self.state, self.due) {
+            (Some(StepState::Running(_)), Some(due)) => write!(f, " (running, expected at {due})"),
+            (Some(StepState::Running(_)), None) => f.write_str(" (running)"),
+            (Some(StepState::Backoff(at)), _) => write!(f, " (tried again at {at})"),
+            (Some(StepState::Waiting), _) => f.write_str(" (waiting)"),
+            (Some(StepState::Ready), _) => f.write_str(" (ready)"),
+            (Some(StepState::Expanded), _) => f.write_str(" (expanded)"),
+            (Some(StepState::Unapproved), _) => f.write_str(" (waits for approval)"),
+            (Some(StepState::Unknown(_)), _) => f.write_str(" (waits for a decision)"),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |steps: &[StepId], between: &str| {
             steps.iter().map(|step| format!("`{step}`")).collect::<Vec<_>>().join(between)
         };
+        let all = |behind: &[Hindrance]| behind.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
         match self {
             Self::Planned { revision, because } => write!(f, "plan {revision} has it: {because}"),
             Self::PartOf(parent) => write!(f, "it is part of what `{parent}` became"),
             Self::WaitedFor(step) => write!(f, "it waited for `{step}`"),
-            Self::Queued(time) => write!(f, "it was ready and waited {:.3}s for a free slot", time.as_secs_f64()),
+            Self::Queued { time, behind } => {
+                let behind = if behind.is_empty() { "its turn".to_owned() } else { all(behind) };
+                write!(f, "it was ready and waited {:.3}s for {behind}", time.as_secs_f64())
+            }
             Self::Started { attempt, at } => write!(f, "attempt {attempt} started at {at}"),
             Self::Failed { attempt, message } => write!(f, "attempt {attempt} failed: {message}"),
             Self::Done { at } => write!(f, "it was done at {at}"),
@@ -119,8 +157,11 @@ impl fmt::Display for Reason {
             Self::Unapproved(from) => {
                 write!(f, "it acts, text from outside reaches it (from `{from}`): it waits for approval")
             }
-            Self::WaitsFor(steps) => write!(f, "it waits for {}", names(steps, ", ")),
-            Self::WaitsForSlot => f.write_str("it is ready, and waits for a free slot"),
+            Self::WaitsFor(steps) => {
+                write!(f, "it waits for {}", steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+            }
+            Self::Ready(behind) if behind.is_empty() => f.write_str("it is ready, and waits for its turn"),
+            Self::Ready(behind) => write!(f, "it is ready, and waits for {}", all(behind)),
             Self::TriedAgain { at } => write!(f, "it is tried again at {at}"),
             Self::Expanded(1) => f.write_str("it became a step, which is not done yet"),
             Self::Expanded(steps) => write!(f, "it became {steps} steps, which are not all done yet"),
@@ -196,7 +237,7 @@ impl History {
         }
         for (attempt, call) in (1..).zip(&step.attempts) {
             if call.queued >= SHORT {
-                reasons.push(Reason::Queued(call.queued));
+                reasons.push(Reason::Queued { time: call.queued, behind: self.kept_back(call.number).to_vec() });
             }
             reasons.push(Reason::Started { attempt, at: call.started });
             if let Some(error) = call.error {
@@ -242,21 +283,32 @@ impl History {
         match scheduler.step(number).map(|step| step.state) {
             Some(StepState::Running(_)) => Reason::Running,
             Some(StepState::Waiting) => {
-                let waits = |dependency: &&StepNumber| {
-                    self.report.step_by_number(**dependency).is_some_and(|step| step.settled.is_none())
-                };
-                Reason::WaitsFor(
-                    scheduler.dependencies(number).iter().filter(waits).map(|step| self.id(*step)).collect(),
-                )
+                let dependencies = scheduler.dependencies(number).iter();
+                let open = dependencies.filter_map(|step| self.report.step_by_number(*step));
+                Reason::WaitsFor(open.filter(|step| step.settled.is_none()).map(|step| self.awaited(&step)).collect())
             }
             Some(StepState::Expanded) => {
                 let is_part = |step: &StepNumber| scheduler.step(*step).is_some_and(|step| step.parent == Some(number));
                 Reason::Expanded((number..scheduler.step_count()).filter(is_part).count())
             }
             Some(StepState::Backoff(until)) if scheduler.phase() == Phase::Running => Reason::TriedAgain { at: until },
-            _ if scheduler.phase() == Phase::Running => Reason::WaitsForSlot,
+            _ if scheduler.phase() == Phase::Running => {
+                let now = self.events.last().map_or(Timestamp::ZERO, |last| last.at);
+                Reason::Ready(scheduler.hindrances(number, now))
+            }
             _ => Reason::Stopped,
         }
+    }
+
+    fn awaited(&self, step: &StepReport<'_>) -> Awaited {
+        let scheduler = self.report.scheduler();
+        let state = scheduler.step(step.number).map(|step| step.state);
+        let state = state.filter(|_| scheduler.phase() == Phase::Running);
+        // What the run itself has shown so far changes with each call: the whole page would with it.
+        let tool = || self.report.start().tools.iter().find(|tool| tool.name == step.tool)?.mean_ms;
+        let due = || Some(step.attempts.last()?.started.plus_millis(step.definition.estimate_ms.or_else(tool)?));
+        let is_running = matches!(state, Some(StepState::Running(_)));
+        Awaited { step: step.id.clone(), state, due: if is_running { due() } else { None } }
     }
 
     /// How a failure reached a step: the numbers of a way only fall, so this ends.

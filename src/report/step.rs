@@ -69,7 +69,8 @@ pub struct StepReport<'a> {
 pub struct AttemptReport<'a> {
     /// Its number.
     pub number: AttemptNumber,
-    /// How long it had been ready and waited for a slot.
+    /// How long it had been ready and was not started: all slots were taken, or a pool was full, or its server wanted no
+    /// call.
     pub queued: Duration,
     /// When the tool was called.
     pub started: Timestamp,

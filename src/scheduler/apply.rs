@@ -555,11 +555,11 @@ impl Scheduler {
         if !self.gates.contains_key(&tool) {
             let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
             let running = self.nodes.iter().filter(is_running).count() as u32;
-            self.gates.insert(tool, Gate::new(running));
+            self.gates.insert(tool, Gate::new(step, running));
             self.reshape();
         }
         if let Some(gate) = self.gates.get_mut(&tool) {
-            gate.close(until, retry_after_ms);
+            gate.close(step, until, retry_after_ms);
         }
     }
 

@@ -15,6 +15,7 @@ mod attempt;
 mod edges;
 mod expand;
 mod graft;
+mod hindrance;
 mod outcome;
 mod outside;
 mod queue;
@@ -42,6 +43,7 @@ use crate::plan::{Step, StepId};
 use crate::policy::Policy;
 use crate::tool::ToolSpec;
 
+pub use hindrance::Hindrance;
 use outside::Outside;
 use state::{Aborting, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
 

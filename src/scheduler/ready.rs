@@ -32,8 +32,13 @@ impl Scheduler {
     }
 
     fn free_slots(&self) -> u32 {
-        let taken = self.counts.running + self.aborting.len() as u32;
-        self.policy.max_parallel.max(1).saturating_sub(taken)
+        let (taken, size) = self.slots();
+        size.saturating_sub(taken)
+    }
+
+    /// How many slots are taken, and how many there are.
+    pub(super) fn slots(&self) -> (u32, u32) {
+        (self.counts.running + self.aborting.len() as u32, self.policy.max_parallel.max(1))
     }
 
     /// The limit that forbids more work, if one does.

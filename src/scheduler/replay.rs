@@ -17,16 +17,24 @@ impl Scheduler {
     ///
     /// [`JournalError::Corrupt`] for the first event that is not possible where it stands.
     pub fn replay(history: &[RunEvent]) -> Result<Self, JournalError> {
-        let corrupt = |seq: usize, message: String| JournalError::Corrupt { seq: seq as u64, message };
         let Some(RunEventKind::RunStarted { start }) = history.first().map(|event| &event.kind) else {
-            return Err(corrupt(0, "a history begins with the start of its run".into()));
+            let message = "a history begins with the start of its run".into();
+            return Err(JournalError::Corrupt { seq: 0, message });
         };
         let mut scheduler = Self::new(Arc::clone(start));
-        for (index, event) in history.iter().enumerate() {
-            scheduler.check_event(event).map_err(|message| corrupt(index, message))?;
-            scheduler.apply(event);
-        }
+        history.iter().try_for_each(|event| scheduler.follow(event))?;
         Ok(scheduler)
+    }
+
+    /// Takes over the next event of a run that something else carries out.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Corrupt`] if that event is not possible now: one before it was left out, say.
+    pub fn follow(&mut self, event: &RunEvent) -> Result<(), JournalError> {
+        self.check_event(event).map_err(|message| JournalError::Corrupt { seq: self.seq, message })?;
+        self.apply(event);
+        Ok(())
     }
 
     fn check_event(&self, event: &RunEvent) -> Result<(), String> {

@@ -172,9 +172,19 @@ impl Pools {
     }
 
     pub(super) fn fit(&self, needs: &[(u16, u32)]) -> bool {
-        needs
-            .iter()
-            .all(|&(pool, weight)| self.used[usize::from(pool)].saturating_add(weight) <= self.sizes[usize::from(pool)])
+        needs.iter().all(|need| self.fits(*need))
+    }
+
+    fn fits(&self, (pool, weight): (u16, u32)) -> bool {
+        self.used[usize::from(pool)].saturating_add(weight) <= self.sizes[usize::from(pool)]
+    }
+
+    /// The pools that have not enough left: name, how much is taken, how much there is, how much is needed.
+    pub(super) fn lacking(&self, needs: &[(u16, u32)]) -> impl Iterator<Item = (&str, u32, u32, u32)> {
+        needs.iter().filter(|need| !self.fits(**need)).filter_map(|&(pool, weight)| {
+            let (name, size) = self.sizes.get_index(usize::from(pool))?;
+            Some((name.as_str(), self.used[usize::from(pool)], *size, weight))
+        })
     }
 
     pub(super) fn take(&mut self, needs: &[(u16, u32)]) {
@@ -242,6 +252,8 @@ pub(super) type Gates = BTreeMap<u16, Gate>;
 pub(super) struct Gate {
     /// No call before.
     pub(super) until: Timestamp,
+    /// The step that was told so last.
+    pub(super) by: StepNumber,
     /// Calls that are being made.
     running: u32,
     /// How many may be made at a time, in sixteenths of a call. Each that succeeds adds one.
@@ -260,13 +272,15 @@ impl Gate {
     const SHORTER: u64 = 32;
 
     /// One that is open, while so many calls are being made.
-    pub(super) fn new(running: u32) -> Self {
-        Self { until: Timestamp::ZERO, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
+    pub(super) fn new(by: StepNumber, running: u32) -> Self {
+        Self { until: Timestamp::ZERO, by, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
     }
 
     /// A call was turned away.
-    pub(super) fn close(&mut self, until: Timestamp, pause_ms: u64) {
-        self.until = self.until.max(until);
+    pub(super) fn close(&mut self, by: StepNumber, until: Timestamp, pause_ms: u64) {
+        if until >= self.until {
+            (self.by, self.until) = (by, until);
+        }
         let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
         self.parts = self.parts.min(carried.saturating_mul(Self::PARTS));
         if self.is_reopened && self.running == 0 {
@@ -291,7 +305,13 @@ impl Gate {
     }
 
     pub(super) fn is_closed(&self, now: Timestamp) -> bool {
-        self.until > now || self.running >= self.parts / Self::PARTS
+        let (calls, most) = self.calls();
+        self.until > now || calls >= most
+    }
+
+    /// How many calls are being made, and how many may be at a time.
+    pub(super) fn calls(&self) -> (u32, u32) {
+        (self.running, self.parts / Self::PARTS)
     }
 
     /// All of it, for comparisons.

@@ -208,26 +208,72 @@ async fn what_is_not_done_says_why_not() {
         Step::new("failing", "fail"),
         Step::new("other", "wait"),
         Step::new("last", "wait").depends_on(["each"]),
+        Step::new("slow", "slow").estimate_ms(50_000),
+        Step::new("after", "wait").depends_on(["failing", "slow"]),
+        Step::new("quick", "quick"),
+        Step::new("also", "fail").depends_on(["quick"]),
     ]);
-    let wait = tool_fn(|_| async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        Ok(Value::Null)
-    });
+    let takes = |seconds| {
+        tool_fn(move |_| async move {
+            tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+            Ok(Value::Null)
+        })
+    };
     let each = tool_fn(|_| async { Ok(Plan::from_iter(["x", "y"].map(|id| Step::new(id, "wait")))) });
     let fail = tool_fn(|_| async { Err::<Value, _>(StepError::transient("not now").retry_after_ms(7_000)) });
-    let runner = Runner::new(plan).tool("wait", wait).tool("each", each).tool("fail", fail).pool("wait", 1);
+    let runner = Runner::new(plan).tool("wait", takes(60.0)).tool("each", each).tool("fail", fail).pool("wait", 1);
+    let runner = runner.tool("slow", takes(60.0)).tool("quick", takes(0.5));
     let handle = runner.journal(journal.clone()).start("wait");
     tokio::time::sleep(Duration::from_secs(1)).await;
     let shown = support::load(&journal).await;
     let why = |id: &str| step(&shown, id).why.last().unwrap().clone();
     let waiting = ["each/x", "each/y", "other"].map(why);
-    assert_eq!(waiting.iter().filter(|why| *why == "it is ready, and waits for a free slot").count(), 2, "{waiting:?}");
+    let is_full = |why: &&String| *why == "it is ready, and waits for room in a pool (wait 1/1)";
+    assert_eq!(waiting.iter().filter(is_full).count(), 2, "{waiting:?}");
     assert_eq!(waiting.iter().filter(|why| why.starts_with("it is running")).count(), 1, "{waiting:?}");
     assert_eq!(why("each"), "it became 2 steps, which are not all done yet");
-    assert_eq!(why("last"), "it waits for `each`");
+    assert_eq!(why("last"), "it waits for `each` (expanded)");
     assert!(why("failing").starts_with("it is tried again at 7."), "{}", why("failing"));
+    let after = why("after");
+    assert!(after.starts_with("it waits for `failing` (tried again at 7."), "{after}");
+    assert!(after.contains("s), `slow` (running, expected at 50."), "{after}");
+    let also = why("also");
+    assert!(
+        also.starts_with("it is ready, and waits for the server of `fail`, which wants no call before 7."),
+        "{also}"
+    );
+    assert!(also.ends_with("s (not now)"), "{also}");
     handle.cancel_now();
     handle.await.unwrap();
+}
+
+/// Of a step that was done, too, it is said what kept it from starting: more slots would not have helped all of them.
+#[tokio::test(start_paused = true)]
+async fn what_had_to_wait_says_for_what() {
+    let first = Step::new("one", "wait").uses("gpu", 2).estimate_ms(9_000);
+    let plan = Plan::from_iter([first, Step::new("two", "wait").uses("gpu", 1)]);
+    let wait = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(Value::Null)
+    });
+    let runner = Runner::new(plan).tool("wait", wait.clone());
+    let waited = async |slots, gpus| {
+        let shown = snapshot(&runner.clone().max_parallel(slots).pool("gpu", gpus)).await;
+        assert_eq!(step(&shown, "one").why.len(), 3, "it did not wait");
+        step(&shown, "two").why[1].clone()
+    };
+    assert_eq!(waited(64, 2).await, "it was ready and waited 1.000s for room in a pool (gpu 2/2)");
+    assert_eq!(waited(1, 9).await, "it was ready and waited 1.000s for a free slot (1/1 taken)");
+    let both = waited(1, 2).await;
+    assert_eq!(both, "it was ready and waited 1.000s for room in a pool (gpu 2/2) and a free slot (1/1 taken)");
+
+    // First for the one, then for the other.
+    let of = |id: &str, ms| Step::new(id, "wait").estimate_ms(ms);
+    let gpu = |id: &str, ms| of(id, ms).uses("gpu", 1);
+    let plan = Plan::from_iter([of("a", 9_000), of("b", 8_000), gpu("c", 7_000), gpu("d", 10)]);
+    let shown = snapshot(&Runner::new(plan).tool("wait", wait).max_parallel(2).pool("gpu", 1)).await;
+    let last = &step(&shown, "d").why[1];
+    assert_eq!(last, "it was ready and waited 2.000s for room in a pool (gpu 1/1) and a free slot (2/2 taken)");
 }
 
 /// The page of a server names its files, all of which there are, and the token; the file of a report names nothing.

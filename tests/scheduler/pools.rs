@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use plandag::{Event, Order, Plan, Policy, Returned, Revision, Step};
+use plandag::{Event, Hindrance, Order, Plan, Policy, Returned, Revision, Step, StepError};
 use serde_json::json;
 
 use crate::driver::Driver;
@@ -144,4 +144,34 @@ fn a_step_that_is_expected_to_take_for_ever_starts() {
     assert_eq!(driver.running(), ["a"]);
     driver.succeeds("a");
     assert_eq!(driver.running(), ["b"]);
+}
+
+#[test]
+fn what_keeps_a_ready_step_from_starting_is_all_that_is_missing() {
+    let gpu = |id: &str, takes| Step::new(id, "read").uses("gpu", takes);
+    let plan = Plan::from_iter([
+        gpu("x", 2).estimate_ms(60_000),
+        gpu("y", 2),
+        Step::new("z", "gpu"),
+        gpu("last", 1).depends_on(["y"]),
+    ]);
+    let policy = Policy { pools: pools([("gpu", 3)]), max_parallel: 2, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, plan);
+    let behind = |driver: &Driver, id: &str| -> Vec<String> {
+        let step = driver.scheduler.current(id).expect("it is there");
+        driver.scheduler.hindrances(step, driver.now).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(driver.running(), ["x", "z"]);
+    assert_eq!(behind(&driver, "y"), ["room in a pool (gpu 3/3, it takes 2)", "a free slot (2/2 taken)"]);
+    assert!(behind(&driver, "x").is_empty() && behind(&driver, "last").is_empty(), "they are not ready");
+    // It is tried again no sooner than its server wants, and so is nothing else of its tool.
+    driver.returns("x", Err(StepError::transient("HTTP 429").retry_after_ms(5_000)));
+    assert_eq!(
+        behind(&driver, "y")[0],
+        format!("the server of `read`, which wants no call before {} (HTTP 429)", driver.now.plus_millis(5_000))
+    );
+    let y = driver.scheduler.current("y").expect("it is there");
+    let later = driver.now.plus_millis(5_000);
+    assert!(!driver.scheduler.hindrances(y, later).iter().any(|why| matches!(why, Hindrance::Paused { .. })));
+    assert!(driver.scheduler.hindrances(99, later).is_empty());
 }

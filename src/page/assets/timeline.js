@@ -64,7 +64,7 @@ function legend(shown) {
   const has = (test) => shown.some((it) => it.calls.some(test));
   const entry = (kind, what) => make("span", {}, make("i", { class: kind }), what);
   return make("div", { class: "legend", "aria-hidden": "true" },
-    has((call) => call.queued_us > span / 500) ? entry("queue", "ready, waits for a slot") : null,
+    has((call) => call.queued_us > span / 500) ? entry("queue", "ready, waits to be started") : null,
     entry("call", "runs"),
     has((call) => call.error) ? entry("call failed", "failed try") : null,
     shown.some((it) => it.calls.length > 1) ? entry("pause", "waits to be tried again") : null,

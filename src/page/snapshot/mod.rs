@@ -163,7 +163,7 @@ pub struct StepEntry {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Call {
-    /// How long the step had been ready and waited for a slot.
+    /// How long the step had been ready and was not started.
     pub queued_us: u64,
     /// When the tool was called.
     pub started_us: u64,

@@ -197,9 +197,9 @@ impl Watcher<'_> {
             self.questions.learn(event);
             // The line itself was shown by the process before; the columns go on as they were.
             let _ = self.progress.line(event, &mut self.ledger);
-        }
-        if let Some(live) = &mut self.live {
-            live.at(last);
+            if let Some(live) = &mut self.live {
+                live.take(event);
+            }
         }
         self.next = last.seq + 1;
         if !self.setting.json {
@@ -219,7 +219,7 @@ impl Watcher<'_> {
         self.next = event.seq + 1;
         self.ledger.take(event);
         if let Some(live) = &mut self.live {
-            live.at(event);
+            live.take(event);
         }
         match &event.kind {
             // Steps of a plan that a model writes start before it is complete.

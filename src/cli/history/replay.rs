@@ -83,7 +83,7 @@ impl<'a> Film<'a> {
             self.wait(started, event.at);
             self.ledger.take(event);
             if let Some(live) = &mut self.live {
-                live.at(event);
+                live.take(event);
             }
             match (self.progress.line(event, &mut self.ledger), &mut self.live) {
                 (Some(line), Some(live)) => live.say(&line),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use plandag::report::Forecast;
-use plandag::{StepNumber, Timestamp};
+use plandag::{Hindrance, Scheduler, StepNumber, Timestamp};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::forecast::{expected, forecast, rough, words};
@@ -33,7 +33,7 @@ pub(super) struct Size {
 }
 
 /// The lines of the picture, none of them wider than the terminal.
-pub(super) fn frame(ledger: &Ledger, now: Timestamp, size: Size) -> Vec<String> {
+pub(super) fn frame(ledger: &Ledger, run: Option<&Scheduler>, now: Timestamp, size: Size) -> Vec<String> {
     // In the last column some terminals begin a new line and others do not.
     let columns = size.columns.saturating_sub(1).max(1);
     let forecast = forecast(ledger);
@@ -42,7 +42,7 @@ pub(super) fn frame(ledger: &Ledger, now: Timestamp, size: Size) -> Vec<String> 
     if most == 0 {
         return vec![footer.render(columns)];
     }
-    let mut lines = rows(ledger, &forecast, now, columns, most);
+    let mut lines = rows(ledger, run, &forecast, now, columns, most);
     lines.push(footer);
     // No wider than it has to be: a wide line falls into pieces when the terminal becomes narrower.
     let widest = lines.iter().map(Line::columns).max().unwrap_or(0).min(columns);
@@ -51,7 +51,14 @@ pub(super) fn frame(ledger: &Ledger, now: Timestamp, size: Size) -> Vec<String> 
 }
 
 /// The steps that go on, then those that wait, as many as there is room for.
-fn rows(ledger: &Ledger, forecast: &Forecast, now: Timestamp, columns: usize, most: usize) -> Vec<Line> {
+fn rows(
+    ledger: &Ledger,
+    run: Option<&Scheduler>,
+    forecast: &Forecast,
+    now: Timestamp,
+    columns: usize,
+    most: usize,
+) -> Vec<Line> {
     let mut open: Vec<(StepNumber, &Entry)> =
         (0..).zip(ledger.steps()).filter(|(_, entry)| is_shown(ledger, entry)).collect();
     open.sort_by_key(|(number, entry)| (rank(ledger, entry), *number));
@@ -63,6 +70,7 @@ fn rows(ledger: &Ledger, forecast: &Forecast, now: Timestamp, columns: usize, mo
     let widest = |of: fn(&Entry) -> usize| open.iter().map(|(_, entry)| of(entry)).max().unwrap_or(0);
     let table = Table {
         ledger,
+        run,
         critical: forecast.critical(now),
         now,
         columns,
@@ -115,6 +123,8 @@ fn spinner(now: Timestamp) -> &'static str {
 
 struct Table<'a> {
     ledger: &'a Ledger,
+    /// None if it is not known any more what keeps steps from starting.
+    run: Option<&'a Scheduler>,
     /// The step at the head of the longest path.
     critical: Option<StepNumber>,
     now: Timestamp,
@@ -143,7 +153,7 @@ impl Table<'_> {
                 line.plain(format!("  attempt {} in {}", entry.attempts + 1, rough(at - self.now)))
             }
             State::Undecided => line.plain("  waits for a decision"),
-            _ => line.styled(style::FAINT, format!("  {}", self.waits_for(entry))),
+            _ => line.styled(style::FAINT, format!("  waits for {}", self.waits_for(number, entry))),
         };
         if self.critical == Some(number) { line.styled(style::STRONG, "  ◆ critical") } else { line }
     }
@@ -166,13 +176,55 @@ impl Table<'_> {
         }
     }
 
-    fn waits_for(&self, entry: &Entry) -> String {
+    fn waits_for(&self, number: StepNumber, entry: &Entry) -> String {
         let unmet: Vec<&Entry> = unmet(self.ledger, entry).collect();
         match unmet.as_slice() {
-            [] => "waits for a slot".to_owned(),
-            [only] => format!("waits for {}", text::cut(only.id.as_str(), MOST_COLUMNS)),
-            several => format!("waits for {} of {}", several.len(), entry.dependencies.len()),
+            [] => self.kept_back(number),
+            [only] => format!("{}{}", text::cut(only.id.as_str(), MOST_COLUMNS), self.progress_of(only)),
+            several => {
+                let left: Option<Vec<Duration>> = several.iter().map(|entry| self.left(entry)).collect();
+                let left = left.and_then(|left| left.into_iter().max());
+                let left = left.map_or_else(String::new, |left| format!(" (running, ~{} left)", rough(left)));
+                format!("{} of {}{left}", several.len(), entry.dependencies.len())
+            }
         }
+    }
+
+    /// What a step waits for that depends on nothing any more.
+    fn kept_back(&self, number: StepNumber) -> String {
+        let behind = self.run.map_or_else(Vec::new, |run| run.hindrances(number, self.now));
+        let words: Vec<String> = behind
+            .iter()
+            .map(|hindrance| match hindrance {
+                // How long it is yet is worth more here than the instant.
+                Hindrance::Paused { tool, until, error } => {
+                    let said = error.as_ref().map_or_else(String::new, |error| format!(": {}", error.message));
+                    format!("{tool}, paused for {}{said}", rough(*until - self.now))
+                }
+                other => other.to_string(),
+            })
+            .collect();
+        if words.is_empty() { "its turn".to_owned() } else { text::line(&words.join(" and ")).into_owned() }
+    }
+
+    /// What is known of a step that another one waits for.
+    fn progress_of(&self, entry: &Entry) -> String {
+        match entry.state {
+            State::Running { .. } => match self.left(entry) {
+                Some(left) => format!(" (running, ~{} left)", rough(left)),
+                None => " (running)".to_owned(),
+            },
+            State::Retrying { at } => format!(" (tried again in {})", rough(at - self.now)),
+            State::Undecided => " (waits for a decision)".to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// How long a step should still run. None if it is not running, if nothing is known, or if it should be done already.
+    fn left(&self, entry: &Entry) -> Option<Duration> {
+        let State::Running { since } = entry.state else { return None };
+        let (expected, _) = expected(self.ledger, entry)?;
+        expected.checked_sub(self.now - since)
     }
 }
 

@@ -18,16 +18,19 @@ fn searches() -> Plan {
 }
 
 /// What is known of a simulated run at an instant.
-fn at(history: &[RunEvent], ms: u64) -> (Ledger, Timestamp) {
+fn at(history: &[RunEvent], ms: u64) -> (Ledger, Option<Scheduler>, Timestamp) {
     let now = Timestamp::from_millis(ms);
-    let mut ledger = Ledger::default();
-    history.iter().filter(|event| event.at <= now).for_each(|event| ledger.take(event));
-    (ledger, now)
+    let (mut ledger, mut run) = (Ledger::default(), None);
+    for event in history.iter().filter(|event| event.at <= now) {
+        ledger.take(event);
+        follow(&mut run, event);
+    }
+    (ledger, run, now)
 }
 
 fn picture(history: &[RunEvent], ms: u64, columns: usize, rows: usize) -> String {
-    let (ledger, now) = at(history, ms);
-    let lines = frame(&ledger, now, Size { columns, rows });
+    let (ledger, run, now) = at(history, ms);
+    let lines = frame(&ledger, run.as_ref(), now, Size { columns, rows });
     let plain: Vec<String> = lines.iter().map(|line| anstream::adapter::strip_str(line).to_string()).collect();
     for line in &plain {
         assert!(unicode_width::UnicodeWidthStr::width(line.as_str()) < columns, "{columns}: {line}");
@@ -61,6 +64,32 @@ fn a_run_in_pictures() {
         pictures.push_str(&format!("{ms}ms, {columns}x{rows}\n{}\n\n", picture(&history, ms, columns, rows)));
     }
     insta::assert_snapshot!(pictures);
+}
+
+/// More slots are of no use to a step that waits for something else.
+#[test]
+fn what_waits_says_what_it_waits_for() {
+    let one = |id: &str, ms| Step::new(id, "x").uses("gpu", 1).estimate_ms(ms);
+    let plan =
+        Plan::from_iter([one("first", 3_000), one("second", 1_000), Step::new("last", "x").depends_on(["first"])]);
+    let mut history = Simulation::new(plan.pool("gpu", 1)).run().history;
+    let full = picture(&history, 1_000, 120, 24);
+    assert!(full.contains("waits for room in a pool (gpu 1/1)"), "{full}");
+    assert!(full.contains("waits for first (running, ~2.0s left)"), "{full}");
+    // What it was is not known without all that happened before.
+    history.remove(1);
+    let missed = picture(&history, 1_000, 120, 24);
+    assert!(missed.contains("waits for its turn"), "{missed}");
+
+    let plan = Plan::from_iter(["one", "two"].map(|id| Step::new(id, "x").estimate_ms(1_000)));
+    let busy = |launch: &Launch| match (launch.id.as_str(), launch.tries) {
+        ("one", 1) => Err(StepError::transient("HTTP 429\u{1b}").retry_after_ms(4_000)),
+        _ => Ok(Returned::Value(plandag::Output::inline(().into()))),
+    };
+    let history = Simulation::new(plan).max_parallel(1).results(busy).run().history;
+    let paused = picture(&history, 2_000, 120, 24);
+    assert!(paused.contains("two  x  waits for x, paused for 3.0s: HTTP 429"), "{paused}");
+    assert!(!paused.contains('\u{1b}'), "{paused}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::event::StepNumber;
-use crate::report::{BOX_HEIGHT, BOX_WIDTH, Escaped, Labelled, fitting, svg};
+use crate::report::{BOX_HEIGHT, BOX_WIDTH, Escaped, HATCHED, HATCHING, Labelled, fitting, svg};
 
 use super::words::sign;
 use super::{Drawing, Snapshot, StepEntry, words};
@@ -24,7 +24,7 @@ pub(super) fn picture(snapshot: &Snapshot) -> String {
     let critical: HashSet<StepNumber> = snapshot.critical.iter().copied().collect();
     let mut html = format!(
         "<svg id=\"dag\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"group\" \
-         aria-label=\"Graph of the steps; the table below says the same\"><g id=\"edges\" aria-hidden=\"true\">"
+         aria-label=\"Graph of the steps; the table below says the same\">{HATCHING}<g id=\"edges\" aria-hidden=\"true\">"
     );
     for edge in edges {
         let class = if joints.contains(&(edge.from, edge.to)) { "edge critical" } else { "edge" };
@@ -38,12 +38,13 @@ pub(super) fn picture(snapshot: &Snapshot) -> String {
     for (index, drawn) in steps.iter().enumerate() {
         let step = &snapshot.steps[drawn.step as usize];
         let class = classes(step, critical.contains(&drawn.step));
+        let hatching = step.outside.as_ref().map_or("", |_| HATCHED);
         let (id, detail) = (fitting(step.id.as_str(), ID_CHARS), fitting(&detail(step, drawn.folded), DETAIL_CHARS));
         let _ = write!(
             html,
             "<g class=\"{class}\" data-step=\"{}\" transform=\"translate({} {})\" role=\"button\" tabindex=\"{}\" \
              aria-pressed=\"false\" aria-label=\"{}\"><rect class=\"box\" width=\"{BOX_WIDTH}\" height=\"{BOX_HEIGHT}\" rx=\"6\"/>\
-             <text class=\"sign\" x=\"11\" y=\"16\">{}</text> <text class=\"id\" x=\"28\" y=\"16\">{}</text> \
+             {hatching}<text class=\"sign\" x=\"11\" y=\"16\">{}</text> <text class=\"id\" x=\"28\" y=\"16\">{}</text> \
              <text class=\"detail\" x=\"28\" y=\"30\">{}</text></g>",
             drawn.step,
             drawn.x,
@@ -69,7 +70,8 @@ pub fn svg_of(snapshot: &Snapshot) -> String {
         let detail = format!("{} {}", sign(step.state), detail(step, drawn.folded));
         let critical = snapshot.critical.contains(&drawn.step);
         let failed = step.state == "failed";
-        Labelled { place: (drawn.x, drawn.y), name: step.id.as_str(), detail, critical, failed }
+        let outside = step.outside.is_some();
+        Labelled { place: (drawn.x, drawn.y), name: step.id.as_str(), detail, critical, failed, outside }
     });
     let lines = edges.iter().map(|edge| (edge.path.as_str(), joints.contains(&(edge.from, edge.to))));
     svg((*width, *height), &format!("Run {}: {}", snapshot.head.run, snapshot.head.objective), boxes, lines)
@@ -120,6 +122,9 @@ fn spoken(snapshot: &Snapshot, step: &StepEntry, id: &str, detail: &str) -> Stri
     }
     if before.len() > SPOKEN_STEPS {
         let _ = write!(said, " and {} more", before.len() - SPOKEN_STEPS);
+    }
+    if step.outside.is_some() {
+        said.push_str(", text from outside reaches it");
     }
     if step.id != id {
         let _ = write!(said, ", in full {}", step.id);

@@ -143,13 +143,17 @@ fn toolbar(html: &mut String, snapshot: &Snapshot) {
 }
 
 fn body(html: &mut String, snapshot: &Snapshot) {
-    html.push_str(
+    let is_reached = snapshot.steps.iter().any(|step| step.outside.is_some());
+    let _ = write!(
+        html,
         "<div id=\"columns\">\n<main>\n<section aria-labelledby=\"graph-title\"><h2 id=\"graph-title\">Graph</h2>\
          <div class=\"zoom\" id=\"graph-tools\" hidden><button type=\"button\" id=\"zoom-out\" aria-label=\"Smaller\">−</button>\
          <button type=\"button\" id=\"zoom-fit\">Fit</button>\
          <button type=\"button\" id=\"zoom-in\" aria-label=\"Larger\">+</button>\
          <button type=\"button\" id=\"full\">Full screen</button></div>\n\
+         <p id=\"outside\" class=\"legend\"{}><span><i class=\"outside\"></i>text from outside reaches it</span></p>\
          <div id=\"graph\" class=\"canvas\" tabindex=\"0\" role=\"region\" aria-label=\"Graph, scrollable\">",
+        if is_reached { "" } else { " hidden" },
     );
     html.push_str(&picture::picture(snapshot));
     html.push_str(

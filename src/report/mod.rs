@@ -26,4 +26,4 @@ pub(crate) use record::Record;
 pub use run::{Ending, NoAnswer, NoOutput, RunReport};
 pub use step::{AttemptReport, StepOutcome, StepReport};
 #[cfg(feature = "page")]
-pub(crate) use svg::{Labelled, fitting, svg};
+pub(crate) use svg::{HATCHED, HATCHING, Labelled, fitting, svg};

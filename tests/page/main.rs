@@ -276,6 +276,36 @@ async fn what_had_to_wait_says_for_what() {
     assert_eq!(last, "it was ready and waited 2.000s for room in a pool (gpu 1/1) and a free slot (2/2 taken)");
 }
 
+/// What text from outside has reached can be told from the rest at a glance, and what that means is said.
+#[tokio::test]
+async fn what_text_from_outside_has_reached_is_hatched() {
+    let plan = |tool: &str| {
+        let copy = Step::new("copy", "copy").args(json!({ "text": "${page}" }));
+        Plan::from_iter([Step::new("page", tool), copy, Step::new("beside", "copy")])
+    };
+    let copy = || tool_fn(|cx| async move { Ok(cx.args) });
+    let runner = |tool| Runner::new(plan(tool)).tool("copy", copy()).tool("fetch", copy().untrusted());
+    let shown = snapshot(&runner("fetch")).await;
+    let reached = shown.steps.iter().filter(|step| step.outside.is_some()).count();
+    let report = run_html(&shown, Mode::Report);
+    let number = step(&shown, "copy").number;
+    let with_class =
+        |class: &str| report.contains(&format!("<g class=\"step succeeded{class}\" data-step=\"{number}\""));
+    assert!(with_class(" outside") || with_class(" critical outside"), "{report}");
+    assert_eq!(report.matches("<rect class=\"hatching\"").count(), reached);
+    assert!(report.contains("#dag .hatch { stroke: var(--hatch);"));
+    assert!(
+        report.contains("<pattern id=\"hatching\"") && report.contains("<p id=\"outside\" class=\"legend\"><span>")
+    );
+    let svg = svg_of(&shown);
+    assert_eq!((svg.matches("url(#hatching)").count(), svg.matches("<pattern id=\"hatching\"").count()), (reached, 1));
+    assert!(svg.contains("<title>copy: text from outside reaches it</title>") && svg.contains("<title>beside</title>"));
+
+    let shown = snapshot(&runner("copy")).await;
+    assert!(run_html(&shown, Mode::Report).contains("<p id=\"outside\" class=\"legend\" hidden>"));
+    assert!(!svg_of(&shown).contains("hatching"));
+}
+
 /// The page of a server names its files, all of which there are, and the token; the file of a report names nothing.
 #[tokio::test]
 async fn a_report_needs_nothing_and_a_live_page_only_what_is_served() {

@@ -78,6 +78,12 @@ function showBox(it, folded = drawing().steps.find((drawn) => drawn.step === it.
   const inside = folded ? ` · ${folded} inside` : "";
   const id = fitting(it.id, 21);
   const detail = fitting(`${it.tool} · ${it.state === "succeeded" ? time(busy(it)) : it.state}${inside}`, 26);
+  box.querySelector(".hatching")?.remove();
+  if (it.outside) {
+    const hatching = draw("rect", { class: "hatching", width: 184, height: 38, rx: 6, fill: "url(#hatching)" });
+    box.querySelector(".box").after(hatching);
+    find("outside").hidden = false;
+  }
   box.setAttribute("aria-label", spoken(it, id, detail));
   say(box.querySelector(".sign"), sign(it.state));
   say(box.querySelector(".id"), id);
@@ -92,6 +98,7 @@ function spoken(it, id, detail) {
   const said = [`${id} ${detail}`];
   if (!detail.includes(it.state)) said.push(it.state);
   if (before.length) said.push(`${waits ? "waits for" : "after"} ${before.slice(0, 8).join(", ")}${before.length > 8 ? ` and ${before.length - 8} more` : ""}`);
+  if (it.outside) said.push("text from outside reaches it");
   if (id !== it.id) said.push(`in full ${it.id}`);
   return said.join(", ");
 }

@@ -151,6 +151,7 @@ impl Graph {
                 detail: node.detail.clone(),
                 critical: critical.nodes.contains(&index),
                 failed: false,
+                outside: false,
             })
         });
         let lines = layout.lines.iter();

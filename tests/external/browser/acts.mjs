@@ -44,6 +44,9 @@ async function approved() {
   await page.waitForSelector("#steps tr.unapproved");
   await says(page, "#news", "reply unapproved");
   check(sent().length === 0, "nothing was done unasked");
+  await page.waitForSelector("#boxes .unapproved.outside .hatching", { state: "attached" });
+  check(await page.locator("#boxes .hatching").count() === 1, "what text from outside has reached is hatched, and nothing else");
+  check(await page.locator("#outside").isVisible(), "and the legend says what that means");
   await choose(page, "reply");
   await says(page, "#pane", "from letter");
   await says(page, "#pane", "a letter from a stranger");

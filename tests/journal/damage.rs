@@ -57,6 +57,79 @@ fn what_is_no_journal_is_refused_and_left_alone() {
 }
 
 #[test]
+fn what_is_no_regular_file_is_refused_and_stays_what_it_is() {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    let place = kept();
+    let make = |program: &str, arguments: &[&str]| {
+        let made = std::process::Command::new(program).args(arguments).current_dir(place.path("")).output();
+        made.is_ok_and(|made| made.status.success())
+    };
+    assert!(make("mkfifo", &["pipe"]));
+    fs::create_dir(place.path("folder")).unwrap();
+    let mut files = vec!["folder", "pipe"];
+    // Only root can make one. It is one of our own, and does what /dev/null does.
+    if make("mknod", &["device", "c", "1", "3"]) {
+        files.insert(0, "device");
+    }
+    for file in files {
+        std::os::unix::fs::symlink(file, place.path("link")).unwrap();
+        let kind = || fs::metadata(place.path(file)).unwrap().file_type();
+        let before = kind();
+        for name in [file, "link"] {
+            for line in ["run plan.json", "resume", "runs", "show x", "simulate plan.json", "serve --port 0", "doctor"]
+            {
+                let ran = place.run(&format!("{line} --journal {name}"));
+                assert_eq!(ran.exit, Some(7), "{name}: {line}: {ran:?}");
+                assert!(ran.stderr.contains("no regular file"), "{name}: {line}: {}", ran.stderr);
+            }
+        }
+        assert_eq!(kind(), before);
+        assert_eq!(before.is_fifo(), file == "pipe");
+        fs::remove_file(place.path("link")).unwrap();
+        assert!(!place.path(&format!("{file}.locks")).exists());
+    }
+}
+
+#[test]
+fn a_link_is_followed_and_the_journal_is_what_it_leads_to() {
+    let place = kept();
+    fs::create_dir(place.path("far")).unwrap();
+    fs::write(place.path("far/empty.db"), "").unwrap();
+    for name in ["empty", "new"] {
+        let (link, second) = (format!("{name}.db"), format!("{name}-again.db"));
+        std::os::unix::fs::symlink(format!("far/{name}.db"), place.path(&link)).unwrap();
+        std::os::unix::fs::symlink(&link, place.path(&second)).unwrap();
+        let ran = place.run(&format!("run plan.json -q --journal {second}"));
+        assert_eq!(ran.exit, Some(0), "{ran:?}");
+        assert!(place.path(&link).is_symlink() && place.path(&second).is_symlink());
+        let target = place.path(&format!("far/{name}.db"));
+        assert_eq!(query(&target, "SELECT status FROM runs"), ["succeeded"]);
+        // Whatever name it is opened by, there is one place for the locks.
+        assert!(place.path(&format!("far/{name}.db.locks")).exists());
+        assert!(!place.path(&format!("{second}.locks")).exists());
+    }
+    std::os::unix::fs::symlink("loop.db", place.path("loop.db")).unwrap();
+    assert_eq!(place.run("run plan.json --journal loop.db").exit, Some(7));
+}
+
+#[test]
+fn who_only_looks_makes_no_journal_of_an_empty_file() {
+    let place = kept();
+    fs::write(place.path("empty.db"), "").unwrap();
+    let before = fs::read_dir(place.path("")).unwrap().count();
+    for line in ["runs", "show x", "logs x", "replay x", "resume", "simulate plan.json", "doctor", "open"] {
+        let ran = place.run(&format!("{line} --journal empty.db"));
+        assert_eq!(ran.exit, Some(2), "{line}: {ran:?}");
+        assert!(ran.stderr.contains("no run was kept yet"), "{line}: {}", ran.stderr);
+        assert_eq!(fs::metadata(place.path("empty.db")).unwrap().len(), 0, "{line}");
+    }
+    assert_eq!(fs::read_dir(place.path("")).unwrap().count(), before);
+    assert_eq!(place.run("run plan.json -q --journal empty.db").exit, Some(0));
+    assert_eq!(query(&place.path("empty.db"), "SELECT status FROM runs"), ["succeeded"]);
+}
+
+#[test]
 fn a_newer_layout_is_refused_also_while_only_the_log_says_so() {
     let place = kept();
     let connection = Connection::open(place.journal()).unwrap();

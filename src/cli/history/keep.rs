@@ -59,7 +59,7 @@ impl KeepArgs {
 
     /// How long tools took in the earlier runs that are kept there, in milliseconds.
     pub(crate) fn means(&self) -> Result<BTreeMap<String, u64>, Failure> {
-        let is_new = self.journal.as_ref().is_some_and(|journal| !journal.exists());
+        let is_new = self.journal.as_deref().is_some_and(is_empty);
         if self.no_journal || is_new { Ok(BTreeMap::new()) } else { earlier::means(self.journal.as_deref()) }
     }
 }
@@ -84,19 +84,24 @@ impl JournalArgs {
     }
 }
 
-/// Opens a journal that is there: the default one if none is named.
+/// Opens a journal that is there: the default one if none is named. Nothing is made of an empty file.
 pub(crate) fn open_existing(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
     let path = path(asked)?;
-    if !path.exists() {
+    if is_empty(&path) {
         let name = path.display();
         return Err(match asked {
-            Some(_) => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
-            None => Failure::usage("journal.empty", "no run was kept yet")
+            Some(_) if !path.exists() => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
+            _ => Failure::usage("journal.empty", "no run was kept yet")
                 .note(format!("the journal would be {name}"))
                 .help("start one: plandag run plan.json"),
         });
     }
     open(&path, durability)
+}
+
+/// Whether there is no journal yet where one could be made.
+fn is_empty(path: &Path) -> bool {
+    path.metadata().map_or(true, |there| there.is_file() && there.len() == 0)
 }
 
 fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {

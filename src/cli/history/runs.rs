@@ -85,7 +85,10 @@ pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<ExitCode, Failur
         return Ok(ExitCode::Success);
     }
     if runs.is_empty() {
-        console.say(&format!("none of {all} runs is of this kind"));
+        console.say(&match all {
+            0 => "no run was kept yet".to_owned(),
+            _ => format!("none of {all} runs is of this kind"),
+        });
     }
     let width = runs.iter().map(|summary| summary.run.as_str().len()).max().unwrap_or_default();
     let lines = runs.iter().map(|summary| {

@@ -71,7 +71,7 @@ impl SqliteJournal {
         secrets: Secrets,
         durability: Option<Durability>,
     ) -> Result<Self, JournalError> {
-        let path = std::path::absolute(path.as_ref()).map_err(|error| schema::unusable(path.as_ref(), error))?;
+        let path = place::resolve(path.as_ref())?;
         schema::look(&path)?;
         let locks = place::prepare(&path)?;
         let connection = {

@@ -12,11 +12,31 @@ use super::schema::{path_with, unusable};
 
 /// File systems on which neither locks nor shared memory reach the other machines.
 const NETWORK: [&str; 6] = ["nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs"];
+/// Links that are followed, as many as the system itself follows.
+const MOST_LINKS: u32 = 40;
 
 pub(super) fn default_path() -> Option<PathBuf> {
     let base = etcetera::choose_base_strategy().ok()?;
     let state = base.state_dir().unwrap_or_else(|| base.data_dir());
     Some(state.join("plandag").join("runs.db"))
+}
+
+/// Where the file is, or will be. A link is followed, also to where nothing is yet: the journal is what it leads to, with
+/// one place for its locks whatever name it is opened by. What is there and is no file is not touched.
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, JournalError> {
+    let mut file = std::path::absolute(path).map_err(|error| unusable(path, error))?;
+    if file.metadata().is_ok_and(|there| !there.is_file()) {
+        let why = "is no regular file, so it is no journal".to_owned();
+        return Err(JournalError::NotAJournal { path: file.display().to_string(), why });
+    }
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&file) {
+            Ok(target) => file = file.parent().unwrap_or(Path::new("/")).join(target),
+            // It is no link, or not there.
+            Err(_) => return Ok(file),
+        }
+    }
+    Err(unusable(path, "is a link that leads nowhere"))
 }
 
 /// Makes sure that the file can be written, if it is there, and gives back the folder for its locks.

@@ -434,6 +434,12 @@ pub enum JournalError {
         /// Why it is not possible.
         message: String,
     },
+    /// What is in the file is not what was written.
+    #[error("the journal is damaged: {message}")]
+    Damaged {
+        /// What was found.
+        message: String,
+    },
     /// Nothing is recorded under this name.
     #[error("no run `{run}` in the journal")]
     UnknownRun {
@@ -489,7 +495,7 @@ impl JournalError {
     /// The stable code of this kind of error.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Corrupt { .. } => "journal.corrupt",
+            Self::Corrupt { .. } | Self::Damaged { .. } => "journal.corrupt",
             Self::UnknownRun { .. } => "journal.unknown_run",
             Self::Locked { .. } => "journal.locked",
             Self::Newer { .. } => "journal.newer",

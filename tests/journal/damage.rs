@@ -129,6 +129,33 @@ fn who_only_looks_makes_no_journal_of_an_empty_file() {
     assert_eq!(query(&place.path("empty.db"), "SELECT status FROM runs"), ["succeeded"]);
 }
 
+/// Every page is damaged in turn: the list either has the run, or there is none.
+#[test]
+fn a_damaged_journal_is_not_taken_for_an_empty_one() {
+    const PAGE: usize = 4096;
+    let place = kept();
+    let run = place.query("SELECT run FROM runs").remove(0);
+    let good = fs::read(place.journal()).unwrap();
+    let mut refused = 0;
+    for page in 1..good.len() / PAGE {
+        for from in [8, 900] {
+            let mut bytes = good.clone();
+            bytes[page * PAGE + from..(page + 1) * PAGE].iter_mut().for_each(|byte| *byte ^= 0xff);
+            fs::write(place.path("bad.db"), &bytes).unwrap();
+            for line in ["runs".to_owned(), format!("show {run}")] {
+                let ran = place.run(&format!("{line} --journal bad.db"));
+                let is_there = ran.exit == Some(0) && ran.stdout.contains(&run);
+                let is_refused = ran.exit == Some(7) && ran.stderr.contains("damaged");
+                assert!(is_there || is_refused, "page {page} from {from}: {line}: {ran:?}");
+                refused += usize::from(is_refused);
+            }
+            let doctor = place.run("doctor --journal bad.db");
+            assert!(doctor.exit == Some(0) || doctor.stderr.contains("damaged"), "page {page} from {from}: {doctor:?}");
+        }
+    }
+    assert!(refused > 0);
+}
+
 #[test]
 fn a_newer_layout_is_refused_also_while_only_the_log_says_so() {
     let place = kept();

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use plandag::JournalError;
 use plandag::history::History;
 use plandag::journal::Journal as _;
 use plandag::report::ExitCode;
@@ -21,7 +22,16 @@ pub(crate) fn check_journal(asked: Option<&Path>, console: &Console) -> Result<E
     let (check, runs, problems) = run::runtime()?.block_on(async {
         let check = journal.check().await.map_err(journal_failure)?;
         let mut problems = check.problems.clone();
-        let runs = journal.runs().await.map_err(journal_failure)?;
+        let runs = match journal.runs().await {
+            // There is no list, and why not has been found already, or is told here.
+            Err(error @ JournalError::Damaged { .. }) => {
+                if problems.is_empty() {
+                    problems.push(error.to_string());
+                }
+                Vec::new()
+            }
+            runs => runs.map_err(journal_failure)?,
+        };
         for summary in &runs {
             if let Err(error) = History::load(&*journal, &summary.run).await {
                 problems.push(format!("run {}: {error}", summary.run));

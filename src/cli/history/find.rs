@@ -82,7 +82,9 @@ pub(crate) fn journal_failure(error: JournalError) -> Failure {
             .help("keep the journal elsewhere: --journal FILE")
             .help("or keep none: --no-journal, and the run cannot be resumed")
             .help("to look at one where nothing can be written, copy it and name the copy"),
-        JournalError::Corrupt { .. } => failure.help("check the whole journal: plandag doctor --journal FILE"),
+        JournalError::Corrupt { .. } | JournalError::Damaged { .. } => {
+            failure.help("check the whole journal: plandag doctor --journal FILE")
+        }
         _ => failure
             .help("what was written is kept: once the cause is gone, plandag resume goes on")
             .help("or use another file: --journal FILE"),

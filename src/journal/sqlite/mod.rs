@@ -232,11 +232,19 @@ fn failed(error: Error) -> JournalError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("another process keeps the file locked ({} s were waited)", BUSY.as_secs())
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => format!("the file is damaged: {error}"),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return damaged(error),
         Some(ErrorCode::ReadOnly) => format!("the file cannot be written: {error}"),
+        // The columns have types, so that what was written has the one that is read.
+        None if matches!(error, Error::InvalidColumnType(..) | Error::FromSqlConversionFailure(..)) => {
+            return damaged(error);
+        }
         _ => error.to_string(),
     };
     JournalError::Store { message, source: Some(Box::new(error)) }
+}
+
+fn damaged(what: impl fmt::Display) -> JournalError {
+    JournalError::Damaged { message: what.to_string() }
 }
 
 /// The thread that should have answered is gone.

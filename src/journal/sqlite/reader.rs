@@ -21,12 +21,20 @@ use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 use super::letters::{self, Letterbox};
 use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
-use super::{BUSY, digest, failed, gone};
+use super::{BUSY, damaged, digest, failed, gone};
 
 /// What [`summary`] reads: of the events of a run, only the last one.
 const SUMMARIES: &str = "SELECT s.run, id, objective, status, started_ms, wall_ms, at_us, seq + 1
     FROM summaries s JOIN owners USING (run)
     JOIN events e ON e.key = (SELECT max(key) FROM entries WHERE key < (s.run + 1) << 40)";
+
+/// A run whose number is in one of the tables and not in the others, as it would be if it had begun.
+const TORN: &str = "SELECT run FROM summaries
+        WHERE run NOT IN (SELECT run FROM owners) OR NOT EXISTS (SELECT 1 FROM entries WHERE key = run << 40)
+    UNION ALL SELECT run FROM owners
+        WHERE run NOT IN (SELECT run FROM summaries) AND EXISTS (SELECT 1 FROM entries WHERE key = run << 40)
+    UNION ALL SELECT run FROM (SELECT max(key) >> 40 AS run FROM entries)
+        WHERE run IS NOT NULL AND run NOT IN (SELECT run FROM summaries)";
 
 type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
@@ -118,7 +126,7 @@ impl Reader {
             let number = connection
                 .prepare_cached(sql)
                 .and_then(|mut query| query.query_row([run.as_str()], |row| row.get(0)).optional());
-            number.map_err(failed)?.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
+            number.map_err(failed)?.ok_or_else(|| missing(connection, &run))
         })
         .await
     }
@@ -137,8 +145,7 @@ impl Reader {
             let found = connection
                 .prepare_cached(sql)
                 .and_then(|mut query| query.query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional());
-            let unknown = || JournalError::UnknownRun { run: run.to_string() };
-            let (number, epoch) = found.map_err(failed)?.ok_or_else(unknown)?;
+            let (number, epoch) = found.map_err(failed)?.ok_or_else(|| missing(connection, &run))?;
             letters::leave(locks, number, epoch, step, &body).map_err(|error| unusable(locks, error))
         })
         .await
@@ -172,6 +179,7 @@ impl Reader {
     pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, JournalError> {
         self.check_place()?;
         self.read(|connection, locks| {
+            check_list(connection)?;
             let sql = format!("{SUMMARIES} ORDER BY started_ms DESC, s.run DESC");
             let mut query = connection.prepare_cached(&sql).map_err(failed)?;
             let rows = query.query_map([], |row| summary(row, locks)).map_err(failed)?;
@@ -186,10 +194,32 @@ impl Reader {
             let found = connection
                 .prepare_cached(&format!("{SUMMARIES} WHERE id = ?1"))
                 .and_then(|mut query| query.query_row([run.as_str()], |row| summary(row, locks)).optional());
-            found.map_err(failed)?.ok_or_else(|| JournalError::UnknownRun { run: run.to_string() })
+            found.map_err(failed)?.ok_or_else(|| missing(connection, &run))
         })
         .await
     }
+}
+
+/// Looks for damage by which runs would be missing from the list. It costs what the list does; the events, which are
+/// most of the file, are found to be damaged when they are read.
+fn check_list(connection: &Connection) -> Result<(), JournalError> {
+    for table in ["owners", "summaries"] {
+        let sql = format!("PRAGMA integrity_check({table})");
+        let said: String = connection.query_row(&sql, [], |row| row.get(0)).map_err(failed)?;
+        if said != "ok" {
+            // A heading comes first.
+            return Err(damaged(said.lines().find(|line| !line.starts_with("***")).unwrap_or(&said)));
+        }
+    }
+    match connection.query_row(TORN, [], |row| row.get::<_, u64>(0)).optional().map_err(failed)? {
+        None => Ok(()),
+        Some(run) => Err(damaged(format_args!("what is kept of its run number {run} is not complete"))),
+    }
+}
+
+/// Why nothing is found under a name.
+fn missing(connection: &Connection, run: &RunId) -> JournalError {
+    check_list(connection).err().unwrap_or_else(|| JournalError::UnknownRun { run: run.to_string() })
 }
 
 impl Reader {

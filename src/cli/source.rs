@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::text;
 
 /// The name of standard input, as an argument and in messages.
-const STDIN: &str = "-";
+pub(crate) const STDIN: &str = "-";
 pub(crate) const STDIN_NAME: &str = "<stdin>";
 /// For who gave an objective that says nothing.
 const EXAMPLE: &str = "say what the run is for: plandag run \"Compare A and B on X\" --files docs";

@@ -97,6 +97,42 @@ fn a_changed_plan_or_tool_is_refused() {
 }
 
 #[test]
+fn a_changed_plan_is_noticed_also_if_it_is_longer_than_plans_may_be_unless_it_was_said() {
+    let place = Place::new();
+    let write = |tool: &str| {
+        let plan = json!({ "objective": "test", "steps": [
+            { "id": "a", "tool": "sleep", "args": { "ms": 20_000 } },
+            { "id": "b", "tool": tool, "args": { "ms": 1 }, "depends_on": ["a"] },
+        ] });
+        std::fs::write(place.path("plan.json"), format!("{plan}{}", " ".repeat(2 << 20))).unwrap();
+    };
+    write("sleep");
+    let mut child = place.start("run plan.json --max-steps 20000");
+    wait_for(&place, "attempt_started", 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    write("calculate");
+    let refused = place.run("resume");
+    assert_eq!(refused.exit, Some(7), "{refused:?}");
+    assert!(refused.stderr.contains("~ b: tool"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_plan_that_cannot_be_compared_is_told() {
+    for (text, why) in [(None, "No such file"), (Some("{ \"steps\": 7 }"), "steps")] {
+        let (place, run) = interrupted(1_000);
+        match text {
+            None => std::fs::remove_file(place.path("plan.json")).unwrap(),
+            Some(text) => std::fs::write(place.path("plan.json"), text).unwrap(),
+        }
+        let ran = place.run(&format!("resume {run}"));
+        assert_eq!(ran.exit, Some(0), "{ran:?}");
+        let told = ran.stderr.lines().find(|line| line.contains("plan.json cannot be compared")).expect(&ran.stderr);
+        assert!(told.contains(why) && told.contains("as it was"), "{told}");
+    }
+}
+
+#[test]
 fn programs_of_a_killed_process_are_ended_before_the_step_is_tried_again() {
     let place = Place::new();
     // The first attempt leaves a child and a grandchild that ignore what can be ignored; the second looks for them.

@@ -12,9 +12,11 @@ use serde_json::Value;
 
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::batch::Batch;
+use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::model::args::base_url;
 use super::super::model::{OPENAI_BASE_URL, variable};
+use super::super::source::STDIN;
 use super::super::text;
 
 /// The name of the label.
@@ -68,11 +70,28 @@ impl Recorded {
         &self.directory
     }
 
-    /// Refuses to go on if the plan has changed since the run was started, as far as its file can still be read.
-    pub(super) fn check_plan(&self, source: &str, run: &RunId) -> Result<(), Failure> {
+    /// Refuses to go on if the plan has changed since the run was started. Where its file cannot be read any more, it says
+    /// so and lets the run go on: what it goes on with is kept with it.
+    pub(super) fn check_plan(&self, args: &RunArgs, run: &RunId, console: &Console) -> Result<(), Failure> {
         // The file of a batch is no plan; the lines that were read from it are kept whole.
         let (Some(then), None) = (&self.plan, &self.batch) else { return Ok(()) };
-        let Ok(file) = PlanFile::read(Path::new(source), PlanFile::MAX_BYTES) else { return Ok(()) };
+        let source = args.source.as_str();
+        // What was read from standard input is not there to be read again.
+        if source == STDIN {
+            return Ok(());
+        }
+        let file = match PlanFile::read(source, args.settings.size.bytes()) {
+            Ok(file) => file,
+            Err(error) => {
+                let why = error.to_string();
+                let why = text::line(why.lines().next().unwrap_or_default());
+                let name = text::line(source);
+                console.complain(&format!(
+                    " {name} cannot be compared with the plan as it was, which the run goes on with: {why}"
+                ));
+                return Ok(());
+            }
+        };
         let differences = differences(then, &file.plan);
         if differences.is_empty() {
             return Ok(());

@@ -138,7 +138,7 @@ fn take_up(
         return run::run(&args, console);
     }
     if !going.accept_changes {
-        recorded.check_plan(&args.source, &going.run)?;
+        recorded.check_plan(&args, &going.run, console)?;
     }
     let (plan, batch) = recorded.into_plan();
     run::resume(&args, plan, batch, going, runtime, console)

@@ -136,6 +136,8 @@ fn hint(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
 }
 
 fn start(cli: &Cli) -> ExitCode {
+    #[cfg(unix)]
+    signals::outlive_size_limit();
     let console = Console::new(&cli.global);
     logging::start(cli.global.verbose);
     let json = cli.command.wants_json();

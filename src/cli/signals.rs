@@ -56,6 +56,22 @@ fn outlives_its_terminal() -> bool {
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & HANG_UP != 0)
 }
 
+/// Has a write fail where the limit of a file's size is reached, as on a full disk. The process would be killed otherwise,
+/// and could tell nobody. What it starts is killed as ever: another program does not inherit what is done about a signal.
+#[cfg(unix)]
+pub(crate) fn outlive_size_limit() {
+    use rustix::process::{Resource, Signal, getrlimit};
+    use tokio::signal::unix::{SignalKind, signal};
+
+    if getrlimit(Resource::Fsize).current.is_none() {
+        return;
+    }
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+    let _inside = runtime.enter();
+    // It is caught from now on, also when nobody listens any more. If it cannot be, it is as it was.
+    let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+}
+
 /// The signals from now on.
 #[cfg(not(unix))]
 pub(crate) fn listen() -> io::Result<impl Stream<Item = Signal> + Unpin> {

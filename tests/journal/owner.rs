@@ -132,13 +132,15 @@ fn a_plan_that_cannot_be_compared_is_told() {
     }
 }
 
-#[test]
-fn programs_of_a_killed_process_are_ended_before_the_step_is_tried_again() {
+/// Starts a run of a program that leaves a child which ignores what can be ignored, as it does itself; `begin` comes
+/// before the child. The run is killed when both have said who they are.
+fn killed_with_programs(begin: &str, before: &str) -> (Place, String) {
     let place = Place::new();
-    // The first attempt leaves a child and a grandchild that ignore what can be ignored; the second looks for them.
-    let script = "if [ -e ../pids ]; then for p in $(cat ../pids); do [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status && echo $p; done; exit 0; fi; \
-                  trap '' TERM HUP; sh -c 'trap \"\" TERM HUP; echo $$ >> ../pids.new; sleep 60' & \
-                  echo $$ >> ../pids.new; sleep 0.2; mv ../pids.new ../pids; wait; sleep 60";
+    let script = format!(
+        "{before} trap '' TERM HUP; {begin} sh -c 'trap \"\" TERM HUP; echo $$ >> ../pids.new; sleep 60' & \
+         echo $$ >> ../pids.new; until [ $(wc -l < ../pids.new) = 2 ]; do sleep 0.01; done; \
+         mv ../pids.new ../pids; wait; sleep 60"
+    );
     place.plan(json!([
         { "id": "a", "tool": "shell", "args": { "argv": ["sh", "-c", script] }, "on_interrupt": "retry" }
     ]));
@@ -150,6 +152,33 @@ fn programs_of_a_killed_process_are_ended_before_the_step_is_tried_again() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    let pids = std::fs::read_to_string(place.path("pids")).unwrap();
+    (place, pids)
+}
+
+#[test]
+fn programs_of_a_killed_process_end_also_if_nobody_resumes_its_run() {
+    let (_place, pids) = killed_with_programs("", "");
+    // A dead process that nobody has waited for yet is gone, too.
+    let lives = |pid: &str| {
+        let said = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap();
+        !matches!(said.stdout.trim_ascii().first(), None | Some(b'Z'))
+    };
+    assert_eq!(pids.lines().count(), 2);
+    let until = Instant::now() + Duration::from_secs(30);
+    while pids.lines().any(lives) {
+        assert!(Instant::now() < until, "the program goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn programs_that_left_their_group_before_the_process_was_killed_are_ended_before_the_step_is_tried_again() {
+    // The second attempt looks for what the first one has left.
+    let look = "if [ -e ../pids ]; then for p in $(cat ../pids); do [ -e /proc/$p ] && \
+                ! grep -q '^State:.Z' /proc/$p/status && echo $p; done; exit 0; fi;";
+    let (place, _) = killed_with_programs("setsid", look);
     let ran = place.run("resume");
     assert_eq!(ran.exit, Some(0), "{ran:?}");
     let answer: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();

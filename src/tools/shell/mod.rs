@@ -5,12 +5,14 @@
 //! arguments is its own affair, so two things are refused that would let a result become more than data: a result as
 //! (a part of) the program or the code it runs, and one that a program would take for an option. See [`request`].
 //!
-//! Programs start with a clean environment, and their process group ends with the attempt. See [`process`]. What a killed
-//! process has left running is ended before its run goes on. See `orphans`.
+//! Programs start with a clean environment, and their process group ends with the attempt. See [`process`]. If this
+//! process is killed, the group is ended by another one. See [`watcher`]. What has left the group by then is ended before
+//! the run goes on. See `orphans`.
 
 mod capture;
 mod process;
 mod request;
+mod watcher;
 
 use std::ffi::OsString;
 use std::io;

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::capture::Capture;
+use super::watcher;
 use crate::tool::Hold;
 
 /// How long a group has to end by itself once it was asked to, or once its leader has ended.
@@ -67,7 +68,10 @@ struct Group {
 impl Group {
     fn new(leader: Child) -> io::Result<Self> {
         match leader.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
-            Some(number) => Ok(Self { leader, number }),
+            Some(number) => {
+                watcher::begun(number);
+                Ok(Self { leader, number })
+            }
             None => Err(io::Error::other("the process has no number")),
         }
     }
@@ -91,10 +95,15 @@ impl Group {
             self.signal(Signal::TERM);
             drop(timeout(GRACE, ended).await);
         }
-        self.signal(Signal::KILL);
+        self.kill();
         let status = self.leader.wait().await?;
         gone(self.number).await;
         Ok(Finished { status, stdout, stderr })
+    }
+
+    fn kill(&self) {
+        self.signal(Signal::KILL);
+        watcher::ended(self.number);
     }
 
     fn signal(&self, signal: Signal) {
@@ -108,7 +117,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         let waited_for = self.leader.id().is_none();
         if !waited_for {
-            self.signal(Signal::KILL);
+            self.kill();
         }
     }
 }

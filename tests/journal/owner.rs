@@ -55,7 +55,10 @@ fn of_many_that_resume_one_wins_and_the_others_are_told_at_once() {
     for other in others {
         let told: Ran = other.wait_with_output().unwrap().into();
         assert_eq!(told.exit, Some(7), "{told:?}");
-        assert!(told.stderr.contains(&format!("pid {} on this host", winner.id())), "{}", told.stderr);
+        let owner = format!("owner: pid {} on this host, for ", winner.id());
+        let line = told.stderr.lines().find_map(|line| line.trim_start().strip_prefix(&owner)).expect(&told.stderr);
+        let (since, last_event) = line.split_once("; last event ").expect(line);
+        assert!(since.ends_with('s') && last_event.ends_with("s ago"), "{line}");
     }
     let each = begin.elapsed() / (many - 1);
     assert!(each < Duration::from_secs(1), "{each:?} each");

@@ -1,9 +1,12 @@
 //! Which run is meant, and what to say where there is none.
 
+use std::time::SystemTime;
+
 use plandag::JournalError;
 use plandag::journal::{Journal, RunId, RunSummary};
 use plandag::report::ExitCode;
 
+use super::super::duration::human;
 use super::super::failure::Failure;
 use super::super::text;
 
@@ -45,22 +48,31 @@ fn ambiguous(name: &str, count: usize, fitting: &[RunSummary]) -> Failure {
 /// The newest run that can be gone on with and that nobody drives.
 pub(super) async fn latest_unfinished(journal: &dyn Journal) -> Result<RunSummary, Failure> {
     let runs = journal.runs().await.map_err(journal_failure)?;
-    let (mut open, driven): (Vec<_>, Vec<_>) =
+    let (open, driven): (Vec<_>, Vec<_>) =
         runs.into_iter().filter(RunSummary::is_resumable).partition(|summary| summary.owner.is_none());
-    match (open.is_empty(), driven.first()) {
-        (false, _) => Ok(open.swap_remove(0)),
-        (true, Some(running)) => Err(locked(&running.run, running.owner.map(|owner| owner.pid))),
-        (true, None) => Err(Failure::usage("journal.nothing_to_resume", "every run in the journal is finished")
+    match open.into_iter().chain(driven).next() {
+        Some(newest) => undriven(newest),
+        None => Err(Failure::usage("journal.nothing_to_resume", "every run in the journal is finished")
             .help("to run the failed part of one again: plandag retry RUN")
             .help("plandag runs lists them")),
     }
 }
 
-fn locked(run: &RunId, pid: Option<u32>) -> Failure {
+/// Refuses a run that somebody drives.
+pub(super) fn undriven(summary: RunSummary) -> Result<RunSummary, Failure> {
+    let Some(owner) = summary.owner else { return Ok(summary) };
+    // A clock may have been set back.
+    let ago = |time: SystemTime| human(time.elapsed().unwrap_or_default());
+    let (since, updated) = (ago(owner.since), ago(summary.updated));
+    let words = format!("pid {} on this host, for {since}; last event {updated} ago", owner.pid);
+    Err(locked(&summary.run, Some(words)))
+}
+
+fn locked(run: &RunId, owner: Option<String>) -> Failure {
     let message = format!("run {run} is being run by another process");
     let failure = Failure::new("journal.locked", ExitCode::Journal, message);
-    let failure = match pid {
-        Some(pid) => failure.note(format!("owner: pid {pid} on this host")),
+    let failure = match owner {
+        Some(owner) => failure.note(format!("owner: {owner}")),
         None => failure,
     };
     failure.help(format!("look at it: plandag show {run}")).help(format!("stop it: plandag cancel {run}"))
@@ -70,7 +82,9 @@ fn locked(run: &RunId, pid: Option<u32>) -> Failure {
 pub(crate) fn journal_failure(error: JournalError) -> Failure {
     let failure = Failure::new(error.code(), ExitCode::Journal, error.to_string());
     match error {
-        JournalError::Locked { run, pid } => locked(&RunId::from(run), pid),
+        JournalError::Locked { run, pid } => {
+            locked(&RunId::from(run), pid.map(|pid| format!("pid {pid} on this host")))
+        }
         JournalError::UnknownRun { run } => unknown(&run),
         JournalError::Newer { .. } => {
             failure.note("it was not touched").help("use a newer plandag, or another file: --journal FILE")

@@ -102,7 +102,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
     let runtime = run::runtime()?;
     let summary = runtime.block_on(async {
         match &args.run {
-            Some(name) => find::run(&*journal, name).await,
+            Some(name) => find::undriven(find::run(&*journal, name).await?),
             None => find::latest_unfinished(&*journal).await,
         }
     })?;

@@ -77,6 +77,43 @@ fn make_a_journal() {
     fs::remove_dir_all(path.with_extension("db.locks")).unwrap();
 }
 
+#[test]
+fn an_older_journal_is_copied_before_its_layout_is_changed_and_the_user_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    for version in 1..=SCHEMA_VERSION {
+        let place = Place::new();
+        let (path, copy) = (place.path("runs.db"), place.path(&format!("runs.db.schema-{version}")));
+        fs::copy(fixtures().join(format!("schema-{version}.db")), &path).unwrap();
+        let events = |path: &Path| query(path, "SELECT count(*) || ' ' || max(wall_ms) FROM events");
+        let before = events(&path);
+        let first = place.run("runs --journal runs.db");
+        assert_eq!(first.exit, Some(0), "{first:?}");
+        assert_eq!(events(&path), before);
+        if version == SCHEMA_VERSION {
+            assert!(!copy.exists() && !first.stderr.contains("schema"), "{first:?}");
+            continue;
+        }
+        assert!(first.stderr.contains(&format!("runs.db.schema-{version}")), "{first:?}");
+        assert_eq!(query(&copy, "SELECT user_version || '' FROM pragma_user_version"), [version.to_string()]);
+        assert_eq!(query(&copy, "PRAGMA integrity_check"), ["ok"]);
+        assert_eq!(events(&copy), before);
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        // It is a journal as any other, and nothing is left beside it.
+        let names = || -> std::collections::BTreeSet<_> {
+            fs::read_dir(place.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert!(names().iter().all(|name| !name.to_string_lossy().ends_with(".new")), "{:?}", names());
+        let again = place.run("runs --journal runs.db");
+        assert!(again.exit == Some(0) && !again.stderr.contains("schema"), "{again:?}");
+        // A copy that is there is not written over.
+        let kept = fs::read(&copy).unwrap();
+        fs::copy(fixtures().join(format!("schema-{version}.db")), &path).unwrap();
+        assert_eq!(place.run("runs --journal runs.db").exit, Some(0));
+        assert!(fs::read(&copy).unwrap() == kept);
+    }
+}
+
 #[tokio::test]
 async fn journals_of_older_releases_open_and_their_runs_go_on() {
     for version in 1..=SCHEMA_VERSION {

@@ -10,7 +10,7 @@ use plandag::report::ExitCode;
 
 use super::super::earlier;
 use super::super::failure::Failure;
-use super::super::secrets;
+use super::super::{secrets, text};
 use super::journal_failure;
 
 /// How the record of a run is kept.
@@ -112,5 +112,13 @@ fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 fn open(path: &Path, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
-    SqliteJournal::open_with(path, secrets::known().clone(), durability.always()).map(Arc::new).map_err(journal_failure)
+    let journal = SqliteJournal::open_with(path, secrets::known().clone(), durability.always());
+    let journal = journal.map_err(journal_failure)?;
+    if let Some(copy) = journal.copy() {
+        let copy = text::line(&copy.display().to_string()).into_owned();
+        anstream::eprintln!(
+            " the journal was written by an older release, and was brought up to date; as it was: {copy}"
+        );
+    }
+    Ok(Arc::new(journal))
 }

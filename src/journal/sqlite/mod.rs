@@ -44,6 +44,7 @@ const CACHE_PAGES: u32 = 20;
 /// with a file for each run that is being driven, and for each letter to whoever drives it.
 pub struct SqliteJournal {
     path: PathBuf,
+    copy: Option<PathBuf>,
     secrets: Secrets,
     writer: Writer,
     reader: Reader,
@@ -74,7 +75,7 @@ impl SqliteJournal {
         let path = place::resolve(path.as_ref())?;
         schema::look(&path)?;
         let locks = place::prepare(&path)?;
-        let connection = {
+        let (connection, copy) = {
             // One process at a time makes a journal of an empty file.
             let _opening = lock::wait(&locks.join("opening")).map_err(|error| schema::unusable(&path, error))?;
             schema::look(&path)?;
@@ -82,16 +83,16 @@ impl SqliteJournal {
             let mut connection = Connection::open(&path).map_err(failed)?;
             connection.busy_timeout(BUSY).map_err(failed)?;
             schema::prepare(&connection)?;
-            schema::migrate(&path, &mut connection)?;
+            let copy = schema::migrate(&path, &mut connection)?;
             // What is written is not read again, so a page is kept only until it is full.
             connection.pragma_update(None, "cache_size", CACHE_PAGES).map_err(failed)?;
             // The writer says when the log is moved into the file, so that it does not happen at any write.
             connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
-            connection
+            (connection, copy)
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;
         let reader = Reader::new(&path, locks);
-        Ok(Self { path, secrets, writer, reader })
+        Ok(Self { path, copy, secrets, writer, reader })
     }
 
     /// Where journals are kept unless said otherwise: `plandag/runs.db` in the user's directory for state, which is
@@ -103,6 +104,12 @@ impl SqliteJournal {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the file was copied to when it was opened, if an older release had written it: its layout was changed then,
+    /// and that release cannot read it any more.
+    pub fn copy(&self) -> Option<&Path> {
+        self.copy.as_deref()
     }
 }
 

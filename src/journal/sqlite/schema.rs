@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Error, TransactionBehavior};
@@ -188,7 +188,7 @@ fn read_header(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// A path with something added to its last part.
-pub(super) fn path_with(path: &Path, suffix: &str) -> std::path::PathBuf {
+pub(super) fn path_with(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -240,18 +240,47 @@ fn no_rows(error: Error) -> Result<(), Error> {
 
 /// Brings the layout of an older release up to this one's. Nobody else opens the file meanwhile; a process of the older
 /// release that has it open finds at its next write that it cannot go on, and its run can be resumed by this one.
-pub(super) fn migrate(path: &Path, connection: &mut Connection) -> Result<(), JournalError> {
+/// Gives back where the journal was copied to before.
+pub(super) fn migrate(path: &Path, connection: &mut Connection) -> Result<Option<PathBuf>, JournalError> {
     let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     // A newer layout may be in the log while the file itself, which was looked at before, does not say so yet.
     if found > SCHEMA_VERSION {
         return Err(JournalError::Newer { path: path.display().to_string(), found, known: SCHEMA_VERSION });
     }
-    if found < SCHEMA_VERSION {
-        migrate_by(connection, &MIGRATIONS, VIEWS).map_err(failed)?;
-        // Older releases look at the file. It is enough if they see it when the log is moved the next time.
-        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    if found == SCHEMA_VERSION {
+        return Ok(None);
     }
-    Ok(())
+    let copy = copy(path, connection, found)?;
+    migrate_by(connection, &MIGRATIONS, VIEWS).map_err(failed)?;
+    // Older releases look at the file. It is enough if they see it when the log is moved the next time.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    Ok(copy)
+}
+
+/// Copies a journal to beside it, once for each layout: a copy that is there is kept. It appears when it is complete.
+fn copy(path: &Path, connection: &Connection, layout: u32) -> Result<Option<PathBuf>, JournalError> {
+    let copy = path_with(path, &format!(".schema-{layout}"));
+    if copy.symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    let cannot = |error: io::Error| {
+        unusable(path, format_args!("is of an older release, and cannot be copied before it is changed: {error}"))
+    };
+    let draft = path_with(&copy, ".new");
+    // What is not there need not be removed.
+    let _ = std::fs::remove_file(&draft);
+    place::create_private(&draft).map_err(cannot)?;
+    // A name need not be UTF-8.
+    let copied = connection.execute("VACUUM INTO CAST(?1 AS TEXT)", [draft.as_os_str().as_encoded_bytes()]);
+    let copied = copied.map_err(failed).and_then(|_| {
+        OpenOptions::new().write(true).open(&draft).and_then(|file| file.sync_all()).map_err(cannot)?;
+        std::fs::rename(&draft, &copy).map_err(cannot)
+    });
+    copied.inspect_err(|_| {
+        // Half of a copy takes up room on a disk that may be full.
+        let _ = std::fs::remove_file(&draft);
+    })?;
+    Ok(Some(copy))
 }
 
 fn migrate_by(connection: &mut Connection, migrations: &[&str], views: &str) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! How the plan of a run changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use crate::event::{Graft, PlanReason, RunEventKind, StepNumber, Timestamp, Usage};
@@ -97,6 +97,7 @@ impl History {
     fn change(&self, plan: &mut Members, graft: &Graft) -> RevisionChange {
         let gone: BTreeSet<StepNumber> = graft.closed.iter().chain(&graft.left).copied().collect();
         let before = std::mem::take(&mut plan.members);
+        let were: HashSet<StepNumber> = before.iter().copied().collect();
         let drafted: BTreeSet<StepNumber> = std::mem::take(&mut plan.drafted).into_iter().collect();
         let stays: Vec<StepNumber> = before.iter().copied().filter(|step| !gone.contains(step)).collect();
         let new: Vec<StepNumber> = drafted
@@ -104,13 +105,15 @@ impl History {
             .filter(|step| !gone.contains(step))
             .chain(graft.joined.iter().copied())
             .chain(numbers(graft))
-            .filter(|step| !before.contains(step))
+            .filter(|step| !were.contains(step))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
-        let was = |step: &StepNumber| before.iter().any(|old| self.id(*old) == self.id(*step));
+        let old: HashSet<StepId> = before.iter().map(|step| self.id(*step)).collect();
+        let was = |step: &StepNumber| old.contains(&self.id(*step));
         let (again, added): (Vec<StepNumber>, Vec<StepNumber>) = new.iter().copied().partition(was);
-        let is_there = |step: &StepNumber| new.iter().chain(&stays).any(|now| self.id(*now) == self.id(*step));
+        let now: HashSet<StepId> = new.iter().chain(&stays).map(|step| self.id(*step)).collect();
+        let is_there = |step: &StepNumber| now.contains(&self.id(*step));
         let ids = |steps: &[StepNumber]| steps.iter().map(|step| self.id(*step)).collect();
         let dropped: Vec<StepNumber> = before.iter().copied().filter(|step| !is_there(step)).collect();
         let change = RevisionChange {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::markers::without_markers;
 use super::plan_text::{DONE, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Message, ModelRequest, json_format, text};
@@ -72,7 +73,8 @@ impl Ask<'_> {
         let mut list = String::new();
         for tool in tools {
             let description = text::within(&tool.description, RESULT_BYTES.1);
-            let _ = writeln!(list, "  @{}{} {}", tool.name, signature(&tool.arguments), text::quoted(&description));
+            let line = format!("@{}{} {description}", tool.name, signature(&tool.arguments));
+            let _ = writeln!(list, "  {}", text::quoted(&line));
         }
         let call = match self.format {
             PlanTextFormat::Lines => "4. @tool {\"argument\": \"value\"} <- 1",
@@ -83,7 +85,7 @@ impl Ask<'_> {
 
     /// Where the run stands.
     fn situation(&self, request: &PlanRequest) -> String {
-        let mut said = format!("Objective: {}\n", request.objective.trim());
+        let mut said = format!("Objective: {}\n", without_markers(request.objective.trim()));
         if !request.inputs.is_empty() {
             said.push_str("\nGiven:\n");
             for (name, value) in &request.inputs {
@@ -142,13 +144,13 @@ impl Ask<'_> {
             let item = serde_json::json!({
                 "id": step.id, "task": task, "tool": step.tool, "args": step.args, "depends_on": step.depends_on,
             });
-            return item.to_string();
+            return text::quoted(&item.to_string());
         }
         let mut line = format!("{}.", step.id);
         if let Some(tool) = &step.tool {
             let _ = write!(line, " @{tool}");
             if !step.args.is_null() {
-                let _ = write!(line, " {}", text::quoted(&step.args.to_string()));
+                let _ = write!(line, " {}", step.args);
             }
         }
         if !task.is_empty() {
@@ -158,7 +160,7 @@ impl Ask<'_> {
             let ids: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
             let _ = write!(line, " <- {}", ids.join(","));
         }
-        line
+        text::quoted(&line)
     }
 
     fn correction(&self, offences: &[PlanError]) -> String {

@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::markers::{value_without_markers, without_markers};
 use super::prompts::Prompts;
 use super::{Message, Model, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
@@ -85,10 +86,11 @@ impl StepModel {
         let spec = tool.spec();
         let offered = self.free_name(name);
         let arguments = match spec.arguments {
-            Value::Object(_) => spec.arguments,
+            Value::Object(_) => value_without_markers(spec.arguments),
             _ => json!({ "type": "object" }),
         };
-        let offer = OfferedTool { name: offered.clone(), description: spec.description, arguments };
+        let description = without_markers(&spec.description).into_owned();
+        let offer = OfferedTool { name: offered.clone(), description, arguments };
         self.tools.insert(offered, (Arc::new(tool), offer));
         self
     }
@@ -122,7 +124,7 @@ impl StepModel {
         let inputs = self.inputs(&cx)?;
         let mut request = ModelRequest {
             system: self.system(&inputs),
-            messages: vec![Message::User(inputs + &*cx.step.description)],
+            messages: vec![Message::User(inputs + &without_markers(&cx.step.description))],
             tools: self.tools.values().map(|(_, offer)| offer.clone()).collect(),
             ..ModelRequest::default()
         };
@@ -144,7 +146,7 @@ impl StepModel {
             cx.check_limits()?;
             let results = self.call_all(&cx, &reply.calls, has_read_outside).await;
             has_read_outside |= reply.calls.iter().any(|call| self.is_untrusted(&call.name));
-            request.messages.push(Message::Assistant { text: reply.text, calls: reply.calls });
+            request.messages.push(repeated(reply));
             request.messages.extend(results);
             // What is done so far would be lost with the attempt, so from here on the step waits its turn.
             request.wait = true;
@@ -283,6 +285,15 @@ impl StepModel {
             return Err(model_error(StepErrorKind::Transient, ModelProblem::BadAnswer, message));
         }
         Ok(Value::from(answer).into())
+    }
+}
+
+/// What the model said, for it to read again: it may have got that from a result.
+fn repeated(reply: ModelReply) -> Message {
+    let plain = |call: ToolCall| ToolCall { arguments: value_without_markers(call.arguments), ..call };
+    Message::Assistant {
+        text: without_markers(&reply.text).into_owned(),
+        calls: reply.calls.into_iter().map(plain).collect(),
     }
 }
 

@@ -13,6 +13,7 @@ mod executor;
 mod gate;
 mod json_format;
 mod line_format;
+mod markers;
 mod native;
 mod plan_text;
 mod planner;

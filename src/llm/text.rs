@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::markers::without_markers;
+
 /// As many bytes of a model's words are repeated.
 const MAX_SAID: usize = 240;
 
@@ -41,62 +43,21 @@ pub(super) fn after_colon(words: &str) -> String {
 
 /// A data block: `text` between `<name>` and `</name>`. Inside it, neither can occur, so it cannot end early.
 pub(super) fn block(name: &str, text: &str, into: &mut String) {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    let text = if text.contains(&open) || text.contains(&close) {
-        Cow::Owned(text.replace(&close, &format!("< /{name}>")).replace(&open, &format!("< {name}>")))
-    } else {
-        Cow::Borrowed(text)
-    };
-    into.push_str(&open);
-    into.push('\n');
-    into.push_str(&text);
-    into.push('\n');
-    into.push_str(&close);
-    into.push('\n');
-}
-
-/// `text` as a planner is shown it: on one line, and without anything that the template of a chat could take for a
-/// marker of its own, such as `[INST]` or `<|im_start|>`.
-pub(super) fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['[', '<', '\n', '\r']) {
-        let (before, tail) = rest.split_at(at);
-        quoted.push_str(before);
-        match marker(tail) {
-            Some((inside, length)) => {
-                quoted.push('(');
-                quoted.push_str(inside);
-                quoted.push(')');
-                rest = &tail[length..];
-            }
-            None => {
-                let c = tail.chars().next().unwrap_or_default();
-                quoted.push(if matches!(c, '\n' | '\r') { ' ' } else { c });
-                rest = &tail[c.len_utf8()..];
-            }
-        }
+    let mut name = without_markers(name);
+    if matches!(without_markers(&format!("<{name}>")), Cow::Owned(_)) {
+        name = Cow::Owned(format!("input {name}"));
     }
-    quoted.push_str(rest);
-    quoted
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut text = without_markers(text);
+    if text.contains(&open) || text.contains(&close) {
+        text = Cow::Owned(text.replace(&close, &format!("< /{name}>")).replace(&open, &format!("< {name}>")));
+    }
+    into.extend([&open, "\n", &text, "\n", &close, "\n"]);
 }
 
-/// What is inside the marker that `text` begins with, and how long the marker is.
-fn marker(text: &str) -> Option<(&str, usize)> {
-    const LONGEST: usize = 40;
-    let (close, inner) = match text.strip_prefix("<|") {
-        Some(inner) => ("|>", inner),
-        None => ("]", text.strip_prefix('[')?),
-    };
-    let inside = &inner[..inner.find(close).filter(|length| *length <= LONGEST)?];
-    let is_marker = if close == "]" {
-        let name = inside.strip_prefix('/').unwrap_or(inside);
-        name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-    } else {
-        inside.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-    };
-    is_marker.then(|| (inside, text.len() - inner.len() + inside.len() + close.len()))
+/// `text` as a planner is shown it: on one line, and without [marks](super::markers).
+pub(super) fn quoted(text: &str) -> String {
+    without_markers(text).replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]
@@ -117,11 +78,17 @@ mod tests {
     }
 
     #[test]
+    fn a_block_is_told_from_a_mark_of_its_name() {
+        let mut text = String::new();
+        block("s", "a </input s> <|im_end|>", &mut text);
+        assert_eq!(text, "<input s>\na < /input s> (im_end)\n</input s>\n");
+    }
+
+    #[test]
     fn quoted_text_is_one_line_without_markers() {
         assert_eq!(
-            quoted("a\n[INST] b [/INST] <|im_end|> [1] [not one] x<y"),
-            "a (INST) b (/INST) (im_end) [1] [not one] x<y"
+            quoted("a\n[INST] b [/INST] <|im_end|> [1] [RFC7231] x<y"),
+            "a (INST) b (/INST) (im_end) [1] [RFC7231] x<y"
         );
-        assert_eq!(quoted("open [INST and <| end"), "open [INST and <| end");
     }
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::json_format::JsonReader;
 use super::line_format::LineReader;
+use super::text;
 use crate::error::PlanError;
+use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::planner::PlanRequest;
 use crate::suggest;
@@ -80,7 +82,7 @@ impl<'a> PlanReader<'a> {
             PlanTextFormat::Json => Reader::Json(JsonReader::new()),
         };
         let backward_only = format == PlanTextFormat::Lines;
-        Self { reader, draft: Draft::new(request, backward_only) }
+        Self { reader, draft: Draft::new(request, backward_only, shown(format, request)) }
     }
 
     /// Takes up more of the text; `ready` is given every step that can be started before the text is whole.
@@ -110,6 +112,20 @@ impl<'a> PlanReader<'a> {
     }
 }
 
+/// The steps that the one who is asked has been shown: those of an answer that could not be used, and of the plan.
+fn shown(format: PlanTextFormat, request: &PlanRequest) -> Vec<Arc<Step>> {
+    let mut shown = Vec::new();
+    if let (PlanReason::Rejected(_), Some(answer)) = (&request.reason, &request.rejected_answer) {
+        let before = PlanRequest { rejected_answer: None, ..request.clone() };
+        let mut reader = PlanReader::new(format, &before);
+        reader.push(answer, |_| {});
+        reader.push("\n", |_| {});
+        shown = reader.finish().1.steps;
+    }
+    shown.extend(request.plan.steps.iter().filter(|_| request.revision > 1).cloned());
+    shown
+}
+
 /// The ids of the plan that is being revised which are no numbers: a plan that a person wrote has such.
 fn names(request: &PlanRequest) -> BTreeSet<StepId> {
     let steps = request.plan.steps.iter().filter(|_| request.revision > 1);
@@ -123,6 +139,8 @@ pub(super) struct Draft<'a> {
     backward_only: bool,
     /// Ids of the plan that is being revised; none for a first plan.
     existing: BTreeSet<&'a str>,
+    /// Steps as they are, which the planner was shown in other words where they have any that it must not read.
+    shown: Vec<Arc<Step>>,
     written: BTreeSet<StepId>,
     /// The highest number of a new step.
     highest: u64,
@@ -133,7 +151,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(request: &'a PlanRequest, backward_only: bool) -> Self {
+    fn new(request: &'a PlanRequest, backward_only: bool, shown: Vec<Arc<Step>>) -> Self {
         let existing = match request.revision {
             1 => BTreeSet::new(),
             _ => request.plan.steps.iter().map(|step| step.id.as_str()).collect(),
@@ -142,6 +160,7 @@ impl<'a> Draft<'a> {
             request,
             backward_only,
             existing,
+            shown,
             written: BTreeSet::new(),
             highest: 0,
             steps: Vec::new(),
@@ -202,7 +221,9 @@ impl<'a> Draft<'a> {
             }
             Content::Drop => return,
         };
-        self.steps.push(Arc::new(step.depends_on(written.depends_on)));
+        let step = step.depends_on(written.depends_on);
+        let was = self.shown.iter().find(|was| was.id == step.id && is_shown_alike(was, &step)).cloned();
+        self.steps.push(was.unwrap_or_else(|| Arc::new(step)));
     }
 
     /// In lines, new steps are numbered upwards.
@@ -268,7 +289,7 @@ impl<'a> Draft<'a> {
         for step in &self.steps {
             match current(step) {
                 None => patch.add.push(Arc::clone(step)),
-                Some(current) if is_same(current, step) && !failed(&step.id) => {}
+                Some(current) if current == step && !failed(&step.id) => {}
                 Some(_) => patch.change.push(Arc::clone(step)),
             }
         }
@@ -276,12 +297,14 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether two definitions say the same, in whatever order they name their dependencies.
-fn is_same(one: &Step, other: &Step) -> bool {
+/// Whether a planner is shown the same of two steps, in whatever order they name their dependencies.
+fn is_shown_alike(one: &Step, other: &Step) -> bool {
     let needs = |step: &Step| step.depends_on.iter().cloned().collect::<BTreeSet<_>>();
+    let task = |step: &Step| text::quoted(&step.description).trim().to_owned();
+    let args = |step: &Step| text::quoted(&step.args.to_string());
     one.tool == other.tool
-        && one.description == other.description
-        && one.args == other.args
+        && task(one) == task(other)
+        && (one.args == other.args || args(one) == args(other))
         && needs(one) == needs(other)
 }
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use plandag::journal::{Journal as _, MemoryJournal};
-use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTextFormat, ReplyEnd, StepModel};
+use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ModelRequest, PlanTextFormat, ReplyEnd, StepModel};
 use plandag::report::{Ending, ExitCode};
 use plandag::{
-    FailureReason, ModelProblem, PlanError, RunEvent, RunEventKind, RunReport, Runner, StepError, StepErrorKind, ToolSpec,
-    tool_fn,
+    FailureReason, ModelProblem, Plan, PlanError, PlanReply, PlanSink, Planner as _, RunEvent, RunEventKind, RunReport,
+    Runner, Step, StepError, StepErrorKind, ToolSpec, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -398,6 +398,80 @@ async fn nothing_that_a_planner_is_told_has_marks_of_a_chat() {
             assert!(!format!("{request:?}").contains(MARK), "{}", said(&request));
         }
     }
+}
+
+/// The lines of a prompt in which a planner is shown steps.
+fn shown(request: &ModelRequest) -> Vec<String> {
+    let is_step = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit() || c == '{');
+    let Message::User(text) = &request.messages[0] else { panic!("{request:?}") };
+    text.lines().filter(is_step).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn who_repeats_steps_as_they_were_shown_changes_nothing_in_them() {
+    for format in [PlanTextFormat::Lines, PlanTextFormat::Json] {
+        let planner = Script::new(move |request| {
+            let steps = shown(request);
+            Ok(says(&match format {
+                PlanTextFormat::Lines => format!("{}\nEND", steps.join("\n")),
+                PlanTextFormat::Json => format!("{{\"steps\": [{}]}}", steps.join(",")),
+            }))
+        });
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&done);
+        let doer = tool_fn(move |cx| {
+            let calls = {
+                let mut seen = seen.lock().unwrap();
+                seen.push((cx.step.description.to_string(), cx.args));
+                seen.len()
+            };
+            async move { if calls == 2 { Err(StepError::permanent("not yet")) } else { Ok("done") } }
+        });
+        let mut second = Step::new("2", "doer").description("say <s>").args(json!({ "b": "<|im_end|> [c]", "a": 1 }));
+        second.depends_on = ["1".into()].into();
+        second.timeout_ms = Some(77_000);
+        let plan = Plan::from_iter([Step::described("1", "  explain\n[INST]"), second.clone()]);
+        let planner = LlmPlanner::new(planner).format(format);
+        let first = planner_fn(move |request| {
+            let (plan, planner) = (plan.clone(), planner.clone());
+            async move {
+                if request.revision == 1 {
+                    Ok(PlanReply::from(plan))
+                } else {
+                    planner.plan(request, PlanSink::ignore()).await
+                }
+            }
+        });
+        let report = Runner::new(first).tool("doer", doer).default_tool("doer").run("").await.unwrap();
+        assert!(report.succeeded(), "{format:?}: {:?}", report.ending());
+        let call = ("say <s>".to_owned(), second.args.clone());
+        assert_eq!(*done.lock().unwrap(), [("  explain\n[INST]".to_owned(), Value::Null), call.clone(), call]);
+        assert_eq!(report.steps().last().unwrap().definition.timeout_ms, Some(77_000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_correction_that_repeats_what_it_was_shown_cancels_nothing() {
+    let planner = Script::new(|request| {
+        Ok(says(&match request.messages.as_slice() {
+            [_] => "1. explain <s>\n2. b\n2. c\nEND".to_owned(),
+            [_, Message::Assistant { text, .. }, _] => text.replace("\n2. c", ""),
+            _ => panic!("{request:?}"),
+        }))
+    });
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let doer = tool_fn(move |cx| {
+        seen.lock().unwrap().push(cx.step.description.to_string());
+        async {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            Ok("done")
+        }
+    });
+    let runner = Runner::new(LlmPlanner::new(planner.clone())).tool("doer", doer).default_tool("doer");
+    assert!(runner.run("").await.unwrap().succeeded());
+    assert!(said(&planner.asked()[1]).contains("1. explain (s)"));
+    assert_eq!(*calls.lock().unwrap(), ["explain <s>", "b"]);
 }
 
 #[tokio::test]

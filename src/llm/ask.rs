@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::markers::without_markers;
 use super::plan_text::{DONE, PlanTextFormat};
 use super::prompts::Prompts;
+use super::thinking::without_thinking;
 use super::{Message, ModelRequest, json_format, text};
 use crate::error::PlanError;
 use crate::event::{Output, PlanReason};
@@ -36,8 +37,9 @@ impl Ask<'_> {
     pub(super) fn request(&self, request: &PlanRequest) -> ModelRequest {
         let mut messages = vec![Message::User(self.situation(request))];
         if let PlanReason::Rejected(offences) = &request.reason {
-            if let Some(answer) = &request.rejected_answer {
-                let lines: Vec<String> = text::within(answer, ANSWER_BYTES).lines().map(text::quoted).collect();
+            let answer = request.rejected_answer.as_deref().map(without_thinking).unwrap_or_default();
+            if !answer.is_empty() {
+                let lines: Vec<String> = text::within(&answer, ANSWER_BYTES).lines().map(text::quoted).collect();
                 messages.push(Message::Assistant { text: lines.join("\n"), calls: Vec::new() });
             }
             messages.push(Message::User(self.correction(offences)));

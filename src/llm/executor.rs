@@ -9,13 +9,15 @@ use tokio::sync::Semaphore;
 
 use super::markers::{value_without_markers, without_markers};
 use super::prompts::Prompts;
+use super::thinking::without_thinking;
 use super::{Message, Model, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
 use crate::reference;
 use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 
 /// What a model begins with that found its inputs to contradict its task.
-const UNEXPECTED: &str = "UNEXPECTED:";
+const UNEXPECTED: &str = "UNEXPECTED";
+const BOLD: [char; 2] = ['*', '_'];
 /// The longest name of a tool that every provider takes.
 const MAX_NAME: usize = 64;
 /// The most calls of one answer. More is a model that has lost its way, and each result is read, and paid for, in every
@@ -262,10 +264,10 @@ impl StepModel {
     }
 
     fn outcome(&self, reply: ModelReply) -> Result<ToolOutput, StepError> {
-        let answer = reply.text.trim();
+        let answer = without_thinking(&reply.text);
         match reply.end {
             ReplyEnd::Refused => {
-                let message = format!("model `{}` refuses to do this{}", self.model.name(), text::said(answer));
+                let message = format!("model `{}` refuses to do this{}", self.model.name(), text::said(&answer));
                 return Err(model_error(StepErrorKind::Permanent, ModelProblem::Refused, message));
             }
             ReplyEnd::Length => {
@@ -274,13 +276,14 @@ impl StepModel {
             }
             ReplyEnd::Complete | ReplyEnd::Other => {}
         }
-        if let Some(why) = answer.strip_prefix(UNEXPECTED) {
-            return Err(StepError::unexpected(why.trim()));
+        if let Some(why) = unexpected(&answer) {
+            return Err(StepError::unexpected(why));
         }
         if answer.is_empty() {
             let message = match reply.calls.first() {
                 Some(call) => format!("model `{}` calls `{}` instead of answering", self.model.name(), call.name),
-                None => format!("model `{}` answered nothing", self.model.name()),
+                None if reply.text.trim().is_empty() => format!("model `{}` answered nothing", self.model.name()),
+                None => format!("model `{}` thinks aloud, and answers nothing", self.model.name()),
             };
             return Err(model_error(StepErrorKind::Transient, ModelProblem::BadAnswer, message));
         }
@@ -288,11 +291,17 @@ impl StepModel {
     }
 }
 
+/// What stands behind the mark of an answer that says why there is none. Models like to make that mark bold.
+fn unexpected(answer: &str) -> Option<&str> {
+    let why = answer.trim_start_matches(BOLD).strip_prefix(UNEXPECTED)?.trim_start_matches(BOLD).strip_prefix(':')?;
+    Some(why.trim_start_matches(BOLD).trim())
+}
+
 /// What the model said, for it to read again: it may have got that from a result.
 fn repeated(reply: ModelReply) -> Message {
     let plain = |call: ToolCall| ToolCall { arguments: value_without_markers(call.arguments), ..call };
     Message::Assistant {
-        text: without_markers(&reply.text).into_owned(),
+        text: without_markers(&without_thinking(&reply.text)).into_owned(),
         calls: reply.calls.into_iter().map(plain).collect(),
     }
 }

@@ -14,9 +14,6 @@ use crate::error::PlanError;
 use crate::plan::StepId;
 use crate::strict;
 
-/// A model that thinks aloud does so between these, before it answers.
-const THINKING: (&str, &str) = ("<think>", "</think>");
-
 /// A step that has a name cannot say how far a range may lead.
 const MOST_IN_RANGE: u32 = 10_000;
 
@@ -43,8 +40,6 @@ pub(super) struct LineReader {
 enum State {
     /// Nothing but space so far.
     Before,
-    /// Inside of what the model thinks aloud.
-    Thinking,
     /// Among the steps.
     Steps,
     /// Past the end mark.
@@ -96,7 +91,7 @@ impl LineReader {
                 let before = text.strip_suffix(END).filter(|text| text.is_empty() || text.ends_with('\n'));
                 End::Answer(before.unwrap_or(text).trim_end().to_owned())
             }
-            State::Before | State::Thinking | State::Steps => End::CutOff,
+            State::Before | State::Steps => End::CutOff,
         }
     }
 
@@ -108,24 +103,11 @@ impl LineReader {
             return;
         }
         let line = line.trim();
-        if self.state == State::Thinking {
-            if let Some((_, after)) = line.split_once(THINKING.1) {
-                self.state = State::Before;
-                self.line -= 1;
-                self.take_line(after, take);
-            }
-            return;
-        }
         // A fence around a plan says nothing about the plan.
         if line.is_empty() || is_fence(line) {
             return;
         }
         match (&self.state, line) {
-            (State::Before, _) if line.starts_with(THINKING.0) => {
-                self.state = State::Thinking;
-                self.line -= 1;
-                self.take_line(line, take);
-            }
             (State::Before | State::Steps, END) => self.state = State::Ended,
             (State::Before, DONE) => self.state = State::Done,
             (State::Done, END) => {}
@@ -140,7 +122,7 @@ impl LineReader {
             (State::Ended | State::Done, _) => {
                 take(Err(malformed(self.line, &format!("text after the end: `{}`", cut(line)))));
             }
-            (State::Thinking | State::Answer(_) | State::Overlong, _) => {}
+            (State::Answer(_) | State::Overlong, _) => {}
         }
     }
 
@@ -330,7 +312,7 @@ mod tests {
             assert_eq!(read(text, size), (expected.clone(), End::Whole));
         }
         assert_eq!(read(text.trim_end(), 4), (expected.clone(), End::Whole));
-        assert_eq!(read(&format!("<think>1. hm\n2. so\n</think>\n```\n{text}```"), 5), (expected, End::Whole));
+        assert_eq!(read(&format!("```\n{text}```"), 5), (expected, End::Whole));
     }
 
     #[test]
@@ -383,7 +365,6 @@ mod tests {
             ("1. a\n```2. b\nEND", "line 2: not a step"),
             ("ANSWERS are all there. DONE", "line 1: not a step"),
             ("1. a\n2. b\nEnd", "line 3: not a step"),
-            ("{\"steps\": []}", "line 1: not a step"),
         ] {
             let found = offences(text);
             assert!(found.len() == 1 && found[0].starts_with(offence), "{text:?}: {found:?}");

@@ -23,6 +23,7 @@ mod provider;
 mod server;
 mod subplan;
 mod text;
+mod thinking;
 mod trouble;
 
 use futures::future::BoxFuture;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::json_format::JsonReader;
 use super::line_format::LineReader;
 use super::text;
+use super::thinking::{Part, Thinking};
 use crate::error::PlanError;
 use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
@@ -66,8 +67,13 @@ pub(super) enum End {
 
 /// Reads one answer of a planner as it comes.
 pub(super) struct PlanReader<'a> {
+    format: PlanTextFormat,
+    thinking: Thinking,
     reader: Reader,
     draft: Draft<'a>,
+    /// Whether steps were handed on, and whether that is over because they were part of a thought.
+    handed: bool,
+    quiet: bool,
 }
 
 enum Reader {
@@ -77,26 +83,39 @@ enum Reader {
 
 impl<'a> PlanReader<'a> {
     pub(super) fn new(format: PlanTextFormat, request: &'a PlanRequest) -> Self {
-        let reader = match format {
-            PlanTextFormat::Lines => Reader::Lines(LineReader::new(names(request))),
-            PlanTextFormat::Json => Reader::Json(JsonReader::new()),
-        };
         let backward_only = format == PlanTextFormat::Lines;
-        Self { reader, draft: Draft::new(request, backward_only, shown(format, request)) }
+        Self {
+            format,
+            thinking: Thinking::default(),
+            reader: Reader::new(format, request),
+            draft: Draft::new(request, backward_only, shown(format, request)),
+            handed: false,
+            quiet: false,
+        }
     }
 
     /// Takes up more of the text; `ready` is given every step that can be started before the text is whole.
     pub(super) fn push(&mut self, piece: &str, mut ready: impl FnMut(&Arc<Step>)) {
-        let draft = &mut self.draft;
-        let mut take = |written: Result<Written, PlanError>| {
-            if let Some(step) = draft.take(written) {
-                ready(step);
+        let Self { format, thinking, reader, draft, handed, quiet } = self;
+        thinking.push(piece, &mut |part| match part {
+            Part::Anew => {
+                *reader = Reader::new(*format, draft.request);
+                *draft = Draft::new(draft.request, draft.backward_only, std::mem::take(&mut draft.shown));
+                *quiet = *handed;
             }
-        };
-        match &mut self.reader {
-            Reader::Lines(reader) => reader.push(piece, &mut take),
-            Reader::Json(reader) => reader.push(piece, &mut take),
-        }
+            Part::Text(text) => {
+                let mut take = |written: Result<Written, PlanError>| {
+                    if let Some(step) = draft.take(written).filter(|_| !*quiet) {
+                        *handed = true;
+                        ready(step);
+                    }
+                };
+                match reader {
+                    Reader::Lines(reader) => reader.push(text, &mut take),
+                    Reader::Json(reader) => reader.push(text, &mut take),
+                }
+            }
+        });
     }
 
     /// The text is over: how it ended, and what it came to.
@@ -109,6 +128,15 @@ impl<'a> PlanReader<'a> {
             }),
         };
         (end, self.draft)
+    }
+}
+
+impl Reader {
+    fn new(format: PlanTextFormat, request: &PlanRequest) -> Self {
+        match format {
+            PlanTextFormat::Lines => Self::Lines(LineReader::new(names(request))),
+            PlanTextFormat::Json => Self::Json(JsonReader::new()),
+        }
     }
 }
 

@@ -400,6 +400,28 @@ async fn nothing_that_a_planner_is_told_has_marks_of_a_chat() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_planner_thinks_aloud_is_no_part_of_its_plan() {
+    let json = |id: &str, task: &str| json!({ "steps": [{ "id": id, "task": task, "depends_on": [] }] }).to_string();
+    for (format, thought, plan) in [
+        (PlanTextFormat::Lines, "1. hm\n9. no <- 1\n".to_owned(), "1. a\n2. b\nEND".to_owned()),
+        (PlanTextFormat::Json, json("1", "hm"), json("1", "a")),
+    ] {
+        for (open, close) in [("<think>\n", "</think>\n"), ("<thinking>", "</thinking>"), ("", "\n</think>\n\n")] {
+            let planner = Script::of([says(&format!("{open}{thought}{close}{plan}"))]);
+            let report = runner_in(format, &planner, never).run("").await.unwrap();
+            assert!(report.succeeded(), "{format:?} {open:?}: {:?}", report.ending());
+            let of_plan = report.steps().filter(|step| step.member);
+            let tasks: Vec<_> = of_plan.map(|step| step.definition.description.to_string()).collect();
+            assert_eq!(tasks, ["a", "b"][..if format == PlanTextFormat::Lines { 2 } else { 1 }], "{format:?} {open:?}");
+        }
+        let planner = Script::of([says(&format!("<think>\n{thought}{plan}")), says(&plan)]);
+        assert!(runner_in(format, &planner, never).run("").await.unwrap().succeeded());
+        let [_, Message::User(correction)] = &planner.asked()[1].messages[..] else { panic!("{:?}", planner.asked()) };
+        assert!(correction.contains("after 0 complete steps"), "{correction}");
+    }
+}
+
 /// The lines of a prompt in which a planner is shown steps.
 fn shown(request: &ModelRequest) -> Vec<String> {
     let is_step = |line: &&str| line.starts_with(|c: char| c.is_ascii_digit() || c == '{');

@@ -7,10 +7,10 @@ use std::time::Duration;
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTool, ReplyEnd, StepModel};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Effect, Limits, ModelProblem, OnFailure, Plan, RunReport, Runner, Step, StepErrorKind, StopReason, Tool as _,
+    Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepErrorKind, StopReason, Tool as _,
     ToolSpec, tool_fn,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Script, calls, ends, said, says, tokens};
 
@@ -100,6 +100,44 @@ async fn a_failed_input_that_may_fail_is_named_as_such() {
     let runner = Runner::new(plan).tool("fail", failing).default_tool(StepModel::new(model.clone()));
     runner.run("").await.unwrap();
     assert!(said(&model.asked()[0]).contains("<a>\n(it failed: it is broken)\n</a>"));
+}
+
+/// How a run of one step ends whose model says this.
+async fn said_in_a_step(text: &'static str) -> Result<Value, (StepErrorKind, String)> {
+    let model = Script::new(move |_| Ok(says(text)));
+    let plan = Plan::from_iter([Step::described("a", "do it")]);
+    let report = Runner::new(plan).default_tool(StepModel::new(model)).retry(Retry::NEVER).run("").await.unwrap();
+    let error = report.step("a").unwrap().error.cloned();
+    error.map_or_else(|| Ok(report.answer().unwrap().clone()), |error| Err((error.kind, error.message)))
+}
+
+#[tokio::test]
+async fn what_a_model_thinks_aloud_is_no_part_of_its_answer() {
+    for text in ["<think>\nhm\n</think>\n\n3", "<thinking>hm</thinking>3", "hm, so\n</think>\n\n3"] {
+        assert_eq!(said_in_a_step(text).await.unwrap(), "3", "{text:?}");
+    }
+    for text in ["<think>\nhm", "<think>\nhm\n</think>\n", "hm\n</think>"] {
+        let (kind, message) = said_in_a_step(text).await.unwrap_err();
+        assert_eq!(
+            (kind, message.contains("answers nothing")),
+            (StepErrorKind::Transient, true),
+            "{text:?}: {message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_contradiction_is_heard_however_it_is_put() {
+    for text in [
+        "UNEXPECTED: they differ",
+        "UNEXPECTED:\nthey differ",
+        "**UNEXPECTED:** they differ",
+        "**UNEXPECTED**: they differ",
+        "<think>\nhm\n</think>\n\n**UNEXPECTED:** they differ",
+    ] {
+        assert_eq!(said_in_a_step(text).await, Err((StepErrorKind::Unexpected, "they differ".into())), "{text:?}");
+    }
+    assert!(said_in_a_step("UNEXPECTED rain, all day").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

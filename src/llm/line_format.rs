@@ -102,7 +102,7 @@ impl LineReader {
             text.push('\n');
             return;
         }
-        let line = line.trim();
+        let line = bare(line);
         // A fence around a plan says nothing about the plan.
         if line.is_empty() || is_fence(line) {
             return;
@@ -129,9 +129,11 @@ impl LineReader {
     /// Reads the line of a step.
     fn step(&self, line: &str) -> Result<Written, String> {
         let not_a_step = || format!("not a step, which would be a number, a point and a task: `{}`", cut(line));
-        let (id, rest) = line.split_once('.').ok_or_else(not_a_step)?;
+        // `2.5 billion` is the rest of a line that was wrapped.
+        let is_number = |rest: &str| rest.trim_start_matches(is_invisible).starts_with(char::is_numeric);
+        let (id, rest) = line.split_once('.').filter(|(_, rest)| !is_number(rest)).ok_or_else(not_a_step)?;
         let id = self.id(id).ok_or_else(not_a_step)?;
-        let rest = rest.trim();
+        let rest = bare(rest);
         if let Some(call) = rest.strip_prefix('@') {
             return self.call(id, call);
         }
@@ -154,7 +156,7 @@ impl LineReader {
         if tool.is_empty() {
             return Err(format!("step {id} has no tool after the @"));
         }
-        let mut rest = rest.trim_start();
+        let mut rest = bare(rest);
         let mut args = Value::Null;
         if rest.starts_with('{') {
             let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Arguments>();
@@ -173,8 +175,8 @@ impl LineReader {
     /// Parts `task <- 1-8`. What could be meant as an arrow and is none, or is one too many, would lose dependencies.
     fn parted<'t>(&self, id: &str, text: &'t str) -> Result<(&'t str, Vec<String>), String> {
         let (task, depends_on) = match text.rsplit_once(ARROW) {
-            Some((task, list)) => (task.trim(), self.dependencies(id, list)?),
-            None => (text.trim(), Vec::new()),
+            Some((task, list)) => (bare(task), self.dependencies(id, bare(list))?),
+            None => (bare(text), Vec::new()),
         };
         if !self.ends_in_steps(id, task) {
             return Ok((task, depends_on));
@@ -188,7 +190,7 @@ impl LineReader {
     /// Whether a task ends in an arrow of whatever kind and nothing but numbers, such as `<= 1` or `← 1-3`. An arrow in
     /// the middle of words is part of the task, and so is `<= 100` where that cannot be an earlier step.
     fn ends_in_steps(&self, id: &str, task: &str) -> bool {
-        let task = task.replace("&lt;", "<").replace("&gt;", ">");
+        let task = task.replace(is_invisible, "").replace("&lt;", "<").replace("&gt;", ">");
         let Some((at, point)) = task.char_indices().rfind(|(_, c)| "<>‹›«»＜".contains(*c) || is_arrow(*c))
         else {
             return false;
@@ -200,7 +202,7 @@ impl LineReader {
         if is_compared && id.parse().is_ok_and(|own: u64| numbers.max().is_some_and(|number| number >= own)) {
             return false;
         }
-        let in_list = |c: char| c.is_numeric() || c.is_whitespace() || is_shaft(c) || ",;.#&\u{fe0f}".contains(c);
+        let in_list = |c: char| c.is_numeric() || c.is_whitespace() || is_shaft(c) || ",;.#&".contains(c);
         let names_steps = || self.dependencies("", list.trim_start_matches(is_shaft)).is_ok();
         has_shaft && (list.contains(char::is_numeric) && list.chars().all(in_list) || names_steps())
     }
@@ -238,6 +240,20 @@ impl LineReader {
         let name = || self.names.contains(text).then(|| text.to_owned());
         number(text).map(|number| number.to_string()).or_else(name)
     }
+}
+
+/// `text` without what nobody sees at its ends. Inside of words, it may belong to them.
+fn bare(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
+}
+
+/// Whether a character has no shape of its own: what Unicode calls default ignorable.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Whether a line is one of a code fence: with the name of a language at most.
@@ -365,6 +381,9 @@ mod tests {
             ("1. a\n```2. b\nEND", "line 2: not a step"),
             ("ANSWERS are all there. DONE", "line 1: not a step"),
             ("1. a\n2. b\nEnd", "line 3: not a step"),
+            ("1. the size is\n2.5 billion dollars <- 1\nEND", "line 2: not a step"),
+            ("1.1. find a\nEND", "line 1: not a step"),
+            ("{\"steps\": []}", "line 1: not a step"),
         ] {
             let found = offences(text);
             assert!(found.len() == 1 && found[0].starts_with(offence), "{text:?}: {found:?}");
@@ -405,6 +424,10 @@ mod tests {
             "<- 1 <- 2",
             "← 1 <- 2",
             "<-- 1",
+            "<\u{200b}- 1",
+            "<\u{2060}- 1",
+            "<\u{ad}- 1",
+            "<\u{fe0f}- \u{200b}boil",
         ] {
             for text in [format!("3. b {tail}\nEND"), format!("3. @b {{\"c\": 1}} {tail}\nEND")] {
                 let found = offences(&text);
@@ -423,6 +446,21 @@ mod tests {
             let (found, _) = read(&format!("3. {words} <- 1\nEND"), 100);
             assert_eq!(found, [task("3", words, &["1"])]);
         }
+    }
+
+    #[test]
+    fn what_nobody_sees_hides_nothing() {
+        let (found, end) = read(
+            "\u{feff}1. a\u{200b} \u{200b}<- 2\u{2060}\n2.\u{200b} DROP\u{200b}\n3. \u{200b}@b \u{ad}{\"c\": 1}\n\u{200b}END",
+            5,
+        );
+        let drop = Ok(Written { id: "2".into(), content: Content::Drop, depends_on: Vec::new() });
+        let content = Content::Call { tool: "b".into(), args: json!({ "c": 1 }), description: String::new() };
+        let call = Ok(Written { id: "3".into(), content, depends_on: Vec::new() });
+        assert_eq!((found.as_slice(), end), ([task("1", "a", &["2"]), drop, call].as_slice(), End::Whole));
+        // Inside of words it belongs to them.
+        let (found, _) = read("1. می\u{200c}خواهم 👩\u{200d}💻 x\nEND", 100);
+        assert_eq!(found, [task("1", "می\u{200c}خواهم 👩\u{200d}💻 x", &[])]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::error::PlanError;
 use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::planner::PlanRequest;
+use crate::reference;
 use crate::suggest;
 
 /// More offences than this are not collected: a planner that made so many starts anew.
@@ -236,7 +237,7 @@ impl<'a> Draft<'a> {
         }
         if self.backward_only {
             self.check_upward(&id);
-            self.check_backward(&id, &written.depends_on);
+            self.check_backward(&id, written.depends_on.iter().map(String::as_str));
         }
         if !self.written.insert(id.clone()) {
             return self.offences.push(PlanError::DuplicateId { id });
@@ -250,6 +251,13 @@ impl<'a> Draft<'a> {
             Content::Drop => return,
         };
         let step = step.depends_on(written.depends_on);
+        if self.backward_only
+            && let Ok(references) = reference::scan(&step)
+        {
+            // One with a slash is to a step of what another step has become, which is not in the plan.
+            let is_new = |id: &&str| !id.contains('/') && !step.depends_on.iter().any(|known| known.as_str() == *id);
+            self.check_backward(&step.id, references.steps.into_iter().filter(is_new));
+        }
         let was = self.shown.iter().find(|was| was.id == step.id && is_shown_alike(was, &step)).cloned();
         self.steps.push(was.unwrap_or_else(|| Arc::new(step)));
     }
@@ -266,12 +274,12 @@ impl<'a> Draft<'a> {
         self.highest = self.highest.max(number);
     }
 
-    fn check_backward(&mut self, id: &StepId, depends_on: &[String]) {
+    fn check_backward<'s>(&mut self, id: &StepId, depends_on: impl Iterator<Item = &'s str>) {
         for dependency in depends_on {
-            if *id == dependency.as_str() {
+            if *id == dependency {
                 self.offences.push(PlanError::Cycle { path: vec![id.clone()] });
-            } else if !self.written.contains(dependency.as_str()) && !self.existing.contains(dependency.as_str()) {
-                let (step, dependency) = (id.clone(), StepId::from(dependency.as_str()));
+            } else if !self.written.contains(dependency) && !self.existing.contains(dependency) {
+                let (step, dependency) = (id.clone(), StepId::from(dependency));
                 self.offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
             }
         }

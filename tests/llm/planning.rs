@@ -87,6 +87,22 @@ async fn an_answer_that_is_no_plan_goes_back_with_the_exact_offences() {
 }
 
 #[tokio::test]
+async fn a_reference_forward_is_the_same_offence_as_an_arrow_forward() {
+    let second = "2. @doer {\"x\": \"${1}, not $${5}, ${inputs.x}\"}\nEND";
+    for (first, offence) in [
+        ("1. @doer {\"x\": \"${2} + 1\"}", "`1` depends on `2`"),
+        ("1. @doer {\"x\": [\"a ${2.b}\"]}", "`1` depends on `2`"),
+        ("1. @doer {\"x\": \"${1}\"}", "cycle"),
+    ] {
+        let planner = Script::of([says(&format!("{first}\n{second}")), says(&format!("1. a\n{second}"))]);
+        assert!(runner(&planner, never).input("x", 1).run("").await.unwrap().succeeded(), "{first}");
+        let asked = planner.asked();
+        let Some(Message::User(correction)) = asked[1].messages.last() else { panic!("{asked:?}") };
+        assert!(correction.contains(offence), "{correction}");
+    }
+}
+
+#[tokio::test]
 async fn the_answer_is_kept_with_the_rejection() {
     let planner = Script::of([says("Sure!\n"), says("1. a\nEND")]);
     let handle = runner(&planner, never).start("");

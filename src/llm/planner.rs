@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::error::ModelError;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
-use super::{Model, ModelReply, ModelRequest, ReplyEnd, text};
+use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, text};
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError, StepError};
 use crate::event::{PlanReason, RunStart, Usage};
@@ -76,6 +76,8 @@ pub struct LlmPlanner {
     format: PlanTextFormat,
     answer_tool: Option<Arc<str>>,
     hidden: BTreeSet<String>,
+    /// Whether it plans for a step, whose plan has no steps that are planned in turn.
+    for_a_step: bool,
 }
 
 impl LlmPlanner {
@@ -87,7 +89,12 @@ impl LlmPlanner {
             format: PlanTextFormat::default(),
             answer_tool: None,
             hidden: BTreeSet::new(),
+            for_a_step: false,
         }
+    }
+
+    pub(super) fn for_a_step(self) -> Self {
+        Self { for_a_step: true, ..self }
     }
 
     /// Sets what the model is told.
@@ -274,6 +281,9 @@ impl LlmPlanner {
     fn offences(&self, end: &End, ended: ReplyEnd, draft: &mut Draft<'_>) -> Vec<PlanError> {
         let steps = draft.steps.len();
         let mut offences = std::mem::take(&mut draft.offences);
+        if self.for_a_step {
+            offences.iter_mut().for_each(not_planned_in_turn);
+        }
         let mut cut_off = |message| offences.insert(0, PlanError::Truncated { message });
         match (end, ended) {
             (_, ReplyEnd::Length) => {
@@ -321,6 +331,17 @@ fn first_plan(revision: Revision) -> Result<Plan, Vec<PlanError>> {
     match revision {
         Revision::Plan(plan) => Ok(plan),
         _ => Err(vec![PlanError::Declined]),
+    }
+}
+
+/// Says of a plan for a step why it has no tool that plans.
+fn not_planned_in_turn(offence: &mut PlanError) {
+    if let PlanError::UnknownTool { step, tool, .. } = offence
+        && tool == PlanTool::NAME
+    {
+        let message =
+            format!("step `{step}` uses the tool `{tool}`: a plan of a step cannot have steps planned in turn");
+        *offence = PlanError::Malformed { message };
     }
 }
 

@@ -37,7 +37,13 @@ impl PlanTool {
 
     /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
     pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
-        Self { planner, tools: tools.into(), default_tool: default_tool.into(), answers: false, pool: String::new() }
+        Self {
+            planner: planner.for_a_step(),
+            tools: tools.into(),
+            default_tool: default_tool.into(),
+            answers: false,
+            pool: String::new(),
+        }
     }
 
     /// Sets the [pool](ToolSpec::pool) of its steps: one for all tools that ask the same provider.

@@ -53,7 +53,7 @@ async fn nothing_that_a_step_is_told_has_marks_of_a_chat() {
     let plan = Plan::from_iter([
         Step::new("text", "text"),
         may_fail,
-        Step::described("all", "read ${text}").args(json!({ "args": ["${text}"] })).depends_on(["failed"]),
+        Step::described("all", BAD).args(json!({ "args": ["${text}"] })).depends_on(["failed"]),
         Step::described("s", "use it").depends_on(["all", "text"]),
     ]);
     let step_model = StepModel::new(model.clone()).offer("look", look).offer("fail", fail());
@@ -449,6 +449,16 @@ async fn what_a_planner_of_a_step_costs_counts_also_if_nothing_comes_of_it() {
     let refuses = Script::new(|_| Ok(ends("no", ReplyEnd::Refused)));
     let report = planned_inside(&refuses, "cover it").await;
     assert_eq!((refuses.asked().len(), report.usage()), (1, tokens(4, 2)), "asked once: it would refuse again");
+}
+
+#[tokio::test]
+async fn a_plan_of_a_step_is_told_that_its_steps_cannot_be_planned_in_turn() {
+    let planner = Script::new(|_| Ok(says("1. @plan {\"objective\": \"deeper\"}\nEND")));
+    let report = planned_inside(&planner, "cover it").await;
+    let error = report.step("deep").unwrap().error.unwrap();
+    for said in [&error.message, &said(&planner.asked()[1])] {
+        assert!(said.contains("cannot have steps planned in turn") && !said.contains("does not have"), "{said}");
+    }
 }
 
 #[tokio::test]

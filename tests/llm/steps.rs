@@ -7,8 +7,8 @@ use std::time::Duration;
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTool, ReplyEnd, StepModel};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepErrorKind, StopReason, Tool as _,
-    ToolSpec, tool_fn,
+    Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepErrorKind, StopReason,
+    Tool as _, ToolSpec, tool_fn,
 };
 use serde_json::{Value, json};
 

@@ -213,14 +213,16 @@ pub trait Journal: Send + Sync {
     }
 
     /// Leaves a letter for the process that drives a run now; another one that takes the run does not get it. Whoever has
-    /// left it sees in the history whether it was acted on. A journal that has no place for letters drops them.
+    /// left it sees in the history whether it was acted on.
     ///
     /// # Errors
     ///
-    /// [`JournalError::UnknownRun`] if there is no such run, or if the letter cannot be written.
+    /// [`JournalError::UnknownRun`] if there is no such run, or if the letter cannot be written: in a journal that does not
+    /// say how, none can.
     fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
-        let _ = (run, letter);
-        Box::pin(ready(Ok(())))
+        let _ = letter;
+        let message = format!("run `{run}` is driven elsewhere, and this journal has no place for letters to it");
+        Box::pin(ready(Err(JournalError::store(message))))
     }
 
     /// Takes the letters that were left for the owner of this claim. The runner asks for them while steps wait for a

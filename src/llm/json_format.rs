@@ -89,6 +89,8 @@ pub(super) struct JsonReader {
     list: List,
     /// How many items of the list were read.
     items: usize,
+    /// How long the text has to be before it is looked at again.
+    look_at: usize,
 }
 
 /// How far the list of steps was read.
@@ -105,11 +107,14 @@ enum List {
     Overlong,
 }
 
+/// A longer item is not usual.
+const LONG: usize = 4 * 1024;
+
 type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
 
 impl JsonReader {
     pub(super) fn new() -> Self {
-        Self { text: String::new(), list: List::Ahead, items: 0 }
+        Self { text: String::new(), list: List::Ahead, items: 0, look_at: 0 }
     }
 
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
@@ -123,8 +128,14 @@ impl JsonReader {
         }
         self.text.push_str(piece);
         // Nothing is complete before something is closed.
-        if piece.contains(['}', '[', ']']) {
+        if piece.contains(['}', '[', ']']) && self.text.len() >= self.look_at {
             self.read_on(take);
+            // What is not complete is read from its beginning each time, so a long one not with every piece.
+            let unread = match self.list {
+                List::Open(next) => self.text.len() - next,
+                _ => self.text.len(),
+            };
+            self.look_at = self.text.len() + if unread > LONG { unread / 8 } else { 0 };
         }
     }
 

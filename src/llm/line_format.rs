@@ -211,7 +211,7 @@ impl LineReader {
     fn dependencies(&self, id: &str, list: &str) -> Result<Vec<String>, String> {
         let bad =
             |part: &str| format!("step {id} depends on `{}`, which is no number and no range such as 1-8", cut(part));
-        let mut ids = Vec::new();
+        let (mut ids, mut listed) = (Vec::new(), 0_u32);
         for part in list.split([',', ' ']).map(str::trim).filter(|part| !part.is_empty()) {
             if let Some(id) = self.id(part) {
                 ids.push(id);
@@ -225,6 +225,11 @@ impl LineReader {
             // Steps are few, so a range that leads far past this step is a slip: only its first number is looked at.
             let most = number(id).unwrap_or(first.saturating_add(MOST_IN_RANGE));
             let last = if last > most { first.max(most) } else { last };
+            // Nothing is written out that only takes time and memory.
+            listed = listed.saturating_add(last - first);
+            if listed >= MOST_IN_RANGE {
+                return Err(format!("step {id} depends on `{}`: more than {MOST_IN_RANGE} steps are listed", cut(part)));
+            }
             ids.extend((first..=last).map(|number| number.to_string()));
         }
         if ids.is_empty() {

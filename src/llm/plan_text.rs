@@ -276,6 +276,9 @@ impl<'a> Draft<'a> {
 
     fn check_backward<'s>(&mut self, id: &StepId, depends_on: impl Iterator<Item = &'s str>) {
         for dependency in depends_on {
+            if self.offences.len() >= MAX_OFFENCES {
+                return;
+            }
             if *id == dependency {
                 self.offences.push(PlanError::Cycle { path: vec![id.clone()] });
             } else if !self.written.contains(dependency) && !self.existing.contains(dependency) {

@@ -210,6 +210,7 @@ impl Scheduler {
         // Where there is a plan already, the run is a fork: from here on it is a run of its own.
         if *reason == PlanReason::First && self.revision > 0 {
             self.replans = 0;
+            self.own = (self.at, self.attempts());
         }
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {

@@ -107,6 +107,8 @@ pub struct Scheduler {
     requests: u32,
     revision: u32,
     replans: u32,
+    /// When this run began, and its first attempt: a fork is limited by what it does itself.
+    own: (Timestamp, AttemptNumber),
     pending: Option<Request>,
     /// A request whose answer was rejected, and that is to be made again.
     again: Option<Request>,
@@ -230,6 +232,7 @@ impl Scheduler {
             requests: 0,
             revision: 0,
             replans: 0,
+            own: (Timestamp::ZERO, 0),
             pending: None,
             again: None,
             reviewed: false,

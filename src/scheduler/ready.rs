@@ -44,7 +44,7 @@ impl Scheduler {
     /// The limit that forbids more work, if one does.
     pub(super) fn exhausted(&self, attempt_wanted: bool) -> Option<StopReason> {
         let limits = &self.policy.limits;
-        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() >= limit) {
+        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() - self.own.1 >= limit) {
             Some(StopReason::Attempts)
         } else {
             self.usage.reaches(limits).or_else(|| self.noted.reaches(limits))

@@ -48,6 +48,7 @@ impl Scheduler {
             "requests": self.requests,
             "revision": self.revision,
             "replans": self.replans,
+            "own": self.own,
             "pending": self.pending.as_ref().map(request_value),
             "again": self.again.as_ref().map(request_value),
             "reviewed": self.reviewed,

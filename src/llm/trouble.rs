@@ -13,7 +13,7 @@ use super::server::Server;
 use super::text;
 use super::{Message, ModelRequest};
 use crate::error::ModelProblem;
-use crate::retry_after::pause_wanted;
+use crate::retry_after::{pause_ms, pause_wanted};
 
 /// As much of a server's own words is repeated.
 const MAX_WORDS: usize = 240;
@@ -23,6 +23,38 @@ const TELLING: usize = 48;
 const REPEATED: &str = "(the server's words repeat the request, and are left out)";
 /// A pause that is longer than this is not believed.
 const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
+/// As much of an error is read to find out what it is.
+const MAX_READ: usize = 4_096;
+
+/// What only a payment changes. A word such as `billing` is none of it: limits by the minute name the page where more can
+/// be had.
+const SPENT: [&str; 7] = [
+    "insufficient_quota",
+    "exceeded_current_quota_error",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "credit balance is too low",
+    "insufficient balance",
+    "have any credits",
+];
+/// In the name of a quota of Google's. A pause is named with it as with any other, but is far too short.
+const PER_DAY: &str = "perday";
+const WRONG_KEY: [&str; 4] = ["api_key_invalid", "invalid_api_key", "api key not valid", "incorrect api key"];
+const ELSEWHERE: [&str; 3] = ["unsupported_country", "country, region", "location is not supported"];
+const NO_SUCH_MODEL: [&str; 5] = ["not found", "not exist", "unknown model", "no such", "not_found"];
+const TOO_LONG: [&str; 10] = [
+    "context length",
+    "context_length",
+    "context size",
+    "context_size",
+    "maximum context",
+    "maximum prompt length",
+    "exceeds the maximum number of tokens",
+    "too many tokens",
+    "prompt is too long",
+    "input is too long",
+];
+const FILTERED: [&str; 3] = ["content_filter", "content_policy", "content management policy"];
 
 /// What was said in a request, to recognise it in an error, and how much it was.
 #[derive(Debug, Default)]
@@ -152,7 +184,9 @@ impl Trouble<'_> {
 
     /// There is an error where the answer should be.
     pub(super) fn broke_off(&self, error: &Value) -> ModelError {
-        let status = error.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
+        // Some have it as a body would be.
+        let inner = error.get("error").unwrap_or(error);
+        let status = inner.get("code").and_then(Value::as_u64).and_then(|code| u16::try_from(code).ok());
         let status = status.and_then(|code| StatusCode::from_u16(code).ok());
         if let Some(status) = status.filter(|status| status.is_client_error() || status.is_server_error()) {
             // What it would have answered with if it had not begun to answer.
@@ -188,42 +222,17 @@ impl Trouble<'_> {
 
     pub(super) fn status(&self, status: StatusCode, body: &str, headers: &HeaderMap) -> ModelError {
         let code = status.as_u16();
-        let lower: String = body.chars().take(4_096).collect::<String>().to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        let no_such_model =
-            lower.contains("model") && says(&["not found", "not exist", "unknown model", "no such", "not_found"]);
-        let problem = match code {
-            401 | 403 => ModelProblem::WrongKey,
-            402 => ModelProblem::NoQuota,
-            429 if says(&["insufficient_quota", "billing"]) => ModelProblem::NoQuota,
-            429 => ModelProblem::RateLimited,
-            404 if no_such_model => ModelProblem::UnknownModel,
-            300..=399 | 404 | 405 => ModelProblem::NotAnApi,
-            400 | 413 | 422
-                if says(&[
-                    "context length",
-                    "context_length",
-                    "context size",
-                    "context_size",
-                    "maximum context",
-                    "too many tokens",
-                    "prompt is too long",
-                ]) =>
-            {
-                ModelProblem::ContextOverflow
-            }
-            400 | 422 if no_such_model => ModelProblem::UnknownModel,
-            400 | 422 if says(&["content_filter", "content_policy", "content management policy"]) => {
-                ModelProblem::Refused
-            }
-            408 | 425 | 500..=599 => ModelProblem::Unavailable,
-            _ => ModelProblem::Rejected,
-        };
+        let error: Option<Value> = serde_json::from_str(body).ok();
+        let named = pause_wanted(headers, SystemTime::now()).or_else(|| retry_delay(error.as_ref()?));
+        let said = error.as_ref().map_or_else(|| body.to_owned(), texts_of);
+        let said = text::start(&said, MAX_READ).to_lowercase();
+        let problem = problem(code, &said, named.is_some());
         let what = match problem {
             ModelProblem::WrongKey if self.server.key.is_none() => {
                 "the server wants a key, and there is none".to_owned()
             }
             ModelProblem::WrongKey => "the server does not accept the key".to_owned(),
+            ModelProblem::NoQuota if said.contains(PER_DAY) => "the quota of the day is used up".to_owned(),
             ModelProblem::NoQuota => "the account has nothing left to spend".to_owned(),
             ModelProblem::RateLimited => "too many calls at a time".to_owned(),
             ModelProblem::UnknownModel => format!("the server has no model `{}`", self.server.model_name(self.model)),
@@ -236,9 +245,8 @@ impl Trouble<'_> {
             _ => "the server does not accept the request".to_owned(),
         };
         let said = text::after_colon(&self.words_of(body));
-        let pause = pause_wanted(headers, SystemTime::now()).map(|pause| pause.min(MAX_PAUSE_MS));
-        ModelError::new(problem, format!("{what} (HTTP {code}{said})"))
-            .retry_after_ms(pause.filter(|_| matches!(code, 408 | 429 | 500..=599)))
+        let pause = named.map(|pause| pause.min(MAX_PAUSE_MS)).filter(|_| problem.may_pass());
+        ModelError::new(problem, format!("{what} (HTTP {code}{said})")).retry_after_ms(pause)
     }
 
     /// What the body of an error says, fit to be shown.
@@ -265,6 +273,41 @@ impl Trouble<'_> {
             words.push_str("...");
         }
         words
+    }
+}
+
+/// What an error is, by its status, its words in lower case and whether it names a time to come back.
+fn problem(code: u16, said: &str, names_a_pause: bool) -> ModelProblem {
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let no_such_model = said.contains("model") && says(&NO_SUCH_MODEL);
+    let is_spent = says(&SPENT) && !names_a_pause && !said.contains("rate_limit");
+    match code {
+        402 => ModelProblem::NoQuota,
+        429 if is_spent || said.contains(PER_DAY) => ModelProblem::NoQuota,
+        429 => ModelProblem::RateLimited,
+        400 | 403 if is_spent => ModelProblem::NoQuota,
+        403 | 404 if no_such_model => ModelProblem::UnknownModel,
+        403 if says(&ELSEWHERE) => ModelProblem::Rejected,
+        401 | 403 => ModelProblem::WrongKey,
+        400 if says(&WRONG_KEY) => ModelProblem::WrongKey,
+        300..=399 | 404 | 405 => ModelProblem::NotAnApi,
+        400 | 413 | 422 if says(&TOO_LONG) => ModelProblem::ContextOverflow,
+        400 | 422 if no_such_model => ModelProblem::UnknownModel,
+        400 | 422 if says(&FILTERED) => ModelProblem::Refused,
+        408 | 425 | 500..=599 => ModelProblem::Unavailable,
+        _ => ModelProblem::Rejected,
+    }
+}
+
+/// For how long one of Google's servers wants to be left alone: it says so in the body.
+fn retry_delay(said: &Value) -> Option<u64> {
+    match said {
+        Value::Object(fields) => match fields.get("retryDelay").and_then(Value::as_str) {
+            Some(delay) => pause_ms(delay.strip_suffix('s')?, SystemTime::now()),
+            None => fields.values().find_map(retry_delay),
+        },
+        Value::Array(values) => values.iter().find_map(retry_delay),
+        _ => None,
     }
 }
 
@@ -296,12 +339,13 @@ fn message_of(said: &Value) -> String {
     let error = said.get("error");
     let places = error.into_iter().chain([said]);
     let messages = places.clone().flat_map(|place| ["message", "detail"].map(|name| place.get(name))).flatten();
-    let mut texts = messages.chain(places).map(|value| {
-        let mut texts = Vec::new();
-        add_texts(value, &mut texts);
-        texts.join(", ")
-    });
-    texts.find(|text| !text.trim().is_empty()).unwrap_or_default()
+    messages.chain(places).map(texts_of).find(|text| !text.trim().is_empty()).unwrap_or_default()
+}
+
+fn texts_of(value: &Value) -> String {
+    let mut texts = Vec::new();
+    add_texts(value, &mut texts);
+    texts.join(", ")
 }
 
 fn add_texts(value: &Value, texts: &mut Vec<String>) {

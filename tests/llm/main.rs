@@ -11,3 +11,4 @@ mod schemas;
 mod steps;
 mod streams;
 mod support;
+mod troubles;

@@ -10,6 +10,7 @@ mod ask;
 mod compatible;
 mod error;
 mod executor;
+mod finish;
 mod gate;
 mod json_format;
 mod line_format;
@@ -54,7 +55,7 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the model cannot be asked or does not answer. An answer that was cut off at a limit is not an error: see
+    /// If the model cannot be asked or does not answer. An answer that was cut off at a limit of length is not an error: see
     /// [`ModelReply::end`].
     fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>>;
 
@@ -160,18 +161,10 @@ pub struct ModelReply {
     pub calls: Vec<ToolCall>,
     /// How the answer ended.
     pub end: ReplyEnd,
+    /// The provider's word for that, if nobody knows what it means.
+    pub finish_reason: Option<String>,
     /// What it cost, as the provider counts it, or roughly if the provider does not say.
     pub usage: Usage,
-}
-
-impl ModelReply {
-    /// With the words that say why it was refused. What an answer began with before a filter cut it off is none of them.
-    fn with_refusal(self, why: String) -> Self {
-        if why.is_empty() && self.end != ReplyEnd::Refused {
-            return self;
-        }
-        Self { text: why, end: ReplyEnd::Refused, ..self }
-    }
 }
 
 /// How an answer ended.
@@ -185,6 +178,6 @@ pub enum ReplyEnd {
     Length,
     /// The model, or a filter, would not go on.
     Refused,
-    /// The provider gave a reason of its own, or none.
+    /// The provider has a word of its own for it, which does not say that it was broken off.
     Other,
 }

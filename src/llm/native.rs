@@ -10,10 +10,11 @@ use genai::resolver::{AuthData, Endpoint, ProviderConfig};
 use genai::{Client, ModelIden};
 
 use super::error::ModelError;
+use super::finish::finished;
 use super::provider::{Call, MAX_ANSWER_BYTES, too_long};
 use super::server::Server;
 use super::trouble::Trouble;
-use super::{Message, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall};
+use super::{Message, ModelReply, ModelRequest, OfferedTool, ToolCall};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 
@@ -47,9 +48,9 @@ impl Native {
         let options = options(&request, call);
         let answered = self.client.exec_chat(self.model(call), chat(request), Some(&options)).await;
         let answer = answered.map_err(|error| call.trouble.of(error))?;
-        let (end, usage) = (ended(answer.stop_reason.as_ref()), used(&answer.usage));
         let (text, calls) = reply(answer.content);
-        Ok(ModelReply { text, calls, end, usage }.with_refusal(String::new()))
+        let reply = ModelReply { text, calls, usage: used(&answer.usage), ..ModelReply::default() };
+        finished(reply, reason(answer.stop_reason), String::new(), &call.trouble)
     }
 
     /// Asks for an answer in pieces.
@@ -81,8 +82,8 @@ impl Native {
             }
         };
         let usage = end.captured_usage.as_ref().map(used).unwrap_or_default();
-        let reply = ModelReply { text, calls: Vec::new(), end: ended(end.captured_stop_reason.as_ref()), usage };
-        Ok(reply.with_refusal(String::new()))
+        let reply = ModelReply { text, usage, ..ModelReply::default() };
+        finished(reply, reason(end.captured_stop_reason), String::new(), &call.trouble)
     }
 
     fn model(&self, call: &Call<'_>) -> ModelIden {
@@ -110,14 +111,9 @@ fn options(request: &ModelRequest, call: &Call<'_>) -> ChatOptions {
     }
 }
 
-/// How an answer ended.
-pub(super) fn ended(reason: Option<&StopReason>) -> ReplyEnd {
-    match reason {
-        Some(StopReason::Completed(_) | StopReason::ToolCall(_) | StopReason::StopSequence(_)) => ReplyEnd::Complete,
-        Some(StopReason::MaxTokens(_)) => ReplyEnd::Length,
-        Some(StopReason::ContentFilter(_)) => ReplyEnd::Refused,
-        Some(StopReason::Other(_)) | None => ReplyEnd::Other,
-    }
+/// The provider's word for how an answer ended.
+fn reason(reason: Option<StopReason>) -> Option<String> {
+    reason.map(|reason| reason.raw().to_owned())
 }
 
 /// What was counted.

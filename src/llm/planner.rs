@@ -258,17 +258,17 @@ impl LlmPlanner {
     }
 
     fn reply(&self, request: &PlanRequest, mut writing: Writing<'_>, reply: ModelReply) -> PlanReply {
-        let ModelReply { usage, end: ended, text, .. } = reply;
+        let ModelReply { usage, end: ended, text, finish_reason, .. } = reply;
         if ended == ReplyEnd::Refused {
             let message = format!("model `{}` refuses to plan this{}", self.model.name(), text::said(&text));
             let offences = vec![PlanError::Model { problem: ModelProblem::Refused, message }];
             return PlanReply { revision: Revision::Unusable(offences), usage, text: None };
         }
-        if ended == ReplyEnd::Complete {
+        if matches!(ended, ReplyEnd::Complete | ReplyEnd::Other) {
             writing.end_line();
         }
         let (end, mut draft, answer) = writing.finish();
-        let offences = self.offences(&end, ended, &mut draft);
+        let offences = self.offences(&end, ended, finish_reason, &mut draft);
         let revision = match offences.is_empty() {
             true => self.revision(request, end, draft).unwrap_or_else(Revision::Unusable),
             false => Revision::Unusable(offences),
@@ -276,9 +276,15 @@ impl LlmPlanner {
         PlanReply { revision, usage, text: Some(answer.into()) }
     }
 
-    /// What is wrong with an answer before it is looked at as a plan: it counts only with its end mark and a clean
-    /// finish.
-    fn offences(&self, end: &End, ended: ReplyEnd, draft: &mut Draft<'_>) -> Vec<PlanError> {
+    /// What is wrong with an answer before it is looked at as a plan: it counts only with its end mark, and if it was not
+    /// cut off. With its end mark it is whole also where the provider's word for its end says nothing.
+    fn offences(
+        &self,
+        end: &End,
+        ended: ReplyEnd,
+        finish_reason: Option<String>,
+        draft: &mut Draft<'_>,
+    ) -> Vec<PlanError> {
         let steps = draft.steps.len();
         let mut offences = std::mem::take(&mut draft.offences);
         if self.for_a_step {
@@ -289,8 +295,9 @@ impl LlmPlanner {
             (_, ReplyEnd::Length) => {
                 cut_off(format!("at the output limit, after {steps} complete steps: write fewer or shorter ones"));
             }
-            (_, ReplyEnd::Other) => {
-                cut_off(format!("the provider ended it, and does not say why, after {steps} complete steps"));
+            (End::CutOff, ReplyEnd::Other) => {
+                let reason = finish_reason.map(|reason| format!(" (finish reason `{reason}`)")).unwrap_or_default();
+                cut_off(format!("the provider ended it{reason} after {steps} complete steps"));
             }
             (End::CutOff, _) => {
                 let message = match self.format {

@@ -177,6 +177,15 @@ impl Trouble<'_> {
         ModelError::new(ModelProblem::CutOff, "the connection broke before the answer was complete")
     }
 
+    /// The provider has ended an answer before its end, and this is its word for it.
+    pub(super) fn broken_off(&self, reason: Option<&str>) -> ModelError {
+        let message = match reason {
+            Some(reason) => format!("the provider broke the answer off (finish reason `{}`)", self.words(reason)),
+            None => "the answer ended without a finish reason, so it may not be whole".to_owned(),
+        };
+        ModelError::new(ModelProblem::CutOff, message)
+    }
+
     pub(super) fn stalled(&self) -> ModelError {
         let seconds = self.server.stall_after.as_secs_f64();
         ModelError::new(ModelProblem::Stalled, format!("no word for {seconds}s, so the answer was given up"))
@@ -260,7 +269,7 @@ impl Trouble<'_> {
     }
 
     /// Somebody else's words, fit to be shown: one line, not long, without the key and without the request.
-    fn words(&self, words: &str) -> String {
+    pub(super) fn words(&self, words: &str) -> String {
         if self.told.is_repeated_in(words) {
             return REPEATED.to_owned();
         }

@@ -70,7 +70,7 @@ fn break_lines(way: usize, random: &mut Random) -> (String, ReplyEnd) {
     let mut end = ReplyEnd::Complete;
     match way {
         0 => return (LINES[..random.below(LINES.len() - 5)].to_owned(), end),
-        1 => end = [ReplyEnd::Length, ReplyEnd::Other][random.below(2)],
+        1 => end = ReplyEnd::Length,
         2 => drop(lines.remove(steps)),
         3 => lines.insert(at, lines[at].clone()),
         4 => lines.swap(at.min(2), 4 - random.below(2)),
@@ -110,7 +110,7 @@ fn break_json(way: usize, random: &mut Random) -> (String, ReplyEnd) {
     let mut end = ReplyEnd::Complete;
     match way {
         0 => return (whole[..random.below(whole.len())].to_owned(), end),
-        1 => end = [ReplyEnd::Length, ReplyEnd::Other][random.below(2)],
+        1 => end = ReplyEnd::Length,
         2 => step["depends_on"] = json!(vec![["a/b", "", "1", "nobody"][random.below(4)]]),
         3 => step["depends_on"] = json!([step["id"]]),
         4 => plan["steps"][random.below(2)]["depends_on"] = json!(["report"]),

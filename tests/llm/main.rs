@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod broken_plans;
+mod finish;
 mod planning;
 mod providers;
 mod schemas;

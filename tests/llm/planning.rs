@@ -136,7 +136,7 @@ async fn started_steps_that_the_correction_repeats_are_kept() {
 #[tokio::test]
 async fn a_plan_without_its_end_is_never_run_as_a_shorter_one() {
     for end in [ReplyEnd::Complete, ReplyEnd::Length, ReplyEnd::Other] {
-        let text = if end == ReplyEnd::Complete { "1. a\n2. b\n" } else { "1. a\n2. b\nEND\n" };
+        let text = if end == ReplyEnd::Length { "1. a\n2. b\nEND\n" } else { "1. a\n2. b\n" };
         let planner = Script::new(move |_| Ok(ends(text, end)));
         let report = run(&planner).await;
         let Ending::Failed(FailureReason::NoPlan(offences)) = report.ending() else { panic!("{end:?}") };

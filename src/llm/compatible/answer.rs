@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use genai::chat::StopReason;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -11,10 +10,10 @@ use super::events::{DONE, Events, without_mark};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::llm::error::ModelError;
-use crate::llm::native;
+use crate::llm::finish::finished;
 use crate::llm::provider::{MAX_ANSWER_BYTES, too_long};
 use crate::llm::trouble::Trouble;
-use crate::llm::{ModelReply, ReplyEnd, ToolCall};
+use crate::llm::{ModelReply, ToolCall};
 
 /// An answer, or a piece of one. Servers differ in what they leave out and where they say `null`.
 #[derive(Deserialize)]
@@ -34,7 +33,7 @@ struct Choice<'a> {
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
     /// With some servers an empty one while there is more to come.
-    finish_reason: Option<Perhaps<String>>,
+    finish_reason: Option<Value>,
     error: Option<Value>,
 }
 
@@ -123,25 +122,30 @@ impl<'a> Answer<'a> {
     }
 
     /// The answer as a whole.
-    pub(super) fn into_reply(self) -> ModelReply {
-        let mut reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
-        reply.usage = self.usage.and_then(used).unwrap_or_default();
+    pub(super) fn into_reply(self, trouble: &Trouble<'_>) -> Result<ModelReply, ModelError> {
+        let usage = self.usage.and_then(used).unwrap_or_default();
+        let mut reply = ModelReply { usage, ..ModelReply::default() };
+        let (mut reason, mut refusal) = (None, String::new());
         if let Some(mut choice) = self.choices.into_iter().flatten().next() {
-            reply.end = ended(choice.ended());
+            reason = choice.ended();
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
                 reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
-                return reply.with_refusal(why(said.refusal));
+                refusal = why(said.refusal);
             }
         }
-        reply
+        finished(reply, reason, refusal, trouble)
     }
 }
 
 impl Choice<'_> {
-    /// How it ended, if it has.
+    /// How it ended, if it has. What should be a word and is something else is taken for one.
     fn ended(&mut self) -> Option<String> {
-        self.finish_reason.take().and_then(Perhaps::into_option).filter(|reason| !reason.is_empty())
+        let reason = match self.finish_reason.take()? {
+            Value::String(reason) => reason,
+            reason => reason.to_string(),
+        };
+        Some(reason).filter(|reason| !reason.is_empty())
     }
 }
 
@@ -162,8 +166,8 @@ pub(super) struct Streamed<'a> {
     events: Events,
     reply: ModelReply,
     is_whole: bool,
-    /// Whether the model has said how it ended. What comes after that is at most what it cost.
-    has_ended: bool,
+    /// How the model has said that it ended. What comes after that is at most what it cost.
+    reason: Option<String>,
     /// Whether anything was an event of such a server.
     has_begun: bool,
     /// Why the model does not answer, if it has said so.
@@ -175,12 +179,11 @@ pub(super) struct Streamed<'a> {
 
 impl<'a> Streamed<'a> {
     pub(super) fn new(piece: &'a mut (dyn FnMut(&str) + Send), trouble: &'a Trouble<'a>) -> Self {
-        let reply = ModelReply { end: ReplyEnd::Other, ..ModelReply::default() };
         Self {
             events: Events::default(),
-            reply,
+            reply: ModelReply::default(),
             is_whole: false,
-            has_ended: false,
+            reason: None,
             has_begun: false,
             refusal: String::new(),
             piece,
@@ -195,7 +198,7 @@ impl<'a> Streamed<'a> {
 
     /// Whether the model has said how it ended.
     pub(super) fn has_ended(&self) -> bool {
-        self.has_ended
+        self.reason.is_some()
     }
 
     /// Takes up what has come.
@@ -210,8 +213,8 @@ impl<'a> Streamed<'a> {
     /// Nothing more comes, in an orderly way as far as can be told, of what the server calls `kind`.
     pub(super) fn end(mut self, kind: &str) -> Result<ModelReply, ModelError> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
-        match self.is_whole || self.has_ended {
-            true => Ok(self.into_reply()),
+        match self.is_whole || self.has_ended() {
+            true => self.into_reply(),
             false if self.has_begun => Err(self.trouble.cut_off()),
             // Some call a stream of events a page: only one that has been read to its end without an event is one.
             false if kind.starts_with("text/html") => Err(self.trouble.not_json(kind)),
@@ -220,8 +223,8 @@ impl<'a> Streamed<'a> {
     }
 
     /// The answer, once it is whole.
-    pub(super) fn into_reply(self) -> ModelReply {
-        self.reply.with_refusal(self.refusal)
+    pub(super) fn into_reply(self) -> Result<ModelReply, ModelError> {
+        finished(self.reply, self.reason, self.refusal, self.trouble)
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ModelError> {
@@ -232,7 +235,7 @@ impl<'a> Streamed<'a> {
         self.has_begun = true;
         let answer = match Answer::read(data, self.trouble) {
             // What comes after the end of an answer is at most what it cost, and of that perhaps only a part.
-            Err(error) if self.has_ended && is_unread(&error) => return Ok(()),
+            Err(error) if self.has_ended() && is_unread(&error) => return Ok(()),
             answer => answer?,
         };
         if let Some(usage) = answer.usage.and_then(used) {
@@ -240,8 +243,7 @@ impl<'a> Streamed<'a> {
         }
         let Some(mut choice) = answer.choices.into_iter().flatten().next() else { return Ok(()) };
         if let Some(reason) = choice.ended() {
-            self.reply.end = ended(Some(reason));
-            self.has_ended = true;
+            self.reason = Some(reason);
         }
         let Some(delta) = choice.delta else { return Ok(()) };
         if let Some(content) = delta.content {
@@ -262,11 +264,6 @@ fn is_unread(error: &ModelError) -> bool {
 /// Why there is no answer, if that is said.
 fn why(refusal: Option<Perhaps<String>>) -> String {
     refusal.and_then(Perhaps::into_option).unwrap_or_default()
-}
-
-/// How an answer ended.
-fn ended(reason: Option<String>) -> ReplyEnd {
-    native::ended(reason.map(StopReason::from).as_ref())
 }
 
 /// What was counted, if anything was.

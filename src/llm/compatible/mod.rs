@@ -53,7 +53,7 @@ impl Compatible {
         let sent = self.chat(&Body::whole(request, call)).send().await;
         let response = self.accepted(sent, &call.trouble).await?;
         let body = json(response, &call.trouble).await?;
-        Ok(Answer::read(&body, &call.trouble)?.into_reply())
+        Answer::read(&body, &call.trouble)?.into_reply(&call.trouble)
     }
 
     /// Asks for an answer in pieces.
@@ -70,7 +70,7 @@ impl Compatible {
         if is_json(&response) {
             // It does not do that, or has something else to say.
             let body = timeout(self.stall_after, json(response, trouble)).await.map_err(|_| trouble.stalled())??;
-            let reply = Answer::read(&body, trouble)?.into_reply();
+            let reply = Answer::read(&body, trouble)?.into_reply(trouble)?;
             piece(&reply.text);
             return Ok(reply);
         }
@@ -85,7 +85,7 @@ impl Compatible {
                 Err(_) => return Err(trouble.stalled()),
             }
         }
-        Ok(streamed.into_reply())
+        streamed.into_reply()
     }
 
     fn chat(&self, body: &Body<'_>) -> RequestBuilder {

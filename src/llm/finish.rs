@@ -47,7 +47,8 @@ pub(super) fn finished(
         reason => reason.as_deref().and_then(end),
     };
     let Some(end) = end else {
-        return Err(ModelError { usage: reply.usage, ..trouble.broken_off(reason.as_deref()) });
+        let error = ModelError { usage: reply.usage, ..trouble.broken_off(reason.as_deref()) };
+        return Err(trouble.paid(error, reply.text.len()));
     };
     let finish_reason = reason.filter(|_| end == ReplyEnd::Other).map(|reason| trouble.words(&reason));
     let text = if end == ReplyEnd::Refused { refusal } else { reply.text };

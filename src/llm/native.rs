@@ -1,5 +1,7 @@
 //! Providers whose APIs are their own, by way of `genai`: our requests in its words, and its replies in ours.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use futures::StreamExt as _;
 use genai::adapter::AdapterKind;
 use genai::chat::{
@@ -8,13 +10,14 @@ use genai::chat::{
 };
 use genai::resolver::{AuthData, Endpoint, ProviderConfig};
 use genai::{Client, ModelIden};
+use serde_json::Value;
 
 use super::error::ModelError;
 use super::finish::finished;
 use super::provider::{Call, MAX_ANSWER_BYTES, too_long};
 use super::server::Server;
-use super::trouble::Trouble;
-use super::{Message, ModelReply, ModelRequest, OfferedTool, ToolCall};
+use super::trouble::{Trouble, counted};
+use super::{Message, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 
@@ -45,8 +48,16 @@ impl Native {
 
     /// Asks for a whole answer.
     pub(super) async fn complete(&self, request: ModelRequest, call: &Call<'_>) -> Result<ModelReply, ModelError> {
-        let options = options(&request, call);
+        let options = options(&request, call).with_capture_raw_body(true);
         let answered = self.client.exec_chat(self.model(call), chat(request), Some(&options)).await;
+        let body = match &answered {
+            Ok(answer) => answer.captured_raw_body.as_ref(),
+            Err(genai::Error::ChatResponseGeneration { response_body, .. }) => Some(&**response_body),
+            Err(_) => None,
+        };
+        if let Some(instead) = body.and_then(|body| said_instead(body, &call.trouble)) {
+            return instead;
+        }
         let answer = answered.map_err(|error| call.trouble.of(error))?;
         let (text, calls) = reply(answer.content);
         let reply = ModelReply { text, calls, usage: used(&answer.usage), ..ModelReply::default() };
@@ -60,7 +71,9 @@ impl Native {
         call: &Call<'_>,
         piece: &mut (dyn FnMut(&str) + Send),
     ) -> Result<ModelReply, ModelError> {
-        let options = options(&request, call);
+        let noticed = Arc::new(Mutex::new(Noticed::default()));
+        let notices = Arc::clone(&noticed);
+        let options = options(&request, call).with_raw_frame_fn(move |_, frame| lock(&notices).take(frame.data));
         let answered = self.client.exec_chat_stream(self.model(call), chat(request), Some(&options)).await;
         let mut events = answered.map_err(|error| call.trouble.of(error))?.stream;
         let mut text = String::new();
@@ -70,17 +83,25 @@ impl Native {
                 Some(Ok(ChatStreamEvent::Chunk(chunk))) => {
                     text.push_str(&chunk.content);
                     if text.len() > MAX_ANSWER_BYTES {
-                        return Err(too_long());
+                        break Err(too_long());
                     }
                     piece(&chunk.content);
                 }
-                Some(Ok(ChatStreamEvent::End(end))) => break end,
+                Some(Ok(ChatStreamEvent::End(end))) => break Ok(end),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(call.trouble.of(error)),
-                None if text.is_empty() => return Err(call.trouble.no_word()),
-                None => return Err(call.trouble.cut_off()),
+                Some(Err(error)) => break Err(call.trouble.of(error)),
+                None if text.is_empty() => break Err(call.trouble.no_word()),
+                None => break Err(call.trouble.cut_off()),
             }
         };
+        let Noticed { has_begun, usage, blocked } = std::mem::take(&mut *lock(&noticed));
+        if let Some(why) = blocked {
+            return Ok(blocked_for(why, usage));
+        }
+        let end = end.map_err(|error| match has_begun {
+            true => call.trouble.paid(ModelError { usage, ..error }, text.len()),
+            false => error,
+        })?;
         let usage = end.captured_usage.as_ref().map(used).unwrap_or_default();
         let reply = ModelReply { text, usage, ..ModelReply::default() };
         finished(reply, reason(end.captured_stop_reason), String::new(), &call.trouble)
@@ -109,6 +130,53 @@ fn options(request: &ModelRequest, call: &Call<'_>) -> ChatOptions {
         Some((name, schema)) => options.with_response_format(JsonSpec::new(name.as_str(), schema.clone())),
         None => options,
     }
+}
+
+/// What `genai` does not hand on of an answer in pieces.
+#[derive(Default)]
+struct Noticed {
+    has_begun: bool,
+    usage: Usage,
+    /// Why the request is not answered.
+    blocked: Option<String>,
+}
+
+impl Noticed {
+    fn take(&mut self, event: &str) {
+        self.has_begun = true;
+        if !event.contains("\"usage") && !event.contains("\"promptFeedback\"") {
+            return;
+        }
+        let Ok(said) = serde_json::from_str::<Value>(event) else { return };
+        let Usage { input_tokens, output_tokens, .. } = counted(&said);
+        // Each count is of all that came until then.
+        self.usage.input_tokens = self.usage.input_tokens.max(input_tokens);
+        self.usage.output_tokens = self.usage.output_tokens.max(output_tokens);
+        self.blocked = self.blocked.take().or_else(|| block_reason(&said));
+    }
+}
+
+fn lock(noticed: &Mutex<Noticed>) -> MutexGuard<'_, Noticed> {
+    noticed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a whole body says in place of an answer, which `genai` takes for an empty one or for one that cannot be read.
+fn said_instead(body: &Value, trouble: &Trouble<'_>) -> Option<Result<ModelReply, ModelError>> {
+    if let Some(why) = block_reason(body) {
+        return Some(Ok(blocked_for(why, counted(body))));
+    }
+    let mut errors = ["/error", "/choices/0/error"].into_iter().filter_map(|place| body.pointer(place));
+    let error = errors.find(|error| !error.is_null())?;
+    Some(Err(ModelError { usage: counted(body), ..trouble.broke_off(error) }))
+}
+
+/// Why one of Google's servers does not give a request to the model.
+fn block_reason(said: &Value) -> Option<String> {
+    said.pointer("/promptFeedback/blockReason").and_then(Value::as_str).map(str::to_owned)
+}
+
+fn blocked_for(why: String, usage: Usage) -> ModelReply {
+    ModelReply { text: why, end: ReplyEnd::Refused, usage, ..ModelReply::default() }
 }
 
 /// The provider's word for how an answer ended.

@@ -221,6 +221,12 @@ impl ProviderModel {
             if let Some(pause) = error.retry_after_ms.filter(|_| error.problem.may_pass()) {
                 self.connection.gate.close(Duration::from_millis(pause));
             }
+            if let Some(price) = &self.options.price {
+                price.charge(&mut error.usage);
+            }
+            if !error.usage.is_zero() {
+                pass.took(error.usage.input_tokens + error.usage.output_tokens);
+            }
             self.placed(error)
         })?;
         if reply.usage.is_zero() {

@@ -9,10 +9,12 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use super::error::ModelError;
+use crate::lossy;
 use super::server::Server;
 use super::text;
 use super::{Message, ModelRequest};
 use crate::error::ModelProblem;
+use crate::event::Usage;
 use crate::retry_after::{pause_ms, pause_wanted};
 
 /// As much of a server's own words is repeated.
@@ -94,6 +96,28 @@ impl Told {
     }
 }
 
+/// What a body, or an event, of whatever API says that it cost.
+pub(super) fn counted(said: &Value) -> Usage {
+    let first = said.pointer("/message/usage");
+    let places = ["usage", "usageMetadata"].into_iter().filter_map(|name| said.get(name));
+    let Some(counts) = places.chain(first).find(|counts| counts.is_object()) else { return Usage::default() };
+    let count = |names: &[&str]| names.iter().find_map(|name| counts.get(name)?.as_u64());
+    let sum = |names: &[&str]| names.iter().filter_map(|name| count(&[name])).sum::<u64>();
+    // Anthropic's count leaves out what was kept from earlier calls.
+    let kept = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
+    let input_tokens = count(&["prompt_tokens", "promptTokenCount"]).unwrap_or_else(|| sum(&kept));
+    let output_tokens = count(&["completion_tokens", "output_tokens"])
+        .unwrap_or_else(|| sum(&["candidatesTokenCount", "thoughtsTokenCount"]));
+    // The first event of an answer cannot know how long it will be.
+    let output_tokens = if first.is_some() { 0 } else { output_tokens };
+    Usage { input_tokens, output_tokens, micro_usd: 0 }
+}
+
+/// The same of a text that may be no such body.
+pub(super) fn counted_in(body: &str) -> Usage {
+    serde_json::from_str(body).map(|said| counted(&said)).unwrap_or_default()
+}
+
 /// Roughly how many tokens so many bytes are: a token is about four characters of English.
 pub(super) fn tokens(bytes: usize) -> u64 {
     (bytes as u64).div_ceil(4)
@@ -123,7 +147,10 @@ impl Trouble<'_> {
             Error::WebStream { error, .. } => self.boxed(error),
             Error::ChatResponse { body, .. } => self.broke_off(&body),
             // These print the whole request.
-            Error::ChatResponseGeneration { cause, .. } => self.unreadable(&cause),
+            Error::ChatResponseGeneration { cause, response_body, .. } => {
+                let usage = counted(&response_body);
+                self.paid(ModelError { usage, ..self.unreadable(&cause) }, 0)
+            }
             Error::StreamParse { serde_error, .. } => self.unreadable(&serde_error.to_string()),
             Error::RequiresApiKey { .. }
             | Error::NoAuthResolver { .. }
@@ -151,10 +178,29 @@ impl Trouble<'_> {
         match error {
             webc::Error::ResponseFailedStatus { status, body, headers } => self.status(status, &body, &headers),
             webc::Error::ResponseFailedNotJson { content_type, .. } => self.not_json(&content_type),
-            webc::Error::ResponseFailedInvalidJson { cause, .. } => self.unreadable(&cause),
+            webc::Error::ResponseFailedInvalidJson { body, cause } => {
+                let usage = counted_in(&lossy::json(body.as_bytes()));
+                self.paid(ModelError { usage, ..self.unreadable(&cause) }, body.len())
+            }
+            webc::Error::Reqwest(error) if error.is_body() || error.is_decode() => self.paid(self.transport(&error), 0),
             webc::Error::Reqwest(error) => self.transport(&error),
             webc::Error::JsonValueExt(error) => self.unreadable(&error.to_string()),
         }
+    }
+
+    /// What went wrong after an answer had begun, of which so many bytes have come, and what it cost all the same: as the
+    /// server counts it, or else roughly. Where the server says what went wrong before the first word, nothing was done.
+    pub(super) fn paid(&self, error: ModelError, received: usize) -> ModelError {
+        if received == 0 && !is_lost(&error) {
+            return error;
+        }
+        let or = |counted: u64, rough: u64| if counted == 0 { rough } else { counted };
+        let usage = Usage {
+            input_tokens: or(error.usage.input_tokens, self.told.tokens()),
+            output_tokens: or(error.usage.output_tokens, tokens(received)),
+            ..error.usage
+        };
+        ModelError { usage, ..error }
     }
 
     /// The answer is of a kind that no API of a model has.
@@ -283,6 +329,11 @@ impl Trouble<'_> {
         }
         words
     }
+}
+
+/// Whether there is an answer, or a part of one, which is lost.
+pub(super) fn is_lost(error: &ModelError) -> bool {
+    matches!(error.problem, ModelProblem::CutOff | ModelProblem::Stalled | ModelProblem::BadAnswer)
 }
 
 /// What an error is, by its status, its words in lower case and whether it names a time to come back.

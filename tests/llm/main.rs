@@ -9,6 +9,7 @@ mod finish;
 mod planning;
 mod providers;
 mod schemas;
+mod spending;
 mod steps;
 mod streams;
 mod support;

@@ -7,12 +7,12 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::events::{DONE, Events, without_mark};
-use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::llm::error::ModelError;
 use crate::llm::finish::finished;
+use crate::lossy;
 use crate::llm::provider::{MAX_ANSWER_BYTES, too_long};
-use crate::llm::trouble::Trouble;
+use crate::llm::trouble::{Trouble, counted_in, is_lost};
 use crate::llm::{ModelReply, ToolCall};
 
 /// An answer, or a piece of one. Servers differ in what they leave out and where they say `null`.
@@ -107,22 +107,38 @@ impl<T> Perhaps<T> {
 }
 
 impl<'a> Answer<'a> {
-    /// Reads an answer, which may be that there is none.
-    pub(super) fn read(body: &'a [u8], trouble: &Trouble<'_>) -> Result<Self, ModelError> {
-        let answer: Self = serde_json::from_slice(without_mark(body)).map_err(|error| match error.is_eof() {
-            true => trouble.cut_off(),
-            false => trouble.unreadable(&error.to_string()),
+    /// The answer that a whole body has.
+    pub(super) fn whole(body: &[u8], trouble: &Trouble<'_>) -> Result<ModelReply, ModelError> {
+        let mut mended = String::new();
+        let answer = Answer::read(body, &mut mended, trouble).map_err(|error| {
+            let lost = if is_lost(&error) { body.len() } else { 0 };
+            trouble.paid(error, lost)
         })?;
-        let mut errors =
-            answer.error.iter().chain(answer.choices.iter().flatten().filter_map(|choice| choice.error.as_ref()));
-        match errors.next() {
-            Some(error) => Err(trouble.broke_off(error)),
-            None => Ok(answer),
-        }
+        answer.into_reply(trouble)
     }
 
-    /// The answer as a whole.
-    pub(super) fn into_reply(self, trouble: &Trouble<'_>) -> Result<ModelReply, ModelError> {
+    /// Reads an answer, which may be that there is none. What is no text in it is put right in `mended`.
+    fn read(body: &'a [u8], mended: &'a mut String, trouble: &Trouble<'_>) -> Result<Self, ModelError> {
+        let body = without_mark(body);
+        let answer: Self = match serde_json::from_slice(body) {
+            Ok(answer) => answer,
+            Err(error) if error.is_eof() => return Err(trouble.cut_off()),
+            Err(_) => {
+                *mended = lossy::json(body).into_owned();
+                let mended: &'a str = mended;
+                serde_json::from_str(mended).map_err(|error| {
+                    let usage = counted_in(mended);
+                    ModelError { usage, ..trouble.unreadable(&error.to_string()) }
+                })?
+            }
+        };
+        let mut errors =
+            answer.error.iter().chain(answer.choices.iter().flatten().filter_map(|choice| choice.error.as_ref()));
+        let Some(error) = errors.next().map(|error| trouble.broke_off(error)) else { return Ok(answer) };
+        Err(ModelError { usage: answer.usage.and_then(used).unwrap_or_default(), ..error })
+    }
+
+    fn into_reply(self, trouble: &Trouble<'_>) -> Result<ModelReply, ModelError> {
         let usage = self.usage.and_then(used).unwrap_or_default();
         let mut reply = ModelReply { usage, ..ModelReply::default() };
         let (mut reason, mut refusal) = (None, String::new());
@@ -210,11 +226,17 @@ impl<'a> Streamed<'a> {
         if is_too_long { Err(too_long()) } else { Ok(()) }
     }
 
+    /// What went wrong, and what the answer cost so far.
+    pub(super) fn paid(&self, error: ModelError) -> ModelError {
+        let usage = if error.usage.is_zero() { self.reply.usage } else { error.usage };
+        self.trouble.paid(ModelError { usage, ..error }, self.reply.text.len())
+    }
+
     /// Nothing more comes, in an orderly way as far as can be told, of what the server calls `kind`.
-    pub(super) fn end(mut self, kind: &str) -> Result<ModelReply, ModelError> {
+    pub(super) fn end(&mut self, kind: &str) -> Result<(), ModelError> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
         match self.is_whole || self.has_ended() {
-            true => self.into_reply(),
+            true => Ok(()),
             false if self.has_begun => Err(self.trouble.cut_off()),
             // Some call a stream of events a page: only one that has been read to its end without an event is one.
             false if kind.starts_with("text/html") => Err(self.trouble.not_json(kind)),
@@ -233,9 +255,10 @@ impl<'a> Streamed<'a> {
             return Ok(());
         }
         self.has_begun = true;
-        let answer = match Answer::read(data, self.trouble) {
+        let mut mended = String::new();
+        let answer = match Answer::read(data, &mut mended, self.trouble) {
             // What comes after the end of an answer is at most what it cost, and of that perhaps only a part.
-            Err(error) if self.has_ended() && is_unread(&error) => return Ok(()),
+            Err(error) if self.has_ended() && is_lost(&error) => return Ok(()),
             answer => answer?,
         };
         if let Some(usage) = answer.usage.and_then(used) {
@@ -254,11 +277,6 @@ impl<'a> Streamed<'a> {
         self.refusal.push_str(&why(delta.refusal));
         Ok(())
     }
-}
-
-/// Whether it is not known what a server has said.
-fn is_unread(error: &ModelError) -> bool {
-    matches!(error.problem, ModelProblem::BadAnswer | ModelProblem::CutOff)
 }
 
 /// Why there is no answer, if that is said.

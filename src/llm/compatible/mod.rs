@@ -53,7 +53,7 @@ impl Compatible {
         let sent = self.chat(&Body::whole(request, call)).send().await;
         let response = self.accepted(sent, &call.trouble).await?;
         let body = json(response, &call.trouble).await?;
-        Answer::read(&body, &call.trouble)?.into_reply(&call.trouble)
+        Answer::whole(&body, &call.trouble)
     }
 
     /// Asks for an answer in pieces.
@@ -69,23 +69,37 @@ impl Compatible {
         let mut response = self.accepted(sent, trouble).await?;
         if is_json(&response) {
             // It does not do that, or has something else to say.
-            let body = timeout(self.stall_after, json(response, trouble)).await.map_err(|_| trouble.stalled())??;
-            let reply = Answer::read(&body, trouble)?.into_reply(trouble)?;
+            let body = timeout(self.stall_after, json(response, trouble)).await;
+            let body = body.unwrap_or_else(|_| Err(trouble.paid(trouble.stalled(), 0)))?;
+            let reply = Answer::whole(&body, trouble)?;
             piece(&reply.text);
             return Ok(reply);
         }
         let mut streamed = Streamed::new(piece, trouble);
+        match self.follow(&mut response, &mut streamed, trouble).await {
+            Ok(()) => streamed.into_reply(),
+            Err(error) => Err(streamed.paid(error)),
+        }
+    }
+
+    /// Takes up an answer that comes in pieces, until it is whole.
+    async fn follow(
+        &self,
+        response: &mut Response,
+        streamed: &mut Streamed<'_>,
+        trouble: &Trouble<'_>,
+    ) -> Result<(), ModelError> {
         while !streamed.is_whole() {
             match timeout(self.stall_after, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => streamed.take(&bytes)?,
-                Ok(Ok(None)) => return streamed.end(kind(&response)),
+                Ok(Ok(None)) => return streamed.end(kind(response)),
                 Ok(Err(error)) => return Err(trouble.transport(&error)),
                 // All that may be missing is what it cost, and that nothing more comes.
-                Err(_) if streamed.has_ended() => return streamed.end(kind(&response)),
+                Err(_) if streamed.has_ended() => return streamed.end(kind(response)),
                 Err(_) => return Err(trouble.stalled()),
             }
         }
-        streamed.into_reply()
+        Ok(())
     }
 
     fn chat(&self, body: &Body<'_>) -> RequestBuilder {
@@ -133,8 +147,12 @@ async fn json(mut response: Response, trouble: &Trouble<'_>) -> Result<Vec<u8>, 
         return Err(trouble.not_json(kind(&response)));
     }
     let mut body = Vec::new();
-    read(&mut response, &mut body).await.map_err(|error| trouble.transport(&error))?;
-    if body.len() > MAX_ANSWER_BYTES { Err(too_long()) } else { Ok(body) }
+    let error = match read(&mut response, &mut body).await {
+        Ok(()) if body.len() <= MAX_ANSWER_BYTES => return Ok(body),
+        Ok(()) => too_long(),
+        Err(error) => trouble.transport(&error),
+    };
+    Err(trouble.paid(error, body.len()))
 }
 
 /// Adds what comes to `body`, until it is whole or longer than an answer may be.

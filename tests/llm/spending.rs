@@ -1,0 +1,174 @@
+//! What is paid for is counted, also if nothing comes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plandag::llm::{
+    Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, Price, Provider, ReplyEnd, Server,
+};
+use plandag::{ModelProblem, Usage};
+use serde_json::{Value, json};
+
+use crate::support::{sending, tokens};
+
+fn model_of(server: Server) -> Arc<dyn Model> {
+    let options = ModelOptions { price: Some(Price { input: 1.0, output: 2.0 }), ..ModelOptions::default() };
+    let server = server.key("x").stall_after(Duration::from_millis(300));
+    Provider::new(server).unwrap().model("m", options)
+}
+
+/// A model that is asked directly, and one by way of `genai`.
+fn models_at(url: &str) -> [Arc<dyn Model>; 2] {
+    [Server::at(url), Server::named("deepseek").unwrap().base_url(url)].map(model_of)
+}
+
+fn model_at(provider: &str, url: &str) -> Arc<dyn Model> {
+    model_of(Server::named(provider).unwrap().base_url(url))
+}
+
+/// A request of 400 bytes, which are about 100 tokens.
+fn asks() -> ModelRequest {
+    ModelRequest { messages: vec![Message::User("ask ".repeat(100))], ..ModelRequest::default() }
+}
+
+async fn streamed(model: &Arc<dyn Model>) -> Result<ModelReply, ModelError> {
+    model.stream(asks(), &mut |_| {}).await
+}
+
+async fn serving(kind: &str, body: &str, then: Duration) -> String {
+    sending(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n{body}"), then).await
+}
+
+async fn events(events: &[Value]) -> String {
+    let events: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    serving("text/event-stream", &events, Duration::ZERO).await
+}
+
+async fn body(body: &str) -> String {
+    serving("application/json", body, Duration::ZERO).await
+}
+
+fn piece(text: &str) -> Value {
+    json!({ "choices": [{ "delta": { "content": text }, "finish_reason": null }] })
+}
+
+fn priced(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { micro_usd: input_tokens + 2 * output_tokens, ..tokens(input_tokens, output_tokens) }
+}
+
+/// The text of the answers: about 50 tokens.
+fn words() -> String {
+    "word ".repeat(40)
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_costs_what_was_asked_and_what_came() {
+    for model in models_at(&events(&[piece(&words())]).await) {
+        let error = streamed(&model).await.unwrap_err();
+        assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(100, 50)), "{error}");
+    }
+    let head = format!("data: {}\n\n", piece(&words()));
+    for model in models_at(&serving("text/event-stream", &head, Duration::from_secs(30)).await) {
+        let error = streamed(&model).await.unwrap_err();
+        assert_eq!((error.problem, error.usage), (ModelProblem::Stalled, priced(100, 50)), "{error}");
+    }
+    let failed = json!({ "error": { "message": "out of memory" } });
+    for model in models_at(&events(&[piece(&words()), failed]).await) {
+        let error = streamed(&model).await.unwrap_err();
+        assert_eq!((error.problem, error.usage), (ModelProblem::Unavailable, priced(100, 50)), "{error}");
+    }
+    // A whole answer of which a part is missing.
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"choices\": [";
+    for model in models_at(&sending(answer, Duration::ZERO).await) {
+        let error = model.complete(asks()).await.unwrap_err();
+        assert_eq!((error.problem, error.usage.input_tokens), (ModelProblem::CutOff, 100), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_before_the_first_word_costs_nothing() {
+    let loading = json!({ "error": { "message": "the model is loading" } });
+    for model in models_at(&body(&loading.to_string()).await) {
+        assert!(model.complete(asks()).await.unwrap_err().usage.is_zero());
+    }
+    for model in models_at(&events(&[loading]).await) {
+        assert!(streamed(&model).await.unwrap_err().usage.is_zero());
+    }
+    let busy = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\n\r\n";
+    for model in models_at(&sending(busy, Duration::ZERO).await) {
+        assert!(streamed(&model).await.unwrap_err().usage.is_zero());
+        assert!(model.complete(asks()).await.unwrap_err().usage.is_zero());
+    }
+    for model in models_at(&sending("", Duration::ZERO).await) {
+        let error = streamed(&model).await.unwrap_err();
+        assert!(error.problem == ModelProblem::CutOff && error.usage.is_zero(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_first_event_counts_is_kept_if_the_stream_breaks() {
+    let usage = json!({ "input_tokens": 5_000, "cache_read_input_tokens": 7, "output_tokens": 1 });
+    let begun = json!({ "type": "message_start", "message": { "usage": usage } });
+    let said = json!({ "type": "content_block_delta", "index": 0, "delta": { "type": "text_delta", "text": words() } });
+    let events = format!("event: message_start\ndata: {begun}\n\nevent: content_block_delta\ndata: {said}\n\n");
+    let url = serving("text/event-stream", &events, Duration::ZERO).await;
+    let error = streamed(&model_at("anthropic", &url)).await.unwrap_err();
+    assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(5_007, 50)), "{error}");
+}
+
+#[tokio::test]
+async fn half_of_a_character_is_replaced_and_the_rest_of_the_answer_counts() {
+    let answer = r#"{"choices":[{"message":{"content":"so \ud83d"},"finish_reason":"stop"}],
+        "usage":{"prompt_tokens":5000,"completion_tokens":10000}}"#;
+    let [direct, by_genai] = models_at(&body(answer).await);
+    let reply = direct.complete(asks()).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.usage), ("so \u{fffd}", priced(5_000, 10_000)));
+    // That one cannot be read here, but is counted.
+    let error = by_genai.complete(asks()).await.unwrap_err();
+    assert_eq!((error.problem, error.usage), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
+    let event = r#"{"choices":[{"delta":{"content":"so \ud83d"},"finish_reason":"stop"}]}"#;
+    let stream = format!("data: {event}\n\ndata: [DONE]\n\n");
+    let url = serving("text/event-stream", &stream, Duration::ZERO).await;
+    let reply = streamed(&models_at(&url)[0]).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.end), ("so \u{fffd}", ReplyEnd::Complete));
+}
+
+#[tokio::test]
+async fn what_an_error_says_that_it_cost_is_counted() {
+    let usage = json!({ "prompt_tokens": 5_000, "completion_tokens": 10_000 });
+    let error = json!({ "code": 502, "message": "upstream broke" });
+    let choice = json!({ "message": { "content": "x" }, "finish_reason": null, "error": error });
+    for answer in [json!({ "choices": [choice], "usage": usage }), json!({ "error": error, "usage": usage })] {
+        for model in models_at(&body(&answer.to_string()).await) {
+            let error = model.complete(asks()).await.unwrap_err();
+            let expected = (ModelProblem::Unavailable, priced(5_000, 10_000));
+            assert_eq!((error.problem, error.usage), expected, "{error}");
+            assert!(error.message.contains("upstream broke"), "{error}");
+        }
+    }
+    let nonsense = json!({ "choices": [{ "message": { "tool_calls": 1 } }], "usage": usage });
+    let error = models_at(&body(&nonsense.to_string()).await)[0].complete(asks()).await.unwrap_err();
+    assert_eq!((error.problem, error.usage), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
+}
+
+#[tokio::test]
+async fn a_request_that_is_blocked_is_refused_and_counted() {
+    let blocked = json!({
+        "promptFeedback": { "blockReason": "PROHIBITED_CONTENT" },
+        "usageMetadata": { "promptTokenCount": 90, "totalTokenCount": 90 },
+    });
+    let whole = model_at("gemini", &body(&blocked.to_string()).await).complete(asks()).await;
+    let pieces = streamed(&model_at("gemini", &events(&[blocked]).await)).await;
+    for reply in [whole.unwrap(), pieces.unwrap()] {
+        assert_eq!((reply.end, reply.text.as_str()), (ReplyEnd::Refused, "PROHIBITED_CONTENT"));
+        assert_eq!(reply.usage, priced(90, 0));
+    }
+}
+
+/// Also of one that ends in an orderly way, as `genai` has it.
+#[tokio::test]
+async fn an_answer_of_gemini_without_a_finish_reason_was_cut_off() {
+    let begun = json!({ "candidates": [{ "content": { "parts": [{ "text": words() }] } }] });
+    let error = streamed(&model_at("gemini", &events(&[begun]).await)).await.unwrap_err();
+    assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(100, 50)), "{error}");
+}

@@ -1,5 +1,6 @@
 //! Models behind the APIs of providers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -229,6 +230,7 @@ impl ProviderModel {
             }
             self.placed(error)
         })?;
+        tell_apart(&mut reply.calls);
         if reply.usage.is_zero() {
             reply.usage = estimated(told, &reply);
         }
@@ -265,6 +267,18 @@ fn estimated(told: &Told, reply: &ModelReply) -> Usage {
     let called = |call: &ToolCall| call.name.len() + call.arguments.to_string().len();
     let said = reply.text.len() + reply.calls.iter().map(called).sum::<usize>();
     Usage { input_tokens: told.tokens(), output_tokens: tokens(said), ..Usage::default() }
+}
+
+/// Gives a call an id where it has none, or that of another one: servers find by it what came of which.
+fn tell_apart(calls: &mut [ToolCall]) {
+    let given: BTreeSet<String> = calls.iter().map(|call| call.id.clone()).collect();
+    let mut free = (1..).map(|number: u32| format!("call_{number}")).filter(|id| !given.contains(id));
+    let mut seen = BTreeSet::new();
+    for call in calls {
+        if call.id.is_empty() || !seen.insert(call.id.clone()) {
+            call.id = free.next().unwrap_or_default();
+        }
+    }
 }
 
 pub(super) fn too_long() -> ModelError {

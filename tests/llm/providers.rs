@@ -214,6 +214,19 @@ async fn a_call_without_arguments_or_a_number_is_one() {
 }
 
 #[tokio::test]
+async fn every_call_has_an_id_of_its_own() {
+    let calls = ["x", "", "x", "call_1", ""];
+    let calls =
+        calls.map(|id| json!({ "id": id, "type": "function", "function": { "name": "now", "arguments": "{}" } }));
+    let mut answered = answer("", "tool_calls");
+    answered["choices"][0]["message"]["tool_calls"] = json!(calls);
+    let server = answering(ResponseTemplate::new(200).set_body_json(answered)).await;
+    let calls = complete(&server, asks("What time is it?")).await.unwrap().calls;
+    let ids: Vec<&str> = calls.iter().map(|call| call.id.as_str()).collect();
+    assert_eq!(ids, ["x", "call_2", "call_3", "call_1", "call_4"]);
+}
+
+#[tokio::test]
 async fn pieces_are_read_of_servers_that_say_more_with_them() {
     let choices = [
         json!({ "message": { "content": "on" }, "delta": { "content": "on" }, "finish_reason": null }),

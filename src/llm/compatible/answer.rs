@@ -146,7 +146,7 @@ impl<'a> Answer<'a> {
             reason = choice.ended();
             if let Some(said) = choice.message {
                 reply.text = said.content.map(Content::into_text).unwrap_or_default().trim().to_owned();
-                reply.calls = (1..).zip(said.tool_calls.into_iter().flatten()).map(tool_call).collect();
+                reply.calls = said.tool_calls.into_iter().flatten().map(tool_call).collect();
                 refusal = why(said.refusal);
             }
         }
@@ -293,7 +293,7 @@ fn used(counted: Perhaps<Counted>) -> Option<Usage> {
     (input.is_some() || output.is_some()).then_some(usage)
 }
 
-fn tool_call((number, call): (u32, Call)) -> ToolCall {
+fn tool_call(call: Call) -> ToolCall {
     let Call { id, function: Function { name, arguments } } = call;
     let arguments = match arguments {
         // Of a call without arguments.
@@ -303,7 +303,7 @@ fn tool_call((number, call): (u32, Call)) -> ToolCall {
         Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         arguments => arguments,
     };
-    ToolCall { id: id.unwrap_or_else(|| format!("call_{number}")), name, arguments, signatures: None }
+    ToolCall { id: id.unwrap_or_default(), name, arguments, signatures: None }
 }
 
 /// The list of a server's models.

@@ -225,8 +225,9 @@ impl ProviderModel {
             if let Some(price) = &self.options.price {
                 price.charge(&mut error.usage);
             }
-            if !error.usage.is_zero() {
-                pass.took(error.usage.input_tokens + error.usage.output_tokens);
+            let used = error.usage.input_tokens + error.usage.output_tokens;
+            if used > 0 {
+                pass.took(used);
             }
             self.placed(error)
         })?;

@@ -110,7 +110,7 @@ pub(super) fn counted(said: &Value) -> Usage {
         .unwrap_or_else(|| sum(&["candidatesTokenCount", "thoughtsTokenCount"]));
     // The first event of an answer cannot know how long it will be.
     let output_tokens = if first.is_some() { 0 } else { output_tokens };
-    Usage { input_tokens, output_tokens, micro_usd: 0 }
+    Usage { input_tokens, output_tokens, ..Usage::default() }
 }
 
 /// The same of a text that may be no such body.

@@ -9,7 +9,7 @@ use plandag::llm::{
 use plandag::{ModelProblem, Usage};
 use serde_json::{Value, json};
 
-use crate::support::{sending, tokens};
+use crate::support::sending;
 
 fn model_of(server: Server) -> Arc<dyn Model> {
     let options = ModelOptions { price: Some(Price { input: 1.0, output: 2.0 }), ..ModelOptions::default() };
@@ -52,8 +52,15 @@ fn piece(text: &str) -> Value {
     json!({ "choices": [{ "delta": { "content": text }, "finish_reason": null }] })
 }
 
-fn priced(input_tokens: u64, output_tokens: u64) -> Usage {
-    Usage { micro_usd: input_tokens + 2 * output_tokens, ..tokens(input_tokens, output_tokens) }
+/// Tokens in and out, and what they cost.
+type Cost = (u64, u64, u64);
+
+fn priced(input_tokens: u64, output_tokens: u64) -> Cost {
+    (input_tokens, output_tokens, input_tokens + 2 * output_tokens)
+}
+
+fn cost(usage: Usage) -> Cost {
+    (usage.input_tokens, usage.output_tokens, usage.micro_usd)
 }
 
 /// The text of the answers: about 50 tokens.
@@ -65,17 +72,17 @@ fn words() -> String {
 async fn a_stream_that_breaks_costs_what_was_asked_and_what_came() {
     for model in models_at(&events(&[piece(&words())]).await) {
         let error = streamed(&model).await.unwrap_err();
-        assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(100, 50)), "{error}");
+        assert_eq!((error.problem, cost(error.usage)), (ModelProblem::CutOff, priced(100, 50)), "{error}");
     }
     let head = format!("data: {}\n\n", piece(&words()));
     for model in models_at(&serving("text/event-stream", &head, Duration::from_secs(30)).await) {
         let error = streamed(&model).await.unwrap_err();
-        assert_eq!((error.problem, error.usage), (ModelProblem::Stalled, priced(100, 50)), "{error}");
+        assert_eq!((error.problem, cost(error.usage)), (ModelProblem::Stalled, priced(100, 50)), "{error}");
     }
     let failed = json!({ "error": { "message": "out of memory" } });
     for model in models_at(&events(&[piece(&words()), failed]).await) {
         let error = streamed(&model).await.unwrap_err();
-        assert_eq!((error.problem, error.usage), (ModelProblem::Unavailable, priced(100, 50)), "{error}");
+        assert_eq!((error.problem, cost(error.usage)), (ModelProblem::Unavailable, priced(100, 50)), "{error}");
     }
     // A whole answer of which a part is missing.
     let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"choices\": [";
@@ -89,19 +96,19 @@ async fn a_stream_that_breaks_costs_what_was_asked_and_what_came() {
 async fn what_was_refused_before_the_first_word_costs_nothing() {
     let loading = json!({ "error": { "message": "the model is loading" } });
     for model in models_at(&body(&loading.to_string()).await) {
-        assert!(model.complete(asks()).await.unwrap_err().usage.is_zero());
+        assert_eq!(cost(model.complete(asks()).await.unwrap_err().usage), priced(0, 0));
     }
     for model in models_at(&events(&[loading]).await) {
-        assert!(streamed(&model).await.unwrap_err().usage.is_zero());
+        assert_eq!(cost(streamed(&model).await.unwrap_err().usage), priced(0, 0));
     }
     let busy = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\n\r\n";
     for model in models_at(&sending(busy, Duration::ZERO).await) {
-        assert!(streamed(&model).await.unwrap_err().usage.is_zero());
-        assert!(model.complete(asks()).await.unwrap_err().usage.is_zero());
+        assert_eq!(cost(streamed(&model).await.unwrap_err().usage), priced(0, 0));
+        assert_eq!(cost(model.complete(asks()).await.unwrap_err().usage), priced(0, 0));
     }
     for model in models_at(&sending("", Duration::ZERO).await) {
         let error = streamed(&model).await.unwrap_err();
-        assert!(error.problem == ModelProblem::CutOff && error.usage.is_zero(), "{error:?}");
+        assert!(error.problem == ModelProblem::CutOff && cost(error.usage) == priced(0, 0), "{error:?}");
     }
 }
 
@@ -113,7 +120,7 @@ async fn what_the_first_event_counts_is_kept_if_the_stream_breaks() {
     let events = format!("event: message_start\ndata: {begun}\n\nevent: content_block_delta\ndata: {said}\n\n");
     let url = serving("text/event-stream", &events, Duration::ZERO).await;
     let error = streamed(&model_at("anthropic", &url)).await.unwrap_err();
-    assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(5_007, 50)), "{error}");
+    assert_eq!((error.problem, cost(error.usage)), (ModelProblem::CutOff, priced(5_007, 50)), "{error}");
 }
 
 #[tokio::test]
@@ -122,10 +129,10 @@ async fn half_of_a_character_is_replaced_and_the_rest_of_the_answer_counts() {
         "usage":{"prompt_tokens":5000,"completion_tokens":10000}}"#;
     let [direct, by_genai] = models_at(&body(answer).await);
     let reply = direct.complete(asks()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.usage), ("so \u{fffd}", priced(5_000, 10_000)));
+    assert_eq!((reply.text.as_str(), cost(reply.usage)), ("so \u{fffd}", priced(5_000, 10_000)));
     // That one cannot be read here, but is counted.
     let error = by_genai.complete(asks()).await.unwrap_err();
-    assert_eq!((error.problem, error.usage), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
+    assert_eq!((error.problem, cost(error.usage)), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
     let event = r#"{"choices":[{"delta":{"content":"so \ud83d"},"finish_reason":"stop"}]}"#;
     let stream = format!("data: {event}\n\ndata: [DONE]\n\n");
     let url = serving("text/event-stream", &stream, Duration::ZERO).await;
@@ -142,13 +149,13 @@ async fn what_an_error_says_that_it_cost_is_counted() {
         for model in models_at(&body(&answer.to_string()).await) {
             let error = model.complete(asks()).await.unwrap_err();
             let expected = (ModelProblem::Unavailable, priced(5_000, 10_000));
-            assert_eq!((error.problem, error.usage), expected, "{error}");
+            assert_eq!((error.problem, cost(error.usage)), expected, "{error}");
             assert!(error.message.contains("upstream broke"), "{error}");
         }
     }
     let nonsense = json!({ "choices": [{ "message": { "tool_calls": 1 } }], "usage": usage });
     let error = models_at(&body(&nonsense.to_string()).await)[0].complete(asks()).await.unwrap_err();
-    assert_eq!((error.problem, error.usage), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
+    assert_eq!((error.problem, cost(error.usage)), (ModelProblem::BadAnswer, priced(5_000, 10_000)));
 }
 
 #[tokio::test]
@@ -161,7 +168,7 @@ async fn a_request_that_is_blocked_is_refused_and_counted() {
     let pieces = streamed(&model_at("gemini", &events(&[blocked]).await)).await;
     for reply in [whole.unwrap(), pieces.unwrap()] {
         assert_eq!((reply.end, reply.text.as_str()), (ReplyEnd::Refused, "PROHIBITED_CONTENT"));
-        assert_eq!(reply.usage, priced(90, 0));
+        assert_eq!(cost(reply.usage), priced(90, 0));
     }
 }
 
@@ -170,5 +177,5 @@ async fn a_request_that_is_blocked_is_refused_and_counted() {
 async fn an_answer_of_gemini_without_a_finish_reason_was_cut_off() {
     let begun = json!({ "candidates": [{ "content": { "parts": [{ "text": words() }] } }] });
     let error = streamed(&model_at("gemini", &events(&[begun]).await)).await.unwrap_err();
-    assert_eq!((error.problem, error.usage), (ModelProblem::CutOff, priced(100, 50)), "{error}");
+    assert_eq!((error.problem, cost(error.usage)), (ModelProblem::CutOff, priced(100, 50)), "{error}");
 }

@@ -228,7 +228,10 @@ impl LineReader {
             // Nothing is written out that only takes time and memory.
             listed = listed.saturating_add(last - first);
             if listed >= MOST_IN_RANGE {
-                return Err(format!("step {id} depends on `{}`: more than {MOST_IN_RANGE} steps are listed", cut(part)));
+                return Err(format!(
+                    "step {id} depends on `{}`: more than {MOST_IN_RANGE} steps are listed",
+                    cut(part)
+                ));
             }
             ids.extend((first..=last).map(|number| number.to_string()));
         }

@@ -9,12 +9,12 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use super::error::ModelError;
-use crate::lossy;
 use super::server::Server;
 use super::text;
 use super::{Message, ModelRequest};
 use crate::error::ModelProblem;
 use crate::event::Usage;
+use crate::lossy;
 use crate::retry_after::{pause_ms, pause_wanted};
 
 /// As much of a server's own words is repeated.

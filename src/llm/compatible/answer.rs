@@ -10,10 +10,10 @@ use super::events::{DONE, Events, without_mark};
 use crate::event::Usage;
 use crate::llm::error::ModelError;
 use crate::llm::finish::finished;
-use crate::lossy;
 use crate::llm::provider::{MAX_ANSWER_BYTES, too_long};
 use crate::llm::trouble::{Trouble, counted_in, is_lost};
 use crate::llm::{ModelReply, ToolCall};
+use crate::lossy;
 
 /// An answer, or a piece of one. Servers differ in what they leave out and where they say `null`.
 #[derive(Deserialize)]

@@ -15,6 +15,7 @@ mod calling;
 mod cancelled;
 mod clumsy;
 mod codes;
+mod configuring;
 mod drawing;
 mod errors;
 mod events;
@@ -22,6 +23,7 @@ mod faster;
 mod hostile;
 mod looking;
 mod model;
+mod model_server;
 mod readme;
 mod running;
 #[cfg(unix)]

@@ -1,0 +1,266 @@
+//! Which model is asked where, with which key: arguments, environment, configuration files, prompts, the doctor.
+
+use serde_json::{Value, json};
+use wiremock::{Request, Respond, ResponseTemplate};
+
+use crate::model_server::{KEY, Model, Server};
+use crate::support::{Place, Ran};
+
+#[test]
+fn each_role_can_have_a_model_of_its_own() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let arguments =
+        ["run", "x", "--planner-model", "p", "--step-model", "s", "--answer-model", "a", "--temperature", "0.3"];
+    assert_eq!(server.run(&place, arguments).exit, 0);
+    let mut models: Vec<String> =
+        server.calls().iter().map(|(body, _)| body["model"].as_str().unwrap().to_owned()).collect();
+    models.sort();
+    assert_eq!(models, ["a", "p", "s", "s"]);
+
+    // A line of a batch is an objective of its own; a step that is planned is none.
+    place.file("lines.txt", "x\n");
+    let plan = json!({ "id": "1", "tool": "plan", "args": { "objective": "x" } });
+    place.plan(json!([plan]));
+    for (source, batch, asked) in [("lines.txt", true, 1), ("plan.json", false, 0)] {
+        let (server, mut arguments) = (Server::with(Model), arguments);
+        arguments[1] = source;
+        let mut command = server.command(&place, arguments);
+        let ran: Ran = if batch { command.arg("--batch") } else { &mut command }.output().unwrap().into();
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let is_answer = |(body, _): &&(Value, String)| body["model"] == "a";
+        assert_eq!(server.calls().iter().filter(is_answer).count(), asked, "{source}");
+    }
+    assert!(server.calls().iter().all(|(body, _)| body["temperature"] == json!(0.3)));
+}
+
+#[test]
+fn arguments_win_over_environment_project_and_user() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let model_of = |ran: Ran| {
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        server.calls().last().unwrap().0["model"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "first", "the first that the server lists");
+    place.file(".config/plandag/config.toml", "model = \"of-user\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-user");
+    place.file("plandag.toml", "model = \"of-project\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-project");
+    let mut command = server.command(&place, ["run", "x"]);
+    assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-environment");
+    let mut command = server.command(&place, ["run", "x", "--model", "of-argument"]);
+    assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-argument");
+    place.file("plandag.toml", "planner_model = \"of-project\"\nstep_model = \"of-project\"\n");
+    assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-project");
+    assert_eq!(model_of(server.run(&place, ["run", "x", "--model", "of-argument"])), "of-argument");
+    place.file("notes/a.md", "# Lmdb\n\nLMDB is durable: a commit is on disk when it returns.\n");
+    let mut command = server.command(&place, ["run", "Is LMDB durable?", "--files", "notes", "--offline"]);
+    let before = server.calls().len();
+    let ran: Ran = command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into();
+    assert_eq!((ran.exit, server.calls().len()), (0, before), "{}", ran.stderr);
+}
+
+#[test]
+fn files_say_only_what_makes_sense() {
+    let place = Place::new();
+    let refused = |text: &str, word: &str| {
+        place.file("plandag.toml", text);
+        let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://127.0.0.1:9/v1"]);
+        assert!(ran.exit == 5 && ran.stderr.contains("config.invalid") && ran.stderr.contains(word), "{}", ran.stderr);
+    };
+    refused("temperature = 9.0\n", "from 0 to 2");
+    refused("max_usd = -1.0\n", "more than nothing");
+    refused("[providers.opnai]\nconcurrency = 1\n", "no such provider");
+    let secret = place.path().parent().unwrap().join("plandag-prompt-outside.txt");
+    std::fs::write(&secret, "what a project must not send anywhere").unwrap();
+    refused("[prompts]\nstep = \"../plandag-prompt-outside.txt\"\n", "outside of its folder");
+    std::fs::remove_file(secret).unwrap();
+}
+
+/// A project may say how often a gateway is asked, and not that it is passed by.
+#[test]
+fn what_files_say_of_a_provider_is_put_together() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let gateway = format!("[providers.openai]\nbase_url = \"{}\"\napi_key_env = \"GATEWAY_KEY\"\n", server.url());
+    place.file(".config/plandag/config.toml", gateway);
+    place.file("plandag.toml", "[providers.openai]\nconcurrency = 4\n");
+    let mut command = place.command(["run", "x", "--model", "openai::m"]);
+    let ran: Ran = command.env("GATEWAY_KEY", "sk-of-the-gateway").env_remove("HTTPS_PROXY").output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| key == "Bearer sk-of-the-gateway"));
+}
+
+#[test]
+fn no_key_goes_to_ollama_or_to_two_servers() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let host = server.server.uri();
+    let mut command = place.command(["run", "x"]);
+    let ran: Ran = command.env("OLLAMA_HOST", &host).env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    let file = place.file("key.txt", KEY);
+    let file = file.to_str().unwrap();
+    place.file("plandag.toml", format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url()));
+    let ran = place.run(["run", "x", "--api-key-file", file]);
+    assert!(ran.exit == 0 && ran.stderr.contains("no key is sent to http://127.0.0.1:"), "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--step-model", "anthropic::c", "--api-key-file", file]);
+    assert!(ran.exit == 2 && ran.stderr.contains("has one key"), "{}", ran.stderr);
+}
+
+#[test]
+fn ollama_is_where_the_configuration_says() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let file = place.file("key.txt", KEY);
+    let key = ["--api-key-file", file.to_str().unwrap()];
+    let said = format!("[providers.ollama]\nbase_url = \"{}\"\n", server.url());
+    place.file("plandag.toml", &said);
+    for model in ["ollama::m", "m"] {
+        let ran = place.run(["run", "x", "--model", model].iter().chain(&key));
+        assert!(ran.exit == 0 && ran.stderr.contains("no key is sent to http://127.0.0.1:"), "{}", ran.stderr);
+    }
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)), "a project does not decide where keys are sent");
+    let asked = server.calls().len();
+    place.file(".config/plandag/config.toml", &said);
+    let ran = place.run(["run", "x", "--model", "ollama::m"].iter().chain(&key));
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls()[asked..].iter().all(|(_, key)| key.contains(KEY)));
+}
+
+#[test]
+fn limits_and_prices_that_limit_nothing_are_no_configuration() {
+    let place = Place::new();
+    for (text, why) in [
+        ("[prices.m]\ninput = nan\noutput = 1.0\n", "[prices.\"m\"]: a price is a number"),
+        ("[prices.m]\ninput = 1.0\noutput = -5.0\n", "[prices.\"m\"]: a price is a number"),
+        ("max_tokens = 0\n", "nonzero"),
+        ("[providers.openai]\nconcurrency = 0\n", "nonzero"),
+        ("[providers.openai]\ntokens_per_minute = 0\n", "nonzero"),
+    ] {
+        place.file("plandag.toml", text);
+        let ran = place.run(["run", "x", "--model", "gpt-4o"]);
+        assert!(ran.exit == 5 && ran.stderr.contains(why), "{text}: {}", ran.stderr);
+    }
+    let ran = place.run(["run", "x", "--model", "m", "--max-tokens", "0"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("at least 1"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_address_with_a_password_is_no_argument() {
+    let place = Place::new();
+    let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://name:password9@127.0.0.1:9/v1"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("set OPENAI_BASE_URL instead"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_key_does_not_follow_a_project_to_an_address_of_its_choice() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("plandag.toml", format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url()));
+    let mut command = place.command(["run", "x"]);
+    let ran: Ran = command.env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().iter().all(|(_, key)| !key.contains(KEY)));
+    place.file(".config/plandag/config.toml", format!("base_url = \"{}\"\n", server.url()));
+    let ran: Ran = place.command(["run", "x"]).env("OPENAI_API_KEY", KEY).output().unwrap().into();
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(server.calls().last().unwrap().1.contains(KEY), "the user named the address, too");
+}
+
+#[test]
+fn prompts_can_be_printed_and_replaced() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let built_in = place.run(["prompts", "step"]);
+    assert!(built_in.exit == 0 && built_in.stdout.contains("Do the task"), "{}", built_in.stdout);
+    let own = place.file("own.md", "Answer in French.");
+    let argument = format!("step={}", own.display());
+    assert_eq!(server.run(&place, ["run", "x", "--model", "m", "--prompt", &argument]).exit, 0);
+    let systems: Vec<String> =
+        server.calls().iter().map(|(body, _)| body["messages"][0]["content"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(systems.iter().filter(|system| system.starts_with("Answer in French.")).count(), 3);
+    assert_eq!(place.run(["prompts", "sonnet"]).exit, 2);
+}
+
+#[test]
+fn the_doctor_tries_a_call_and_says_what_is_missing() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["doctor", "--model", "mock"]);
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("`mock` (http://127.0.0.1:") && ran.stdout.contains("100 in / 20 out tokens"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("OPENAI_API_KEY is set") && !ran.stdout.contains(KEY), "{}", ran.stdout);
+    let (other, asked) = (Server::with(Other), Place::new());
+    let ran = other.run(&asked, ["doctor", "--model", "mock"]);
+    assert_eq!(ran.exit, 5, "{}", ran.stderr);
+    assert!(ran.stderr.contains("it has first"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("plandag doctor"), "it does not send to itself: {}", ran.stderr);
+    let ran = place.run(["doctor", "--model", "anthropic::claude-x"]);
+    assert_eq!(ran.exit, 5);
+    assert!(
+        ran.stderr.contains("config.missing_key") && ran.stderr.contains("export ANTHROPIC_API_KEY"),
+        "{}",
+        ran.stderr
+    );
+    let example = place.run(["doctor", "--example"]);
+    place.file("plandag.toml", &example.stdout);
+    assert_eq!(server.run(&place, ["doctor", "--model", "mock", "--json"]).exit, 0, "the example is valid");
+    place.file("plandag.toml", "modle = 1\n");
+    let ran = server.run(&place, ["run", "x", "--model", "mock"]);
+    assert!(ran.exit == 5 && ran.stderr.contains("config.invalid"), "{}", ran.stderr);
+}
+
+/// A server that has other models.
+struct Other;
+
+impl Respond for Other {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        ResponseTemplate::new(404).set_body_json(json!({ "error": { "message": "model not found" } }))
+    }
+}
+
+/// A server that repeats the key it was given, as error pages and proxies do.
+struct Parrot;
+
+impl Respond for Parrot {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let key = request.headers.get("authorization").unwrap().to_str().unwrap();
+        let body: Value = request.body_json().unwrap();
+        let usage = json!({ "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 });
+        if body["stream"] == json!(true) {
+            return streamed(&format!("1. look up {key}\n2. fail\n3. compare <- 1\nEND\n"), &usage);
+        }
+        if body.to_string().contains("fail") {
+            return ResponseTemplate::new(400).set_body_string(format!("no such header: {key}"));
+        }
+        let message = json!({ "role": "assistant", "content": format!("you sent {key}") });
+        ResponseTemplate::new(200).set_body_json(json!({
+            "id": "1", "model": "m", "usage": usage,
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": message }],
+        }))
+    }
+}
+
+#[test]
+fn a_key_from_a_file_is_written_nowhere() {
+    const CANARY: &str = "canary-4711-from-a-file";
+    let (server, place) = (Server::with(Parrot), Place::new());
+    place.file("key.txt", CANARY);
+    let mut written = Vec::new();
+    for output in [&["-o", "answer.txt"][..], &["--json"]] {
+        let mut command = place.command([&["run", "x", "--model", "m", "-vvv", "--max-replans", "0"], output].concat());
+        command.args(["--api-key-file", "key.txt", "--base-url", &server.url(), "--journal", "runs.db"]);
+        let ran = command.output().unwrap();
+        assert!(ran.status.code().is_some());
+        written.extend([("standard output".to_owned(), ran.stdout), ("standard error".to_owned(), ran.stderr)]);
+    }
+    let files = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.is_file() && !file.ends_with("key.txt"));
+    written.extend(files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())));
+    assert!(server.calls().iter().any(|(_, key)| key.contains(CANARY)));
+    assert!(written.iter().any(|(name, _)| name.ends_with("runs.db")));
+    assert!(written.iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("[redacted]")));
+    for (name, bytes) in written {
+        assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}: {}", String::from_utf8_lossy(&bytes));
+    }
+}

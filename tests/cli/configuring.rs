@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
-use crate::model_server::{KEY, Model, Server};
+use crate::model_server::{KEY, Model, Server, streamed};
 use crate::support::{Place, Ran};
 
 #[test]

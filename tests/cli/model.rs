@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
-use crate::model_server::{KEY, Model, Server, Unfinished, streamed};
+use crate::model_server::{KEY, Model, Server, Unfinished, ended, streamed};
 use crate::support::{Place, Ran, calculate};
 
 #[test]
@@ -337,7 +337,7 @@ fn a_plan_is_written_down_without_being_run() {
     let plan: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((plan["steps"].as_array().unwrap().len(), &plan["answer"]), (3, &json!("3")), "{}", ran.stderr);
     assert_eq!(server.calls().len(), 1);
-    assert!(ran.stderr.contains(" used      100 in / 20 out tokens\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" used      1 model call, 100 in / 20 out tokens\n"), "{}", ran.stderr);
     place.file("mine.json", &ran.stdout);
     let ran = server.run(&place, ["run", "mine.json", "--model", "mock"]);
     assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{}", ran.stderr);
@@ -348,7 +348,7 @@ fn a_plan_is_written_down_without_being_run() {
     let (server, place) = (Server::with(streamed("Sure!\n", &usage)), Place::new());
     let ran = server.run(&place, ["plan", "Compare a and b", "--model", "mock"]);
     assert_eq!(ran.exit, 4, "{}", ran.stderr);
-    assert!(ran.stderr.contains(" used      30 in / 6 out tokens\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(" used      3 model calls, 30 in / 6 out tokens\n"), "{}", ran.stderr);
 }
 
 /// A planner that answers when a step of its plan has failed.

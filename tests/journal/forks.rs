@@ -393,7 +393,7 @@ fn the_command_tries_the_failed_part_of_a_line_again() {
     let counts = "1 reused, 1 run again (1/picky), 1 run for the first time (1/last), 1 put together again (1)";
     assert!(again.stderr.contains(counts), "{}", again.stderr);
     assert_eq!(place.witnessed(), ["picky", "last"]);
-    assert!(again.stderr.contains(" 2 calls\n") && again.stderr.contains(" 3 steps "), "{}", again.stderr);
+    assert!(again.stderr.contains(" 2 attempts\n") && again.stderr.contains(" 3 steps "), "{}", again.stderr);
     let critical = again.stderr.lines().find(|line| line.contains("critical ")).unwrap();
     assert!(critical.contains("1/picky") && !critical.contains("1/good"), "{critical}");
 

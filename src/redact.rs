@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -29,6 +30,9 @@ const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL"
 ///
 /// They are found by their value, whatever is around them. Values of fewer than six bytes, and numbers of fewer than
 /// twelve digits, are left alone: they occur everywhere.
+///
+/// A journal takes them out of whatever is text: objectives, arguments, outputs, messages. Names that a run is put
+/// together with stay, whatever they are: ids of steps, names of tools, inputs and pools, and references to them.
 ///
 /// Clones share what they know: a journal that was opened with one keeps out what is [added](Self::add) later, too.
 #[derive(Clone, Default)]
@@ -87,9 +91,20 @@ impl Secrets {
 
     /// The text without secrets.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.redact_around(text, &[])
+    }
+
+    /// The text without secrets, but for those that lie within one of these places.
+    pub(crate) fn redact_around<'a>(&self, text: &'a str, places: &[Range<usize>]) -> Cow<'a, str> {
         match &self.known().patterns {
             Some(patterns) if patterns.is_match(text) => {
-                Cow::Owned(patterns.replace_all(text, &vec![REDACTED; patterns.patterns_len()]))
+                let mut redacted = String::with_capacity(text.len());
+                patterns.replace_all_with(text, &mut redacted, |found, secret, redacted| {
+                    let is_kept = places.iter().any(|place| place.start <= found.start() && found.end() <= place.end);
+                    redacted.push_str(if is_kept { secret } else { REDACTED });
+                    true
+                });
+                Cow::Owned(redacted)
             }
             _ => Cow::Borrowed(text),
         }

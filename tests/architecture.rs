@@ -93,7 +93,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["journal"],
-        modules: &["plan", "error", "policy", "event", "redact"],
+        modules: &["plan", "error", "policy", "event", "tool", "reference", "redact"],
         crates: &["serde", "serde_json", "futures", "dashmap", "fastrand", "rusqlite", "sha2", "etcetera"],
         never: &["std::time::Instant", "std::net", "std::process::Command"],
     },

@@ -6,8 +6,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anstream::ColorChoice;
+use plandag::Secrets;
 use plandag::report::ExitCode;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::args::{Global, When};
 use super::ascii::ascii;
@@ -275,12 +277,36 @@ fn unwritable(error: &io::Error) -> Failure {
     Failure::new("usage.output", ExitCode::Usage, format!("standard output cannot be written: {error}")).after_start()
 }
 
+/// What a line says under these names are words and ids, which a program goes by.
+const NAMES: [&str; 14] = [
+    "added", "because", "code", "dropped", "ev", "failed", "from", "id", "kind", "run", "state", "step", "tool",
+    "tools",
+];
+
 /// A line of JSON, fit to be given out.
 pub(crate) fn json_line(value: &impl Serialize) -> String {
     let line = serde_json::to_string(value).expect("lines have text for keys");
-    let mut line = json_text(&secrets::known().redact_json(line)).into_owned();
+    let mut line = json_text(&without_secrets(line, secrets::known())).into_owned();
     line.push('\n');
     line
+}
+
+/// The line without secrets in what is no name.
+fn without_secrets(line: String, secrets: &Secrets) -> String {
+    if let Cow::Borrowed(_) = secrets.redact(&line) {
+        return line;
+    }
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(&line) else { return secrets.redact_json(line) };
+    let is_name = |value: &Value| match value {
+        Value::Array(items) => items.iter().all(Value::is_string),
+        value => value.is_string(),
+    };
+    for (name, field) in &mut fields {
+        if !(NAMES.contains(&name.as_str()) && is_name(field)) {
+            *field = secrets.redact_value(field.take());
+        }
+    }
+    Value::Object(fields).to_string()
 }
 
 /// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.
@@ -304,9 +330,24 @@ pub(crate) fn json_text(json: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_words_of_a_line_stay_what_they_are() {
+        let secrets = Secrets::new(["started", "postgres", "message"]);
+        let line = json!({
+            "ev": "step.started", "step": "postgres", "added": ["postgres"], "error": "postgres is gone",
+            "message": { "postgres": "a message" }, "tools": [{ "name": "postgres" }],
+        });
+        let redacted: Value = serde_json::from_str(&without_secrets(line.to_string(), &secrets)).unwrap();
+        let expected = json!({
+            "ev": "step.started", "step": "postgres", "added": ["postgres"], "error": "[redacted] is gone",
+            "message": { "[redacted]": "a [redacted]" }, "tools": [{ "name": "[redacted]" }],
+        });
+        assert_eq!(redacted, expected);
+    }
 
     #[test]
     fn json_does_nothing_to_a_terminal_and_loses_nothing() {

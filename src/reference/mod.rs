@@ -15,6 +15,8 @@ mod fill;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "sqlite")]
+use std::ops::Range;
 use std::sync::Arc;
 
 use indexmap::IndexSet;
@@ -196,6 +198,22 @@ impl<'a> Iterator for Pieces<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() { None } else { Some(self.piece()) }
     }
+}
+
+/// Where the references of a string are, braces included. What comes after something that cannot be read is none.
+#[cfg(feature = "sqlite")]
+pub(crate) fn places(text: &str) -> Vec<Range<usize>> {
+    let mut pieces = Pieces::new(text);
+    let mut places = Vec::new();
+    let mut begin = 0;
+    while let Some(Ok(piece)) = pieces.next() {
+        let end = text.len() - pieces.rest.len();
+        if let Piece::Reference(_) = piece {
+            places.push(begin..end);
+        }
+        begin = end;
+    }
+    places
 }
 
 /// Whether a string of a plan holds a reference.

@@ -14,7 +14,7 @@ pub(super) fn of_tools(then: &[ToolSpec], now: &[ToolSpec]) -> Vec<String> {
         let (before, after) = (fields(before), fields(after));
         let changed: Vec<String> = before
             .iter()
-            .filter(|(field, value)| after.get(*field) != Some(value))
+            .filter(|(field, value)| after.get(*field) != Some(value) && !is_redacted(value))
             .map(|(field, value)| match (short(value), after.get(field).and_then(short)) {
                 (Some(before), Some(after)) => format!("{field} was {before} and is {after}"),
                 _ => format!("{field} is another"),
@@ -33,6 +33,11 @@ fn fields(spec: &ToolSpec) -> Map<String, Value> {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     }
+}
+
+/// Whether a secret was taken out of it when it was written down, so that nobody knows any more what it was.
+fn is_redacted(value: &Value) -> bool {
+    value.to_string().contains("[redacted]")
 }
 
 /// A value that is short enough to be shown.

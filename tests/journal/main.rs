@@ -16,4 +16,5 @@ mod memory;
 mod observed;
 mod older;
 mod owner;
+mod redacted;
 mod support;

@@ -8,7 +8,7 @@ use plandag::journal::RunId;
 use plandag::report::ExitCode;
 use plandag::{Plan, PlanFile, RunStart};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::batch::Batch;
@@ -142,10 +142,11 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
             None => differences.push(format!("- {}", before.id)),
             Some(after) if after != before => {
                 let (before, after) = (fields(&**before), fields(&**after));
-                let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-                let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
-                let changed: Vec<&str> = changed.map(String::as_str).collect();
-                differences.push(format!("~ {}: {}", before["id"].as_str().unwrap_or_default(), changed.join(", ")));
+                let changed = changed(&before, &after);
+                if !changed.is_empty() {
+                    let id = before["id"].as_str().unwrap_or_default();
+                    differences.push(format!("~ {id}: {}", changed.join(", ")));
+                }
             }
             Some(_) => {}
         }
@@ -155,15 +156,24 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
     let (mut before, mut after) = (fields(then), fields(now));
     before.remove("steps");
     after.remove("steps");
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    differences
-        .extend(names.into_iter().filter(|name| before.get(*name) != after.get(*name)).map(|name| format!("~ {name}")));
+    differences.extend(changed(&before, &after).into_iter().map(|name| format!("~ {name}")));
     differences
 }
 
-fn fields(value: &impl Serialize) -> serde_json::Map<String, Value> {
+/// The names of the fields that are different. Words for people that a secret was taken out of are not compared: nothing
+/// is done otherwise for them.
+fn changed<'a>(before: &'a Map<String, Value>, after: &'a Map<String, Value>) -> Vec<&'a str> {
+    let is_redacted = |name: &str| {
+        let text = before.get(name).and_then(Value::as_str);
+        matches!(name, "description" | "objective") && text.is_some_and(|text| text.contains("[redacted]"))
+    };
+    let names: BTreeSet<&str> = before.keys().chain(after.keys()).map(String::as_str).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name) && !is_redacted(name)).collect()
+}
+
+fn fields(value: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
+        _ => Map::new(),
     }
 }

@@ -4,6 +4,7 @@ mod letters;
 mod lock;
 mod place;
 mod reader;
+mod redacted;
 mod schema;
 mod writer;
 
@@ -213,8 +214,9 @@ impl Journal for SqliteJournal {
 
     fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
         Box::pin(async move {
-            let body = serde_json::to_string(letter).map_err(|error| JournalError::store(error.to_string()))?;
-            self.reader.leave(run, letter.step, self.secrets.redact_json(body)).await
+            let body = redacted::to_json(letter, &self.secrets);
+            let body = body.map_err(|error| JournalError::store(error.to_string()))?;
+            self.reader.leave(run, letter.step, body).await
         })
     }
 

@@ -17,7 +17,7 @@ use crate::redact::Secrets;
 
 use super::reader::history;
 use super::schema::SEQ_BITS;
-use super::{BUSY, failed, gone};
+use super::{BUSY, failed, gone, redacted};
 
 /// Most writes in one transaction.
 const BATCH: usize = 512;
@@ -370,9 +370,9 @@ fn append(connection: &Connection, run: u64, events: &[RunEvent], secrets: &Secr
     let sql = "INSERT INTO entries (key, at_us, wall_ms, body) VALUES (?1, ?2, ?3, ?4)";
     let mut insert = connection.prepare_cached(sql)?;
     for event in events {
-        let body = serde_json::to_string(&event.kind)
+        let body = redacted::to_json(&event.kind, secrets)
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-        insert.execute(params![run << SEQ_BITS | event.seq, event.at.as_micros(), now, secrets.redact_json(body)])?;
+        insert.execute(params![run << SEQ_BITS | event.seq, event.at.as_micros(), now, body])?;
     }
     summarise(connection, run, events, now, secrets)
 }

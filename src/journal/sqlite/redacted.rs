@@ -1,0 +1,355 @@
+//! What is written down, without secrets. They are taken out of what is text: a name that a run is put together with
+//! would be another one then, and the record no longer that of the run.
+//!
+//! Every field is named here, so that a new one is thought about.
+
+use std::borrow::Cow;
+use std::mem::take;
+use std::sync::Arc;
+
+use serde::{Deserialize as _, Serialize};
+use serde_json::Value;
+
+use crate::error::{ModelProblem, PlanError, StepError};
+use crate::event::{
+    Added, Decision, FailureReason, Graft, Output, PlanReason, Rejection, RunEventKind, RunOutcome, RunStart,
+    StoredOutput,
+};
+use crate::journal::Letter;
+use crate::plan::{Plan, Step};
+use crate::redact::Secrets;
+use crate::reference;
+use crate::tool::ToolSpec;
+
+/// The JSON of something, without secrets. Most of it has none, and is not looked into.
+pub(super) fn to_json<T: Clone + Redact + Serialize>(value: &T, secrets: &Secrets) -> serde_json::Result<String> {
+    let json = serde_json::to_string(value)?;
+    if let Cow::Borrowed(_) = secrets.redact(&json) {
+        return Ok(json);
+    }
+    let mut value = value.clone();
+    value.redact(secrets);
+    serde_json::to_string(&value)
+}
+
+/// Something that has text in it.
+pub(super) trait Redact {
+    /// Takes secrets out of its text.
+    fn redact(&mut self, secrets: &Secrets);
+}
+
+impl Redact for RunEventKind {
+    fn redact(&mut self, secrets: &Secrets) {
+        match self {
+            Self::RunStarted { start } => start.redact(secrets),
+            Self::RunFinished { outcome, usage: _ } => outcome.redact(secrets),
+            Self::PlanRequested { request: _, revision: _, reason, reported: _ } => reason.redact(secrets),
+            Self::PlanAccepted { request: _, revision: _, graft, usage: _ }
+            | Self::StepDrafted { request: _, graft }
+            | Self::StepExpanded { step: _, attempt: _, graft, usage: _ } => graft.redact(secrets),
+            Self::PlanRejected { request: _, rejection, usage: _ } => rejection.redact(secrets),
+            Self::StepUnknown { step: _, attempt: _, error, usage: _ }
+            | Self::AttemptFailed { step: _, attempt: _, error, retry_at: _, usage: _ }
+            | Self::StepFailed { step: _, attempt: _, error, usage: _ } => error.redact(secrets),
+            Self::StepSucceeded { step: _, attempt: _, output, usage: _ } => output.redact(secrets),
+            // A policy has numbers, and names of pools and tools.
+            Self::RunResumed { policy: _ }
+            | Self::StopRequested { why: _ }
+            | Self::RunStopped { why: _ }
+            | Self::StepReady { step: _ }
+            | Self::ApprovalRequested { step: _, from: _ }
+            | Self::StepApproved { step: _ }
+            | Self::AttemptStarted { step: _, attempt: _ }
+            | Self::AttemptDiscarded { attempt: _, usage: _ }
+            | Self::StepSkipped { step: _, because: _, attempt: _ } => {}
+        }
+    }
+}
+
+impl Redact for Letter {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self { step: _, attempt: _, decision } = self;
+        match decision {
+            Decision::Succeeded(output) => output.redact(secrets),
+            Decision::Failed(why) => why.redact(secrets),
+            Decision::Retry | Decision::Approve | Decision::Deny => {}
+        }
+    }
+}
+
+impl Redact for RunStart {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self { objective, inputs, policy: _, tools, default_tool: _, labels } = self;
+        objective.redact(secrets);
+        inputs.values_mut().for_each(|input| input.redact(secrets));
+        tools.redact(secrets);
+        labels.values_mut().for_each(|label| self::label(label, secrets));
+    }
+}
+
+impl Redact for ToolSpec {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self {
+            name: _,
+            description,
+            version: _,
+            arguments,
+            output,
+            effect: _,
+            untrusted: _,
+            idempotent: _,
+            replans: _,
+            many_servers: _,
+            pool: _,
+            timeout: _,
+            mean_ms: _,
+        } = self;
+        description.redact(secrets);
+        schema(arguments, secrets);
+        output.redact(secrets);
+    }
+}
+
+impl Redact for RunOutcome {
+    fn redact(&mut self, secrets: &Secrets) {
+        match self {
+            Self::Succeeded { answer } => answer.redact(secrets),
+            Self::Failed { reason: FailureReason::NoPlan(offences) } => offences.redact(secrets),
+            Self::Failed { reason: FailureReason::StepsFailed(_) | FailureReason::Stalled(_) } => {}
+        }
+    }
+}
+
+impl Redact for PlanReason {
+    fn redact(&mut self, secrets: &Secrets) {
+        match self {
+            Self::Rejected(offences) => offences.redact(secrets),
+            Self::First | Self::Failures | Self::Review => {}
+        }
+    }
+}
+
+impl Redact for Rejection {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self { offences, closed: _, left: _, given_up: _, answer } = self;
+        offences.redact(secrets);
+        answer.redact(secrets);
+    }
+}
+
+impl Redact for Graft {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self {
+            scope: _,
+            first: _,
+            added,
+            joined: _,
+            closed: _,
+            left: _,
+            unreported: _,
+            settings,
+            forgotten: _,
+            pools: _,
+            answer: _,
+        } = self;
+        for Added { id: _, step, dependencies: _ } in added {
+            step.redact(secrets);
+        }
+        for (_, step) in settings {
+            step.redact(secrets);
+        }
+    }
+}
+
+impl Redact for Plan {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self { objective, answer: _, pools: _, steps } = self;
+        objective.redact(secrets);
+        steps.redact(secrets);
+    }
+}
+
+impl Redact for Step {
+    fn redact(&mut self, secrets: &Secrets) {
+        let Self {
+            id: _,
+            tool: _,
+            description,
+            args,
+            depends_on: _,
+            when,
+            timeout_ms: _,
+            on_failure: _,
+            on_interrupt: _,
+            estimate_ms: _,
+            uses: _,
+            retry: _,
+        } = self;
+        description.redact(secrets);
+        arguments(args, secrets);
+        if let Some(when) = when
+            && let Some(redacted) = around_references(when, secrets)
+        {
+            *when = redacted.into();
+        }
+    }
+}
+
+impl Redact for Output {
+    fn redact(&mut self, secrets: &Secrets) {
+        match self {
+            Self::Inline(value) => value.redact(secrets),
+            Self::Stored(stored) => {
+                let StoredOutput { digest: _, bytes: _, preview } = Arc::make_mut(stored);
+                preview.redact(secrets);
+            }
+            Self::Gathered(_) => {}
+        }
+    }
+}
+
+impl Redact for StepError {
+    fn redact(&mut self, secrets: &Secrets) {
+        let problem = ModelProblem::of(self);
+        let Self { kind: _, message, details, retry_after_ms: _ } = self;
+        message.redact(secrets);
+        details.redact(secrets);
+        if let Some((details, problem)) = details.as_mut().zip(problem) {
+            details["code"] = problem.code().into();
+        }
+    }
+}
+
+impl Redact for PlanError {
+    fn redact(&mut self, secrets: &Secrets) {
+        match self {
+            Self::Malformed { message }
+            // What cannot be an id can be anything.
+            | Self::InvalidId { id: message }
+            | Self::BadReference { step: _, message }
+            | Self::TooLarge { what: message, count: _, limit: _ }
+            | Self::BadPatch { message }
+            | Self::Truncated { message }
+            | Self::Planner { message }
+            | Self::Model { problem: _, message } => message.redact(secrets),
+            Self::Empty
+            | Self::DuplicateId { id: _ }
+            | Self::UnknownDependency { step: _, dependency: _, suggestion: _ }
+            | Self::DependsOnFailed { step: _, dependency: _ }
+            | Self::Cycle { path: _ }
+            | Self::UnknownTool { step: _, tool: _, suggestion: _ }
+            | Self::NoExecutor { step: _ }
+            | Self::UnknownInput { step: _, input: _, suggestion: _ }
+            | Self::OverPool { step: _, pool: _, weight: _, size: _ }
+            | Self::UnknownAnswer { answer: _, suggestion: _ }
+            | Self::Undecided { step: _ }
+            | Self::Declined => {}
+        }
+    }
+}
+
+/// The arguments of a step: what they refer to stays.
+fn arguments(value: &mut Value, secrets: &Secrets) {
+    match value {
+        Value::String(text) => {
+            if let Some(redacted) = around_references(text, secrets) {
+                *text = redacted;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| arguments(item, secrets)),
+        Value::Object(fields) => each_field(fields, secrets, arguments),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// What a program wants to find again. A plan in it stays one.
+fn label(value: &mut Value, secrets: &Secrets) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| label(item, secrets)),
+        Value::Object(fields) => {
+            if fields.contains_key("steps")
+                && let Ok(mut plan) = Plan::deserialize(&*value)
+            {
+                plan.redact(secrets);
+                // It was read from JSON.
+                *value = serde_json::to_value(plan).unwrap_or_default();
+            } else if let Value::Object(fields) = value {
+                each_field(fields, secrets, label);
+            }
+        }
+        other => other.redact(secrets),
+    }
+}
+
+/// What arguments a tool takes: their names and types stay.
+fn schema(value: &mut Value, secrets: &Secrets) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| schema(item, secrets)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                // An object under such a name is about an argument that is called so.
+                if field.is_object() || !matches!(name.as_str(), "type" | "required" | "$ref") {
+                    schema(field, secrets);
+                }
+            }
+        }
+        other => other.redact(secrets),
+    }
+}
+
+fn each_field(fields: &mut serde_json::Map<String, Value>, secrets: &Secrets, redact: fn(&mut Value, &Secrets)) {
+    let redacted = take(fields).into_iter().map(|(mut name, mut field)| {
+        name.redact(secrets);
+        redact(&mut field, secrets);
+        (name, field)
+    });
+    *fields = redacted.collect();
+}
+
+/// A string of a plan, if there is something to take out of it.
+fn around_references(text: &str, secrets: &Secrets) -> Option<String> {
+    match secrets.redact_around(text, &reference::places(text)) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(redacted) => Some(redacted),
+    }
+}
+
+impl Redact for String {
+    fn redact(&mut self, secrets: &Secrets) {
+        if let Cow::Owned(redacted) = secrets.redact(self) {
+            *self = redacted;
+        }
+    }
+}
+
+impl Redact for Arc<str> {
+    fn redact(&mut self, secrets: &Secrets) {
+        if let Cow::Owned(redacted) = secrets.redact(self) {
+            *self = redacted.into();
+        }
+    }
+}
+
+impl Redact for Value {
+    fn redact(&mut self, secrets: &Secrets) {
+        *self = secrets.redact_value(take(self));
+    }
+}
+
+impl<T: Clone + Redact> Redact for Arc<T> {
+    fn redact(&mut self, secrets: &Secrets) {
+        Self::make_mut(self).redact(secrets);
+    }
+}
+
+impl<T: Redact> Redact for Option<T> {
+    fn redact(&mut self, secrets: &Secrets) {
+        self.iter_mut().for_each(|value| value.redact(secrets));
+    }
+}
+
+impl<T: Redact> Redact for Vec<T> {
+    fn redact(&mut self, secrets: &Secrets) {
+        self.iter_mut().for_each(|value| value.redact(secrets));
+    }
+}

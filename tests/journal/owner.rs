@@ -90,13 +90,15 @@ fn a_process_that_was_stopped_and_goes_on_writes_nothing() {
     assert_eq!(place.query("SELECT body FROM events ORDER BY key"), before);
 }
 
+type Change = Box<dyn Fn(&mut Value)>;
+
 /// Whatever is changed of a plan that was begun is noticed.
 #[test]
 fn every_change_of_a_plan_is_told() {
     let (place, run) = interrupted(20_000);
     let plan: Value = serde_json::from_str(&std::fs::read_to_string(place.path("plan.json")).unwrap()).unwrap();
     let first = |field: &'static str, value: Value| move |plan: &mut Value| plan["steps"][0][field] = value.clone();
-    let changes: [(&str, Box<dyn Fn(&mut Value)>); 12] = [
+    let changes: [(&str, Change); 12] = [
         ("~ a: args", Box::new(first("args", json!({ "ms": 1 })))),
         ("~ a: tool", Box::new(first("tool", json!("calculate")))),
         ("~ a: description", Box::new(first("description", json!("waits")))),

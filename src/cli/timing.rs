@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plandag::RunReport;
+use plandag::report::StepReport;
 use serde_json::{Value, json};
 
 use super::duration::human;
@@ -15,6 +16,15 @@ use super::text;
 /// Shares below this are noise of a machine that does other things, too.
 const NOTEWORTHY: f64 = 1.05;
 
+/// A step of the critical path.
+#[derive(Debug)]
+pub(crate) struct Link {
+    id: String,
+    /// How long it took: its tool ran, or it paused before it was tried again.
+    took: Duration,
+    paused: Duration,
+}
+
 /// The times of a finished run, side by side.
 #[derive(Debug)]
 pub(crate) struct Timing {
@@ -22,8 +32,8 @@ pub(crate) struct Timing {
     pub(crate) wall: Duration,
     /// What its attempts took together, each as long as it was beside the others.
     pub(crate) work: Duration,
-    /// The longest chain of steps that waited for each other, with the time of each.
-    pub(crate) critical: Vec<(String, Duration)>,
+    /// The longest chain of steps that waited for each other.
+    critical: Vec<Link>,
     pub(crate) critical_length: Duration,
     /// What no number of slots, and no order, could have gone below.
     pub(crate) bound: Duration,
@@ -34,10 +44,14 @@ impl Timing {
     pub(crate) fn of(report: &RunReport) -> Self {
         let critical = report.critical_path();
         let steps = critical.steps.iter().filter_map(|&number| report.step_by_number(number));
+        let link = |step: StepReport<'_>| {
+            let paused = step.paused();
+            Link { id: step.id.to_string(), took: step.duration() + paused, paused }
+        };
         Self {
             wall: report.wall_time(),
             work: report.work(),
-            critical: steps.map(|step| (step.id.to_string(), step.duration())).collect(),
+            critical: steps.map(link).collect(),
             critical_length: critical.length,
             bound: report.bound(),
             slots: report.start().policy.max_parallel,
@@ -75,13 +89,14 @@ impl Timing {
 
     /// The same for programs.
     pub(crate) fn fields(&self, report: &RunReport) -> [(&'static str, Value); 7] {
-        let critical = self.critical.iter().map(|(id, took)| json!({ "step": id, "ms": millis(*took) }));
+        let link =
+            |Link { id, took, paused }: &Link| json!({ "step": id, "ms": millis(*took), "paused_ms": millis(*paused) });
         let what_if = report.what_if();
         [
             ("ms", millis(self.wall)),
             ("work_ms", millis(self.work)),
             ("critical_ms", millis(self.critical_length)),
-            ("critical_path", critical.collect()),
+            ("critical_path", self.critical.iter().map(link).collect()),
             ("bound_ms", millis(self.bound)),
             ("faster", faster::fields(&what_if)),
             ("faster_untried", json!(what_if.untried)),
@@ -90,8 +105,11 @@ impl Timing {
 
     /// The critical path, and what part of the run it was.
     pub(crate) fn critical_line(&self) -> String {
-        let steps: Vec<String> =
-            self.critical.iter().map(|(id, took)| format!("{} {}", text::line(id), human(*took))).collect();
+        let step = |Link { id, took, paused }: &Link| {
+            let paused = if paused.is_zero() { String::new() } else { format!(" ({} of it paused)", human(*paused)) };
+            format!("{} {}{paused}", text::line(id), human(*took))
+        };
+        let steps: Vec<String> = self.critical.iter().map(step).collect();
         let share = 100.0 * ratio(self.critical_length, self.wall);
         format!("{}   {share:.0}% of the time", path(&steps))
     }
@@ -124,7 +142,7 @@ mod tests {
         Timing {
             wall: Duration::from_millis(wall),
             work: Duration::from_millis(work),
-            critical: vec![("a".into(), Duration::from_millis(critical))],
+            critical: vec![Link { id: "a".into(), took: Duration::from_millis(critical), paused: Duration::ZERO }],
             critical_length: Duration::from_millis(critical),
             bound: Duration::from_millis(bound),
             slots,
@@ -152,6 +170,9 @@ mod tests {
             timing(3_000, 4_500, 1_000, 2).bound_line(),
             "2.25s (4.50s of work on 2 slots); this run took 3.00s, 1.33x that"
         );
-        assert_eq!(timing(1_000, 1_000, 990, 8).critical_line(), "a 990ms   99% of the time");
+        let mut timing = timing(1_000, 1_000, 990, 8);
+        assert_eq!(timing.critical_line(), "a 990ms   99% of the time");
+        timing.critical[0].paused = Duration::from_millis(900);
+        assert_eq!(timing.critical_line(), "a 990ms (900ms of it paused)   99% of the time");
     }
 }

@@ -8,10 +8,11 @@ use crate::event::StepNumber;
 
 use super::RunReport;
 
-/// The longest chain of steps, each waiting for the one before, by the time their tools ran.
+/// The longest chain of steps, each waiting for the one before, by the time their tools ran and that they
+/// [paused](super::StepReport::paused) between attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CriticalPath {
-    /// How long it took, waiting apart.
+    /// How long it took, waiting for slots and pools apart.
     pub length: Duration,
     /// Its steps, first to last.
     pub steps: Vec<StepNumber>,
@@ -32,8 +33,8 @@ struct Chain {
 
 struct Chains<'a> {
     report: &'a RunReport,
-    /// How long the tool of each step ran.
-    busy: Vec<Duration>,
+    /// How long each step took: its tool ran, or it paused before it was tried again.
+    took: Vec<Duration>,
     /// Steps whose tools were called by the run that this is a fork of. They are a part of no chain.
     kept: BTreeSet<StepNumber>,
     /// The longest chain up to the end of each step.
@@ -48,14 +49,19 @@ pub(super) fn path(report: &RunReport) -> CriticalPath {
     let steps = report.scheduler.step_count() as usize;
     let mut chains = Chains {
         report,
-        busy: vec![Duration::ZERO; steps],
+        took: vec![Duration::ZERO; steps],
         kept: report.record.taken_over().iter().map(|times| times.step).collect(),
         whole: vec![Chain::default(); steps],
         attempts: BTreeMap::new(),
         parts: BTreeMap::new(),
     };
-    for times in report.record.own() {
-        chains.busy[times.step as usize] += report.record.end_of(*times) - times.started;
+    let mut last = vec![None; steps];
+    for (attempt, times) in (report.record.first_own()..).zip(report.record.own()) {
+        let took = &mut chains.took[times.step as usize];
+        *took += report.record.end_of(*times) - times.started;
+        if let Some(before) = last[times.step as usize].replace(attempt) {
+            *took += report.record.pause(before, attempt);
+        }
         chains.kept.remove(&times.step);
     }
     // What a step waited for has settled before it, so one pass in that order is enough.
@@ -97,7 +103,7 @@ impl Chains<'_> {
         let dependencies = self.report.scheduler.dependencies(step).iter().map(|number| Link::Whole(*number));
         let before = dependencies.chain(self.parent(step).map(Link::Attempts));
         let via = before.max_by_key(|link| self.length(*link));
-        Chain { length: via.map_or(Duration::ZERO, |link| self.length(link)) + self.busy[step as usize], via }
+        Chain { length: via.map_or(Duration::ZERO, |link| self.length(link)) + self.took[step as usize], via }
     }
 
     fn parent(&self, step: StepNumber) -> Option<StepNumber> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::StepError;
 use crate::event::{AttemptNumber, Graft, PlanReason, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
@@ -19,7 +20,7 @@ pub(crate) struct Record {
     /// When the steps from each of these numbers on were added.
     added: Vec<(StepNumber, Timestamp)>,
     /// When steps became ready again after a back-off or a decision, in order.
-    ready: Vec<(StepNumber, Timestamp)>,
+    ready: BTreeMap<StepNumber, Vec<Timestamp>>,
     errors: BTreeMap<AttemptNumber, Arc<StepError>>,
     usage: BTreeMap<AttemptNumber, Usage>,
     /// The last change of the run's own plan.
@@ -73,7 +74,7 @@ impl Record {
                 self.order.push(*step);
             }
             RunEventKind::StepReady { step } | RunEventKind::StepApproved { step } => {
-                self.ready.push((*step, event.at));
+                self.ready.entry(*step).or_default().push(event.at);
             }
             RunEventKind::AttemptStarted { step, attempt } => {
                 debug_assert_eq!(*attempt as usize, self.attempts.len(), "attempts are numbered in order");
@@ -234,7 +235,18 @@ impl Record {
 
     /// When the step last became ready again, up to `until`.
     pub(super) fn ready_again(&self, step: StepNumber, until: Timestamp) -> Option<Timestamp> {
-        let before = self.ready.partition_point(|(_, at)| *at <= until);
-        self.ready[..before].iter().rev().find(|(ready, _)| *ready == step).map(|(_, at)| *at)
+        let ready = self.ready.get(&step)?;
+        let before = ready.partition_point(|at| *at <= until);
+        before.checked_sub(1).map(|last| ready[last])
+    }
+
+    /// How long the step paused between an attempt that failed and the next one: what it waited for then was neither a
+    /// slot nor a pool. An attempt that did not fail may have expanded the step, which did not pause then.
+    pub(super) fn pause(&self, failed: AttemptNumber, next: AttemptNumber) -> Duration {
+        let [failed_times, next] = [failed, next].map(|number| self.attempts[number as usize]);
+        match self.ready_again(next.step, next.started) {
+            Some(ready) if self.errors.contains_key(&failed) => ready - self.end_of(failed_times),
+            _ => Duration::ZERO,
+        }
     }
 }

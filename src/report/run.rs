@@ -300,7 +300,7 @@ impl RunReport {
         self.record.own().iter().map(|times| self.record.end_of(*times) - times.started).sum()
     }
 
-    /// The longest chain of steps that waited for each other.
+    /// The longest chain of steps that waited for each other, by what they took with their pauses.
     pub fn critical_path(&self) -> CriticalPath {
         critical::path(self)
     }

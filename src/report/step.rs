@@ -72,6 +72,9 @@ pub struct AttemptReport<'a> {
     /// How long it had been ready and was not started: all slots were taken, or a pool was full, or its server wanted no
     /// call.
     pub queued: Duration,
+    /// How long its step had paused since the attempt before it failed: for a back-off, as long as a server had asked
+    /// for, or until somebody had decided. No slot was taken then.
+    pub paused: Duration,
     /// When the tool was called.
     pub started: Timestamp,
     /// When the tool was gone; if the run ended before, when that was.
@@ -94,7 +97,17 @@ impl AttemptReport<'_> {
 impl StepReport<'_> {
     /// How long the step's tool ran, over all attempts. What a fork took over takes no time.
     pub fn duration(&self) -> Duration {
-        self.attempts.iter().filter(|attempt| !attempt.taken_over).map(AttemptReport::duration).sum()
+        self.own_attempts().map(AttemptReport::duration).sum()
+    }
+
+    /// How long it paused between attempts that failed and those after them. What a fork took over takes no time.
+    pub fn paused(&self) -> Duration {
+        self.own_attempts().skip(1).map(|attempt| attempt.paused).sum()
+    }
+
+    /// Those that are not of a run that this one is a fork of.
+    pub(super) fn own_attempts(&self) -> impl Iterator<Item = &AttemptReport<'_>> {
+        self.attempts.iter().filter(|attempt| !attempt.taken_over)
     }
 
     /// Whether its tool was called by the run that this one is a fork of, and not since.
@@ -178,15 +191,18 @@ impl RunReport {
         let first = by_step.partition_point(|number| step_of(number) < step);
         let numbers = by_step[first..].iter().take_while(|number| step_of(number) == step);
         let mut ready = self.ready_at(step);
+        let mut before = None;
         numbers
             .map(|number| {
                 let times = self.record.attempts()[*number as usize];
                 let again = self.record.ready_again(step, times.started).unwrap_or_default();
                 let queued = times.started - ready.max(again);
                 ready = self.record.end_of(times);
+                let paused = before.replace(*number).map(|before| self.record.pause(before, *number));
                 AttemptReport {
                     number: *number,
                     queued,
+                    paused: paused.unwrap_or_default(),
                     started: times.started,
                     ended: ready,
                     error: self.record.error(*number).map(|error| &**error),

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::StepNumber;
 use crate::plan::StepId;
-use crate::simulate::what_if::{Task, Unused, WhatIf, Work, readers, unused};
+use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, readers, unused};
 
-use super::{RunReport, StepOutcome, StepReport};
+use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
-    /// tool really ran, with one thing changed at a time. What a fork took over takes no time. Takes some dozen
-    /// milliseconds at most.
+    /// tool really ran and with the pauses between its attempts, with one thing changed at a time. What a fork took over
+    /// takes no time. Takes some dozen milliseconds at most.
     pub fn what_if(&self) -> WhatIf {
         let tasks: Vec<StepReport<'_>> = self.steps().filter(|step| self.took_part(step)).collect();
         let indexes: BTreeMap<StepNumber, u32> = tasks.iter().map(|step| step.number).zip(0..).collect();
@@ -39,9 +40,12 @@ impl RunReport {
             };
             let is_free = with_children(step.number).all(|task| reads(&task));
             let unused = if is_free { self.unused(step, before) } else { Vec::new() };
+            let attempts: Vec<&AttemptReport<'_>> = step.own_attempts().collect();
+            let earlier = attempts.windows(2).map(|pair| Earlier::new(pair[0].duration(), pair[1].paused));
             Task {
                 name: step.id.clone(),
-                duration: step.duration(),
+                earlier: earlier.collect(),
+                duration: attempts.last().map_or(Duration::ZERO, |last| last.duration()),
                 after: before.iter().flat_map(|number| with_children(*number)).chain(parent).collect(),
                 unused: unused.into_iter().filter_map(free).collect(),
                 step: Arc::clone(step.definition),

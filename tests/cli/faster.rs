@@ -32,6 +32,28 @@ fn a_failed_run_tells_where_its_time_went_and_so_do_the_commands_that_look_at_it
 }
 
 #[test]
+fn what_a_step_paused_between_its_attempts_is_told() {
+    let place = Place::new();
+    let mut flaky = sleep("flaky", 900, &[]);
+    let retry = json!({ "max_attempts": 6, "base_ms": 100, "max_ms": 100 });
+    flaky.as_object_mut().unwrap().extend([
+        ("timeout_ms".to_owned(), json!(20)),
+        ("on_failure".to_owned(), json!("continue")),
+        ("retry".to_owned(), retry),
+    ]);
+    place.plan(json!([sleep("slow", 10, &[]), flaky, sleep("end", 10, &["slow", "flaky"])]));
+    let ran = place.run(["run", "plan.json", "--json"]);
+    let end = ran.last_event();
+    let paused = end["critical_path"][0]["paused_ms"].as_u64().unwrap();
+    assert!(end["critical_path"][0]["step"] == "flaky" && paused > 0, "{end}");
+    assert!(end["critical_path"][0]["ms"].as_u64().unwrap() >= 6 * 20 + paused, "{end}");
+    assert_eq!(end["critical_path"][1]["paused_ms"], 0);
+    assert!(end["bound_ms"].as_u64().unwrap() >= 6 * 20 + 10 + paused, "{end}");
+    let told = place.run(["show", end["run"].as_str().unwrap()]).stdout;
+    assert!(told.contains("ms of it paused) > end "), "{told}");
+}
+
+#[test]
 fn no_prediction_says_that_a_command_need_not_be_waited_for() {
     let place = Place::new();
     let step = |id: &str, tool: &str, depends_on: &[&str]| {

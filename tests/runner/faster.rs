@@ -7,10 +7,10 @@ use plandag::history::{Changes, History};
 use plandag::journal::{MemoryJournal, RunId};
 use plandag::simulate::{Change, WhatIf};
 use plandag::{
-    Effect, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Runner, Step, StepContext,
-    StepError, StepId, Tool, ToolOutput, ToolSpec, tool_fn,
+    Effect, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, Retry, Runner, Step,
+    StepContext, StepError, StepId, Tool, ToolOutput, ToolSpec, tool_fn,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::sleeper;
@@ -61,6 +61,90 @@ async fn what_a_fork_takes_over_takes_no_time() {
     assert_eq!(what_if.makespan.as_millis(), 300);
     assert_eq!(savings(&what_if), [(halve("b"), 150)]);
     assert_eq!(again.ended().since_start().as_millis(), 1_000, "its events go on from those it took over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_step_paused_between_its_attempts_cannot_be_won_elsewhere() {
+    let flaky = tool_fn(|cx: StepContext| async move {
+        sleep(Duration::from_millis(50)).await;
+        match cx.tries {
+            1 | 2 => Err(StepError::transient("busy").retry_after_ms(1_500)),
+            _ => Ok(json!(null)),
+        }
+    });
+    let retry = Retry { base_ms: 0, max_ms: 0, ..Retry::attempts(3) };
+    let plan = Plan::from_iter([
+        asleep("slow", 2_000),
+        Step::new("flaky", "flaky").retry(retry),
+        asleep("end", 100).args(json!({ "ms": 100, "after": ["${slow}", "${flaky}"] })),
+    ]);
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(plan).tool("sleep", sleeper()).tool("flaky", flaky).journal(journal.clone());
+    let report = runner.run("wait").await.unwrap();
+    let step = report.step("flaky").unwrap();
+    assert_eq!((step.duration().as_millis(), step.paused().as_millis()), (150, 3_000));
+    assert_eq!(report.wall_time().as_millis(), 3_250);
+    let critical = report.critical_path();
+    let named: Vec<_> = critical.steps.iter().filter_map(|number| report.step_by_number(*number)).collect();
+    assert_eq!(named.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["flaky", "end"]);
+    assert_eq!([critical.length.as_millis(), report.bound().as_millis()], [3_250; 2]);
+    let what_if = report.what_if();
+    assert_eq!(what_if.makespan.as_millis(), 3_250);
+    assert_eq!(savings(&what_if), [(halve("flaky"), 75), (halve("end"), 50)]);
+
+    // A fork that calls it again did not pause in between.
+    let changes = Changes { from: Some(StepId::from("flaky")), ..Changes::default() };
+    let fork = History::load(&journal, report.run()).await.unwrap().fork(&changes).unwrap();
+    let again = RunId::random();
+    fork.save(&journal, &again).await.unwrap();
+    let again = runner.resume(again).await.unwrap();
+    assert_eq!(again.step("flaky").unwrap().paused().as_millis(), 3_000);
+    assert_eq!([again.critical_path().length, again.what_if().makespan].map(|time| time.as_millis()), [3_250; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_slot_does_not_pause() {
+    let flaky = tool_fn(|cx: StepContext| async move {
+        sleep(Duration::from_millis(100)).await;
+        if cx.tries == 1 { Err(StepError::transient("busy")) } else { Ok(json!(null)) }
+    });
+    let plan = Plan::from_iter([Step::new("flaky", "flaky").estimate_ms(10_000), asleep("other", 2_000)]);
+    let retry = Retry { base_ms: 0, max_ms: 0, ..Retry::attempts(2) };
+    let policy = Policy { max_parallel: 1, retry, ..Policy::default() };
+    let runner = Runner::new(plan).tool("sleep", sleeper()).tool("flaky", flaky).policy(policy);
+    let report = runner.run("wait").await.unwrap();
+    let step = report.step("flaky").unwrap();
+    assert_eq!((step.duration().as_millis(), step.paused().as_millis()), (200, 0));
+    assert_eq!(report.critical_path().length.as_millis(), 2_000);
+    assert_eq!([report.bound().as_millis(), report.what_if().makespan.as_millis()], [2_200; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_does_not_pause_while_what_it_became_runs() {
+    let fails = tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no luck")) });
+    let plan = Plan::from_iter([Step::new("it", "resourceful")]);
+    let runner = Runner::new(plan).tool("sleep", sleeper()).tool("fails", fails).tool("resourceful", Resourceful);
+    let report = runner.run("wait").await.unwrap();
+    let step = report.step("it").unwrap();
+    assert_eq!((step.attempts.len(), report.wall_time().as_millis()), (2, 500));
+    assert_eq!(step.paused(), Duration::ZERO);
+}
+
+/// A tool whose first plan takes a while and fails.
+struct Resourceful;
+
+impl Tool for Resourceful {
+    fn spec(&self) -> ToolSpec {
+        ToolSpec { replans: true, ..ToolSpec::new("resourceful", "") }
+    }
+
+    fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+        let plan = match cx.expansion {
+            None => vec![asleep("wait", 400), Step::new("last", "fails").depends_on(["wait"])],
+            Some(_) => vec![asleep("other", 100)],
+        };
+        Box::pin(async move { Ok(Plan::from_iter(plan).into()) })
+    }
 }
 
 /// A tool that takes a while and acts.

@@ -66,6 +66,7 @@ impl Trace {
         let mut wholes = HashMap::new();
         let tasks = (0..).zip(pieces).map(|(number, piece)| Task {
             name: StepId::from(self.name(piece)),
+            earlier: Vec::new(),
             duration: nanos(piece.nanos()),
             after: piece.after.clone(),
             unused: Vec::new(),

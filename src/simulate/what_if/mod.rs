@@ -20,7 +20,7 @@ use crate::reference::each_reference;
 use crate::tool::Effect;
 
 pub(in crate::simulate) use work::index;
-pub(crate) use work::{Task, Unused, Work};
+pub(crate) use work::{Earlier, Task, Unused, Work};
 
 /// A change that somebody could make to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +79,9 @@ pub struct Saving {
 /// A run, and what it would be with one thing changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WhatIf {
-    /// How long the run takes in virtual time as it is: without the scheduler's own time, back-offs and planning. Zero
-    /// if it has so many steps that it was not simulated.
+    /// How long the run takes in virtual time as it is: without the scheduler's own time and planning. A step that was
+    /// tried again pauses as long as it did; that others of its tool waited with it, where a server wanted no call, is
+    /// not in it. Zero if it has so many steps that it was not simulated.
     pub makespan: Duration,
     /// The changes that save most, the greatest saving first. One more slot is always among them, even if it saves
     /// nothing.
@@ -112,6 +113,7 @@ impl WhatIf {
             });
             Task {
                 name: step.id.clone(),
+                earlier: Vec::new(),
                 duration: step.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
                 unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
                 after,

@@ -31,7 +31,9 @@ struct Search<'a> {
     work: &'a Work,
     order: Vec<u32>,
     base: Schedule,
+    /// How long each task takes, and how much of that is work: in the rest it pauses.
     micros: Vec<u64>,
+    busy: Vec<u64>,
     /// The longest chains that end with each task, and those that begin with it.
     heads: Vec<u64>,
     tails: Vec<u64>,
@@ -67,15 +69,18 @@ impl Work {
 impl<'a> Search<'a> {
     fn new(work: &'a Work, order: Vec<u32>, base: Schedule) -> Self {
         let count = work.tasks.len();
-        let micros: Vec<u64> = (0..count as u32).map(|number| work.micros(Trial::Nothing, number)).collect();
+        let sums = |part: fn((u64, u64)) -> u64| -> Vec<u64> {
+            (0..count as u32).map(|number| work.micros(Trial::Nothing, number).map(part).sum()).collect()
+        };
+        let (micros, busy) = (sums(|(took, pause)| took + pause), sums(|(took, _)| took));
         let (mut heads, mut tails) = (vec![0; count], micros.clone());
         let mut held_up = vec![0; count];
         for &number in &order {
             let (task, index) = (&work.tasks[number as usize], number as usize);
             let longest = task.after.iter().map(|before| heads[*before as usize]).max().unwrap_or(0);
             heads[index] = longest + micros[index];
-            let end = |before: &u32| base.starts[*before as usize] + micros[*before as usize];
-            held_up[index] = base.starts[index].saturating_sub(task.after.iter().map(end).max().unwrap_or(0));
+            let over = task.after.iter().map(|before| base.ends[*before as usize]).max().unwrap_or(0);
+            held_up[index] = base.ends[index].saturating_sub(over + micros[index]);
         }
         for &number in order.iter().rev() {
             for before in &work.tasks[number as usize].after {
@@ -83,15 +88,15 @@ impl<'a> Search<'a> {
                 tails[before] = tails[before].max(micros[before] + tails[number as usize]);
             }
         }
-        let (critical, total) = (heads.iter().copied().max().unwrap_or(0), micros.iter().sum());
+        let (critical, total) = (heads.iter().copied().max().unwrap_or(0), busy.iter().sum());
         let mut search =
-            Self { work, order, base, micros, heads, tails, critical, total, held_up, is_pressing: Vec::new() };
+            Self { work, order, base, micros, busy, heads, tails, critical, total, held_up, is_pressing: Vec::new() };
         search.is_pressing = search.pressing();
         search
     }
 
     fn end(&self, number: u32) -> u64 {
-        self.base.starts[number as usize] + self.micros[number as usize]
+        self.base.ends[number as usize]
     }
 
     /// The tasks from which an unbroken chain leads to the end of the run: each begins when the one before ends, because
@@ -111,7 +116,9 @@ impl<'a> Search<'a> {
             }
             let start = self.base.starts[index];
             if self.held_up[index] > 0 {
-                instants.insert(start);
+                // Its last attempt may have been what waited.
+                let last = self.work.micros(Trial::Nothing, number).last();
+                instants.extend([start, last.map_or(start, |(took, _)| self.end(number) - took)]);
             } else {
                 let before = self.work.tasks[index].after.iter().filter(|before| self.end(**before) == start);
                 before.for_each(|before| is_pressing[*before as usize] = true);
@@ -150,7 +157,8 @@ impl<'a> Search<'a> {
         let mut wholes: BTreeMap<u32, (u64, bool, bool)> = BTreeMap::new();
         for (index, task) in self.work.tasks.iter().enumerate() {
             let (saved, is_critical, is_pressing) = wholes.entry(task.whole).or_default();
-            *saved += self.micros[index].div_ceil(2);
+            // Each of its attempts may be rounded.
+            *saved += self.busy[index].div_ceil(2) + task.earlier.len() as u64;
             *is_critical |= self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
             *is_pressing |= self.is_pressing[index];
         }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::work::{Schedule, Trial};
+use super::work::Trial;
 use super::*;
 use crate::policy::Policy;
 use crate::simulate::{Simulation, run_start};
@@ -51,6 +51,34 @@ fn when_one_path_shrinks_the_next_one_takes_over() {
     let slots = Change::Slots { from: 64, to: 65 };
     assert_eq!(what_if.savings, [saving(halve("long"), 200), saving(halve("join"), 50), saving(slots, 0)]);
     assert_eq!(what_if.untried, 0);
+}
+
+#[test]
+fn what_pauses_between_its_attempts_takes_no_slot_then_and_is_not_faster() {
+    let task = |number: u32, attempts: u32, pause: u64, ms: u64| Task {
+        name: StepId::from(format!("s{number}")),
+        earlier: (1..attempts).map(|_| Earlier::new(millis(ms), millis(pause))).collect(),
+        duration: millis(ms),
+        after: Vec::new(),
+        unused: Vec::new(),
+        step: Arc::new(Step::new("s", "t")),
+        whole: number,
+    };
+    let work = |max_parallel: u32, tasks: &[Task]| Work { tasks: tasks.to_vec(), policy: slots(max_parallel) };
+    // 50, 500, 50, 500, 50.
+    let flaky = task(0, 3, 500, 50);
+    let two = work(2, &[flaky.clone(), task(1, 1, 0, 1_000)]).what_if();
+    assert_eq!(two.makespan, millis(1_150));
+    assert_eq!(saves(&two, &halve("s0")), Some(millis(75)));
+    assert_eq!(saves(&two, &halve("s1")), None, "nobody waits for it");
+    // While it pauses, the other one has the only slot; then it waits for that.
+    let one = work(1, &[flaky, task(1, 1, 0, 700)]).what_if();
+    assert_eq!(one.makespan, millis(50 + 700 + 50 + 500 + 50));
+    assert_eq!(saves(&one, &Change::Slots { from: 1, to: 2 }), Some(millis(1_350 - 1_150)));
+    assert_eq!(saves(&one, &halve("s1")), Some(millis(200)), "so soon is it back");
+    // One that pauses keeps no other of its tool waiting.
+    let both = work(2, &[task(0, 2, 500, 50), task(1, 2, 700, 100)]).what_if();
+    assert_eq!(both.makespan, millis(900));
 }
 
 #[test]
@@ -197,6 +225,7 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
     let chain = |count: usize, slots: u32| {
         let task = |number: u32| Task {
             name: StepId::from(format!("s{number}")),
+            earlier: Vec::new(),
             duration: if number == 700 { millis(20) } else { millis(10) },
             after: number.checked_sub(1).into_iter().collect(),
             unused: Vec::new(),
@@ -232,9 +261,13 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
             let mut after: Vec<u32> = (0..before).map(|_| rng.u32(0..number)).collect();
             after.extend(after.first().copied().filter(|_| rng.bool()));
             let step = Step::new("s", if rng.bool() { "t" } else { "other" });
+            let mut duration = || Duration::from_nanos(rng.u64(0..=longest) * 500);
+            let last = duration();
+            let earlier = (0..last.as_micros() % 3).map(|_| Earlier::new(duration(), 20 * duration())).collect();
             Task {
                 name: StepId::from(format!("s{number}")),
-                duration: Duration::from_nanos(rng.u64(0..=longest) * 500),
+                earlier,
+                duration: last,
                 after,
                 unused: Vec::new(),
                 step: Arc::new(if rng.u8(0..4) == 0 { step.uses("g", rng.u32(1..3)) } else { step }),
@@ -255,8 +288,8 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
         let order = work.in_order().expect("there is no cycle");
         for halved in 0..count {
             let trial = Trial::Halve(halved);
-            if let Some(Schedule { starts, makespan }) = work.unhindered(&order, trial) {
-                assert_eq!(Schedule { starts, makespan }, work.scheduled(trial), "seed {seed}");
+            if let Some(schedule) = work.unhindered(&order, trial) {
+                assert_eq!(schedule, work.scheduled(trial), "seed {seed}");
                 unhindered += 1;
             }
         }

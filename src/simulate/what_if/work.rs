@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::StepNumber;
+use serde_json::Value;
+
+use crate::error::StepError;
+use crate::event::{Launch, Output, Returned, StepNumber};
 use crate::plan::{Step, StepId};
 use crate::policy::{Limits, Policy, Retry};
 use crate::simulate::{DEFAULT_TOOL, SimulatedRun, Simulation};
@@ -13,6 +16,9 @@ use crate::simulate::{DEFAULT_TOOL, SimulatedRun, Simulation};
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     pub(crate) name: StepId,
+    /// Its attempts before the last one.
+    pub(crate) earlier: Vec<Earlier>,
+    /// How long the last one takes.
     pub(crate) duration: Duration,
     /// The indexes of the tasks it waits for.
     pub(crate) after: Vec<u32>,
@@ -22,6 +28,20 @@ pub(crate) struct Task {
     pub(crate) step: Arc<Step>,
     /// The number of the first task that is a part of the same: its own, unless it is one of several.
     pub(crate) whole: u32,
+}
+
+/// An attempt that fails, and the pause after it: in that, no slot is taken, and nothing is made faster.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Earlier {
+    duration: Duration,
+    /// Servers count in milliseconds, and so do back-offs.
+    pause_ms: u64,
+}
+
+impl Earlier {
+    pub(crate) fn new(duration: Duration, pause: Duration) -> Self {
+        Self { duration, pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX) }
+    }
 }
 
 /// A dependency that is not needed.
@@ -74,10 +94,11 @@ impl Trial<'_> {
     }
 }
 
-/// When the tasks of a run start, in microseconds.
+/// When the tasks of a run start and end, in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Schedule {
     pub(super) starts: Vec<u64>,
+    pub(super) ends: Vec<u64>,
     pub(super) makespan: u64,
 }
 
@@ -112,17 +133,22 @@ impl Work {
         (order.len() == self.tasks.len()).then_some(order)
     }
 
-    fn duration(&self, trial: Trial<'_>, number: u32) -> Duration {
-        // All of them together can be counted in microseconds.
-        let longest = Duration::from_micros(u64::MAX / 2 / self.tasks.len() as u64);
+    /// How long the attempts of a task take, and the pause after each.
+    fn attempts(&self, trial: Trial<'_>, number: u32) -> impl Iterator<Item = (Duration, Duration)> {
         let task = &self.tasks[number as usize];
-        let duration = task.duration.min(longest);
-        if trial.halves(task) { duration / 2 } else { duration }
+        // All of them together can be counted in microseconds.
+        let parts = self.tasks.len() as u64 * (2 * task.earlier.len() as u64 + 1);
+        let longest = Duration::from_micros(u64::MAX / 2 / parts);
+        let length = move |duration: Duration| duration.min(longest) / if trial.halves(task) { 2 } else { 1 };
+        let pause = move |earlier: &Earlier| Duration::from_millis(earlier.pause_ms.min(longest.as_millis() as u64));
+        let earlier = task.earlier.iter().map(move |earlier| (length(earlier.duration), pause(earlier)));
+        earlier.chain([(length(task.duration), Duration::ZERO)])
     }
 
-    /// How long a task takes, in microseconds.
-    pub(super) fn micros(&self, trial: Trial<'_>, number: u32) -> u64 {
-        u64::try_from(self.duration(trial, number).as_micros()).unwrap_or(u64::MAX)
+    /// The same in microseconds.
+    pub(super) fn micros(&self, trial: Trial<'_>, number: u32) -> impl Iterator<Item = (u64, u64)> {
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.attempts(trial, number).map(move |(duration, pause)| (micros(duration), micros(pause)))
     }
 
     /// What a task takes of a pool, of one that it may weigh more than by now all of it.
@@ -141,23 +167,27 @@ impl Work {
             let before = trial.after(number, &self.tasks[number as usize]).map(|before| ends[before as usize]);
             let start = before.max().unwrap_or(0);
             starts[number as usize] = start;
-            ends[number as usize] = start + self.micros(trial, number);
+            ends[number as usize] = start + self.micros(trial, number).map(|(took, pause)| took + pause).sum::<u64>();
         }
-        let fits = self.fits(&starts, &ends, trial);
-        fits.then(|| Schedule { makespan: ends.into_iter().max().unwrap_or(0), starts })
+        let makespan = ends.iter().copied().max().unwrap_or(0);
+        self.fits(&starts, trial).then_some(Schedule { starts, ends, makespan })
     }
 
-    /// Whether there are slots and pools for all tasks at these times.
-    fn fits(&self, starts: &[u64], ends: &[u64], trial: Trial<'_>) -> bool {
+    /// Whether there are slots and pools for all tasks if they start at these times.
+    fn fits(&self, starts: &[u64], trial: Trial<'_>) -> bool {
         let (slots, pools) = (trial.slots(&self.policy) as usize, trial.pools(&self.policy));
         if self.tasks.len() <= slots && pools.is_empty() {
             return true;
         }
         // At one instant first those end that were running, then all start, and then those end that take no time.
         let mut turns: Vec<(u64, u8, u32)> = Vec::with_capacity(2 * self.tasks.len());
-        for (number, (&start, &end)) in (0..).zip(starts.iter().zip(ends)) {
-            turns.push((start, 1, number));
-            turns.push((end, if end > start { 0 } else { 2 }, number));
+        for (number, &start) in (0..).zip(starts) {
+            let mut start = start;
+            for (took, pause) in self.micros(trial, number) {
+                turns.push((start, 1, number));
+                turns.push((start + took, if took > 0 { 0 } else { 2 }, number));
+                start += took + pause;
+            }
         }
         turns.sort_unstable();
         let takes = |(pool, &size): (&String, &u32)| {
@@ -178,30 +208,43 @@ impl Work {
     /// What the scheduler makes of it.
     pub(super) fn scheduled(&self, trial: Trial<'_>) -> Schedule {
         let run = self.simulate(trial);
-        let mut starts = vec![0; self.tasks.len()];
-        for attempt in &run.attempts {
-            if let Some(start) = index(&attempt.id).and_then(|number| starts.get_mut(number as usize)) {
-                *start = attempt.start.as_micros();
-            }
+        let (mut starts, mut ends) = (vec![0; self.tasks.len()], vec![0; self.tasks.len()]);
+        for attempt in run.attempts.iter().rev() {
+            let Some(index) = index(&attempt.id).map(|number| number as usize).filter(|index| *index < ends.len())
+            else {
+                continue;
+            };
+            starts[index] = attempt.start.as_micros();
+            ends[index] = ends[index].max(attempt.end.as_micros());
         }
-        Schedule { starts, makespan: u64::try_from(run.makespan.as_micros()).unwrap_or(u64::MAX) }
+        Schedule { starts, ends, makespan: u64::try_from(run.makespan.as_micros()).unwrap_or(u64::MAX) }
     }
 
     fn simulate(&self, trial: Trial<'_>) -> SimulatedRun {
         let pools = trial.pools(&self.policy);
         let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools)).collect();
-        let policy = Policy {
-            limits: Limits::NONE,
-            retry: Retry::NEVER,
-            max_parallel: trial.slots(&self.policy),
-            pools,
-            ..self.policy.clone()
-        };
-        Simulation::new(plan)
+        let policy =
+            Policy { limits: Limits::NONE, max_parallel: trial.slots(&self.policy), pools, ..self.policy.clone() };
+        let attempt = move |launch: &Launch| self.attempts(trial, index(&launch.id)?).nth(launch.tries as usize - 1);
+        let mut simulation = Simulation::new(plan)
             .policy(policy)
-            .durations(move |launch| index(&launch.id).map_or(Duration::ZERO, |task| self.duration(trial, task)))
-            .without_history()
-            .run()
+            .durations(move |launch| attempt(launch).map_or(Duration::ZERO, |(duration, _)| duration))
+            .without_history();
+        if self.tasks.iter().any(|task| !task.earlier.is_empty()) {
+            simulation = simulation.results(move |launch| self.result(launch));
+            // Whoever pauses keeps nobody else from the same server.
+            simulation.start.tools.iter_mut().for_each(|tool| tool.many_servers = true);
+        }
+        simulation.run()
+    }
+
+    /// What comes of an attempt.
+    fn result(&self, launch: &Launch) -> Result<Returned, StepError> {
+        let task = index(&launch.id).and_then(|number| self.tasks.get(number as usize));
+        match task.and_then(|task| task.earlier.get(launch.tries as usize - 1)) {
+            Some(earlier) => Err(StepError::transient("").retry_after_ms(earlier.pause_ms)),
+            None => Ok(Returned::Value(Output::inline(Value::Null))),
+        }
     }
 
     /// A task as a step of a flat plan, whatever expansions it was part of.
@@ -215,6 +258,8 @@ impl Work {
             // Whoever makes a step faster knows that it is.
             estimate_ms: task.step.estimate_ms.map(|ms| if trial.halves(task) { ms / 2 } else { ms }),
             depends_on: trial.after(number, task).map(id).collect(),
+            // What it waits for between its attempts is said by each.
+            retry: Some(Retry { max_attempts: task.earlier.len() as u32 + 1, base_ms: 0, max_ms: 0 }),
             ..Step::described(id(number), "")
         }
     }

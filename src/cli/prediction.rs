@@ -25,6 +25,8 @@ pub(crate) struct Prediction {
     /// Steps that should take as long as their tools took in earlier runs.
     learned: usize,
     unknown: usize,
+    /// Whether most of the critical path is made of these.
+    is_guess: bool,
     /// To look for what would make it faster, where that is wanted.
     plan: Plan,
     start: RunStart,
@@ -35,8 +37,13 @@ impl Prediction {
     pub(crate) fn new(plan: &Plan, dag: &Dag, start: &RunStart) -> Self {
         let (plan, learned) = learned(plan, |tool| mean(tool, start));
         let simulation = simulation(plan.clone(), &start.policy).tools(start.tools.clone());
+        let simulation = simulation.default_tool(start.default_tool.clone());
         let simulated = simulation.inputs(start.inputs.clone()).without_history().run();
         let id = |number: u32| simulated.scheduler.step(number).map_or_else(String::new, |step| step.id.to_string());
+        let critical = simulated.critical_steps.iter().filter_map(|&number| simulated.scheduler.step(number));
+        let known = critical.filter_map(|step| step.definition.estimate_ms).map(Duration::from_millis);
+        let known = known.fold(Duration::ZERO, Duration::saturating_add);
+        let is_guess = known < simulated.critical_path / 2;
         Self {
             steps: dag.steps().len(),
             dependencies: dag.graph().edge_count(),
@@ -46,6 +53,7 @@ impl Prediction {
             work: simulated.work,
             slots: start.policy.max_parallel,
             unknown: plan.steps.iter().filter(|step| step.estimate_ms.is_none()).count(),
+            is_guess,
             learned,
             plan,
             start: start.clone(),
@@ -57,9 +65,15 @@ impl Prediction {
         let width = self.levels.iter().max().copied().unwrap_or_default();
         let at_once = width.min(self.slots as usize);
         let steps = counted(self.steps, "step");
-        // An expectation that rests on nothing is none.
-        let expected =
-            if self.unknown == self.steps { String::new() } else { format!(", ~{} expected", human(self.makespan)) };
+        // An expectation that rests on next to nothing is none.
+        let expected = match self.unknown {
+            _ if self.is_guess => String::new(),
+            0 => format!(", ~{} expected", human(self.makespan)),
+            1 => format!(", ~{} expected if 1 step of unknown length takes 1s", human(self.makespan)),
+            unknown => {
+                format!(", ~{} expected if {unknown} steps of unknown length take 1s each", human(self.makespan))
+            }
+        };
         format!("{steps}, up to {at_once} at once{expected}")
     }
 

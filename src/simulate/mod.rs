@@ -130,6 +130,13 @@ impl<'a> Simulation<'a> {
         self
     }
 
+    /// Sets the tool of steps that name none. It has to be among the [tools](Self::tools).
+    #[must_use]
+    pub fn default_tool(mut self, name: Option<String>) -> Self {
+        self.start.default_tool = name;
+        self
+    }
+
     /// Sets how long each attempt takes.
     #[must_use]
     pub fn durations(mut self, durations: impl FnMut(&Launch) -> Duration + 'a) -> Self {

@@ -107,6 +107,29 @@ fn a_bad_line_does_not_hide_the_good_ones() {
 }
 
 #[test]
+fn a_run_whose_length_is_mostly_a_guess_is_not_said_to_take_so_long() {
+    let place = Place::new();
+    let step = |id: &str, estimate: Option<u64>, after: &[&str]| {
+        let mut step = sleep(id, 1, after);
+        step.as_object_mut().unwrap().extend(estimate.map(|ms| ("estimate_ms".to_owned(), json!(ms))));
+        step
+    };
+    let head = |steps: Value| {
+        place.plan(steps);
+        let ran = place.run(["run", "plan.json", "--no-journal"]);
+        ran.stderr.lines().find(|line| line.contains(" at once")).unwrap().to_owned()
+    };
+    let guess = |known: u64| json!([step("a", Some(known), &[]), step("b", None, &["a"]), step("c", None, &["b"])]);
+    assert!(head(guess(1)).ends_with("up to 1 at once"), "{}", head(guess(1)));
+    let told = head(guess(2_000));
+    assert!(told.ends_with("up to 1 at once, ~4.00s expected if 2 steps of unknown length take 1s each"), "{told}");
+    let told = head(json!([step("a", Some(1_500), &[]), step("b", None, &[])]));
+    assert!(told.ends_with("~1.50s expected if 1 step of unknown length takes 1s"), "{told}");
+    let told = head(json!([step("a", Some(1_500), &[])]));
+    assert!(told.ends_with("~1.50s expected"), "{told}");
+}
+
+#[test]
 fn plan_writes_the_plan_and_says_what_to_expect() {
     let place = Place::new();
     place.plan(eight_and_a_join());

@@ -24,6 +24,7 @@ mod order;
 mod output;
 mod panic;
 mod patience;
+mod plan_line;
 mod prediction;
 mod progress;
 mod questions;

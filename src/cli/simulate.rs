@@ -9,9 +9,9 @@ use std::path::Path;
 use plandag::llm::StepModel;
 use plandag::report::ExitCode;
 use plandag::simulate::{WhatIf, workload};
-use plandag::{Plan, PlanError, PlanFile, Policy};
+use plandag::{Plan, PlanError, PlanFile, Policy, RunStart};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::{SimulateArgs, SizeArgs};
 use super::console::{Console, ReaderGone};
@@ -19,10 +19,14 @@ use super::duration::human;
 use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
+use super::plan_line::PlanLine;
 use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
 use super::source;
 use super::style::{self, paint};
 use super::text;
+
+/// So many plans of a file are looked at for what would make them faster: that takes longer than to simulate them.
+const MOST_LOOKED_AT: usize = 100;
 
 pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure> {
     let mut policy = Policy::default();
@@ -31,33 +35,28 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
     }
     policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy.order = args.policy.with_seed(args.seed);
-    let simulator = Simulator { policy, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
+    let start = super::toolbox::own_start(policy, console)?;
+    let simulator = Simulator { start, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
     match Input::open(&args.plans, args.size, console)? {
         Input::Plan(file) => {
             let id = Path::new(file.source.name()).file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let expected = simulator.expected(&file.plan)?;
-            let plan = expected.plan.clone();
             let line = simulator
-                .simulate(&id, expected)
+                .simulate(&id, &expected)
                 .map_err(|offences| Failure::plan(file.locate(offences), ExitCode::PlanInvalid))?;
-            let what_if = WhatIf::of_plan(&plan, &super::toolbox::own_start(simulator.policy.clone(), console)?);
             if args.json {
-                let (faster, untried) = (faster::fields(&what_if), what_if.untried);
-                let line = Line { faster: Some(faster), faster_untried: Some(untried), ..line };
-                return simulator.tell(&line).or(Ok(()));
+                return simulator.tell(&simulator.with_faster(line, &expected.plan)).or(Ok(()));
             }
-            let told = simulator.tell(&line);
-            let lines = faster::lines(&what_if).into_iter().map(|line| format!("  {line}\n")).collect::<String>();
-            told.map_or(Ok(()), |()| console.styled(&lines))
+            simulator.tell(&line).map_or(Ok(()), |()| simulator.tell_faster(&expected.plan))
         }
-        Input::Workloads(reader) => simulator.workloads(reader),
+        Input::Workloads(name, reader) => simulator.workloads(&name, reader),
     }
 }
 
 enum Input {
     Plan(PlanFile),
-    /// A plan a line.
-    Workloads(Box<dyn BufRead>),
+    /// A plan a line, and where from.
+    Workloads(String, Box<dyn BufRead>),
 }
 
 impl Input {
@@ -66,7 +65,8 @@ impl Input {
             let bytes = source::read_stdin(size, console)?;
             return if workload::has_lines(&bytes) {
                 // What was read so far may not be all of it.
-                Ok(Self::Workloads(Box::new(BufReader::new(Cursor::new(bytes).chain(io::stdin())))))
+                let name = source::STDIN_NAME.to_owned();
+                Ok(Self::Workloads(name, Box::new(BufReader::new(Cursor::new(bytes).chain(io::stdin())))))
             } else {
                 source::parse(bytes, size).map(Self::Plan)
             };
@@ -77,12 +77,13 @@ impl Input {
             return source::read_plan(argument, size, console).map(Self::Plan);
         }
         let file = File::open(argument).map_err(|error| source::unreadable(Path::new(argument), &error))?;
-        Ok(Self::Workloads(Box::new(BufReader::new(file))))
+        Ok(Self::Workloads(argument.to_owned(), Box::new(BufReader::new(file))))
     }
 }
 
 struct Simulator<'a> {
-    policy: Policy,
+    /// The policy, and our own tools.
+    start: RunStart,
     earlier: &'a EarlierArgs,
     /// What earlier runs say, once it matters.
     means: OnceCell<BTreeMap<String, u64>>,
@@ -120,29 +121,47 @@ struct Line {
     steps: u32,
     max_parallel: u32,
     basis: Basis,
-    /// What would make it faster, where there is only one plan.
+    /// What would make it faster, where that was looked for; else why it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     faster: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     faster_untried: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    faster_left_out: Option<String>,
 }
 
 impl Simulator<'_> {
-    fn workloads(&self, reader: impl BufRead) -> Result<(), Failure> {
+    fn workloads(&self, file: &str, reader: impl BufRead) -> Result<(), Failure> {
         let (mut plans, mut bad) = (0, 0);
+        let place = |line, id| PlanLine { file: file.to_owned(), line, id };
+        // What would make one of several faster is left to programs.
+        let mut only = None;
         for workload in workload::read(reader) {
             plans += 1;
+            only = None;
             let told = match workload {
-                Err(error) => Err(error.to_string()),
-                Ok(workload) => self
-                    .simulate(&workload.id, self.expected(&workload.plan)?)
-                    .map_err(|offences| format!("plan `{}`: {}", workload.id, listed(&offences))),
+                Err(error) => Err((place(error.line, error.id), error.reason)),
+                Ok(workload) => {
+                    let expected = self.expected(&workload.plan)?;
+                    let simulated = self.simulate(&workload.id, &expected);
+                    simulated
+                        .map(|line| (line, expected.plan))
+                        .map_err(|offences| (place(workload.line, Some(workload.id)), listed(&offences)))
+                }
             };
             let told = match told {
-                Ok(line) => self.tell(&line),
-                Err(reason) => {
+                Ok((line, plan)) if self.json && plans <= MOST_LOOKED_AT => self.tell(&self.with_faster(line, &plan)),
+                Ok((line, _)) if self.json => {
+                    let left_out = format!("only the first {MOST_LOOKED_AT} plans of a file are looked at");
+                    self.tell(&Line { faster_left_out: Some(left_out), ..line })
+                }
+                Ok((line, plan)) => {
+                    only = (plans == 1).then_some(plan);
+                    self.tell(&line)
+                }
+                Err((place, reason)) => {
                     bad += 1;
-                    self.complain(&reason)
+                    self.complain(&place, &reason)
                 }
             };
             if let Err(ReaderGone) = told {
@@ -151,7 +170,7 @@ impl Simulator<'_> {
         }
         match (plans, bad) {
             (0, _) => Err(Failure::new("plan.empty", ExitCode::PlanInvalid, "there are no plans in the file")),
-            (_, 0) => Ok(()),
+            (_, 0) => only.map_or(Ok(()), |plan| self.tell_faster(&plan)),
             _ => {
                 let message = format!("{bad} of {} could not be simulated", counted(plans, "plan"));
                 Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, message))
@@ -172,22 +191,34 @@ impl Simulator<'_> {
         Ok(Expected { plan, basis: Basis { estimate_ms: given, earlier_runs: learned, nothing: rest - learned } })
     }
 
-    fn simulate(&self, id: &str, Expected { plan, basis }: Expected) -> Result<Line, Vec<PlanError>> {
-        let run = simulated(simulation(plan, &self.policy))?;
+    fn simulate(&self, id: &str, Expected { plan, basis }: &Expected) -> Result<Line, Vec<PlanError>> {
+        let policy = &self.start.policy;
+        let run = simulated(simulation(plan.clone(), policy))?;
         let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Ok(Line {
             v: 1,
             id: id.to_owned(),
             steps: run.scheduler.step_count(),
-            max_parallel: self.policy.max_parallel,
+            max_parallel: policy.max_parallel,
             makespan_ms: millis(run.makespan),
             bound_ms: millis(run.bound()),
             critical_ms: millis(run.critical_path),
             work_ms: millis(run.work),
-            basis,
+            basis: *basis,
             faster: None,
             faster_untried: None,
+            faster_left_out: None,
         })
+    }
+
+    fn with_faster(&self, line: Line, plan: &Plan) -> Line {
+        let what_if = WhatIf::of_plan(plan, &self.start);
+        Line { faster: Some(faster::fields(&what_if)), faster_untried: Some(what_if.untried), ..line }
+    }
+
+    fn tell_faster(&self, plan: &Plan) -> Result<(), Failure> {
+        let lines = faster::lines(&WhatIf::of_plan(plan, &self.start));
+        self.console.styled(&lines.into_iter().map(|line| format!("  {line}\n")).collect::<String>())
     }
 
     fn tell(&self, line: &Line) -> Result<(), ReaderGone> {
@@ -210,11 +241,11 @@ impl Simulator<'_> {
         self.console.data(&(text + &basis)).map_err(|_| ReaderGone)
     }
 
-    fn complain(&self, reason: &str) -> Result<(), ReaderGone> {
+    fn complain(&self, place: &PlanLine, reason: &str) -> Result<(), ReaderGone> {
         if self.json {
-            return self.console.json(&json!({ "v": 1, "error": reason }));
+            return self.console.json(&place.row(reason));
         }
-        self.console.complain(&format!("{} {}", paint(style::ERROR, "✗"), text::line(reason)));
+        self.console.complain(&format!("{} {}", paint(style::ERROR, "✗"), text::line(&place.named(reason))));
         Ok(())
     }
 }

@@ -22,6 +22,8 @@ use crate::plan::{Plan, Step, StepId};
 /// A plan and what is known about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
+    /// Its line, from 1.
+    pub line: usize,
     /// Its name.
     pub id: String,
     /// The plan. The `estimate_ms` of a step is its duration; resources are pools.
@@ -37,6 +39,8 @@ pub struct Workload {
 pub struct WorkloadError {
     /// The line, from 1.
     pub line: usize,
+    /// What its plan is called, if it says that much.
+    pub id: Option<String>,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -67,15 +71,15 @@ impl<R: BufRead> Iterator for Workloads<R> {
                 Ok(0) => return None,
                 Ok(_) => match content(&text) {
                     [] => continue,
-                    content => parse(content),
+                    content => parse(content, line).map_err(|reason| (id(content), reason)),
                 },
                 Err(error) => {
                     // Who cannot read this line will not read the next one either.
                     self.failed = true;
-                    Err(format!("cannot be read: {error}"))
+                    Err((None, format!("cannot be read: {error}")))
                 }
             };
-            return Some(parsed.map_err(|reason| WorkloadError { line, reason }));
+            return Some(parsed.map_err(|(id, reason)| WorkloadError { line, id, reason }));
         }
         None
     }
@@ -137,7 +141,16 @@ struct Optimum {
     makespan_ms: u64,
 }
 
-fn parse(text: &[u8]) -> Result<Workload, String> {
+/// What a plan is called that cannot be used.
+fn id(text: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    serde_json::from_slice::<Named>(text).ok().map(|named| named.id)
+}
+
+fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
     let line: Line = serde_json::from_slice(text).map_err(|error| match error.line() {
         // The position within the line is of use, a line number that is always 1 is not.
         1 => error.to_string().replace("line 1 column", "column"),
@@ -162,7 +175,7 @@ fn parse(text: &[u8]) -> Result<Workload, String> {
     };
     let optima = line.meta.optima.unwrap_or_default();
     let optima = optima.into_iter().map(|(limit, optimum)| (limit, optimum.makespan_ms)).collect();
-    Ok(Workload { id: line.id, plan, optima })
+    Ok(Workload { line: number, id: line.id, plan, optima })
 }
 
 /// The ids of the plan by those of the file. A file may join several plans under ids such as `3/fetch`, which a plan

@@ -54,6 +54,34 @@ fn what_a_step_paused_between_its_attempts_is_told() {
 }
 
 #[test]
+fn what_would_make_a_plan_of_a_file_faster_is_told() {
+    let place = Place::new();
+    let plan = |id: usize, ms: u64| json!({ "id": id.to_string(), "steps": [{ "id": "long", "duration_ms": ms }, { "id": "short", "duration_ms": 80 }] });
+    let write = |count: usize| {
+        let lines: Vec<String> = (0..count).map(|number| plan(number, 400).to_string()).collect();
+        place.file("plans.jsonl", lines.join("\n"));
+    };
+    write(102);
+    let rows = place.run(["simulate", "plans.jsonl", "--json"]).events();
+    for row in &rows[..100] {
+        let half = json!({ "change": "halve", "step": "long", "saves_ms": 200 });
+        assert_eq!((&row["faster"][0], &row["faster_untried"]), (&half, &json!(0)), "{row}");
+        assert_eq!(row.get("faster_left_out"), None);
+    }
+    for row in &rows[100..] {
+        assert_eq!([row.get("faster"), row.get("faster_untried")], [None; 2]);
+        assert_eq!(row["faster_left_out"], "only the first 100 plans of a file are looked at");
+    }
+    // Of one plan, it is told as of one with a file of its own.
+    let told = |count: usize| {
+        write(count);
+        place.run(["simulate", "plans.jsonl"]).stdout
+    };
+    assert!(told(1).ends_with("\n  to go faster  halve long: -200ms   cap 65: -0ms\n"), "{}", told(1));
+    assert_eq!(told(2).lines().count(), 2, "a line each: {}", told(2));
+}
+
+#[test]
 fn no_prediction_says_that_a_command_need_not_be_waited_for() {
     let place = Place::new();
     let step = |id: &str, tool: &str, depends_on: &[&str]| {

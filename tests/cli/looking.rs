@@ -100,10 +100,46 @@ fn a_bad_line_does_not_hide_the_good_ones() {
     assert_eq!(ran.exit, 3);
     assert!(ran.stdout.starts_with("a "), "{}", ran.stdout);
     assert!(
-        ran.stderr.contains("line 2") && ran.stderr.contains("plan `c`: the plan has a cycle: x -> x"),
+        ran.stderr.contains("✗ plans.jsonl:2: expected ident")
+            && ran.stderr.contains("✗ plans.jsonl:3: plan `c`: the plan has a cycle: x -> x"),
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn whatever_is_wrong_with_a_line_says_which_one_it_is() {
+    let place = Place::new();
+    let step = |more: Value| {
+        let mut step = json!({ "id": "x", "duration_ms": 5 });
+        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        step
+    };
+    let bad = [
+        ("cycle", json!([step(json!({ "depends_on": ["x"] }))]), "cycle"),
+        ("unknown", json!([step(json!({ "depends_on": ["y"] }))]), "`y`"),
+        ("empty", json!([]), "no steps"),
+        ("pool", json!([step(json!({ "resources": { "r": 2 } }))]), "`r`"),
+        ("twice", json!([step(json!({})), step(json!({}))]), "two steps are called `x`"),
+        ("negative", json!([step(json!({ "duration_ms": -5 }))]), "integer `-5`"),
+    ];
+    let line = |(id, steps, _): &(&str, Value, &str)| json!({ "id": id, "steps": steps }).to_string();
+    let text = bad.iter().map(line).collect::<Vec<_>>().join("\n");
+    place.file("plans.jsonl", &text);
+    let ran = place.run(["simulate", "plans.jsonl", "--pool", "r=1"]);
+    let rows = place.run(["simulate", "plans.jsonl", "--pool", "r=1", "--json"]).events();
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    for (number, (id, _, told)) in (1..).zip(&bad) {
+        let begin = format!("✗ plans.jsonl:{number}: plan `{id}`: ");
+        let line = ran.stderr.lines().find(|line| line.starts_with(&begin));
+        assert!(line.is_some_and(|line| line.contains(told)), "{begin}: {}", ran.stderr);
+        let row = &rows[number - 1];
+        assert_eq!([&row["file"], &row["line"], &row["id"]], [&json!("plans.jsonl"), &json!(number), &json!(id)]);
+        assert!(row["error"].as_str().unwrap().contains(told), "{row}");
+    }
+    let ran =
+        place.run_with_input(["simulate", "-"], &format!("{{\"id\":\"e\",\"steps\":[{{\"duration_ms\":1}}]}}\n{text}"));
+    assert!(ran.stderr.contains("✗ <stdin>:2: plan `cycle`: "), "{}", ran.stderr);
 }
 
 #[test]

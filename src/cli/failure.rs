@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::console::Console;
 use super::diagnostic;
 use super::ndjson::{Fields, Line};
+use super::plan_line::PlanLine;
 use super::style;
 use super::text;
 
@@ -22,6 +23,8 @@ pub(crate) struct Failure {
     help: Vec<String>,
     /// What is wrong with a plan, if that is it.
     problems: Option<Box<PlanProblems>>,
+    /// The line of a file of plans that this is about, if it is about one.
+    line: Option<Box<PlanLine>>,
     /// Whether this ended before any step started.
     nothing_run: bool,
 }
@@ -36,6 +39,7 @@ impl Failure {
             notes: Vec::new(),
             help: Vec::new(),
             problems: None,
+            line: None,
             nothing_run: true,
         }
     }
@@ -53,6 +57,11 @@ impl Failure {
             true => failure.help("if you trust it, let it be larger: --max-steps N"),
             false => failure,
         }
+    }
+
+    /// A plan of a file of many that cannot be run.
+    pub(crate) fn of_line(code: &'static str, line: PlanLine, reason: &str) -> Self {
+        Self { line: Some(Box::new(line)), ..Self::new(code, ExitCode::PlanInvalid, reason) }
     }
 
     /// If this is about a plan: with everything that is wrong with it for a run that starts like this.
@@ -101,13 +110,18 @@ impl Failure {
                 let errors: Vec<String> = problems.problems.iter().map(|problem| problem.error.to_string()).collect();
                 errors.join("; ")
             }
-            None => self.message.clone(),
+            None => self.line.as_ref().map_or_else(|| self.message.clone(), |line| line.named(&self.message)),
         }
     }
 
     /// The file of the plan that this is about, if it is about one.
     pub(crate) fn plan_file(&self) -> Option<&str> {
         self.problems.as_ref().map(|problems| problems.source.name())
+    }
+
+    /// The row about it among those of other plans of a file, if it is about a line of that.
+    pub(crate) fn row(&self) -> Option<Value> {
+        self.line.as_ref().map(|line| line.row(&self.message))
     }
 
     /// For people: what happened, what it means, what to do.
@@ -117,7 +131,7 @@ impl Failure {
             None => format!(
                 "{}: {}",
                 style::paint(style::ERROR, &format!("error[{}]", self.code)),
-                style::paint(style::STRONG, &text::line(&self.message)),
+                style::paint(style::STRONG, &text::line(&self.brief())),
             ),
         };
         for line in self.notes.iter().flat_map(|note| note.lines()) {
@@ -141,6 +155,9 @@ impl Failure {
         ]);
         if let Some(problems) = &self.problems {
             fields.insert("problems", problems_json(problems));
+        }
+        if let Some(PlanLine { file, line, id }) = self.line.as_deref() {
+            fields.extend([("file", json!(file)), ("line", json!(line)), ("id", json!(id))]);
         }
         fields.insert("exit", json!(self.exit.code()));
         fields

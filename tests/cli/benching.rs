@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Place, calculate, sleep};
 
@@ -17,6 +17,10 @@ fn a_plan_is_faster_as_a_dag_and_a_chain_is_not() {
     assert_eq!(ran.exit, 0, "{ran:?}");
     let [wide, chain, control] = ran.events().try_into().unwrap();
     assert_eq!([&wide["work_ms"], &wide["critical_ms"], &wide["bound_ms"]], [120.0, 40.0, 40.0]);
+    // As many as it takes to have a spread.
+    for row in [&wide, &chain, &control] {
+        assert_eq!(row["dag_runs_ms"].as_array().unwrap().len(), 3, "{row}");
+    }
     assert_eq!([&chain["work_ms"], &chain["bound_ms"], &chain["simulated_ms"]], [80.0, 80.0, 80.0]);
     // Nothing can be won there, whatever the plans are.
     assert_eq!([&control["id"], &control["bound_ms"]], [&json!("chain 10"), &control["work_ms"]]);
@@ -36,8 +40,17 @@ fn a_bad_line_is_named_and_the_others_are_measured() {
     let ran = place.run(["bench", "plans.jsonl"]);
     assert_eq!(ran.exit, 3, "{ran:?}");
     assert!(ran.stdout.contains(" good ") && ran.stdout.contains("of bound"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("plans.jsonl: line 2: "), "{}", ran.stderr);
-    assert!(ran.stderr.contains("plan `cycle`: the plan has a cycle: x -> x"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("✗ plans.jsonl:2: expected "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("✗ plans.jsonl:3: plan `cycle`: the plan has a cycle: x -> x"), "{}", ran.stderr);
+    let rows = place.run(["bench", "plans.jsonl", "--json"]).events();
+    let place_of = |row: &Value| ["file", "line", "id"].map(|field| row[field].clone());
+    assert_eq!(place_of(&rows[1]), [json!("plans.jsonl"), json!(2), json!(null)]);
+    assert_eq!(place_of(&rows[2]), [json!("plans.jsonl"), json!(3), json!("cycle")]);
+    assert_eq!(rows[2]["error"], "the plan has a cycle: x -> x");
+    // Where there is nothing else to tell, it is told at once.
+    place.file("plans.jsonl", format!("\n{cycle}\n"));
+    let ran = place.run(["bench", "plans.jsonl"]);
+    assert!(ran.stderr.contains("error[plan.cycle]: plans.jsonl:2: plan `cycle`: "), "{}", ran.stderr);
     assert_eq!(place.run(["bench", "--time-scale", "0"]).exit, 2);
     assert_eq!(place.run(["bench", "--max-parallel", "0"]).exit, 2);
 }
@@ -48,7 +61,10 @@ fn the_tools_of_a_plan_are_really_called_both_ways() {
     place.plan(json!([sleep("a", 30, &[]), sleep("b", 30, &[])]));
     let ran = place.run(["bench", "plan.json", "--real", "--json"]);
     assert_eq!(ran.exit, 0, "{ran:?}");
-    let row = ran.last_event();
+    let [row, control] = ran.events().try_into().unwrap();
+    assert_eq!([&control["id"], &control["time_scale"]], [&json!("chain 10"), &json!(1.0)], "it sleeps");
+    assert!(control["dag_ms"].as_f64() >= control["bound_ms"].as_f64(), "{control}");
+    assert_eq!(row["dag_runs_ms"].as_array().unwrap().len(), 1, "nobody wanted more calls: {row}");
     assert!(row["work_ms"].as_f64() >= Some(60.0) && row["sequential_ms"].as_f64() >= Some(60.0), "{row}");
     assert_eq!((&row["time_scale"], &row["steps"]), (&json!(null), &json!(2)));
 }
@@ -65,7 +81,7 @@ fn inputs_need_not_be_known_to_measure_and_are_used_where_tools_are_called() {
     let ran = place.run(["bench", "plan.json", "--real"]);
     assert!(ran.exit == 3 && ran.stderr.contains("error[plan.unknown_input]"), "{ran:?}");
     let ran = place.run(["bench", "plan.json", "--real", "--input", "pause=30", "--html", "bench.html", "--json"]);
-    assert!(ran.exit == 0 && ran.last_event()["work_ms"].as_f64() >= Some(60.0), "{ran:?}");
+    assert!(ran.exit == 0 && ran.events()[0]["work_ms"].as_f64() >= Some(60.0), "{ran:?}");
     // One slot and two.
     assert!(
         fs::read_to_string(place.path().join("bench.html")).unwrap().contains("Speed-up over the number of slots"),

@@ -1,5 +1,6 @@
 //! The runs themselves.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::BufReader;
@@ -13,7 +14,7 @@ use futures::StreamExt as _;
 use futures::future::{Either, select};
 use plandag::page::{Comparison, Timeline};
 use plandag::report::ExitCode;
-use plandag::simulate::workload::{self, Workload};
+use plandag::simulate::workload;
 use plandag::{
     Dag, Effect, Limits, Plan, PlanError, PlanFile, Policy, RunHandle, RunReport, Runner, Step, StepError, StepId,
     tool_fn,
@@ -25,13 +26,14 @@ use tokio::sync::watch;
 use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::patience;
+use super::super::plan_line::PlanLine;
 use super::super::prediction::{listed, simulated, simulation};
 use super::super::run::{no_signals, settings_policy};
 use super::super::signals::{self, Signal};
 use super::super::source;
 use super::super::style::{self, paint};
 use super::super::toolbox::Toolbox;
-use super::{BenchArgs, DEFAULT_RUNS, DEFAULT_SLOTS, shapes};
+use super::{BenchArgs, DEFAULT_RUNS, DEFAULT_SLOTS, SHORT, shapes};
 
 /// How long the critical path of a file's plan is, if nobody says how to scale it.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -51,7 +53,7 @@ const SHAPES_SCALE: f64 = 0.1;
 /// How plans are measured.
 pub(super) struct Bench<'a> {
     pub(super) policy: Policy,
-    pub(super) runs: u32,
+    pub(super) runs: Runs,
     /// None: as each plan needs it.
     pub(super) time_scale: Option<f64>,
     pub(super) args: &'a BenchArgs,
@@ -63,12 +65,39 @@ pub(super) struct Bench<'a> {
     signals: watch::Receiver<Vec<Signal>>,
 }
 
+/// How often each plan is run, one way and the other.
+pub(super) enum Runs {
+    /// So often.
+    Each(u32),
+    /// As often as the shapes, while all plans together take no longer than [`SHORT`]; this is what they take so far.
+    WhileShort(Cell<Duration>),
+}
+
+impl Runs {
+    /// How often a plan is run that is expected to take so long, one way and then the other.
+    fn of(&self, round: Duration) -> u32 {
+        match self {
+            Self::Each(runs) => *runs,
+            Self::WhileShort(taken) => {
+                let often = taken.get().saturating_add(round.saturating_mul(DEFAULT_RUNS.get()));
+                let is_short = often <= SHORT;
+                taken.set(if is_short { often } else { taken.get().saturating_add(round) });
+                if is_short { DEFAULT_RUNS.get() } else { 1 }
+            }
+        }
+    }
+}
+
 /// A plan that is measured.
 pub(super) struct Subject {
     name: String,
     plan: Plan,
     /// Where it is written, if it has a file of its own.
     file: Option<PlanFile>,
+    /// Where it is written, if that is a line of a file.
+    line: Option<PlanLine>,
+    /// Whether it is the chain, which sleeps beside whatever tools.
+    is_control: bool,
 }
 
 /// What was measured of one plan: all of it, unless a signal came.
@@ -125,7 +154,13 @@ impl<'a> Bench<'a> {
         }
         Ok(Self {
             policy,
-            runs: args.runs.map_or(if args.plans.is_empty() { DEFAULT_RUNS.get() } else { 1 }, |runs| runs.get()),
+            runs: match args.runs {
+                Some(runs) => Runs::Each(runs.get()),
+                None if args.plans.is_empty() => Runs::Each(DEFAULT_RUNS.get()),
+                // Real tools are not called more often than somebody wants.
+                None if args.real => Runs::Each(1),
+                None => Runs::WhileShort(Cell::default()),
+            },
             time_scale: args.time_scale.or(args.plans.is_empty().then_some(SHAPES_SCALE)),
             args,
             toolbox: if args.real { Some(Toolbox::open(&args.settings, console)?) } else { None },
@@ -144,9 +179,7 @@ impl<'a> Bench<'a> {
     pub(super) fn subjects(&self) -> Box<dyn Iterator<Item = Result<Subject, Failure>> + '_> {
         let (args, console) = (self.args, self.console);
         if args.plans.is_empty() {
-            return Box::new(
-                shapes::all(args.seed).into_iter().map(|(name, plan)| Ok(Subject { name, plan, file: None })),
-            );
+            return Box::new(shapes::all(args.seed).into_iter().map(|(name, plan)| Ok(Subject::new(name, plan))));
         }
         Box::new(args.plans.iter().flat_map(move |path| {
             let is_lines = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "ndjson");
@@ -163,10 +196,7 @@ impl<'a> Bench<'a> {
     /// The plans of a file with one on each line.
     fn lines(&self, path: &Path) -> Result<Box<dyn Iterator<Item = Result<Subject, Failure>> + '_>, Failure> {
         let path = path.to_owned();
-        let bad = {
-            let path = path.display().to_string();
-            move |code, reason: &str| Failure::new(code, ExitCode::PlanInvalid, format!("{path}: {reason}"))
-        };
+        let name = path.display().to_string();
         let file = File::open(&path).map_err(|error| source::unreadable(&path, &error))?;
         let mut lines = Some(workload::read(BufReader::new(file)));
         let mut read = move || {
@@ -175,49 +205,61 @@ impl<'a> Bench<'a> {
             lines = Some(rest);
             next
         };
-        let Some(first) = read() else { return Err(bad("plan.empty", "there are no plans in the file")) };
-        Ok(Box::new(iter::once(first).chain(iter::from_fn(read)).map(move |workload| {
-            workload.map(Subject::of_workload).map_err(|error| bad("plan.malformed", &error.to_string()))
+        let Some(first) = read() else {
+            let reason = format!("{name}: there are no plans in the file");
+            return Err(Failure::new("plan.empty", ExitCode::PlanInvalid, reason));
+        };
+        let place = move |line, id| PlanLine { file: name.clone(), line, id };
+        Ok(Box::new(iter::once(first).chain(iter::from_fn(read)).map(move |workload| match workload {
+            Ok(workload) => {
+                let line = Some(place(workload.line, Some(workload.id.clone())));
+                Ok(Subject { line, ..Subject::new(workload.id, workload.plan) })
+            }
+            Err(error) => Err(Failure::of_line("plan.malformed", place(error.line, error.id), &error.reason)),
         })))
     }
 
     /// A plan where nothing can be won, to be measured beside plans of files: whatever is won there is not won by running
-    /// as a DAG. Not beside real tools, which do not sleep.
+    /// as a DAG.
     pub(super) fn chain(&self) -> Option<Subject> {
-        let is_wanted = !self.args.plans.is_empty() && self.toolbox.is_none();
-        is_wanted.then(|| Subject { name: shapes::CHAIN.to_owned(), plan: shapes::chain(CONTROL_MS), file: None })
+        let chain =
+            || Subject { is_control: true, ..Subject::new(shapes::CHAIN.to_owned(), shapes::chain(CONTROL_MS)) };
+        (!self.args.plans.is_empty()).then(chain)
     }
 
     /// Runs a plan both ways. Where a signal ends that, what there is has been measured.
     pub(super) fn measure(&self, subject: &Subject) -> Result<Measured, Failure> {
         let plan = &subject.plan;
+        let toolbox = self.toolbox.as_ref().filter(|_| !subject.is_control);
         let mut measured = Measured { name: subject.name.clone(), steps: plan.steps.len(), ..Measured::default() };
         let simulated = {
             let (plan, policy) = (plan.clone(), self.policy.clone());
-            let is_scaled = self.toolbox.is_none() && self.time_scale.is_none();
+            let sleeps = toolbox.is_none();
             move || {
                 let dag = Dag::of(&plan)?;
-                let run = is_scaled.then(|| simulated(simulation(plan, &policy))).transpose()?;
-                Ok((dag, run.map_or(Duration::ZERO, |run| run.critical_path)))
+                let run = sleeps.then(|| simulated(simulation(plan, &policy))).transpose()?;
+                Ok((dag, run.map(|run| (run.critical_path, run.work.saturating_add(run.makespan)))))
             }
         };
         let Some(simulated) = self.aside(simulated) else { return Ok(measured) };
-        let (dag, critical) = simulated.map_err(|problems| subject.invalid(problems))?;
-        if let Some(toolbox) = &self.toolbox {
+        let (dag, times) = simulated.map_err(|problems| subject.invalid(problems))?;
+        if let Some(toolbox) = toolbox {
             self.check(toolbox, subject)?;
         }
+        let (critical, round) = times.unwrap_or_default();
         let longest = critical.as_secs_f64().max(f64::MIN_POSITIVE);
         let scale = self.time_scale.unwrap_or_else(|| (LONGEST.as_secs_f64() / longest).min(1.0));
-        measured.time_scale = self.toolbox.is_none().then_some(scale);
+        let runs = self.runs.of(Duration::try_from_secs_f64(round.as_secs_f64() * scale).unwrap_or(Duration::MAX));
+        measured.time_scale = toolbox.is_none().then_some(scale);
         let asleep = |times: &dyn Fn(&Step) -> Duration, policy: Policy| {
             Runner::new(asleep(&dag, plan, times)).tool("sleep", sleeper()).policy(policy)
         };
-        let runner = |policy: Policy| match &self.toolbox {
+        let runner = |policy: Policy| match toolbox {
             Some(toolbox) => toolbox.runner(plan.clone(), &self.args.settings, policy),
             None => asleep(&|step| scaled(step, scale), policy),
         };
         // What comes first pays for what the others find: threads, caches. Tools that act are not called for that.
-        let first = match &self.toolbox {
+        let first = match toolbox {
             Some(toolbox) if !acts(toolbox, plan) => runner(self.policy.clone()),
             _ => asleep(&|_| NAP, self.policy.clone()),
         };
@@ -226,7 +268,7 @@ impl<'a> Bench<'a> {
         let (mut sequential, mut parallel) = (Vec::new(), Vec::new());
         let mut run_all = || {
             self.run(&first, subject)?;
-            for round in 0..self.runs {
+            for round in 0..runs {
                 // Neither way is always the first.
                 if round % 2 == 1 {
                     parallel.push(self.run(&as_dag, subject)?);
@@ -338,7 +380,7 @@ impl<'a> Bench<'a> {
                     }
                 }
                 // Nobody needs the rest of a sleep.
-                if self.toolbox.is_none() {
+                if self.toolbox.is_none() || subject.is_control {
                     return tokio::time::timeout(GRACE, handle).await.ok();
                 }
             }
@@ -356,17 +398,17 @@ impl<'a> Bench<'a> {
 }
 
 impl Subject {
-    fn of_file(path: &Path, file: PlanFile) -> Self {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self { name, plan: file.plan.clone(), file: Some(file) }
+    fn new(name: String, plan: Plan) -> Self {
+        Self { name, plan, file: None, line: None, is_control: false }
     }
 
-    fn of_workload(workload: Workload) -> Self {
-        Self { name: workload.id, plan: workload.plan, file: None }
+    fn of_file(path: &Path, file: PlanFile) -> Self {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self { file: Some(file.clone()), ..Self::new(name, file.plan) }
     }
 
     fn named(&self, reason: &str) -> String {
-        format!("plan `{}`: {reason}", self.name)
+        self.line.as_ref().map_or_else(|| format!("plan `{}`: {reason}", self.name), |line| line.named(reason))
     }
 
     /// It cannot be run.
@@ -374,8 +416,11 @@ impl Subject {
         match &self.file {
             Some(file) => Failure::plan(file.locate(problems), ExitCode::PlanInvalid),
             None => {
-                let code = problems.first().map_or("plan.malformed", PlanError::code);
-                Failure::new(code, ExitCode::PlanInvalid, self.named(&listed(&problems)))
+                let (code, reason) = (problems.first().map_or("plan.malformed", PlanError::code), listed(&problems));
+                match &self.line {
+                    Some(line) => Failure::of_line(code, line.clone(), &reason),
+                    None => Failure::new(code, ExitCode::PlanInvalid, self.named(&reason)),
+                }
             }
         }
     }
@@ -480,6 +525,18 @@ fn sleeper() -> impl plandag::Tool + 'static {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plans_of_files_are_run_so_often_that_they_have_a_spread_unless_that_takes_long() {
+        let runs = |rounds: &[u64]| {
+            let runs = Runs::WhileShort(Cell::default());
+            rounds.iter().map(|seconds| runs.of(Duration::from_secs(*seconds))).collect::<Vec<_>>()
+        };
+        assert_eq!(runs(&[20]), [3]);
+        assert_eq!(runs(&[21, 1]), [1, 3]);
+        assert_eq!(runs(&[10, 9, 2, 1, 1]), [3, 3, 1, 1, 1]);
+        assert_eq!(runs(&[u64::MAX, 0]), [1, 1]);
+    }
 
     #[test]
     fn no_step_is_too_long_to_be_scaled() {

@@ -27,6 +27,8 @@ use measure::{Bench, Measured};
 const DEFAULT_SLOTS: u32 = 8;
 /// Runs of each shape, both ways, where nobody says more.
 const DEFAULT_RUNS: NonZeroU32 = NonZeroU32::new(3).expect("three is not zero");
+/// How long plans of files may take together, if each is run as often as a shape.
+const SHORT: Duration = Duration::from_secs(60);
 /// How long a reader may take over each piece of what is said last, if somebody wants it to stop.
 const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -42,7 +44,7 @@ Examples:
   plandag bench plan.json --real --files docs   the plan's own tools, really called both ways
   plandag bench plan.json --html bench.html     both timelines one above the other
 ",
-    after_help = "Beside plans that sleep, a chain is measured: nothing can be won there.\n\
+    after_help = "Beside plans of files, a chain is measured: nothing can be won there. Its steps always sleep.\n\
                   With --real, work is what each step took at least: no run can be faster than the bound that follows.\n\
                   One run before the first is not counted. Where a tool of the plan acts, its steps sleep in it: tools\n\
                   that act are called --runs times each way, and no more.\n\
@@ -54,7 +56,8 @@ pub(crate) struct BenchArgs {
     pub(crate) plans: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Runs of each, one way and the other in turn; medians are shown [default: 3, for files 1]
+    /// Runs of each, one way and the other in turn; medians are shown [default: 3; for files, 1 from where
+    /// 3 would take more than a minute in all, and 1 with --real]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) runs: Option<NonZeroU32>,
     /// What durations are multiplied with [default: 0.1; for files, what makes the critical path 2 s at most]
@@ -165,7 +168,8 @@ impl<'a> Told<'a> {
             None => failure.brief(),
         };
         if self.bench.args.json {
-            self.is_read = self.console.json(&json!({ "v": 1, "error": reason })).is_ok();
+            let row = failure.row().unwrap_or_else(|| json!({ "v": 1, "error": reason }));
+            self.is_read = self.console.json(&row).is_ok();
         } else {
             self.console.complain(&format!(" {} {}", paint(style::ERROR, "✗"), text::line(&reason)));
         }

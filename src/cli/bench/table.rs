@@ -7,17 +7,21 @@ use serde_json::{Value, json};
 use super::super::prediction::{as_guessed, counted};
 use super::super::style::{self, paint};
 use super::super::text;
-use super::measure::{Bench, Expected, Measured};
+use super::DEFAULT_RUNS;
+use super::measure::{Bench, Expected, Measured, Runs};
 
 /// How wide the names are.
 const NAME_COLUMNS: usize = 24;
 
 /// The head of the table.
 pub(super) fn head(bench: &Bench<'_>) -> String {
-    let runs = if bench.runs == 1 { "1 run".to_owned() } else { format!("{} runs", bench.runs) };
+    let (runs, is_spread) = match bench.runs {
+        Runs::Each(runs) => (format!("{} of each", counted(runs as usize, "run")), runs > 1),
+        Runs::WhileShort(_) => (format!("{DEFAULT_RUNS} runs of each, 1 from where that takes too long"), true),
+    };
     let title = format!(
-        " {runs} of each{}, cap {}, {}\n",
-        if bench.runs == 1 { "" } else { ", median ± half the interquartile range" },
+        " {runs}{}, cap {}, {}\n",
+        if is_spread { ", median ± half the interquartile range" } else { "" },
         bench.policy.max_parallel,
         match bench.time_scale {
             Some(scale) => format!("times x {scale}"),

@@ -337,7 +337,11 @@ fn a_plan_is_written_down_without_being_run() {
     let plan: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((plan["steps"].as_array().unwrap().len(), &plan["answer"]), (3, &json!("3")), "{}", ran.stderr);
     assert_eq!(server.calls().len(), 1);
-    assert!(ran.stderr.contains(" predicted ~2.00s with 64 slots"), "two after each other, a second each: {}", ran.stderr);
+    assert!(
+        ran.stderr.contains(" predicted ~2.00s with 64 slots"),
+        "two after each other, a second each: {}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains(" used      1 model call, 100 in / 20 out tokens\n"), "{}", ran.stderr);
     place.file("mine.json", &ran.stdout);
     let ran = server.run(&place, ["run", "mine.json", "--model", "mock"]);

@@ -7,8 +7,8 @@ use plandag::history::{Changes, History};
 use plandag::journal::{MemoryJournal, RunId};
 use plandag::simulate::{Change, WhatIf};
 use plandag::{
-    Effect, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, Retry, Runner, Step,
-    StepContext, StepError, StepId, Tool, ToolOutput, ToolSpec, tool_fn,
+    Effect, Order, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, Retry,
+    Runner, Step, StepContext, StepError, StepId, Tool, ToolOutput, ToolSpec, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -92,7 +92,7 @@ async fn what_a_step_paused_between_its_attempts_cannot_be_won_elsewhere() {
     assert_eq!(what_if.makespan.as_millis(), 3_250);
     assert_eq!(savings(&what_if), [(halve("flaky"), 75), (halve("end"), 50)]);
 
-    // A fork that calls it again did not pause in between.
+    // Of a fork that calls it anew only the new pauses count.
     let changes = Changes { from: Some(StepId::from("flaky")), ..Changes::default() };
     let fork = History::load(&journal, report.run()).await.unwrap().fork(&changes).unwrap();
     let again = RunId::random();
@@ -108,13 +108,14 @@ async fn who_waits_for_a_slot_does_not_pause() {
         sleep(Duration::from_millis(100)).await;
         if cx.tries == 1 { Err(StepError::transient("busy")) } else { Ok(json!(null)) }
     });
-    let plan = Plan::from_iter([Step::new("flaky", "flaky").estimate_ms(10_000), asleep("other", 2_000)]);
+    let plan = Plan::from_iter([Step::new("flaky", "flaky"), asleep("other", 2_000)]);
     let retry = Retry { base_ms: 0, max_ms: 0, ..Retry::attempts(2) };
-    let policy = Policy { max_parallel: 1, retry, ..Policy::default() };
+    let policy = Policy { max_parallel: 1, retry, order: Order::Fifo, ..Policy::default() };
     let runner = Runner::new(plan).tool("sleep", sleeper()).tool("flaky", flaky).policy(policy);
     let report = runner.run("wait").await.unwrap();
     let step = report.step("flaky").unwrap();
     assert_eq!((step.duration().as_millis(), step.paused().as_millis()), (200, 0));
+    assert_eq!(step.attempts[1].queued.as_millis(), 2_000);
     assert_eq!(report.critical_path().length.as_millis(), 2_000);
     assert_eq!([report.bound().as_millis(), report.what_if().makespan.as_millis()], [2_200; 2]);
 }

@@ -45,7 +45,9 @@ async function approved() {
   await says(page, "#news", "reply unapproved");
   check(sent().length === 0, "nothing was done unasked");
   await page.waitForSelector("#boxes .unapproved.outside .hatching", { state: "attached" });
-  check(await page.locator("#boxes .hatching").count() === 1, "what text from outside has reached is hatched, and nothing else");
+  const reached = (await site.api(`/runs/${runOf(page)}`)).steps.filter((step) => step.outside).map((step) => step.id);
+  check(reached.includes("reply") && !reached.includes("other"), `text from outside has reached ${reached}`);
+  check(await page.locator("#boxes .hatching").count() === reached.length, "what it has reached is hatched, and nothing else");
   check(await page.locator("#outside").isVisible(), "and the legend says what that means");
   await choose(page, "reply");
   await says(page, "#pane", "from letter");

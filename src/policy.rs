@@ -33,6 +33,10 @@ impl Retry {
     /// one try was to be all.
     pub const BUSY_ATTEMPTS: u32 = 8;
 
+    /// The longest that a server may want to be left alone, in milliseconds: it is asked again after an hour, whatever it
+    /// says. Whoever says a century may stop no tool for that long.
+    pub const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
+
     /// How many tries there are in all, now that one ended with this error.
     pub(crate) fn attempts_after(&self, error: &StepError) -> u32 {
         match error.retry_after_ms {

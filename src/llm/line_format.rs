@@ -14,7 +14,7 @@ use crate::error::PlanError;
 use crate::plan::StepId;
 use crate::strict;
 
-/// A step that has a name cannot say how far a range may lead.
+/// The most steps that the ranges of one line may name. Nothing is written out that only takes time and memory.
 const MOST_IN_RANGE: u32 = 10_000;
 
 /// What an answer begins with that stands in the place of a plan.
@@ -223,9 +223,8 @@ impl LineReader {
                 return Err(format!("step {id} depends on `{part}`, a range that runs backwards"));
             }
             // Steps are few, so a range that leads far past this step is a slip: only its first number is looked at.
-            let most = number(id).unwrap_or(first.saturating_add(MOST_IN_RANGE));
+            let most = number(id).unwrap_or(u32::MAX);
             let last = if last > most { first.max(most) } else { last };
-            // Nothing is written out that only takes time and memory.
             listed = listed.saturating_add(last - first);
             if listed >= MOST_IN_RANGE {
                 return Err(format!(
@@ -475,6 +474,13 @@ mod tests {
     fn a_range_that_leads_far_ahead_costs_nothing() {
         let (found, _) = read("1. a <- 1-999999999\nEND", 100);
         assert_eq!(found, [task("1", "a", &["1"])]);
+        // A plan of some bytes would take gigabytes.
+        for line in ["900000000. b <- 1-899999999", "boil. b <- 1-999999999", "20000. b <- 1-9000, 9001-19000"] {
+            let found = offences(&format!("{line}\nEND"));
+            assert!(found.len() == 1 && found[0].contains("more than 10000 steps are listed"), "{line}: {found:?}");
+        }
+        let (found, _) = read("10000. b <- 1-9999\nEND", 100);
+        assert_eq!(found[0].as_ref().map(|step| step.depends_on.len()), Ok(9_999));
     }
 
     #[test]

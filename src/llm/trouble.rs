@@ -15,6 +15,7 @@ use super::{Message, ModelRequest};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::lossy;
+use crate::policy::Retry;
 use crate::retry_after::{pause_ms, pause_wanted};
 
 /// As much of a server's own words is repeated.
@@ -23,8 +24,6 @@ const MAX_WORDS: usize = 240;
 const TELLING: usize = 48;
 /// In place of words that are not repeated.
 const REPEATED: &str = "(the server's words repeat the request, and are left out)";
-/// A pause that is longer than this is not believed.
-const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
 /// As much of an error is read to find out what it is.
 const MAX_READ: usize = 4_096;
 
@@ -300,7 +299,7 @@ impl Trouble<'_> {
             _ => "the server does not accept the request".to_owned(),
         };
         let said = text::after_colon(&self.words_of(body));
-        let pause = named.map(|pause| pause.min(MAX_PAUSE_MS)).filter(|_| problem.may_pass());
+        let pause = named.map(|pause| pause.min(Retry::MAX_PAUSE_MS)).filter(|_| problem.may_pass());
         ModelError::new(problem, format!("{what} (HTTP {code}{said})")).retry_after_ms(pause)
     }
 

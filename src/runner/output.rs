@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{Input, Output};
 use crate::plan::{Plan, Step};
+use crate::policy::Retry;
 use crate::reference::MAX_DEPTH;
 use crate::report::gather::{self, Parts};
 use crate::scheduler::Scheduler;
@@ -18,9 +19,6 @@ use super::attempt::{Kept, RunContext};
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// Larger error details are dropped.
 const MAX_DETAILS_BYTES: usize = 64 * 1024;
-
-/// A server is asked again after an hour, whatever it says: whoever says a century may stop no tool for that long.
-const MAX_PAUSE_MS: u64 = 60 * 60 * 1_000;
 
 /// Why a value cannot be handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +137,7 @@ pub(super) fn bounded_error(mut error: StepError) -> StepError {
         error.message.truncate((0..=MAX_MESSAGE_BYTES).rev().find(is_boundary).unwrap_or(0));
         error.message.push_str(&format!("... ({all} bytes in all)"));
     }
-    error.retry_after_ms = error.retry_after_ms.map(|millis| millis.min(MAX_PAUSE_MS));
+    error.retry_after_ms = error.retry_after_ms.map(|millis| millis.min(Retry::MAX_PAUSE_MS));
     error.details = error.details.and_then(|details| Some(bounded(details, MAX_DETAILS_BYTES).ok()?.0));
     error
 }

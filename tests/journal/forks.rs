@@ -347,6 +347,22 @@ async fn what_was_drafted_of_a_plan_that_was_never_accepted_is_not_run() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_fork_has_a_deadline_of_its_own() {
+    let mut runs = Runs::new(Plan::from_iter([Step::new("slow", "slow"), say("bad").depends_on(["slow"])]));
+    let two_seconds = std::time::Duration::from_secs(2);
+    let slow = tool_fn(move |_| async move {
+        tokio::time::sleep(two_seconds).await;
+        Ok(Value::Null)
+    });
+    runs.runner = runs.runner.clone().tool("slow", slow).deadline(two_seconds * 3 / 2);
+    *runs.fails.lock().unwrap() = Some("bad");
+    let run = runs.run().await;
+    *runs.fails.lock().unwrap() = None;
+    let fork = runs.fork(&run, &from("slow")).await.unwrap();
+    assert_eq!(runs.finish(&fork).await.answer().unwrap(), "bad", "the two seconds behind it are not its own");
+}
+
 #[test]
 fn a_step_that_was_left_out_is_said_to_be() {
     let place = Place::new();

@@ -313,6 +313,9 @@ pub enum StepErrorKind {
     Timeout,
     /// The process went away under the attempt, or the run may not use more. As a timeout, but it does not use up a try.
     Interrupted,
+    /// Nothing was done, as the server may not be asked yet: tried again after the pause that the error names, which does
+    /// not use up a try.
+    Deferred,
     /// Will not work next time either: not tried again.
     Permanent,
     /// The arguments are not what the tool takes: not tried again.
@@ -365,6 +368,12 @@ impl StepError {
     /// Will not work next time either.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self::new(StepErrorKind::Permanent, message)
+    }
+
+    /// Nothing was done: it is to be tried again after so many milliseconds, which takes up none of its tries. For tools
+    /// that know themselves when they may ask a server: a step that waits here holds no slot.
+    pub fn deferred(message: impl Into<String>, pause_ms: u64) -> Self {
+        Self::new(StepErrorKind::Deferred, message).retry_after_ms(pause_ms)
     }
 
     /// The arguments are not what the tool takes.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::{
-    AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepId, StepNumber, StepState, Timestamp, Usage,
+    AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepErrorKind, StepId, StepNumber, StepState,
+    Timestamp, Usage,
 };
 
 /// A step as the lines speak of it.
@@ -120,8 +121,13 @@ impl Ledger {
                     entry.attempts += 1;
                 }
             }
-            RunEventKind::AttemptFailed { step, retry_at, usage, .. } => {
+            RunEventKind::AttemptFailed { step, error, retry_at, usage, .. } => {
                 self.used += *usage;
+                if error.kind == StepErrorKind::Deferred
+                    && let Some(entry) = self.steps.get_mut(*step as usize)
+                {
+                    entry.attempts -= 1;
+                }
                 self.set(*step, State::Retrying { at: *retry_at });
             }
             RunEventKind::AttemptDiscarded { attempt, usage } => {

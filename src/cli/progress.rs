@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anstyle::Style;
 use plandag::{
-    Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepNumber, StopReason, Timestamp,
+    Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
+    Timestamp,
 };
 use serde_json::{Map, Value};
 
@@ -99,9 +100,12 @@ impl Progress {
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
                 let took = took(ledger, Some(*attempt), at);
                 let attempt = ledger.step(*step).map_or(0, |entry| entry.attempts);
-                let error = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
+                let said = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
                 let wait = human(*retry_at - at);
-                let what = format!("attempt {attempt} failed{took}: {error}; next in {wait}");
+                let what = match error.kind {
+                    StepErrorKind::Deferred => format!("put off: {said}; next in {wait}"),
+                    _ => format!("attempt {attempt} failed{took}: {said}; next in {wait}"),
+                };
                 Some(self.step(ledger, *step, (style::RETRY, "↻"), &what))
             }
             RunEventKind::AttemptDiscarded { attempt, .. } => {

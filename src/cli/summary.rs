@@ -241,7 +241,7 @@ fn is_fatal(step: &StepReport<'_>) -> bool {
 
 fn cause(step: &StepReport<'_>) -> String {
     let message = step.error.map(|error| text::cut(&error.message, 400).into_owned()).unwrap_or_default();
-    match step.attempts.len() {
+    match step.attempt_count() {
         0 | 1 => format!("{}: {message}", step.id),
         attempts => format!("{}: {message} ({attempts} attempts)", step.id),
     }
@@ -250,7 +250,8 @@ fn cause(step: &StepReport<'_>) -> String {
 /// The code of a step's error.
 fn step_code(kind: StepErrorKind) -> &'static str {
     match kind {
-        StepErrorKind::Transient => "step.transient",
+        // What is put off does not fail.
+        StepErrorKind::Transient | StepErrorKind::Deferred => "step.transient",
         StepErrorKind::Timeout => "step.timeout",
         StepErrorKind::Interrupted => "step.interrupted",
         StepErrorKind::BadInput => "step.bad_input",
@@ -426,6 +427,7 @@ impl Summary<'_> {
         fields.extend([
             ("steps", json!(counts)),
             ("attempts", json!(report.attempt_count())),
+            ("put_off", json!(report.deferral_count())),
             ("replans", json!(report.replans())),
         ]);
         add_spent(&mut fields, &report.usage());
@@ -442,6 +444,10 @@ pub(crate) fn used(report: &RunReport) -> String {
         0 => {}
         1 => parts.push("1 retry".to_owned()),
         retries => parts.push(format!("{retries} retries")),
+    }
+    match report.deferral_count() {
+        0 => {}
+        put_off => parts.push(format!("{put_off} put off")),
     }
     if report.replans() > 0 {
         parts.push(format!(

@@ -42,6 +42,13 @@ pub enum Reason {
         /// When.
         at: Timestamp,
     },
+    /// Its tool put calls off, as its server was not to be asked yet.
+    PutOff {
+        /// How many in a row.
+        times: usize,
+        /// Why, the last time.
+        message: String,
+    },
     /// A call failed.
     Failed {
         /// Which call of its tool.
@@ -141,6 +148,8 @@ impl fmt::Display for Reason {
                 write!(f, "it was ready and waited {:.3}s for {behind}", time.as_secs_f64())
             }
             Self::Started { attempt, at } => write!(f, "attempt {attempt} started at {at}"),
+            Self::PutOff { times: 1, message } => write!(f, "it was put off: {message}"),
+            Self::PutOff { times, message } => write!(f, "it was put off {times} times: {message}"),
             Self::Failed { attempt, message } => write!(f, "attempt {attempt} failed: {message}"),
             Self::Done { at } => write!(f, "it was done at {at}"),
             Self::GaveUp { message } => write!(f, "it failed for good: {message}"),
@@ -235,7 +244,16 @@ impl History {
         {
             reasons.push(Reason::WaitedFor(last));
         }
-        for (attempt, call) in (1..).zip(&step.attempts) {
+        let (mut attempt, mut times) = (0, 0);
+        for (place, call) in step.attempts.iter().enumerate() {
+            if let Some(error) = call.error.filter(|_| call.was_deferred()) {
+                times += 1;
+                if step.attempts.get(place + 1).is_none_or(|next| !next.was_deferred()) {
+                    reasons.push(Reason::PutOff { times: std::mem::take(&mut times), message: error.message.clone() });
+                }
+                continue;
+            }
+            attempt += 1;
             if call.queued >= SHORT {
                 reasons.push(Reason::Queued { time: call.queued, behind: self.kept_back(call.number).to_vec() });
             }

@@ -18,12 +18,21 @@ pub struct ModelError {
     pub retry_after_ms: Option<u64>,
     /// What the call cost all the same.
     pub usage: Usage,
+    /// Whether nothing was asked, as the provider is not to be asked yet: for how long, `retry_after_ms` says.
+    pub is_deferred: bool,
 }
 
 impl ModelError {
     /// An error without more to say than this.
     pub fn new(problem: ModelProblem, message: impl Into<String>) -> Self {
-        Self { problem, message: message.into(), retry_after_ms: None, usage: Usage::default() }
+        Self { problem, message: message.into(), retry_after_ms: None, usage: Usage::default(), is_deferred: false }
+    }
+
+    /// Nothing was asked, as the provider is not to be asked for so many milliseconds. A step that hears this is tried
+    /// again then and has lost no try.
+    pub fn deferred(message: impl Into<String>, pause_ms: u64) -> Self {
+        let error = Self::new(ModelProblem::RateLimited, message).retry_after_ms(Some(pause_ms));
+        Self { is_deferred: true, ..error }
     }
 
     /// Adds how long the server asked to be left alone, in milliseconds.
@@ -36,6 +45,7 @@ impl ModelError {
 impl From<ModelError> for StepError {
     fn from(error: ModelError) -> Self {
         let kind = match error.problem {
+            _ if error.is_deferred => StepErrorKind::Deferred,
             problem if problem.may_pass() => StepErrorKind::Transient,
             _ => StepErrorKind::Permanent,
         };

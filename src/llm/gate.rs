@@ -1,6 +1,7 @@
 //! The gate in front of a provider: nobody calls it before it may be called.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,35 @@ struct State {
     recent: VecDeque<(Instant, u64)>,
 }
 
+/// No call may be made yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shut {
+    pub(super) until: Instant,
+    pub(super) why: Why,
+}
+
+/// What a call has to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The server said so.
+    Closed,
+    /// So many calls were made within a minute.
+    Calls(u32),
+    /// So many tokens were used within a minute.
+    Tokens(u64),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("it wants no call"),
+            Self::Calls(1) => f.write_str("its only request a minute is used up"),
+            Self::Calls(limit) => write!(f, "its {limit} requests a minute are used up"),
+            Self::Tokens(limit) => write!(f, "too much of its {limit} tokens a minute is used up"),
+        }
+    }
+}
+
 /// Leave for one call.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
@@ -53,23 +83,24 @@ impl Gate {
 
     /// Waits until a call that will take about `tokens` may be made.
     pub(super) async fn pass(&self, tokens: u64) -> Pass<'_> {
-        let slot = match &self.slots {
-            // Nobody closes it.
-            Some(slots) => slots.acquire().await.ok(),
-            None => None,
-        };
+        let slot = self.slot().await;
         loop {
             match self.admit(tokens) {
                 Ok(at) => return Pass { gate: self, at, _slot: slot },
-                Err(until) => tokio::time::sleep_until(until).await,
+                Err(shut) => tokio::time::sleep_until(shut.until).await,
             }
         }
     }
 
-    /// How long the server still wants to be left alone.
-    pub(super) fn closed_for(&self) -> Option<Duration> {
-        let closed = self.state().closed?;
-        Some(closed.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    /// As [`pass`](Self::pass), but waits for nothing but calls that are being made.
+    pub(super) async fn pass_now(&self, tokens: u64) -> Result<Pass<'_>, Shut> {
+        let slot = self.slot().await;
+        Ok(Pass { gate: self, at: self.admit(tokens)?, _slot: slot })
+    }
+
+    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.slots.as_ref()?.acquire().await.ok()
     }
 
     /// The server wants no call for this long.
@@ -80,29 +111,39 @@ impl Gate {
     }
 
     /// Takes up a call, or says when to ask again.
-    fn admit(&self, tokens: u64) -> Result<Instant, Instant> {
+    fn admit(&self, tokens: u64) -> Result<Instant, Shut> {
         let now = Instant::now();
         let mut state = self.state();
-        if let Some(closed) = state.closed.filter(|closed| *closed > now) {
-            return Err(closed);
+        if let Some(until) = state.closed.filter(|closed| *closed > now) {
+            return Err(Shut { until, why: Why::Closed });
         }
-        if self.limits.requests_per_minute.is_none() && self.limits.tokens_per_minute.is_none() {
+        let RateLimits { requests_per_minute, tokens_per_minute, .. } = self.limits;
+        if requests_per_minute.is_none() && tokens_per_minute.is_none() {
             return Ok(now);
         }
         while state.recent.front().is_some_and(|(at, _)| now.duration_since(*at) >= MINUTE) {
             state.recent.pop_front();
         }
-        let over_calls =
-            self.limits.requests_per_minute.is_some_and(|limit| state.recent.len() >= limit.max(1) as usize);
-        let spent: u64 = state.recent.iter().map(|(_, tokens)| tokens).sum();
-        // A call that is larger than the limit is made when nothing else was, or it never would be.
-        let over_tokens = self
-            .limits
-            .tokens_per_minute
-            .is_some_and(|limit| spent.saturating_add(tokens) > limit && !state.recent.is_empty());
-        match state.recent.front() {
-            Some((oldest, _)) if over_calls || over_tokens => Err(*oldest + MINUTE),
-            _ => {
+        let calls = requests_per_minute.and_then(|limit| {
+            let over = (state.recent.len() + 1).checked_sub(limit.max(1) as usize)?.checked_sub(1)?;
+            Some(Shut { until: state.recent.get(over)?.0 + MINUTE, why: Why::Calls(limit) })
+        });
+        let tokens_shut = tokens_per_minute.and_then(|limit| {
+            let mut spent: u64 = state.recent.iter().map(|(_, tokens)| tokens).sum();
+            let mut until = None;
+            for (at, taken) in &state.recent {
+                // A call that is larger than the limit is made when nothing else was, or it never would be.
+                if spent.saturating_add(tokens) <= limit {
+                    break;
+                }
+                spent -= taken;
+                until = Some(*at + MINUTE);
+            }
+            Some(Shut { until: until?, why: Why::Tokens(limit) })
+        });
+        match calls.into_iter().chain(tokens_shut).max_by_key(|shut| shut.until) {
+            Some(shut) => Err(shut),
+            None => {
                 state.recent.push_back((now, tokens));
                 Ok(now)
             }
@@ -138,10 +179,11 @@ mod tests {
         let start = Instant::now();
         gate.close(Duration::from_secs(7));
         gate.close(Duration::from_secs(3));
-        assert_eq!(gate.closed_for(), Some(Duration::from_secs(7)));
+        let shut = gate.pass_now(1).await.unwrap_err();
+        assert_eq!((shut.until, shut.why), (start + Duration::from_secs(7), Why::Closed));
         let _pass = gate.pass(1).await;
         assert!(start.elapsed() >= Duration::from_secs(7));
-        assert_eq!(gate.closed_for(), None);
+        assert!(gate.pass_now(1).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -165,6 +207,26 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 60);
         gate.pass(5_000).await.took(5_000);
         assert_eq!(start.elapsed().as_secs(), 120, "larger than the limit, and still made once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_is_told_when_there_is_room() {
+        let gate = gate(Some(3), Some(100));
+        let start = Instant::now();
+        for tokens in [40, 30, 20] {
+            gate.pass_now(tokens).await.unwrap().took(tokens);
+            tokio::time::advance(Duration::from_secs(5)).await;
+        }
+        for (tokens, seconds, why) in [
+            (10, 60, Why::Calls(3)),
+            (50, 60, Why::Tokens(100)),
+            (80, 65, Why::Tokens(100)),
+            (81, 70, Why::Tokens(100)),
+            (500, 70, Why::Tokens(100)),
+        ] {
+            let shut = gate.pass_now(tokens).await.unwrap_err();
+            assert_eq!((shut.until - start, shut.why), (Duration::from_secs(seconds), why), "{tokens} tokens");
+        }
     }
 
     #[tokio::test(start_paused = true)]

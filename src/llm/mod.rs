@@ -100,8 +100,8 @@ pub struct ModelRequest {
     pub tools: Vec<OfferedTool>,
     /// The JSON Schema that the answer has to follow, with a name for it.
     pub schema: Option<(String, Value)>,
-    /// Whether to wait where the provider wants no call now. If not, that is an
-    /// [error](crate::ModelProblem::RateLimited) that says how long to wait, and nothing is sent.
+    /// Whether to wait where the provider is not to be asked now, as it said so or as a [limit](RateLimits) is reached. If
+    /// not, that is an [error](ModelError::deferred) that says how long to wait, and nothing is sent.
     pub wait: bool,
 }
 

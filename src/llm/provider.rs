@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use genai::adapter::AdapterKind;
 use reqwest::{Url, redirect};
+use tokio::time::Instant;
 
 use super::compatible::Compatible;
 use super::error::ModelError;
@@ -197,12 +198,14 @@ impl Model for ProviderModel {
 impl ProviderModel {
     async fn pass(&self, request: &ModelRequest, told: &Told) -> Result<Pass<'_>, ModelError> {
         let gate = &self.connection.gate;
-        if let Some(left) = gate.closed_for().filter(|_| !request.wait) {
-            let message = format!("the provider wants no call for another {:.1}s", left.as_secs_f64());
-            let error = self.placed(ModelError::new(ModelProblem::RateLimited, message));
-            return Err(error.retry_after_ms(Some(millis(left))));
+        if request.wait {
+            return Ok(gate.pass(told.tokens()).await);
         }
-        Ok(gate.pass(told.tokens()).await)
+        gate.pass_now(told.tokens()).await.map_err(|shut| {
+            let left = shut.until.saturating_duration_since(Instant::now());
+            let message = format!("not asked yet: {} for another {:.1}s", shut.why, left.as_secs_f64());
+            self.placed(ModelError::deferred(message, millis(left)))
+        })
     }
 
     fn call<'a>(&'a self, told: &'a Told) -> Call<'a> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::StepError;
+use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Graft, PlanReason, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
 
 /// A fold over the events of a run. It grows by some 40 bytes a step, so it is kept while the run goes on.
@@ -179,6 +179,11 @@ impl Record {
 
     pub(super) fn error(&self, attempt: AttemptNumber) -> Option<&Arc<StepError>> {
         self.errors.get(&attempt)
+    }
+
+    /// Whether the tool put it off.
+    pub(super) fn was_deferred(&self, attempt: AttemptNumber) -> bool {
+        self.error(attempt).is_some_and(|error| error.kind == StepErrorKind::Deferred)
     }
 
     pub(super) fn usage(&self, attempt: AttemptNumber) -> Usage {

@@ -22,7 +22,7 @@ use crate::scheduler::Scheduler;
 
 use super::critical::{self, CriticalPath};
 use super::gather::{self, Parts};
-use super::record::Record;
+use super::record::{AttemptTimes, Record};
 use super::step::StepOutcome;
 
 /// What a run came to.
@@ -313,13 +313,23 @@ impl RunReport {
 
     /// How many tools were called, those apart that were called by a run that this is a fork of.
     pub fn attempt_count(&self) -> u32 {
-        self.record.own().len() as u32
+        self.record.own().len() as u32 - self.deferral_count()
     }
 
     /// How many of these calls were not the first of their step.
     pub fn retry_count(&self) -> u32 {
-        let steps: BTreeSet<StepNumber> = self.record.own().iter().map(|times| times.step).collect();
+        let called = self.own_attempts().filter(|(attempt, _)| !self.record.was_deferred(*attempt));
+        let steps: BTreeSet<StepNumber> = called.map(|(_, times)| times.step).collect();
         self.attempt_count() - steps.len() as u32
+    }
+
+    /// How often a tool [put a call off](crate::StepErrorKind::Deferred), as its server was not to be asked yet.
+    pub fn deferral_count(&self) -> u32 {
+        self.own_attempts().filter(|(attempt, _)| self.record.was_deferred(*attempt)).count() as u32
+    }
+
+    fn own_attempts(&self) -> impl Iterator<Item = (AttemptNumber, &AttemptTimes)> {
+        (self.record.first_own()..).zip(self.record.own())
     }
 
     /// How often the planner was asked for a revision, after failures or for a review.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::error::StepError;
+use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, SkipReason, StepNumber, Timestamp, Usage};
 use crate::plan::{Step, StepId};
 use crate::scheduler::StepState;
@@ -88,6 +88,11 @@ pub struct AttemptReport<'a> {
 }
 
 impl AttemptReport<'_> {
+    /// Whether the tool [put it off](crate::StepErrorKind::Deferred) and did nothing.
+    pub fn was_deferred(&self) -> bool {
+        self.error.is_some_and(|error| error.kind == StepErrorKind::Deferred)
+    }
+
     /// How long the tool ran.
     pub fn duration(&self) -> Duration {
         self.ended - self.started
@@ -103,6 +108,11 @@ impl StepReport<'_> {
     /// How long it paused between attempts that failed and those after them. What a fork took over takes no time.
     pub fn paused(&self) -> Duration {
         self.own_attempts().skip(1).map(|attempt| attempt.paused).sum()
+    }
+
+    /// How often its tool was called and did not put that off.
+    pub fn attempt_count(&self) -> usize {
+        self.attempts.iter().filter(|attempt| !attempt.was_deferred()).count()
     }
 
     /// Those that are not of a run that this one is a fork of.

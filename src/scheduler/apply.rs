@@ -100,8 +100,10 @@ impl Scheduler {
                 self.give_back(*step, *attempt);
                 let node = &mut self.nodes[*step as usize];
                 node.error = Some(Arc::clone(error));
-                if is_interruption(error) {
+                if is_interruption(error) || error.kind == StepErrorKind::Deferred {
                     node.tries = node.tries.saturating_sub(1);
+                }
+                if is_interruption(error) {
                     *self.interruptions.entry(*step).or_default() += 1;
                 }
                 self.set_state(*step, StepState::Backoff(*retry_at));
@@ -545,8 +547,8 @@ impl Scheduler {
         }
     }
 
-    /// A server has named an instant before which none of this tool's steps shall call it. The step that was told is not
-    /// running any more. One that may be called again at once has not been called too much.
+    /// A server has named an instant before which none of this tool's steps shall call it, or the tool itself has. The step
+    /// that was told is not running any more. One that may be called again at once has not been called too much.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
         let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
@@ -560,7 +562,11 @@ impl Scheduler {
             self.reshape();
         }
         if let Some(gate) = self.gates.get_mut(&tool) {
-            gate.close(step, until, retry_after_ms);
+            gate.close(step, until);
+            // Where a tool itself knows when it may call, nothing says that it called too much.
+            if error.kind != StepErrorKind::Deferred {
+                gate.turn_away(retry_after_ms);
+            }
         }
     }
 

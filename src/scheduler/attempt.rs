@@ -58,12 +58,18 @@ impl Scheduler {
         draw: u16,
         transition: &mut Transition,
     ) {
-        use StepErrorKind::{Aborted, Interrupted, InvalidPlan, Timeout, Transient};
+        use StepErrorKind::{Aborted, Deferred, Interrupted, InvalidPlan, Timeout, Transient};
 
         let node = self.node(step);
         let kind = match error.kind {
             Timeout | Interrupted | Aborted if self.may_have_acted(step) => {
                 RunEventKind::StepUnknown { step, attempt, error, usage }
+            }
+            Deferred => {
+                // Whoever says nothing of a pause would be asked again and again.
+                let pause_ms = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0).unwrap_or(self.retry(step).max_ms);
+                let retry_at = self.now.plus_millis(pause_ms.max(1));
+                RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage }
             }
             Interrupted | Aborted if self.interruptions(step) + 1 < self.policy.max_interruptions => {
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage }

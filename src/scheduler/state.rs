@@ -276,11 +276,15 @@ impl Gate {
         Self { until: Timestamp::ZERO, by, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
     }
 
-    /// A call was turned away.
-    pub(super) fn close(&mut self, by: StepNumber, until: Timestamp, pause_ms: u64) {
+    /// No call is to be made before.
+    pub(super) fn close(&mut self, by: StepNumber, until: Timestamp) {
         if until >= self.until {
             (self.by, self.until) = (by, until);
         }
+    }
+
+    /// A call was turned away, for so long.
+    pub(super) fn turn_away(&mut self, pause_ms: u64) {
         let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
         self.parts = self.parts.min(carried.saturating_mul(Self::PARTS));
         if self.is_reopened && self.running == 0 {

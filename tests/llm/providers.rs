@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use plandag::ModelProblem;
 use plandag::llm::{
     Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, OfferedTool, Price, Provider, RateLimits,
     ReplyEnd, Server,
 };
+use plandag::{ModelProblem, StepError, StepErrorKind};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use wiremock::matchers::{method, path, query_param};
@@ -471,6 +471,26 @@ async fn neither_key_nor_request_gets_into_an_error() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_over_the_limit_is_put_off_and_not_sent() {
+    let server = MockServer::start().await;
+    Mock::given(method("POST"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(answer("done", "stop")))
+        .mount(&server)
+        .await;
+    let limits = RateLimits { requests_per_minute: Some(1), ..RateLimits::default() };
+    let provider = Provider::new(Server::at(format!("{}/v1", server.uri())).limits(limits)).unwrap();
+    let model = provider.model("a", ModelOptions::default());
+    model.complete(asks("x")).await.unwrap();
+    let error = model.complete(asks("x")).await.unwrap_err();
+    assert!(error.is_deferred && error.usage.is_zero(), "{error:?}");
+    assert!(error.message.contains("its only request a minute is used up for another "), "{error}");
+    assert!(error.retry_after_ms.is_some_and(|left| (1..=60_000).contains(&left)), "{error:?}");
+    let error = StepError::from(error);
+    assert_eq!((error.kind, error.code()), (StepErrorKind::Deferred, Some("provider.rate_limited")));
+    assert_eq!(server.received_requests().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn nobody_calls_before_the_time_that_a_server_named() {
     let busy = ResponseTemplate::new(429).insert_header("retry-after", "1");
     let server = MockServer::start().await;
@@ -487,6 +507,7 @@ async fn nobody_calls_before_the_time_that_a_server_named() {
     // Another model of the same provider is not asked either: it is told how long is left.
     let error = other.complete(asks("x")).await.unwrap_err();
     assert!(error.retry_after_ms.is_some_and(|left| (1..=1_000).contains(&left)), "{error:?}");
+    assert!(error.is_deferred, "{error:?}");
     assert_eq!(server.received_requests().await.unwrap().len(), 1);
     // Who can wait, waits.
     other.complete(ModelRequest { wait: true, ..asks("x") }).await.unwrap();

@@ -1,7 +1,8 @@
 //! Steps that a model does.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTool, ReplyEnd, StepModel};
@@ -11,6 +12,7 @@ use plandag::{
     Tool as _, ToolSpec, tool_fn,
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::{Script, calls, ends, said, says, tokens};
 
@@ -340,6 +342,43 @@ async fn a_busy_provider_is_left_alone_and_holds_no_slot_that_others_could_use()
     assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
     assert!(settled("asks") >= 30.0 && settled("asks-too") >= 30.0, "nobody calls before the provider wants it");
     assert_eq!(model.asked().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_with_few_calls_a_minute_makes_steps_wait_outside_of_their_attempts() {
+    const A_MINUTE: usize = 5;
+    let (recent, made) = (Mutex::new(VecDeque::<Instant>::new()), AtomicU32::new(0));
+    let model = Script::new(move |_| {
+        let (now, mut recent) = (Instant::now(), recent.lock().unwrap());
+        recent.retain(|at| now - *at < Duration::from_secs(60));
+        if let Some(oldest) = recent.front().filter(|_| recent.len() == A_MINUTE) {
+            let left = Duration::from_secs(60) - (now - *oldest);
+            return Err(ModelError::deferred("used up", left.as_millis() as u64));
+        }
+        recent.push_back(now);
+        // A call may fail, and its retry waits like any other.
+        match made.fetch_add(1, Ordering::SeqCst) {
+            7 => Err(ModelError::new(ModelProblem::Unavailable, "down")),
+            _ => Ok(says("done")),
+        }
+    });
+    // Five minutes for one step, and forty steps: those that waited in their attempts would be over their time.
+    let asks = (0..40).map(|index| Step::described(format!("a{index}"), "ask"));
+    let works = (0..4).map(|index| {
+        let step = Step::new(format!("w{index}"), "work");
+        if index == 0 { step } else { step.depends_on([format!("w{}", index - 1)]) }
+    });
+    let work = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let runner = Runner::new(Plan::from_iter(asks.chain(works))).tool("work", work).max_parallel(2);
+    let report = runner.default_tool(StepModel::new(model)).run("").await.unwrap();
+    assert!(report.succeeded(), "{report:?}");
+    assert!((report.wall_time().as_secs_f64() - 480.0).abs() < 2.0, "41 calls, 5 a minute: {:?}", report.wall_time());
+    assert!(report.step("w3").unwrap().settled.unwrap().as_secs_f64() < 6.0, "the slots are free for others");
+    assert_eq!((report.attempt_count(), report.retry_count()), (45, 1), "what is put off is no attempt");
+    assert!((8..=2 * 8).contains(&report.deferral_count()), "{}", report.deferral_count());
 }
 
 /// A step that is planned by this model, before one that takes a second, where there is one slot.

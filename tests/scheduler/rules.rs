@@ -144,6 +144,38 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_its_steps() {
 }
 
 #[test]
+fn what_a_tool_puts_off_holds_nothing_and_loses_no_try() {
+    let retry = Retry { max_attempts: 2, base_ms: 0, max_ms: 400 };
+    let policy = Policy { max_parallel: 4, retry, ..Policy::default() };
+    let plan = Plan::from_iter((0..20).map(|index| Step::new(format!("x{index}"), "gpu")));
+    let mut driver = Driver::with_plan(policy, plan);
+    assert_eq!(driver.running(), ["x0", "x1", "x2", "x3"]);
+    for _ in 0..5 {
+        driver.returns("x0", Err(StepError::deferred("not yet", 1_000)));
+        assert!(!driver.running().contains(&"x4"), "none of this tool's steps may begin");
+        driver.wait(999);
+        assert!(!driver.running().contains(&"x0"));
+        driver.wait(1);
+        assert!(driver.running().contains(&"x0"));
+    }
+    driver.returns("x0", Err(StepError::transient("it went wrong")));
+    driver.wait(0);
+    assert!(driver.running().contains(&"x0"), "it has lost no try");
+    // It was not turned away, so as many as before may be called at a time.
+    for step in ["x0", "x1", "x2", "x3"] {
+        driver.succeeds(step);
+    }
+    assert_eq!(driver.running().len(), 4);
+    // One that names no pause is not asked again at once.
+    driver.returns("x4", Err(StepError::new(StepErrorKind::Deferred, "not yet")));
+    driver.wait(399);
+    assert!(!driver.running().contains(&"x4"));
+    driver.wait(1);
+    driver.returns("x5", Err(StepError::permanent("no")));
+    assert!(driver.running().contains(&"x4"));
+}
+
+#[test]
 fn one_of_many_servers_keeps_nobody_from_the_others() {
     let mut start = start(Policy { max_parallel: 1, ..Policy::default() });
     start.tools[0].many_servers = true;

@@ -245,7 +245,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
             "{:>8} (+{} queued)  {}{}",
             human(step.duration()),
             human(queued),
-            counted(step.attempts.len(), "attempt"),
+            counted(step.attempt_count(), "attempt"),
             if usd > 0 { format!("  ${:.3}", usd as f64 / 1_000_000.0) } else { String::new() }
         ));
     }

@@ -156,7 +156,8 @@ impl Models {
         policy.limits.tokens = self.spending.max_tokens;
         policy.limits.micro_usd = self.spending.max_usd.map(|usd| (usd * 1_000_000.0) as u64);
         for (_, role) in self.askers() {
-            if let Some(most) = most_at_once(&role.limits, policy.max_parallel) {
+            // Steps that it would make wait do not start, so they hold nothing that others could use.
+            if let Some(most) = role.limits.concurrency {
                 policy.pools.entry(self.pool(role).to_owned()).or_insert(most);
             }
         }
@@ -243,14 +244,6 @@ impl Models {
         }
         names.join(", ")
     }
-}
-
-/// How many steps may ask a provider at once. Steps that it would make wait do not start, so they hold nothing that
-/// others could use. How many a rate lets through is not known before: half of the slots are left to others.
-fn most_at_once(limits: &RateLimits, max_parallel: u32) -> Option<u32> {
-    let has_rate = limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some();
-    let half = has_rate.then_some(max_parallel.div_ceil(2));
-    limits.concurrency.into_iter().chain(half).min()
 }
 
 struct Options<'a> {

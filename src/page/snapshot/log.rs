@@ -1,6 +1,6 @@
 //! What happened to each step, in words.
 
-use crate::error::StepError;
+use crate::error::{StepError, StepErrorKind};
 use crate::event::{RunEvent, RunEventKind, SkipReason, StepNumber};
 use crate::plan::StepId;
 use crate::report::RunReport;
@@ -42,6 +42,9 @@ pub(super) fn logs(events: &[RunEvent], report: &RunReport) -> Vec<Vec<LogLine>>
 fn words(kind: &RunEventKind, call: u32, report: &RunReport) -> Option<String> {
     Some(match kind {
         RunEventKind::AttemptStarted { .. } => format!("attempt {call} started"),
+        RunEventKind::AttemptFailed { error, retry_at, .. } if error.kind == StepErrorKind::Deferred => {
+            format!("put off: {}; next try at {retry_at}", said(error))
+        }
         RunEventKind::AttemptFailed { error, retry_at, .. } => {
             format!("attempt {call} failed: {}; next try at {}", said(error), retry_at)
         }

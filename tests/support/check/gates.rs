@@ -36,14 +36,17 @@ impl Books {
         gate.until <= now && self.calls(&tool) * 16 + 16 <= gate.most
     }
 
-    /// A call of a step's tool was turned away; it is not being made any more.
-    pub fn turned_away(&mut self, step: StepNumber, now: Timestamp, pause_ms: u64) {
+    /// A call of a step's tool was turned away, or put off by the tool itself; it is not being made any more.
+    pub fn closed(&mut self, step: StepNumber, now: Timestamp, pause_ms: u64, is_deferred: bool) {
         let Some(tool) = self.tool_name(step) else { return };
         let calls = self.calls(&tool);
         let until = now.plus_millis(pause_ms);
         let gate = self.gates.entry(tool);
         let gate = gate.or_insert(Gate { until, most: u32::MAX, was_called: false, spacing_ms: 0 });
         gate.until = gate.until.max(until);
+        if is_deferred {
+            return;
+        }
         gate.most = gate.most.min(16 * if gate.was_called { calls.max(1) } else { (calls / 2).max(8) });
         if gate.was_called && calls == 0 {
             gate.spacing_ms = pause_ms;
@@ -61,7 +64,7 @@ impl Books {
     /// A call of a step's tool has succeeded.
     pub fn answered(&mut self, step: StepNumber) {
         if let Some(gate) = self.tool_name(step).and_then(|tool| self.gates.get_mut(&tool)) {
-            gate.most += 1;
+            gate.most = gate.most.saturating_add(1);
             gate.spacing_ms -= gate.spacing_ms.div_ceil(32);
         }
     }

@@ -430,6 +430,11 @@ impl Checker {
         self.books.step_mut(step).in_doubt |= is_unsure && must_ask;
         if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
             self.books.step_mut(step).interruptions += 1;
+        } else if error.kind == StepErrorKind::Deferred {
+            // What is put off uses up no try, and comes back when it said.
+            let pause = error.retry_after_ms.filter(|pause| *pause > 0).unwrap_or(retry.max_ms.max(1));
+            let due = self.now.plus_millis(pause);
+            self.must(retry_at == due, "what is put off comes back in time", || format!("step {step} at {retry_at}"));
         } else {
             let tries = self.books.step(step).tries + 1;
             self.books.step_mut(step).tries = tries;
@@ -455,7 +460,7 @@ impl Checker {
     /// A server asked to be left alone.
     fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         if let Some(pause_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) {
-            self.books.turned_away(step, self.now, pause_ms);
+            self.books.closed(step, self.now, pause_ms, error.kind == StepErrorKind::Deferred);
         }
     }
 

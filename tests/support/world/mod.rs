@@ -368,6 +368,7 @@ impl World {
                     StepErrorKind::Transient,
                     StepErrorKind::Transient,
                     StepErrorKind::Timeout,
+                    StepErrorKind::Deferred,
                     StepErrorKind::Permanent,
                     StepErrorKind::BadInput,
                     StepErrorKind::BadReference,
@@ -377,7 +378,12 @@ impl World {
                 ],
             );
             let error = StepError::new(kind, "it went wrong");
-            if kind == StepErrorKind::Transient && percent(&mut self.rng, 20) {
+            let names_pause = match kind {
+                StepErrorKind::Transient => 20,
+                StepErrorKind::Deferred => 80,
+                _ => 0,
+            };
+            if percent(&mut self.rng, names_pause) {
                 return Err(error.retry_after_ms(self.rng.u64(0..50)));
             }
             return Err(error);

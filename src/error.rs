@@ -311,8 +311,11 @@ pub enum StepErrorKind {
     Transient,
     /// The attempt took too long. Tried again if the tool only reads; unknown if it acts.
     Timeout,
-    /// The process went away under the attempt, or the run may not use more. As a timeout, but it does not use up a try.
+    /// The process went away under the attempt. As a timeout, but it does not use up a try.
     Interrupted,
+    /// The run was stopped under the attempt, or may not use more. As an interruption, but it may happen any number of
+    /// times.
+    Stopped,
     /// Nothing was done, as the server may not be asked yet: tried again after the pause that the error names, which does
     /// not use up a try.
     Deferred,

@@ -130,6 +130,7 @@ impl Ledger {
                 }
                 self.set(*step, State::Retrying { at: *retry_at });
             }
+            RunEventKind::UsageNoted { usage, .. } => self.used += *usage,
             RunEventKind::AttemptDiscarded { attempt, usage } => {
                 self.used += *usage;
                 if let Some(step) = self.step_of(*attempt) {

@@ -132,7 +132,10 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
         ),
         RunEventKind::RunResumed { .. } => ("run.resumed", Fields::default()),
         RunEventKind::StopRequested { why } => ("run.stopping", Fields::from([("why", json!(why_word(*why)))])),
-        RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } => return None,
+        // The last line says what was used in all.
+        RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } | RunEventKind::UsageNoted { .. } => {
+            return None;
+        }
         RunEventKind::PlanRequested { revision, reason, reported, .. } => (
             "plan.requested",
             Fields::from([

@@ -145,6 +145,7 @@ impl Progress {
             RunEventKind::StopRequested { why: StopReason::Cancelled }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::RunStopped { .. }
+            | RunEventKind::UsageNoted { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::PlanRequested { .. }
             | RunEventKind::StepDrafted { .. }

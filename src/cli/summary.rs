@@ -253,7 +253,7 @@ fn step_code(kind: StepErrorKind) -> &'static str {
         // What is put off does not fail.
         StepErrorKind::Transient | StepErrorKind::Deferred => "step.transient",
         StepErrorKind::Timeout => "step.timeout",
-        StepErrorKind::Interrupted => "step.interrupted",
+        StepErrorKind::Interrupted | StepErrorKind::Stopped => "step.interrupted",
         StepErrorKind::BadInput => "step.bad_input",
         StepErrorKind::BadReference => "step.bad_reference",
         StepErrorKind::Panicked => "step.panicked",

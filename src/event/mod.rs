@@ -394,6 +394,8 @@ pub enum RunEventKind {
     StopRequested { why: StopReason },
     /// The run stopped. It can be resumed.
     RunStopped { why: StopReason },
+    /// What an attempt, or else the planner, had used when the run stopped, which is known only after that.
+    UsageNoted { attempt: Option<AttemptNumber>, usage: Usage },
     /// The run is over.
     RunFinished { outcome: RunOutcome, usage: Usage },
     /// The planner was asked.
@@ -452,7 +454,8 @@ impl RunEventKind {
     /// What was used, where something was.
     pub(crate) fn usage_mut(&mut self) -> Option<&mut Usage> {
         match self {
-            Self::RunFinished { usage, .. }
+            Self::UsageNoted { usage, .. }
+            | Self::RunFinished { usage, .. }
             | Self::PlanAccepted { usage, .. }
             | Self::PlanRejected { usage, .. }
             | Self::StepExpanded { usage, .. }

@@ -132,10 +132,8 @@ impl StepModel {
         };
         let mut has_read_outside = false;
         for round in 0..=self.rounds {
-            if round > 0 {
-                // Each round costs more than the one before it: all that was said is read again.
-                cx.check_limits()?;
-            }
+            // Each round costs more than the one before it: all that was said is read again.
+            cx.check_limits()?;
             if round == self.rounds {
                 // Without tools, an answer is all that is left.
                 request.tools.clear();

@@ -110,6 +110,12 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::ApprovalRequested { .. } => {}
+            RunEventKind::UsageNoted { attempt, usage } => {
+                // The attempt itself ends when the run goes on.
+                if let Some(attempt) = attempt {
+                    *self.usage.entry(*attempt).or_default() += *usage;
+                }
+            }
             RunEventKind::PlanRejected { rejection, .. } => {
                 // A correction that was broken off says nothing about the answer that it is about.
                 if !rejection.offences.is_empty() {
@@ -154,7 +160,7 @@ impl Record {
             self.errors.insert(attempt, Arc::clone(error));
         }
         if !usage.is_zero() {
-            self.usage.insert(attempt, *usage);
+            *self.usage.entry(attempt).or_default() += *usage;
         }
     }
 

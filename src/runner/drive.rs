@@ -224,14 +224,16 @@ impl Driver {
     async fn turn(&mut self, run: &Arc<RunContext>, at: Instant) {
         self.turned = run.journal.is_none().then_some(at);
         let now = self.clock.timestamp(at);
+        let mut messages = std::mem::take(&mut self.messages);
         if let Some(spending) = &run.spending {
+            for message in &messages {
+                if let Message::Event(Event::PlanReturned { reply, .. }) = message {
+                    reply.iter().for_each(|reply| spending.add(reply.usage));
+                }
+            }
             self.scheduler.note_usage(spending.used());
         }
-        let mut messages = std::mem::take(&mut self.messages);
         for message in messages.drain(..) {
-            if let Message::Event(Event::PlanReturned { reply, .. }) = &message {
-                reply.iter().for_each(|reply| run.spent(reply.usage));
-            }
             self.decide(message, now);
             if run.journal.is_none() && self.publisher.is_none() {
                 self.carry_out(run);
@@ -338,19 +340,29 @@ impl Driver {
         }
         let grace = Duration::from_millis(self.scheduler.policy().grace_ms);
         let gone = async {
-            let mut messages = Vec::new();
-            while self.running > 0 {
-                poll_fn(|cx| run.desk.poll_messages(cx, &mut messages)).await;
-                let returned = |message: &Message| matches!(message, Message::Event(Event::AttemptReturned { .. }));
-                self.running -= messages.drain(..).filter(returned).count();
-            }
             if let Some(planning) = &mut self.planning {
                 // An error says that it was aborted, which is what was wanted.
                 let _ = planning.await;
             }
+            let mut messages = Vec::new();
+            while self.running > 0 {
+                poll_fn(|cx| run.desk.poll_messages(cx, &mut messages)).await;
+                for message in messages.drain(..) {
+                    if let Message::Event(Event::AttemptReturned { .. } | Event::PlanReturned { .. }) = &message {
+                        // Time has stopped with the run.
+                        self.decide(message, self.record.end());
+                    }
+                }
+            }
         };
         if tokio::time::timeout(grace, gone).await.is_err() {
             tracing::warn!(run = %run.id, attempts = self.running, "tools go on after the end of the run");
+        }
+        // What came after the end is only what was used. A journal that fails now has all that is needed to go on.
+        if self.failed.is_none()
+            && let Err(error) = self.write_down(run).await
+        {
+            tracing::warn!(run = %run.id, %error, "what the last attempts used is not written down");
         }
     }
 }

@@ -174,6 +174,7 @@ impl Live {
             RunEventKind::RunStarted { .. }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::StopRequested { .. }
+            | RunEventKind::UsageNoted { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::PlanRequested { .. }
             | RunEventKind::AttemptDiscarded { .. } => {}

@@ -36,6 +36,6 @@ impl Spending {
             Some(_) => "tokens",
         };
         let message = format!("the run's limit on {what} is reached");
-        Err(StepError::new(StepErrorKind::Interrupted, message))
+        Err(StepError::new(StepErrorKind::Stopped, message))
     }
 }

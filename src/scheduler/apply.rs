@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::reference;
 use crate::tool::Effect;
 
-use super::state::{Gate, NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
+use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -40,6 +40,10 @@ impl Scheduler {
                 self.phase = Phase::Stopped;
                 self.stop = Some(*why);
                 self.grace = None;
+            }
+            RunEventKind::UsageNoted { attempt, usage } => {
+                self.usage += *usage;
+                self.late.insert(*attempt);
             }
             RunEventKind::RunFinished { outcome, usage } => {
                 self.usage += *usage;
@@ -90,9 +94,7 @@ impl Scheduler {
                 self.give_back(*step, *attempt);
                 let node = &mut self.nodes[*step as usize];
                 node.error = Some(Arc::clone(error));
-                if is_interruption(error) {
-                    node.tries = node.tries.saturating_sub(1);
-                }
+                node.tries = node.tries.saturating_sub(u32::from(uses_no_try(error)));
                 self.set_state(*step, StepState::Unknown(*attempt));
             }
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
@@ -100,10 +102,8 @@ impl Scheduler {
                 self.give_back(*step, *attempt);
                 let node = &mut self.nodes[*step as usize];
                 node.error = Some(Arc::clone(error));
-                if is_interruption(error) || error.kind == StepErrorKind::Deferred {
-                    node.tries = node.tries.saturating_sub(1);
-                }
-                if is_interruption(error) {
+                node.tries = node.tries.saturating_sub(u32::from(uses_no_try(error)));
+                if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
                     *self.interruptions.entry(*step).or_default() += 1;
                 }
                 self.set_state(*step, StepState::Backoff(*retry_at));
@@ -149,6 +149,7 @@ impl Scheduler {
 
     fn apply_resumed(&mut self, policy: Option<&Arc<Policy>>) {
         self.phase = Phase::Running;
+        self.late.clear();
         self.stop = None;
         self.grace = None;
         if let Some(policy) = policy {
@@ -547,29 +548,6 @@ impl Scheduler {
         }
     }
 
-    /// A server has named an instant before which none of this tool's steps shall call it, or the tool itself has. The step
-    /// that was told is not running any more. One that may be called again at once has not been called too much.
-    fn close_gate(&mut self, step: StepNumber, error: &StepError) {
-        let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
-        let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
-        if self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.many_servers) {
-            return;
-        }
-        if !self.gates.contains_key(&tool) {
-            let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
-            let running = self.nodes.iter().filter(is_running).count() as u32;
-            self.gates.insert(tool, Gate::new(step, running));
-            self.reshape();
-        }
-        if let Some(gate) = self.gates.get_mut(&tool) {
-            gate.close(step, until);
-            // Where a tool itself knows when it may call, nothing says that it called too much.
-            if error.kind != StepErrorKind::Deferred {
-                gate.turn_away(retry_after_ms);
-            }
-        }
-    }
-
     pub(super) fn acts(&self, tool: u16) -> bool {
         self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.effect == Effect::Acts)
     }
@@ -592,7 +570,9 @@ fn is_plain(step: &Step) -> bool {
     step.timeout_ms.is_none() && step.when.is_none() && !reference::has_references(&step.args)
 }
 
-/// Whether an attempt was cut off, by nobody's fault: that uses up no try.
-fn is_interruption(error: &StepError) -> bool {
-    matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted)
+/// Whether an attempt ended by nobody's fault.
+fn uses_no_try(error: &StepError) -> bool {
+    use StepErrorKind::{Aborted, Deferred, Interrupted, Stopped};
+
+    matches!(error.kind, Interrupted | Stopped | Deferred | Aborted)
 }

@@ -58,11 +58,11 @@ impl Scheduler {
         draw: u16,
         transition: &mut Transition,
     ) {
-        use StepErrorKind::{Aborted, Deferred, Interrupted, InvalidPlan, Timeout, Transient};
+        use StepErrorKind::{Aborted, Deferred, Interrupted, InvalidPlan, Stopped, Timeout, Transient};
 
         let node = self.node(step);
         let kind = match error.kind {
-            Timeout | Interrupted | Aborted if self.may_have_acted(step) => {
+            Timeout | Interrupted | Stopped | Aborted if self.may_have_acted(step) => {
                 RunEventKind::StepUnknown { step, attempt, error, usage }
             }
             Deferred => {
@@ -71,6 +71,7 @@ impl Scheduler {
                 let retry_at = self.now.plus_millis(pause_ms.max(1));
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage }
             }
+            Stopped => RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage },
             Interrupted | Aborted if self.interruptions(step) + 1 < self.policy.max_interruptions => {
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage }
             }
@@ -122,6 +123,11 @@ impl Scheduler {
     /// Another process takes over. Whatever was running is interrupted; whoever was asked is asked again.
     pub(super) fn resume(&mut self, policy: Option<Box<Policy>>, transition: &mut Transition) {
         let policy = policy.filter(|policy| **policy != *self.policy).map(Arc::from);
+        // A step is not to blame for what it was cut off by when somebody stopped the run.
+        let (kind, what) = match self.phase {
+            Phase::Stopped => (StepErrorKind::Stopped, "the run was stopped"),
+            _ => (StepErrorKind::Interrupted, "the process ended"),
+        };
         self.emit(RunEventKind::RunResumed { policy }, transition);
         let aborting: Vec<_> = self.aborting.keys().copied().collect();
         for attempt in aborting {
@@ -129,8 +135,7 @@ impl Scheduler {
         }
         for step in 0..self.step_count() {
             if let StepState::Running(attempt) = self.node(step).state {
-                let message = "the process ended while the step was running";
-                let error = Arc::new(StepError::new(StepErrorKind::Interrupted, message));
+                let error = Arc::new(StepError::new(kind, format!("{what} while the step was running")));
                 self.attempt_failed(step, attempt, error, Usage::default(), 0, transition);
                 self.after_settling(step, transition);
             }
@@ -176,9 +181,12 @@ impl Scheduler {
     /// Stops starting things; ends what runs at once, or after the grace period.
     pub(super) fn cancel(&mut self, at_once: bool, transition: &mut Transition) {
         let why = StopReason::Cancelled;
+        // A second request means: now. That a limit stops the run was nobody's request.
+        let is_first = self.grace.is_none();
         match self.phase {
-            Phase::Running if !at_once => self.emit(RunEventKind::StopRequested { why }, transition),
-            // A second request means: now.
+            Phase::Running | Phase::Stopping if is_first && !at_once => {
+                self.emit(RunEventKind::StopRequested { why }, transition);
+            }
             Phase::Running | Phase::Stopping => self.stop_now(why, transition),
             Phase::New | Phase::Stopped | Phase::Finished => {}
         }

@@ -28,7 +28,7 @@ mod snapshot;
 mod state;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Arc, OnceLock};
 
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -114,6 +114,8 @@ pub struct Scheduler {
     again: Option<Request>,
     reviewed: bool,
     usage: Usage,
+    /// Attempts, or the planner, that said only after the stop of the run what they had used.
+    late: BTreeSet<Option<AttemptNumber>>,
 
     /// The driver's clock, the armed timer, and what the driver knows to be used: the only fields that `apply` does not
     /// own. None is part of the state; a lost timer is found again on the next event.
@@ -240,6 +242,7 @@ impl Scheduler {
             now: Timestamp::ZERO,
             armed: None,
             noted: Usage::default(),
+            late: BTreeSet::new(),
         }
     }
 
@@ -263,7 +266,14 @@ impl Scheduler {
             (_, Event::Resumed { policy }) => self.resume(policy, transition),
             (_, Event::CancelRequested { at_once }) => self.cancel(at_once, transition),
             (_, Event::Decided { step, decision }) => self.decided(step, decision, transition),
-            // What was running when the run stopped is treated as interrupted, whatever it still says.
+            // What was running when the run stopped is treated as interrupted, whatever it still says. What it used is
+            // to be paid all the same.
+            (Phase::Stopped, Event::AttemptReturned { attempt, usage, .. }) => {
+                return self.note_late(Some(attempt), usage, transition);
+            }
+            (Phase::Stopped, Event::PlanReturned { reply, .. }) => {
+                return reply.iter().for_each(|reply| self.note_late(None, reply.usage, transition));
+            }
             (Phase::Stopped, _) => return,
             (_, Event::PlanStep { request, step }) => self.plan_step(request, &step, transition),
             (_, Event::PlanReturned { request, reply }) => self.plan_returned(request, *reply, transition),
@@ -272,6 +282,24 @@ impl Scheduler {
             }
         }
         self.proceed(transition);
+    }
+
+    /// Takes note of what was used and is known only now that the run has stopped.
+    fn note_late(&mut self, attempt: Option<AttemptNumber>, usage: Usage, transition: &mut Transition) {
+        let is_open = match attempt {
+            Some(attempt) => self.is_open(attempt),
+            None => self.pending.is_some(),
+        };
+        if is_open && !usage.is_zero() && !self.late.contains(&attempt) {
+            self.emit(RunEventKind::UsageNoted { attempt, usage }, transition);
+        }
+    }
+
+    /// Whether the attempt has not been answered yet, as far as the record says.
+    fn is_open(&self, attempt: AttemptNumber) -> bool {
+        let step = self.attempts.get(attempt as usize);
+        self.aborting.contains_key(&attempt)
+            || step.is_some_and(|step| self.node(*step).state == StepState::Running(attempt))
     }
 
     /// Takes note of what the run has used, by attempts that are still running as well: nothing more is launched once a

@@ -7,12 +7,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use crate::error::{StepError, StepErrorKind};
 use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 use crate::policy::Order;
 
 use super::queue::Key;
-use super::state::{Shape, UNRANKED};
+use super::state::{Gate, Node, Shape, UNRANKED};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -199,6 +200,29 @@ impl Scheduler {
                 if self.nodes[number as usize].state == StepState::Ready {
                     self.queue(number);
                 }
+            }
+        }
+    }
+
+    /// A server has named an instant before which none of this tool's steps shall call it, or the tool itself has. The step
+    /// that was told is not running any more. One that may be called again at once has not been called too much.
+    pub(super) fn close_gate(&mut self, step: StepNumber, error: &StepError) {
+        let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
+        let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
+        if self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.many_servers) {
+            return;
+        }
+        if !self.gates.contains_key(&tool) {
+            let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
+            let running = self.nodes.iter().filter(is_running).count() as u32;
+            self.gates.insert(tool, Gate::new(step, running));
+            self.reshape();
+        }
+        if let Some(gate) = self.gates.get_mut(&tool) {
+            gate.close(step, until);
+            // Where a tool itself knows when it may call, nothing says that it called too much.
+            if error.kind != StepErrorKind::Deferred {
+                gate.turn_away(retry_after_ms);
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::JournalError;
-use crate::event::{Graft, RunEvent, RunEventKind, StepNumber};
+use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, StopReason};
 
 use super::state::NONE;
 use super::{Phase, Scheduler, StepState};
@@ -48,8 +48,17 @@ impl Scheduler {
         ensure(self.phase != Phase::Finished, || "the run has finished".into())?;
         match &event.kind {
             Kind::RunStarted { .. } | Kind::RunResumed { .. } | Kind::RunFinished { .. } => Ok(()),
-            Kind::StopRequested { .. } => ensure(self.phase == Phase::Running, || "the run is stopping".into()),
+            Kind::StopRequested { why } => {
+                let is_cancelled =
+                    self.phase == Phase::Stopping && *why == StopReason::Cancelled && self.grace.is_none();
+                ensure(self.phase == Phase::Running || is_cancelled, || "the run is stopping".into())
+            }
             Kind::RunStopped { .. } => ensure(self.phase != Phase::Stopped, || "the run has stopped".into()),
+            Kind::UsageNoted { attempt, .. } => {
+                ensure(self.phase == Phase::Stopped, || "the run goes on".into())?;
+                let is_open = attempt.is_none_or(|attempt| self.is_open(attempt));
+                ensure(is_open && !self.late.contains(attempt), || "it is noted already".into())
+            }
             Kind::PlanRequested { request, reported, .. } => {
                 ensure(self.pending.is_none(), || "the planner is thinking".into())?;
                 ensure(*request == self.requests, || format!("request {request} is out of order"))?;

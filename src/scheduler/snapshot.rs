@@ -53,6 +53,7 @@ impl Scheduler {
             "again": self.again.as_ref().map(request_value),
             "reviewed": self.reviewed,
             "usage": self.usage,
+            "late": self.late,
             "outside": self.outside.parts(),
         })
     }

@@ -9,8 +9,8 @@ use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Limits, Output, Phase, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StopReason, Tool, Usage,
-    tool_fn,
+    Limits, Output, Patch, Phase, Plan, PlanReason, PlanReply, PlanRequest, Retry, Revision, RunEventKind, RunReport,
+    Runner, Step, StepError, StopReason, Tool, Usage, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -206,6 +206,60 @@ async fn nothing_starts_once_a_running_step_has_reached_a_limit() {
 
     let last = Runner::new(Plan::from_iter([Step::new("asks", "ask")])).tool("ask", ask()).limits(limits);
     assert!(last.run("x").await.expect("a report").succeeded(), "nothing is left that would use more");
+}
+
+/// What was used until the run stopped counts, also of attempts that were cut off by that and of an answer that came then.
+#[tokio::test(start_paused = true)]
+async fn what_was_used_by_what_a_stop_cut_off_counts_when_the_run_goes_on() {
+    let ask = tool_fn(|cx| async move {
+        cx.add_usage(Usage { input_tokens: 10, calls: 1, ..Usage::default() });
+        sleep(Duration::from_secs(5)).await;
+        Ok(())
+    });
+    let journal = MemoryJournal::new();
+    let steps = ["a", "b"].map(|id| Step::new(id, "ask"));
+    let runner = |deadline_ms| {
+        let limits = Limits { tokens: Some(50), deadline_ms: Some(deadline_ms), ..Limits::default() };
+        Runner::new(Plan::from_iter(steps.clone())).tool("ask", ask.clone()).journal(journal.clone()).limits(limits)
+    };
+    let mut report = runner(1_000).run("x").await.expect("a report");
+    for (round, deadline_ms) in [(1, 2_000), (2, 3_000), (3, 4_000)] {
+        assert_eq!(report.ending(), Ending::Stopped(StopReason::Deadline));
+        assert_eq!((report.usage().input_tokens, report.usage().calls), (20 * round, 2 * round));
+        report = runner(deadline_ms).resume(report.run().clone()).await.expect("a report");
+    }
+    assert_eq!(report.ending(), Ending::Stopped(StopReason::Tokens), "60 of 50");
+    assert_eq!(report.usage().input_tokens, 60);
+    let of_attempts: u64 =
+        report.steps().flat_map(|step| step.attempts).map(|attempt| attempt.usage.input_tokens).sum();
+    assert_eq!(of_attempts, 60);
+}
+
+/// What running steps have used and what the planner's answer cost are one sum.
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_once_an_answer_of_the_planner_has_reached_a_limit() {
+    let ask = tool_fn(|cx| async move {
+        cx.add_usage(Usage { input_tokens: 5, ..Usage::default() });
+        sleep(Duration::from_secs(5)).await;
+        Ok(())
+    });
+    let steps = |ids: &[&str]| ids.iter().map(|id| Arc::new(Step::new(*id, "ask"))).collect::<Vec<_>>();
+    let planner = planner_fn(move |request: PlanRequest| {
+        let more = steps(&["b", "c", "d"]);
+        async move {
+            let plan = Plan::from_iter([Step::new("a", "ask"), Step::new("fails", "fail")]);
+            let revision = match request.reason {
+                PlanReason::First => Revision::Plan(plan),
+                _ => Revision::Patch(Patch { add: more, drop: vec!["fails".into()], ..Patch::default() }),
+            };
+            Ok(PlanReply { usage: Usage { input_tokens: 3, ..Usage::default() }, ..revision.into() })
+        }
+    });
+    let fail = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
+    let limits = Limits { tokens: Some(11), ..Limits::default() };
+    let report = Runner::new(planner).tool("ask", ask).tool("fail", fail).limits(limits).run("x").await.unwrap();
+    assert_eq!(report.ending(), Ending::Stopped(StopReason::Tokens));
+    assert_eq!((report.attempt_count(), report.usage().input_tokens), (2, 11), "none of the new steps has begun");
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plandag::{
-    Event, FailureReason, Limits, Output, Patch, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome, Scheduler,
-    Step, StepError, StepState, StopReason, Usage,
+    Event, FailureReason, Limits, Output, Patch, Phase, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome,
+    Scheduler, Step, StepError, StepState, StopReason, Usage,
 };
 use serde_json::json;
 
@@ -98,6 +98,46 @@ fn a_second_cancellation_ends_what_runs() {
     driver.send(Event::CancelRequested { at_once: false });
     assert_eq!(driver.aborted, [driver.launched["b"].attempt, driver.launched["c"].attempt]);
     assert_eq!(driver.scheduler.stop_reason(), Some(StopReason::Cancelled));
+}
+
+#[test]
+fn a_cancellation_while_a_limit_stops_the_run_is_the_first_one() {
+    let limits = Limits { attempts: Some(3), ..Limits::default() };
+    let steps = ["a", "b", "c"].map(|id| Step::new(id, "read"));
+    let last = Step::new("d", "read").depends_on(["a"]);
+    let mut driver = Driver::with_plan(
+        Policy { limits, grace_ms: 500, ..Policy::default() },
+        Plan::from_iter(steps.into_iter().chain([last])),
+    );
+    driver.succeeds("a");
+    assert_eq!(
+        (driver.scheduler.phase(), driver.scheduler.stop_reason()),
+        (Phase::Stopping, Some(StopReason::Attempts))
+    );
+    driver.send(Event::CancelRequested { at_once: false });
+    assert!(driver.aborted.is_empty(), "what runs has its grace");
+    driver.succeeds("b");
+    driver.wait(500);
+    assert_eq!(driver.aborted, [driver.launched["c"].attempt]);
+    assert_eq!(driver.scheduler.stop_reason(), Some(StopReason::Cancelled));
+    Scheduler::replay(&driver.history).expect("its history is a possible one");
+}
+
+#[test]
+fn who_stops_a_run_again_and_again_is_not_counted_against_its_steps() {
+    let policy = Policy { max_interruptions: 2, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([Step::new("long", "read")]));
+    for _ in 0..10 {
+        driver.send(Event::CancelRequested { at_once: true });
+        assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+        driver.send(Event::Resumed { policy: None });
+        assert!(matches!(driver.state("long"), StepState::Running(_)));
+    }
+    // A process that goes away under it is.
+    driver.send(Event::Resumed { policy: None });
+    assert!(matches!(driver.state("long"), StepState::Running(_)));
+    driver.send(Event::Resumed { policy: None });
+    assert_eq!(driver.state("long"), StepState::Failed);
 }
 
 #[test]

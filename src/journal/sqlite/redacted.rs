@@ -55,6 +55,7 @@ impl Redact for RunEventKind {
             // A policy has numbers, and names of pools and tools.
             Self::RunResumed { policy: _ }
             | Self::StopRequested { why: _ }
+            | Self::UsageNoted { attempt: _, usage: _ }
             | Self::RunStopped { why: _ }
             | Self::StepReady { step: _ }
             | Self::ApprovalRequested { step: _, from: _ }

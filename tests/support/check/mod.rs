@@ -83,6 +83,8 @@ struct Checker {
     /// The planner must answer the pending request, and nothing else.
     must_answer: bool,
     usage: Usage,
+    /// Whose usage was noted since the run stopped.
+    late: BTreeSet<Option<AttemptNumber>>,
     /// Steps that the transition settled and that others may have to follow.
     touched: Vec<StepNumber>,
 }
@@ -110,6 +112,7 @@ impl Checker {
             last_request: None,
             must_answer: false,
             usage: Usage::default(),
+            late: BTreeSet::new(),
             touched: Vec::new(),
         }
     }

@@ -26,6 +26,7 @@ impl Checker {
             RunEventKind::RunStarted { .. } => self.books.phase = Phase::Running,
             RunEventKind::RunResumed { policy } => {
                 self.books.phase = Phase::Running;
+                self.late.clear();
                 if let Some(policy) = policy {
                     self.books.policy = (**policy).clone();
                     self.books.pools.extend(policy.pools.clone());
@@ -35,6 +36,25 @@ impl Checker {
             RunEventKind::RunStopped { .. } => {
                 self.books.phase = Phase::Stopped;
                 self.doubt_all();
+            }
+            RunEventKind::UsageNoted { attempt, usage } => {
+                let phase = self.books.phase;
+                self.must(phase == Phase::Stopped, "usage is noted late only by a stopped run", || {
+                    format!("{phase:?}")
+                });
+                let told = match &self.told {
+                    Some(Event::AttemptReturned { attempt: told, usage, .. }) => Some((Some(*told), *usage)),
+                    Some(Event::PlanReturned { reply, .. }) => {
+                        reply.as_ref().as_ref().ok().map(|reply| (None, reply.usage))
+                    }
+                    _ => None,
+                };
+                self.must(told.is_none_or(|told| told == (*attempt, *usage)), "usage is noted as it was told", || {
+                    format!("{told:?}")
+                });
+                let is_new = self.late.insert(*attempt);
+                self.must(is_new, "usage is noted once", || format!("{attempt:?}"));
+                self.usage += *usage;
             }
             RunEventKind::RunFinished { outcome, usage } => {
                 self.usage += *usage;
@@ -424,12 +444,16 @@ impl Checker {
     fn attempt_failed(&mut self, step: StepNumber, error: &StepError, retry_at: Timestamp) {
         let record = self.books.step(step);
         let retry = record.definition.retry.unwrap_or(self.books.policy.retry);
-        let is_unsure =
-            matches!(error.kind, StepErrorKind::Timeout | StepErrorKind::Interrupted | StepErrorKind::Aborted);
+        let is_unsure = matches!(
+            error.kind,
+            StepErrorKind::Timeout | StepErrorKind::Interrupted | StepErrorKind::Stopped | StepErrorKind::Aborted
+        );
         let must_ask = self.books.must_ask(&record.definition);
         self.books.step_mut(step).in_doubt |= is_unsure && must_ask;
         if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
             self.books.step_mut(step).interruptions += 1;
+        } else if error.kind == StepErrorKind::Stopped {
+            // Who stops a run is not counted against its steps.
         } else if error.kind == StepErrorKind::Deferred {
             // What is put off uses up no try, and comes back when it said.
             let pause = error.retry_after_ms.filter(|pause| *pause > 0).unwrap_or(retry.max_ms.max(1));

@@ -182,22 +182,45 @@ async fn a_server_that_dies_is_started_again_a_few_times() {
     servers.close().await;
 }
 
+/// The error of the first call that is not answered as all before.
+async fn refusal(servers: &McpServers) -> StepError {
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Err(error) = call(servers, json!({})).await {
+            return error;
+        }
+    }
+    panic!("the change is not noticed");
+}
+
 #[tokio::test]
 async fn a_tool_that_is_described_otherwise_is_not_called_any_more() {
     let servers = running("changes_its_mind", json!({})).await;
     assert!(call(&servers, json!({})).await.is_ok());
-    let mut refused = None;
-    for _ in 0..50 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        refused = call(&servers, json!({})).await.err();
-        if refused.is_some() {
-            break;
-        }
-    }
-    let refused = refused.expect("the change is noticed");
+    let refused = refusal(&servers).await;
     assert_eq!(refused.kind, StepErrorKind::Permanent);
     assert!(refused.message.contains("describes `say` otherwise than when the run began"), "{refused}");
     assert_eq!(tool(&servers, "fake.say").spec().description, "Says it again.");
+    servers.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_could_not_be_looked_at_is_looked_at_by_the_next_call() {
+    let servers = running("changes_its_mind_unseen", json!({})).await;
+    assert!(call(&servers, json!({})).await.is_ok());
+    let unseen = refusal(&servers).await;
+    assert_eq!(unseen.kind, StepErrorKind::Transient, "{unseen}");
+    assert_eq!(call(&servers, json!({})).await.expect_err("it has changed").kind, StepErrorKind::Permanent);
+    servers.close().await;
+}
+
+#[tokio::test]
+async fn a_change_that_a_dropped_call_was_looking_at_is_looked_at_by_the_next_one() {
+    let servers = running("changes_its_mind_unheard", json!({})).await;
+    assert!(call(&servers, json!({})).await.is_ok());
+    let patient = async { while call(&servers, json!({})).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(1), patient).await.expect_err("the question is not answered");
+    assert_eq!(call(&servers, json!({})).await.expect_err("it has changed").kind, StepErrorKind::Permanent);
     servers.close().await;
 }
 

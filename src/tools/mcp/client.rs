@@ -1,7 +1,7 @@
 //! What we are to a server: somebody who calls tools. We have no model, no folders and no person to lend.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation};
 use rmcp::service::NotificationContext;
@@ -9,13 +9,13 @@ use rmcp::{ClientHandler, RoleClient};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Client {
-    has_changed: Arc<AtomicBool>,
+    changes: Arc<AtomicU64>,
 }
 
 impl Client {
-    /// Whether the server has said, since this was asked last, that its tools have changed.
-    pub(super) fn take_changed(&self) -> bool {
-        self.has_changed.swap(false, Ordering::AcqRel)
+    /// How often the server has said that its tools have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 }
 
@@ -26,6 +26,6 @@ impl ClientHandler for Client {
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.has_changed.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::Release);
     }
 }

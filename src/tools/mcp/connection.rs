@@ -145,9 +145,9 @@ impl Connection {
         self.changed().extend(before.iter().filter(has_changed).map(|tool| tool.name.clone()));
     }
 
-    /// Whether the server has said, since this was asked last, that its tools have changed.
-    pub(super) fn take_changed(&self) -> bool {
-        self.client.take_changed()
+    /// How often the server has said that its tools have changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.client.changes()
     }
 
     /// Whether a tool is not what it was at the start.

@@ -31,6 +31,8 @@ struct State {
     /// None once it is closed for good.
     connection: Option<Arc<Connection>>,
     restarts: u32,
+    /// As many changes of the tools as the connection had seen when they were last compared with what they were.
+    compared: u64,
 }
 
 impl Server {
@@ -48,7 +50,7 @@ impl Server {
                 return Err(failed(message));
             }
         };
-        let state = Mutex::new(State { connection: Some(Arc::new(connection)), restarts: 0 });
+        let state = Mutex::new(State { connection: Some(Arc::new(connection)), restarts: 0, compared: 0 });
         Ok(Self { config, tools, state })
     }
 
@@ -107,9 +109,11 @@ impl Server {
             return Err(StepError::permanent(format!("MCP server `{}` has been ended", self.name())));
         };
         if !connection.is_closed() {
-            if connection.take_changed() {
+            let changes = connection.changes();
+            if changes != state.compared {
                 let now = connection.list(&self.config).await.map_err(|message| self.unusable(&message))?;
                 connection.compare(&self.tools, &now);
+                state.compared = changes;
             }
             return Ok(connection);
         }
@@ -124,6 +128,7 @@ impl Server {
         again.compare(&self.tools, &now);
         let again = Arc::new(again);
         state.connection = Some(Arc::clone(&again));
+        state.compared = 0;
         Ok(again)
     }
 

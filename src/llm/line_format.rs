@@ -60,6 +60,10 @@ impl LineReader {
         Self { names, open: String::new(), line: 0, bytes: 0, state: State::Before }
     }
 
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self::new(std::mem::take(&mut self.names));
+    }
+
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
         self.bytes += piece.len();
         if self.bytes > MAX_BYTES {

@@ -68,7 +68,6 @@ pub(super) enum End {
 
 /// Reads one answer of a planner as it comes.
 pub(super) struct PlanReader<'a> {
-    format: PlanTextFormat,
     thinking: Thinking,
     reader: Reader,
     draft: Draft<'a>,
@@ -86,7 +85,6 @@ impl<'a> PlanReader<'a> {
     pub(super) fn new(format: PlanTextFormat, request: &'a PlanRequest) -> Self {
         let backward_only = format == PlanTextFormat::Lines;
         Self {
-            format,
             thinking: Thinking::default(),
             reader: Reader::new(format, request),
             draft: Draft::new(request, backward_only, shown(format, request)),
@@ -97,11 +95,11 @@ impl<'a> PlanReader<'a> {
 
     /// Takes up more of the text; `ready` is given every step that can be started before the text is whole.
     pub(super) fn push(&mut self, piece: &str, mut ready: impl FnMut(&Arc<Step>)) {
-        let Self { format, thinking, reader, draft, handed, quiet } = self;
+        let Self { thinking, reader, draft, handed, quiet } = self;
         thinking.push(piece, &mut |part| match part {
             Part::Anew => {
-                *reader = Reader::new(*format, draft.request);
-                *draft = Draft::new(draft.request, draft.backward_only, std::mem::take(&mut draft.shown));
+                reader.begin_anew();
+                draft.begin_anew();
                 *quiet = *handed;
             }
             Part::Text(text) => {
@@ -137,6 +135,14 @@ impl Reader {
         match format {
             PlanTextFormat::Lines => Self::Lines(LineReader::new(names(request))),
             PlanTextFormat::Json => Self::Json(JsonReader::new()),
+        }
+    }
+
+    /// Forgets what was read. That may be often, so nothing is asked of the request again.
+    fn begin_anew(&mut self) {
+        match self {
+            Self::Lines(reader) => reader.begin_anew(),
+            Self::Json(reader) => *reader = JsonReader::new(),
         }
     }
 }
@@ -196,6 +202,14 @@ impl<'a> Draft<'a> {
             dropped: Vec::new(),
             offences: Vec::new(),
         }
+    }
+
+    fn begin_anew(&mut self) {
+        self.written.clear();
+        self.highest = 0;
+        self.steps.clear();
+        self.dropped.clear();
+        self.offences.clear();
     }
 
     /// Takes up a step. Gives it back if it is new and nothing is wrong so far.

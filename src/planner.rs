@@ -55,6 +55,8 @@ pub struct PlanRequest {
     pub skipped: Vec<StepId>,
     /// The most steps a plan may have.
     pub max_steps: u32,
+    /// The most dependencies a plan may have.
+    pub max_edges: u32,
     /// Whether only [`Revision::Answer`] is of use, because no replans are left.
     pub must_answer: bool,
 }
@@ -76,6 +78,7 @@ impl PlanRequest {
             rejected_answer: None,
             skipped: Vec::new(),
             max_steps: start.policy.limits.steps,
+            max_edges: start.policy.limits.edges,
             must_answer: false,
         }
     }

@@ -52,6 +52,11 @@ impl Graft {
     pub(crate) fn keeps_the_steps(&self) -> bool {
         [&self.joined, &self.closed, &self.left].into_iter().all(Vec::is_empty) && self.added.is_empty()
     }
+
+    /// How many dependencies the new steps have.
+    pub(crate) fn edges(&self) -> u64 {
+        self.added.iter().map(Added::edges).sum()
+    }
 }
 
 /// A new step of a run.
@@ -73,6 +78,11 @@ impl Added {
     /// Its full id.
     pub(crate) fn full_id(&self) -> &StepId {
         self.id.as_ref().unwrap_or(&self.step.id)
+    }
+
+    /// How many dependencies it has. One that it declares twice is twice in its definition.
+    pub(crate) fn edges(&self) -> u64 {
+        self.step.depends_on.len().max(self.dependencies.len()) as u64
     }
 }
 

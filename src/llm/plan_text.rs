@@ -102,16 +102,18 @@ impl<'a> PlanReader<'a> {
                 draft.begin_anew();
                 *quiet = *handed;
             }
+            // A short line may stand for many dependencies: those past a limit are not even read.
             Part::Text(text) => {
-                let mut take = |written: Result<Written, PlanError>| {
-                    if let Some(step) = draft.take(written).filter(|_| !*quiet) {
-                        *handed = true;
-                        ready(step);
+                for line in text.split_inclusive('\n') {
+                    if draft.is_full {
+                        return;
                     }
-                };
-                match reader {
-                    Reader::Lines(reader) => reader.push(text, &mut take),
-                    Reader::Json(reader) => reader.push(text, &mut take),
+                    reader.push(line, &mut |written| {
+                        if let Some(step) = draft.take(written).filter(|_| !*quiet) {
+                            *handed = true;
+                            ready(step);
+                        }
+                    });
                 }
             }
         });
@@ -119,6 +121,10 @@ impl<'a> PlanReader<'a> {
 
     /// The text is over: how it ended, and what it came to.
     pub(super) fn finish(mut self) -> (End, Draft<'a>) {
+        if self.draft.is_full {
+            // That it is too large was said, and nobody knows how it ends.
+            return (End::Whole, self.draft);
+        }
         let draft = &mut self.draft;
         let end = match self.reader {
             Reader::Lines(reader) => reader.finish(),
@@ -135,6 +141,13 @@ impl Reader {
         match format {
             PlanTextFormat::Lines => Self::Lines(LineReader::new(names(request))),
             PlanTextFormat::Json => Self::Json(JsonReader::new()),
+        }
+    }
+
+    fn push(&mut self, text: &str, take: &mut dyn FnMut(Result<Written, PlanError>)) {
+        match self {
+            Self::Lines(reader) => reader.push(text, take),
+            Self::Json(reader) => reader.push(text, take),
         }
     }
 
@@ -182,6 +195,10 @@ pub(super) struct Draft<'a> {
     /// Steps, in the order in which they were written.
     pub(super) steps: Vec<Arc<Step>>,
     dropped: Vec<StepId>,
+    /// What those steps depend on, in all.
+    edges: usize,
+    /// Whether a limit was passed: nothing more is taken up.
+    is_full: bool,
     pub(super) offences: Vec<PlanError>,
 }
 
@@ -200,6 +217,8 @@ impl<'a> Draft<'a> {
             highest: 0,
             steps: Vec::new(),
             dropped: Vec::new(),
+            edges: 0,
+            is_full: false,
             offences: Vec::new(),
         }
     }
@@ -209,12 +228,13 @@ impl<'a> Draft<'a> {
         self.highest = 0;
         self.steps.clear();
         self.dropped.clear();
+        (self.edges, self.is_full) = (0, false);
         self.offences.clear();
     }
 
     /// Takes up a step. Gives it back if it is new and nothing is wrong so far.
     fn take(&mut self, written: Result<Written, PlanError>) -> Option<&Arc<Step>> {
-        if self.offences.len() >= MAX_OFFENCES {
+        if self.is_full || self.offences.len() >= MAX_OFFENCES {
             return None;
         }
         let before = self.offences.len();
@@ -245,10 +265,17 @@ impl<'a> Draft<'a> {
         if !id.is_valid() {
             return self.offences.push(PlanError::InvalidId { id: cut(id.as_str()) });
         }
-        if self.steps.len() as u64 >= u64::from(self.request.max_steps) {
-            let (count, limit) = (self.steps.len() as u64 + 1, self.request.max_steps.into());
-            return self.offences.push(PlanError::TooLarge { what: "steps".into(), count, limit });
+        let edges = self.edges + written.depends_on.len();
+        for (what, count, limit) in
+            [("steps", self.steps.len() + 1, self.request.max_steps), ("dependencies", edges, self.request.max_edges)]
+        {
+            if count as u64 > u64::from(limit) {
+                self.is_full = true;
+                let (count, limit) = (count as u64, limit.into());
+                return self.offences.push(PlanError::TooLarge { what: what.into(), count, limit });
+            }
         }
+        self.edges = edges;
         if self.backward_only {
             self.check_upward(&id);
             self.check_backward(&id, written.depends_on.iter().map(String::as_str));

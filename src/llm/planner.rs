@@ -433,7 +433,7 @@ impl<'a> Writing<'a> {
 
 /// Checks a first plan as the run will: one that is planned without being run is checked by nobody else.
 fn check(request: &PlanRequest, plan: &Plan) -> Result<(), Vec<PlanError>> {
-    let limits = Limits { steps: request.max_steps, ..Limits::default() };
+    let limits = Limits { steps: request.max_steps, edges: request.max_edges, ..Limits::default() };
     let start = RunStart {
         objective: String::new(),
         inputs: request.inputs.clone(),

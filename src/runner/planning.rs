@@ -62,6 +62,7 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
             .map(|step| step.id.clone())
             .collect(),
         max_steps: scheduler.policy().limits.steps,
+        max_edges: scheduler.policy().limits.edges,
         must_answer: asked.must_answer,
     }
 }

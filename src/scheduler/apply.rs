@@ -63,6 +63,7 @@ impl Scheduler {
             RunEventKind::StepDrafted { graft, .. } => {
                 self.apply_graft(graft, true);
                 self.drafts.push(graft.first);
+                self.pending.iter_mut().for_each(|pending| pending.edges += graft.edges());
                 let rank = self.rank(graft.first, 0);
                 self.set_rank(graft.first, rank);
             }
@@ -234,6 +235,7 @@ impl Scheduler {
             reported: reported.to_vec(),
             must_answer,
             rejections: again.map_or(0, |again| again.rejections),
+            edges: self.planned_edges(),
         });
     }
 

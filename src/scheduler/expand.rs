@@ -94,16 +94,26 @@ impl Scheduler {
     /// Takes up a step of a plan that is still being written. One that cannot be taken up yet is not an error: it
     /// comes again with the whole plan.
     pub(super) fn plan_step(&mut self, request: RequestNumber, step: &Arc<Step>, transition: &mut Transition) {
-        let is_pending = self.pending.as_ref().is_some_and(|pending| pending.request == request);
-        let has_room = self.step_count() < self.policy.limits.steps;
-        if self.phase != Phase::Running || !is_pending || !has_room || self.names().contains_key(&step.id) {
+        let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
+        let limits = &self.policy.limits;
+        if self.phase != Phase::Running || self.step_count() >= limits.steps || self.names().contains_key(&step.id) {
             return;
         }
         if let Ok(graft) = self.graft_draft(step) {
+            // No plan may have as many.
+            if pending.edges + graft.edges() > u64::from(limits.edges) {
+                return;
+            }
             let first = graft.first;
             self.emit(RunEventKind::StepDrafted { request, graft: Arc::new(graft) }, transition);
             self.skip_added(first, transition);
         }
+    }
+
+    /// How many dependencies the plan has, and the drafts that were kept of an answer which was not taken.
+    pub(super) fn planned_edges(&self) -> u64 {
+        let members = self.root.members.iter().filter(|number| self.node(**number).member);
+        members.map(|number| self.added(*number).edges()).sum()
     }
 
     /// Whether a step may not act yet, because it is, or is inside, a step of a plan that is not accepted.

@@ -101,5 +101,6 @@ fn request_value(request: &Request) -> Value {
         "reported": request.reported,
         "must_answer": request.must_answer,
         "rejections": request.rejections,
+        "edges": request.edges,
     })
 }

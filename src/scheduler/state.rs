@@ -126,6 +126,8 @@ pub(super) struct Request {
     pub(super) must_answer: bool,
     /// Rejected answers in a row.
     pub(super) rejections: u32,
+    /// Dependencies of the plan and of the steps that were drafted so far.
+    pub(super) edges: u64,
 }
 
 /// Pools with a size; the others are unlimited and need no book-keeping.

@@ -1,7 +1,10 @@
 //! Two hundred broken answers of a planner: none may be taken for a plan.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use plandag::llm::{LlmPlanner, PlanTextFormat, ReplyEnd};
-use plandag::{Plan, PlanError, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, ToolSpec};
+use plandag::{Limits, Plan, PlanError, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, ToolSpec};
 use serde_json::json;
 
 use crate::support::{Script, ends};
@@ -227,5 +230,46 @@ fn an_answer_without_an_end_mark_is_told_all_that_is_wrong_with_it() {
         let is_found =
             found.len() == expected.len() && found.iter().zip(expected).all(|(found, words)| found.contains(words));
         assert!(is_found, "{expected:?}: {found:?}");
+    }
+}
+
+/// However much a model writes: no more of it is kept, and handed on, than a plan may have.
+#[test]
+fn steps_past_a_limit_are_not_taken_up() {
+    // Each step depends on all before it: ten of them have 45 dependencies.
+    let lines = |count: usize| {
+        let line = |step| if step == 1 { "1. a\n".into() } else { format!("{step}. a <- 1-{}\n", step - 1) };
+        (1..=count).map(line).chain(["END\n".into()]).collect::<String>()
+    };
+    let json = |count: usize| {
+        let step = |step| json!({ "id": step, "task": "a", "depends_on": (1..step).collect::<Vec<_>>() });
+        json!({ "steps": (1..=count).map(step).collect::<Vec<_>>() }).to_string()
+    };
+    let too_large = |what: &str, count, limit| vec![PlanError::TooLarge { what: what.into(), count, limit }];
+    for (count, steps, edges, offences) in [
+        (10, 10, 45, vec![]),
+        (30, 10, 1_000, too_large("steps", 11, 10)),
+        (30, 1_000, 45, too_large("dependencies", 55, 45)),
+    ] {
+        for (format, text) in [(PlanTextFormat::Lines, lines(count)), (PlanTextFormat::Json, json(count))] {
+            let script = || Script::of([ends(&text, ReplyEnd::Complete)]);
+            for model in [script(), script().at_once()] {
+                let policy = Policy { limits: Limits { steps, edges, ..Limits::default() }, ..Policy::default() };
+                let request = PlanRequest::first(&RunStart { policy, ..start() });
+                let sent = Arc::new(AtomicUsize::new(0));
+                let count = Arc::clone(&sent);
+                let sink = PlanSink::new(move |_| {
+                    count.fetch_add(1, Ordering::Relaxed);
+                });
+                let planner = LlmPlanner::new(model).format(format);
+                let reply = futures::executor::block_on(planner.plan(request, sink)).unwrap();
+                match reply.revision {
+                    Revision::Plan(plan) => assert!(plan.steps.len() == 10 && offences.is_empty(), "{format:?}"),
+                    Revision::Unusable(found) => assert_eq!(found, offences, "{format:?}"),
+                    other => panic!("{other:?}"),
+                }
+                assert_eq!(sent.load(Ordering::Relaxed), 10, "{format:?} {offences:?}");
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use plandag::{Event, Limits, Plan, PlanError, Policy, Revision, SkipReason, Step, StepState};
+use plandag::{Event, Limits, Plan, PlanError, PlanReason, Policy, Revision, SkipReason, Step, StepState};
+use serde_json::json;
 
 use crate::driver::Driver;
 
@@ -65,4 +66,47 @@ fn no_more_steps_are_drafted_than_a_run_may_have() {
         driver.send(Event::PlanStep { request, step: Arc::new(step) });
     }
     assert_eq!(driver.running(), ["a", "b"]);
+}
+
+#[test]
+fn no_more_dependencies_are_drafted_than_a_plan_may_have() {
+    let drafts = |driver: &mut Driver, steps: &[Step]| {
+        let request = driver.requests.last().expect("asked").request;
+        for step in steps {
+            driver.send(Event::PlanStep { request, step: Arc::new(step.clone()) });
+        }
+    };
+    let limits = Limits { edges: 3, ..Limits::default() };
+    let mut driver = Driver::new(Policy { limits, ..Policy::default() });
+    driver.send(Event::Begin);
+    let plan = [
+        read("a"),
+        read("b").depends_on(["a"]),
+        read("doubled").depends_on(["a", "a", "a"]),
+        read("c").depends_on(["a"]).args(json!("${b}")),
+        read("d").depends_on(["c"]),
+    ];
+    drafts(&mut driver, &plan);
+    assert_eq!(members(&driver), ["a", "b", "c"]);
+    driver.succeeds("a");
+    assert_eq!(driver.running(), ["b"]);
+    driver.reply(Revision::Plan(Plan::from_iter(plan.clone())));
+    let PlanReason::Rejected(offences) = &driver.requests.last().expect("asked again").reason else {
+        panic!("rejected")
+    };
+    assert_eq!(**offences, [PlanError::TooLarge { what: "dependencies".into(), count: 6, limit: 3 }]);
+
+    // The dependencies of drafts that have not started went with them.
+    assert_eq!(members(&driver), ["a", "b"]);
+    drafts(&mut driver, &[read("e").depends_on(["a", "b"]), read("f").depends_on(["a"])]);
+    assert_eq!(members(&driver), ["a", "b", "e"]);
+    driver.reply(Revision::Plan(Plan::from_iter([
+        read("a"),
+        read("b").depends_on(["a"]),
+        read("e").depends_on(["a", "b"]),
+    ])));
+    driver.fails("b");
+    // A revision begins with what the plan has.
+    drafts(&mut driver, &[read("g"), read("h").depends_on(["a"])]);
+    assert_eq!(members(&driver), ["a", "b", "e", "g"]);
 }

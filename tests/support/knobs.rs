@@ -99,6 +99,7 @@ impl Knobs {
             limits.tokens = percent(rng, 30).then(|| rng.u64(10..2_000));
             limits.deadline_ms = percent(rng, 30).then(|| rng.u64(1..2_000));
             limits.depth = rng.u32(1..4);
+            limits.edges = rng.u32(5..600);
         }
         Policy {
             max_parallel: *one_of(rng, &[1, 2, 3, 4, 6, 16, 1_000]),

@@ -396,6 +396,9 @@ impl Checker {
             self.must(is_new, "a draft has a new id", || format!("`{}`", added.step.id));
         }
         self.graft(graft, true);
+        let edges: usize = self.books.children(None).map(|step| self.books.step(step).dependencies.len()).sum();
+        let most = self.books.policy.limits.edges as usize;
+        self.must(edges <= most, "drafts have no more dependencies than a plan may have", || format!("{edges}"));
     }
 
     fn expanded(&mut self, step: StepNumber, attempt: AttemptNumber, graft: &Graft, usage: Usage) {

@@ -135,6 +135,11 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
     pull_in_facts(books, &mut listing)?;
     let needs: BTreeMap<StepId, BTreeSet<StepId>> =
         listing.steps.iter().map(|(id, step)| (id.clone(), dependencies(step))).collect();
+    let declared: usize = listing.steps.values().map(|step| step.depends_on.len()).sum();
+    let edges = needs.values().map(BTreeSet::len).sum::<usize>().max(declared);
+    if edges > books.policy.limits.edges as usize {
+        return bad("it has too many dependencies");
+    }
     let Some(order) = topological_order(&needs) else { return bad("it has a cycle") };
     let mut fates = BTreeMap::new();
     for id in order {

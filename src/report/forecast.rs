@@ -80,7 +80,7 @@ pub(crate) struct Path {
 
 impl Path {
     fn left(&self, now: Timestamp) -> Duration {
-        self.due.map_or(Duration::ZERO, |due| due - now) + self.after
+        self.due.map_or(Duration::ZERO, |due| due - now).saturating_add(self.after)
     }
 }
 
@@ -109,16 +109,18 @@ impl Forecast {
                 let after_this = rest(&after, step.number).max(rest_of_parent);
                 after.insert(step.number, after_this);
                 let (own, due) = forecast.own(&step);
+                // A plan may expect anything.
+                let with_this = own.saturating_add(after_this);
                 for dependency in step.dependencies {
                     let after = after.entry(*dependency).or_default();
-                    *after = (own + after_this).max(*after);
+                    *after = with_this.max(*after);
                 }
                 if step.progress != Progress::Expanded && !step.dependencies.iter().any(|before| is_open(*before)) {
                     forecast.paths.push(Path {
                         step: step.number,
                         due,
                         is_running: matches!(step.progress, Progress::Running(_)),
-                        after: if due.is_some() { after_this } else { own + after_this },
+                        after: if due.is_some() { after_this } else { with_this },
                     });
                 }
             }

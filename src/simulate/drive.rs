@@ -194,7 +194,7 @@ impl<'a> Driver<'a> {
         let attempt = &mut self.attempts[index];
         attempt.end = self.now;
         let took = attempt.end - attempt.start;
-        self.work += took;
+        self.work = self.work.saturating_add(took);
         self.chains.ended(&self.scheduler, attempt.step, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 

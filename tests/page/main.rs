@@ -199,6 +199,26 @@ async fn an_update_has_only_what_changed() {
     assert_eq!(end.head.rest, None);
 }
 
+/// As long as a plan may say, and more of them than can be added up.
+#[tokio::test(start_paused = true)]
+async fn a_chain_of_steps_that_are_expected_to_take_for_ever_is_shown_while_it_runs() {
+    let journal = MemoryJournal::new();
+    let step = |n: u32| {
+        let before = n.checked_sub(1).map(|before| format!("s{before}"));
+        Step::new(format!("s{n}"), "wait").estimate_ms(u64::MAX).depends_on(before)
+    };
+    let wait = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(Value::Null)
+    });
+    let plan: Plan = (0..1_100).map(step).collect();
+    let handle = Runner::new(plan).tool("wait", wait).journal(journal.clone()).start("wait");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let shown = support::load(&journal).await;
+    assert_eq!(shown.head.rest.unwrap().paths, [(u64::MAX, u64::MAX)]);
+    assert!(handle.await.unwrap().succeeded());
+}
+
 /// Of a run that goes on, each step says what it is that it waits for.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_done_says_why_not() {

@@ -3,6 +3,7 @@ use plandag::{Launch, Patch, Plan, Returned, Revision, RunStart, Step, StepError
 
 use super::*;
 use crate::cli::ledger::State;
+use crate::cli::prediction::Prediction;
 use crate::cli::progress::{Beside, Progress};
 
 fn searches() -> Plan {
@@ -119,6 +120,24 @@ fn without_a_basis_there_is_no_eta() {
         .history;
     let overdue = picture(&overdue, 1_000, 120, 24);
     assert!(overdue.contains("over ~0.1s") && !overdue.contains("ETA"), "{overdue}");
+}
+
+/// As long as a plan may say, and more of them than can be added up.
+#[test]
+fn a_chain_of_steps_that_are_expected_to_take_for_ever_is_predicted_and_shown() {
+    let step = |n: u32| {
+        let before = n.checked_sub(1).map(|before| format!("s{before}"));
+        Step::new(format!("s{n}"), "x").estimate_ms(u64::MAX).depends_on(before)
+    };
+    let plan: Plan = (0..1_100).map(step).collect();
+    let start = Simulation::new(plan.clone()).run().scheduler.start().as_ref().clone();
+    let predicted = Prediction::new(&plan, &plandag::Dag::check(&plan, &start).unwrap(), &start).render();
+    assert!(predicted.contains("~5124095576h 02m with 64 slots"), "{predicted}");
+    let history = Simulation::new(plan).durations(|_| Duration::from_millis(1)).run().history;
+    for ms in [0, 1, 500, 1_099] {
+        let picture = picture(&history, ms, 120, 24);
+        assert!(picture.contains("ETA ~") && picture.contains("h ") && picture.contains("from estimates"), "{picture}");
+    }
 }
 
 /// Children come after the steps that wait for their parent, and yet before them.

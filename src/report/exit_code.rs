@@ -140,7 +140,7 @@ const CLOSED: [ModelProblem; 7] = [
 /// plan.
 fn steps_failed(report: &RunReport, failed: &[StepNumber]) -> ExitCode {
     let code = |number: &StepNumber| {
-        let error = report.steps().find(|step| step.number == *number)?.error?;
+        let error = report.step_by_number(*number)?.error?;
         error.code().filter(|code| CLOSED.iter().any(|problem| problem.code() == *code)).and_then(elsewhere)
     };
     let mut codes = failed.iter().map(code);

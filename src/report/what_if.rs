@@ -1,6 +1,6 @@
 //! A recorded run as work that can be simulated again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,19 @@ use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, readers, unu
 
 use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
+/// Where more dependencies than this would lead from what a step became to what waits for it, one step leads from the
+/// ones to the others: it would need a slot for a moment, so that a few are better written out.
+const MOST_WRITTEN_OUT: usize = 1_024;
+
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
     /// tool really ran and with the pauses between its attempts, with one thing changed at a time. What a fork took over
     /// takes no time. Takes some dozen milliseconds at most.
     pub fn what_if(&self) -> WhatIf {
+        self.as_work().what_if()
+    }
+
+    fn as_work(&self) -> Work {
         let tasks: Vec<StepReport<'_>> = self.steps().filter(|step| self.took_part(step)).collect();
         let indexes: BTreeMap<StepNumber, u32> = tasks.iter().map(|step| step.number).zip(0..).collect();
         let mut children: BTreeMap<StepNumber, Vec<u32>> = BTreeMap::new();
@@ -28,28 +36,42 @@ impl RunReport {
             let inside = children.get(&number).into_iter().flatten().copied();
             indexes.get(&number).copied().into_iter().chain(inside)
         };
+        let mut dependents: BTreeMap<StepNumber, usize> = BTreeMap::new();
+        for before in tasks.iter().flat_map(|step| self.scheduler.dependencies(step.number)) {
+            *dependents.entry(*before).or_default() += 1;
+        }
+        let is_long = |(number, inside): &(&StepNumber, &Vec<u32>)| {
+            dependents.get(number).is_some_and(|dependents| dependents * inside.len() > MOST_WRITTEN_OUT)
+        };
+        let ends: BTreeMap<StepNumber, u32> =
+            children.iter().filter(is_long).map(|(number, _)| *number).zip(tasks.len() as u32..).collect();
+        // What is to be waited for if somebody waits for a step.
+        let over = |number: StepNumber| match ends.get(&number) {
+            Some(end) => vec![*end],
+            None => with_children(number).collect(),
+        };
         let readers = readers(self.start());
-        let reads = |task: &u32| readers.contains(tasks[*task as usize].tool);
+        let reads = |task: u32| readers.contains(tasks[task as usize].tool);
+        let all = indexes.keys().chain(children.keys()).copied();
+        let free: BTreeSet<StepNumber> = all.filter(|number| with_children(*number).all(reads)).collect();
         let task = |step: &StepReport<'_>| {
             let before = self.scheduler.dependencies(step.number);
             let parent = step.parent.and_then(|parent| indexes.get(&parent).copied());
-            let free = |number: StepNumber| {
-                let tasks: Vec<u32> = with_children(number).collect();
-                let dependency = self.scheduler.step(number)?.id.clone();
-                (!tasks.is_empty() && tasks.iter().all(reads)).then_some(Unused { dependency, tasks })
-            };
-            let is_free = with_children(step.number).all(|task| reads(&task));
-            let unused = if is_free { self.unused(step, before) } else { Vec::new() };
+            let is_free = |number: &StepNumber| free.contains(number);
+            let unused = if is_free(&step.number) { self.unused(step, before) } else { Vec::new() };
+            let unused = unused.into_iter().filter(is_free).filter_map(|number| {
+                Some(Unused { dependency: self.scheduler.step(number)?.id.clone(), tasks: over(number) })
+            });
             let attempts: Vec<&AttemptReport<'_>> = step.own_attempts().collect();
             let earlier = attempts.windows(2).map(|pair| Earlier::new(pair[0].duration(), pair[1].paused));
             Task {
                 name: step.id.clone(),
                 earlier: earlier.collect(),
                 duration: attempts.last().map_or(Duration::ZERO, |last| last.duration()),
-                after: before.iter().flat_map(|number| with_children(*number)).chain(parent).collect(),
-                unused: unused.into_iter().filter_map(free).collect(),
+                after: before.iter().flat_map(|number| over(*number)).chain(parent).collect(),
+                unused: unused.collect(),
                 step: Arc::clone(step.definition),
-                whole: indexes[&step.number],
+                whole: Some(indexes[&step.number]),
             }
         };
         let mut policy = self.scheduler.policy().clone();
@@ -58,7 +80,8 @@ impl RunReport {
                 policy.pools.entry(pool.clone()).or_insert(*size);
             }
         }
-        Work { tasks: tasks.iter().map(task).collect(), policy }.what_if()
+        let ends = ends.keys().map(|number| Task::end(with_children(*number).collect()));
+        Work { tasks: tasks.iter().map(task).chain(ends).collect(), policy }
     }
 
     /// The steps that one waited for and that it never refers to.
@@ -79,5 +102,63 @@ impl RunReport {
             StepOutcome::Superseded => false,
         };
         has_run && self.is_planned(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::event::{Launch, Output, Returned};
+    use crate::journal::RunId;
+    use crate::plan::{Plan, Step};
+    use crate::simulate::Simulation;
+    use crate::tool::ToolSpec;
+
+    use super::*;
+
+    const PARTS: u64 = 20;
+    const DEPENDENTS: u64 = 60;
+
+    /// Many steps wait for one that becomes many.
+    fn large_expansion(slots: u32) -> RunReport {
+        let one = Step::new("one", "split").estimate_ms(100);
+        let dependent = |n| Step::new(format!("d{n}"), "x").estimate_ms(7 + n).depends_on(["one"]);
+        let part = |n| Step::new(format!("p{n}"), "x").estimate_ms(5 + 3 * n);
+        let parts: Plan = (0..PARTS).map(part).collect();
+        let results = move |launch: &Launch| match launch.id.as_str() {
+            "one" => Ok(Returned::Plan(Box::new(parts.clone()))),
+            _ => Ok(Returned::Value(Output::inline(().into()))),
+        };
+        let plan = [one].into_iter().chain((0..DEPENDENTS).map(dependent)).collect();
+        let tools = ["split", "x"].map(|name| ToolSpec::new(name, "")).into();
+        let run = Simulation::new(plan).tools(tools).max_parallel(slots).results(results).run();
+        RunReport::from_history(RunId::random(), &run.history).expect("a possible history")
+    }
+
+    #[test]
+    fn who_waits_for_a_large_expansion_does_not_wait_for_each_part_by_itself() {
+        for slots in [DEPENDENTS as u32, 7, 1] {
+            let work = large_expansion(slots).as_work();
+            let steps = (1 + PARTS + DEPENDENTS) as usize;
+            let edges = |work: &Work| work.tasks.iter().map(|task| task.after.len()).sum::<usize>();
+            assert_eq!((work.tasks.len(), edges(&work) as u64), (steps + 1, 2 * PARTS + 1 + DEPENDENTS));
+
+            // Written out it comes to the same, and nobody hears of what is not a step.
+            let mut long = work.clone();
+            long.tasks.truncate(steps);
+            let parts = |before: u32| match &work.tasks[before as usize] {
+                Task { whole: None, after, .. } => after.clone(),
+                _ => vec![before],
+            };
+            for task in &mut long.tasks {
+                task.after = task.after.iter().flat_map(|before| parts(*before)).collect();
+                for unused in &mut task.unused {
+                    unused.tasks = unused.tasks.iter().flat_map(|before| parts(*before)).collect();
+                }
+            }
+            assert!(edges(&long) as u64 > PARTS * DEPENDENTS);
+            let what_if = work.what_if();
+            assert_eq!(what_if, long.what_if(), "{slots} slots");
+            assert!(what_if.savings.len() > 1, "{what_if:?}");
+        }
     }
 }

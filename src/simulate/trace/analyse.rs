@@ -72,7 +72,7 @@ impl Trace {
             unused: Vec::new(),
             step: Arc::new(Step::new("span", DEFAULT_TOOL)),
             // Stretches of a frame are made faster together.
-            whole: *wholes.entry(piece.span).or_insert(number),
+            whole: Some(*wholes.entry(piece.span).or_insert(number)),
         });
         let work = Work { tasks: tasks.collect(), policy: Policy { max_parallel, ..Policy::default() } };
         let run = work.run();

@@ -118,7 +118,7 @@ impl WhatIf {
                 unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
                 after,
                 step: Arc::clone(step),
-                whole,
+                whole: Some(whole),
             }
         });
         let mut policy = start.policy.clone();

@@ -14,6 +14,8 @@ const BUDGET: usize = 2_500;
 const FEWEST: usize = 4;
 /// As many times cheaper is a run in which nothing waits for a slot or a pool.
 const CHEAPER: usize = 32;
+/// As many dependencies cost as much as a step.
+const EDGES: usize = 16;
 /// So many of each kind are told.
 const BEST: usize = 6;
 
@@ -51,10 +53,10 @@ impl Work {
     pub(crate) fn what_if(&self) -> WhatIf {
         let Some(order) = self.in_order() else { return WhatIf::default() };
         let unhindered = self.unhindered(&order, Trial::Nothing);
-        let cost = self.tasks.len() / if unhindered.is_some() { CHEAPER } else { 1 };
+        let cost = self.size() / if unhindered.is_some() { CHEAPER } else { 1 };
         if cost > MOST_STEPS {
             let unused: usize = self.tasks.iter().map(|task| task.unused.len()).sum();
-            let wholes = (0..).zip(&self.tasks).filter(|(number, task)| task.whole == *number).count();
+            let wholes = (0..).zip(&self.tasks).filter(|(number, task)| task.whole == Some(*number)).count();
             let untried = 1 + self.policy.pools.len() + wholes + unused;
             return WhatIf { untried, ..WhatIf::default() };
         }
@@ -63,6 +65,12 @@ impl Work {
             return WhatIf::default();
         }
         Search::new(self, order, base).what_if(cost)
+    }
+
+    /// How much work it is to simulate it, in steps.
+    pub(super) fn size(&self) -> usize {
+        let edges: usize = self.tasks.iter().map(|task| task.after.len()).sum();
+        self.tasks.len().max(edges / EDGES)
     }
 }
 
@@ -156,7 +164,8 @@ impl<'a> Search<'a> {
         // What is saved of all parts of each, and whether one of them is critical, or holds up the end of the run.
         let mut wholes: BTreeMap<u32, (u64, bool, bool)> = BTreeMap::new();
         for (index, task) in self.work.tasks.iter().enumerate() {
-            let (saved, is_critical, is_pressing) = wholes.entry(task.whole).or_default();
+            let Some(whole) = task.whole else { continue };
+            let (saved, is_critical, is_pressing) = wholes.entry(whole).or_default();
             // Each of its attempts may be rounded.
             *saved += self.busy[index].div_ceil(2) + task.earlier.len() as u64;
             *is_critical |= self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
@@ -231,10 +240,10 @@ impl<'a> Search<'a> {
 
     /// How long the run takes with a change, and how many steps it took to find out.
     fn carry_out(&self, trial: Trial<'_>) -> (u64, usize) {
-        let count = self.work.tasks.len();
+        let size = self.work.size();
         match self.work.unhindered(&self.order, trial) {
-            Some(schedule) => (schedule.makespan, count / CHEAPER),
-            None => (self.work.scheduled(trial).makespan, count),
+            Some(schedule) => (schedule.makespan, size / CHEAPER),
+            None => (self.work.scheduled(trial).makespan, size),
         }
     }
 

@@ -62,7 +62,7 @@ fn what_pauses_between_its_attempts_takes_no_slot_then_and_is_not_faster() {
         after: Vec::new(),
         unused: Vec::new(),
         step: Arc::new(Step::new("s", "t")),
-        whole: number,
+        whole: Some(number),
     };
     let work = |max_parallel: u32, tasks: &[Task]| Work { tasks: tasks.to_vec(), policy: slots(max_parallel) };
     // 50, 500, 50, 500, 50.
@@ -230,7 +230,7 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
             after: number.checked_sub(1).into_iter().collect(),
             unused: Vec::new(),
             step: Arc::new(Step::new("s", "t")),
-            whole: number,
+            whole: Some(number),
         };
         let tasks = (0..count as u32).map(task).collect();
         Work { tasks, policy: Policy { max_parallel: slots, ..Policy::default() } }
@@ -247,6 +247,43 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
     assert_eq!((what_if.savings.len(), what_if.untried), (0, 10_002));
     let what_if = loose(2_000);
     assert!(what_if.savings.len() >= 2 && what_if.untried > 1_900, "{what_if:?}");
+}
+
+#[test]
+fn what_is_no_step_needs_no_slot() {
+    let task = |number: u32, after: &[u32]| Task {
+        name: StepId::from(format!("s{number}")),
+        earlier: Vec::new(),
+        duration: millis(10),
+        after: after.to_vec(),
+        unused: Vec::new(),
+        step: Arc::new(Step::new("s", "t")),
+        whole: Some(number),
+    };
+    let tasks = vec![task(0, &[]), task(1, &[]), task(2, &[4]), task(3, &[4]), Task::end(vec![0, 1])];
+    let work = Work { tasks, policy: slots(2) };
+    let schedule = work.unhindered(&work.in_order().unwrap(), Trial::Nothing).expect("nothing waits for a slot");
+    assert_eq!(schedule.makespan, 20_000);
+}
+
+#[test]
+fn dependencies_count_where_it_is_decided_what_is_too_large() {
+    let layers = |slots: u32| {
+        let task = |number: u32| Task {
+            name: StepId::from(format!("s{number}")),
+            earlier: Vec::new(),
+            duration: if number == 7 { millis(20) } else { millis(10) },
+            after: if number < 420 { Vec::new() } else { (0..420).collect() },
+            unused: Vec::new(),
+            step: Arc::new(Step::new("s", "t")),
+            whole: Some(number),
+        };
+        Work { tasks: (0..840).map(task).collect(), policy: Policy { max_parallel: slots, ..Policy::default() } }
+    };
+    let what_if = layers(4).what_if();
+    assert_eq!((what_if.savings.len(), what_if.untried), (0, 841));
+    let what_if = layers(420).what_if();
+    assert_eq!(what_if.savings[0], Saving { change: halve("s7"), saves: millis(10) });
 }
 
 #[test]
@@ -271,7 +308,7 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
                 after,
                 unused: Vec::new(),
                 step: Arc::new(if rng.u8(0..4) == 0 { step.uses("g", rng.u32(1..3)) } else { step }),
-                whole: number,
+                whole: Some(number),
             }
         };
         let mut tasks: Vec<Task> = (0..count).map(&mut task).collect();
@@ -279,7 +316,7 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
             // As the steps of a plan may be in any order.
             tasks.reverse();
             tasks.iter_mut().for_each(|task| task.after.iter_mut().for_each(|before| *before = count - 1 - *before));
-            tasks.iter_mut().for_each(|task| task.whole = count - 1 - task.whole);
+            tasks.iter_mut().for_each(|task| task.whole = task.whole.map(|whole| count - 1 - whole));
         }
         let pools = [("g".to_owned(), rng.u32(1..6)), ("t".to_owned(), rng.u32(1..12))];
         let pools = pools.into_iter().filter(|_| rng.bool()).collect();

@@ -26,8 +26,25 @@ pub(crate) struct Task {
     pub(crate) unused: Vec<Unused>,
     /// Its definition, for its tool and its settings.
     pub(crate) step: Arc<Step>,
-    /// The number of the first task that is a part of the same: its own, unless it is one of several.
-    pub(crate) whole: u32,
+    /// The number of the first task that is a part of the same: its own, unless it is one of several. None if it is
+    /// nothing that somebody does.
+    pub(crate) whole: Option<u32>,
+}
+
+impl Task {
+    /// What takes no time, and of which nobody hears: that many tasks are over, so that many others need not each wait
+    /// for all of them.
+    pub(crate) fn end(after: Vec<u32>) -> Self {
+        Self {
+            name: StepId::from(""),
+            earlier: Vec::new(),
+            duration: Duration::ZERO,
+            after,
+            unused: Vec::new(),
+            step: Arc::new(Step::new("", "the end of others").estimate_ms(0)),
+            whole: None,
+        }
+    }
 }
 
 /// An attempt that fails, and the pause after it: in that, no slot is taken, and nothing is made faster.
@@ -72,7 +89,7 @@ pub(super) enum Trial<'a> {
 
 impl Trial<'_> {
     fn halves(self, task: &Task) -> bool {
-        matches!(self, Self::Halve(halved) if halved == task.whole)
+        matches!(self, Self::Halve(halved) if Some(halved) == task.whole)
     }
 
     /// What a task waits for in it.
@@ -194,7 +211,7 @@ impl Work {
             let of = |task| u64::from(self.takes(task, pool, size));
             (u64::from(size), self.tasks.iter().map(of).collect::<Vec<u64>>())
         };
-        let slots = (slots as u64, vec![1; self.tasks.len()]);
+        let slots = (slots as u64, self.tasks.iter().map(|task| u64::from(task.whole.is_some())).collect());
         pools.iter().map(takes).chain([slots]).all(|(size, takes)| {
             let mut taken = 0;
             turns.iter().all(|(_, turn, number)| {
@@ -222,7 +239,8 @@ impl Work {
 
     fn simulate(&self, trial: Trial<'_>) -> SimulatedRun {
         let pools = trial.pools(&self.policy);
-        let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools)).collect();
+        let ids: Vec<StepId> = (0..).zip(&self.tasks).map(|(number, _)| id(number)).collect();
+        let plan = (0..).zip(&self.tasks).map(|(number, task)| self.step(number, task, trial, &pools, &ids)).collect();
         let policy =
             Policy { limits: Limits::NONE, max_parallel: trial.slots(&self.policy), pools, ..self.policy.clone() };
         let attempt = move |launch: &Launch| self.attempts(trial, index(&launch.id)?).nth(launch.tries as usize - 1);
@@ -248,7 +266,7 @@ impl Work {
     }
 
     /// A task as a step of a flat plan, whatever expansions it was part of.
-    fn step(&self, number: u32, task: &Task, trial: Trial<'_>, pools: &BTreeMap<String, u32>) -> Step {
+    fn step(&self, number: u32, task: &Task, trial: Trial<'_>, pools: &BTreeMap<String, u32>, ids: &[StepId]) -> Step {
         let fits = |(pool, weight): (&String, &u32)| {
             (pool.clone(), pools.get(pool).map_or(*weight, |size| (*weight).min(*size)))
         };
@@ -257,10 +275,10 @@ impl Work {
             uses: task.step.uses.iter().map(fits).collect(),
             // Whoever makes a step faster knows that it is.
             estimate_ms: task.step.estimate_ms.map(|ms| if trial.halves(task) { ms / 2 } else { ms }),
-            depends_on: trial.after(number, task).map(id).collect(),
+            depends_on: trial.after(number, task).map(|before| ids[before as usize].clone()).collect(),
             // What it waits for between its attempts is said by each.
             retry: Some(Retry { max_attempts: task.earlier.len() as u32 + 1, base_ms: 0, max_ms: 0 }),
-            ..Step::described(id(number), "")
+            ..Step::described(ids[number as usize].clone(), "")
         }
     }
 }

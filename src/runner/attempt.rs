@@ -18,11 +18,10 @@ use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, Usage};
 use crate::journal::{Claim, Journal, RunId};
 use crate::reference;
-use crate::report::gather::Parts;
 use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::desk::{Desk, Message};
-use super::output;
+use super::output::{self, Gathered};
 use super::spending::Spending;
 
 /// Where the record of a run is kept, and the right to write there.
@@ -75,8 +74,9 @@ impl RunContext {
 /// A call that is to be made.
 pub(super) struct Job {
     pub(super) launch: Box<Launch>,
-    /// What the inputs are made of that are not values yet.
-    pub(super) parts: Option<Box<Parts>>,
+    /// There if some inputs are not values yet: what is made of others. Kept until the call is over, so that others find
+    /// it.
+    pub(super) gathered: Option<Box<[Arc<Gathered>]>>,
 }
 
 impl Job {
@@ -240,8 +240,8 @@ pub(super) async fn call(attempt: Arc<Attempt>, job: Job) -> (Arc<Attempt>, Outc
 async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     let run = &*attempt.run;
     // What is rare is boxed: each call is allocated as large as the largest path through here.
-    if let Some(parts) = job.parts.take() {
-        Box::pin(output::make_inline(run, job.launch.inputs.listed_mut(), *parts)).await.map_err(failure)?;
+    if let Some(gathered) = &job.gathered {
+        Box::pin(output::make_inline(run, job.launch.inputs.listed_mut(), gathered)).await.map_err(failure)?;
     }
     let tool = usize::from(job.launch.tool);
     let timeout = run.timeout(&job.launch);

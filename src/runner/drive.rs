@@ -39,6 +39,7 @@ pub(super) struct Driver {
     listener: Option<Listener>,
     /// Launches that are not answered yet.
     running: usize,
+    gathering: output::Gathering,
     /// Why the run cannot go on.
     failed: Option<RunError>,
     /// When the last turn began, unless it wrote something down: what has happened is to be kept at once.
@@ -199,6 +200,7 @@ impl Driver {
             planning: None,
             listener: None,
             running: 0,
+            gathering: output::Gathering::default(),
             failed: None,
             turned: None,
             messages: Vec::new(),
@@ -321,8 +323,8 @@ impl Driver {
     }
 
     fn launch(&mut self, launch: Box<Launch>) {
-        let parts = output::parts(&self.scheduler, launch.inputs.listed());
-        self.orders.jobs.push(Job { launch, parts });
+        let gathered = self.gathering.of(&self.scheduler, launch.inputs.listed());
+        self.orders.jobs.push(Job { launch, gathered });
         self.running += 1;
     }
 

@@ -1,16 +1,18 @@
 //! Results on their way between a tool and the scheduler: bounded, kept in the journal if they are large, and
 //! fetched and gathered again for the steps that need them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
-use crate::error::{StepError, StepErrorKind};
-use crate::event::{Input, Output};
+use crate::error::{JournalError, StepError, StepErrorKind};
+use crate::event::{Input, Output, StepNumber};
 use crate::plan::{Plan, Step};
 use crate::policy::Retry;
 use crate::reference::MAX_DEPTH;
-use crate::report::gather::{self, Parts};
+use crate::report::gather::Parts;
 use crate::scheduler::Scheduler;
 
 use super::attempt::{Kept, RunContext};
@@ -142,32 +144,75 @@ pub(super) fn bounded_error(mut error: StepError) -> StepError {
     error
 }
 
-/// The outputs that the gathered ones among `inputs` are made of; none if every input is a value as it is.
-pub(super) fn parts(scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<Parts>> {
-    let outputs = || inputs.iter().filter_map(|input| input.output.as_ref());
-    if outputs().all(|output| matches!(output, Output::Inline(_))) {
-        return None;
-    }
-    let mut parts = Parts::default();
-    outputs().for_each(|output| parts.add(output, scheduler));
-    Some(Box::new(parts))
+/// The outputs that are being put together, by step. As many calls may need one as there are parts of it: those that are
+/// made at one time share it, and with the last of them it goes.
+#[derive(Debug, Default)]
+pub(super) struct Gathering(HashMap<StepNumber, Weak<Gathered>>);
+
+/// An output that is made of others.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    parts: Parts,
+    /// Put together for the first who needs it.
+    value: OnceCell<Option<Arc<Value>>>,
 }
 
-/// Makes every input an inline value.
-pub(super) async fn make_inline(run: &RunContext, inputs: &mut [Input], mut parts: Parts) -> Result<(), StepError> {
-    if let Some(Kept { journal, .. }) = &run.journal {
-        let fetched = async {
-            parts.fetch(&**journal, &run.id).await?;
-            for output in inputs.iter_mut().filter_map(|input| input.output.as_mut()) {
-                gather::fetch(output, &**journal, &run.id).await?;
-            }
-            Ok(())
-        };
-        fetched.await.map_err(|error| run.journal_failed(error))?;
+impl Gathering {
+    /// What the gathered ones among `inputs` are made of, in their order; none if every input is a value as it is.
+    pub(super) fn of(&mut self, scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<[Arc<Gathered>]>> {
+        let outputs = || inputs.iter().filter_map(|input| Some((input.number, input.output.as_ref()?)));
+        if outputs().all(|(_, output)| matches!(output, Output::Inline(_))) {
+            return None;
+        }
+        let gathered = outputs().filter(|(_, output)| matches!(output, Output::Gathered(_)));
+        Some(gathered.map(|(step, output)| self.shared(scheduler, step, output)).collect())
     }
+
+    fn shared(&mut self, scheduler: &Scheduler, step: StepNumber, output: &Output) -> Arc<Gathered> {
+        let kept = self.0.entry(step).or_default();
+        kept.upgrade().unwrap_or_else(|| {
+            let mut parts = Parts::default();
+            parts.add(output, scheduler);
+            let gathered = Arc::new(Gathered { parts, value: OnceCell::new() });
+            *kept = Arc::downgrade(&gathered);
+            gathered
+        })
+    }
+}
+
+impl Gathered {
+    /// The value of `output`; none if a part of it is in a journal that the run does not have.
+    async fn value(&self, run: &RunContext, output: &Output) -> Result<Option<Arc<Value>>, JournalError> {
+        let put_together = || async {
+            let mut parts = self.parts.clone();
+            if let Some(Kept { journal, .. }) = &run.journal {
+                parts.fetch(&**journal, &run.id).await?;
+            }
+            Ok(parts.value(output))
+        };
+        self.value.get_or_try_init(put_together).await.cloned()
+    }
+}
+
+/// Makes every input an inline value, the gathered ones of what is `gathered` of them.
+pub(super) async fn make_inline(
+    run: &RunContext,
+    inputs: &mut [Input],
+    gathered: &[Arc<Gathered>],
+) -> Result<(), StepError> {
+    let mut gathered = gathered.iter();
     for input in inputs {
         let Some(output) = &mut input.output else { continue };
-        let Some(value) = parts.value(output) else {
+        let value = match (&*output, &run.journal) {
+            (Output::Inline(_), _) => continue,
+            (Output::Gathered(_), _) => match gathered.next() {
+                Some(gathered) => gathered.value(run, output).await,
+                None => Ok(None),
+            },
+            (Output::Stored(stored), Some(kept)) => kept.journal.get_output(&run.id, stored).await.map(Some),
+            (Output::Stored(_), None) => Ok(None),
+        };
+        let Some(value) = value.map_err(|error| run.journal_failed(error))? else {
             let message = format!("the output of `{}` is in a journal that this run does not have", input.id);
             return Err(StepError::permanent(message));
         };

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use plandag::journal::MemoryJournal;
 use plandag::report::StepOutcome;
-use plandag::{Limits, NoAnswer, OnFailure, Plan, RunError, Runner, SkipReason, Step, StepError, tool_fn};
+use plandag::{Limits, NoAnswer, OnFailure, Output, Plan, RunError, Runner, SkipReason, Step, StepError, tool_fn};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -267,4 +268,35 @@ async fn a_step_may_refer_to_very_many_others() {
     let report = Runner::new(steps.chain([join]).collect::<Plan>()).tool("echo", echo()).run("x").await;
     let backwards: Vec<&String> = ids.iter().rev().collect();
     assert_eq!(*report.expect("a report").answer().expect("an answer"), json!(backwards));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_expansion_came_to_is_put_together_once_for_all_who_need_it_at_one_time() {
+    for journal in [None, Some(MemoryJournal::new())] {
+        let split = tool_fn(|_| async { Ok(Plan::from_iter(["x", "y", "z"].map(|id| Step::new(id, "large")))) });
+        let large = tool_fn(|_| async { Ok("x".repeat(Output::INLINE_BYTES + 1)) });
+        let seen: Arc<Mutex<Vec<(usize, usize)>>> = Arc::default();
+        let kept = Arc::clone(&seen);
+        let look = tool_fn(move |cx| {
+            let all = cx.inputs.get("all").expect("it depends on it");
+            let parts = all.as_object().map_or(0, serde_json::Map::len);
+            kept.lock().expect("no panic").push((std::ptr::from_ref(all).addr(), parts));
+            async move {
+                sleep(Duration::from_secs(1)).await;
+                drop(cx);
+                Ok(Value::Null)
+            }
+        });
+        let mut plan = Plan::from_iter([Step::new("all", "split")]);
+        plan.extend((0..9).map(|n| Step::new(format!("look{n}"), "look").depends_on(["all"])));
+        let runner = Runner::new(plan).tool("split", split).tool("large", large).tool("look", look).max_parallel(4);
+        let runner = match journal {
+            Some(journal) => runner.journal(journal),
+            None => runner,
+        };
+        assert!(runner.run("x").await.expect("a report").succeeded());
+        let seen = seen.lock().expect("no panic");
+        assert_eq!((seen.len(), seen[0].1), (9, 3));
+        assert!(seen[..4].iter().all(|one| *one == seen[0]), "{seen:?}");
+    }
 }

@@ -77,7 +77,7 @@ pub enum PlanError {
         /// The step.
         step: StepId,
     },
-    /// A `${...}` that cannot be read.
+    /// A `${...}` that cannot be read, or that a planner wrote where nothing is filled in.
     #[error("step `{step}` has a bad reference: {message}")]
     BadReference {
         /// The step.

@@ -13,7 +13,7 @@ use crate::error::PlanError;
 use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::planner::PlanRequest;
-use crate::reference;
+use crate::reference::{self, Reference};
 use crate::suggest;
 
 /// More offences than this are not collected: a planner that made so many starts anew.
@@ -132,6 +132,7 @@ impl<'a> PlanReader<'a> {
                 draft.take(written);
             }),
         };
+        draft.check_tasks();
         (end, self.draft)
     }
 }
@@ -246,7 +247,9 @@ impl<'a> Draft<'a> {
         if self.offences.len() > before || before > 0 {
             return None;
         }
-        self.steps.last().filter(|step| !self.existing.contains(step.id.as_str()))
+        // What a task mentions may be a step that is still to come.
+        let is_ready = |step: &Step| !self.existing.contains(step.id.as_str()) && strays(step).is_empty();
+        self.steps.last().filter(|step| is_ready(step))
     }
 
     fn drop(&mut self, id: String) {
@@ -337,6 +340,33 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A reference in a task is not filled: whoever does the step has to see the result in another way.
+    fn check_tasks(&mut self) {
+        for step in &self.steps {
+            let strays = strays(step);
+            // One that somebody else wrote, repeated word for word, may say what it likes.
+            if strays.is_empty() || self.request.plan.steps.contains(step) {
+                continue;
+            }
+            for Reference { text, id } in strays {
+                let is_step = self.written.contains(id) || self.existing.contains(id);
+                let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+                if !is_step && !is_number || self.offences.len() >= MAX_OFFENCES {
+                    continue;
+                }
+                let what = match self.backward_only {
+                    _ if !is_step || step.id == *id => "which is no other step of the plan".to_owned(),
+                    true => format!("and does not depend on it: write `<- {id}`"),
+                    false => format!("and does not depend on it: write \"{id}\" in `depends_on`"),
+                };
+                let reference = cut(text);
+                let message =
+                    format!("its task says `${{{reference}}}`, {what}; a task sees the results of what it depends on");
+                self.offences.push(PlanError::BadReference { step: step.id.clone(), message });
+            }
+        }
+    }
+
     /// The first plan.
     pub(super) fn into_plan(self) -> Plan {
         Plan { answer: self.answer(), steps: self.steps, ..Plan::default() }
@@ -375,6 +405,17 @@ impl<'a> Draft<'a> {
         }
         patch
     }
+}
+
+/// What the task of a step refers to without depending on it.
+fn strays(step: &Step) -> Vec<Reference<'_>> {
+    let mut mentioned: Vec<_> = reference::mentions(&step.description).collect();
+    if !mentioned.is_empty() {
+        let mut known: BTreeSet<&str> = step.depends_on.iter().map(StepId::as_str).collect();
+        known.extend(reference::scan(step).unwrap_or_default().steps);
+        mentioned.retain(|reference| known.insert(reference.id));
+    }
+    mentioned
 }
 
 /// Whether a planner is shown the same of two steps, in whatever order they name their dependencies.

@@ -46,7 +46,7 @@ pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<Arc<Value>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'a> {
     /// The whole of it, without the braces.
-    text: &'a str,
+    pub(crate) text: &'a str,
     /// The step it refers to, or [`INPUTS`].
     pub(crate) id: &'a str,
 }
@@ -220,6 +220,12 @@ pub(crate) fn places(text: &str) -> Vec<Range<usize>> {
 #[cfg(feature = "shell")]
 pub(crate) fn has_reference(text: &str) -> bool {
     Pieces::new(text).any(|piece| matches!(piece, Ok(Piece::Reference(_))))
+}
+
+/// What a text refers to that is never filled. What cannot be read as a reference is text there.
+pub(crate) fn mentions(text: &str) -> impl Iterator<Item = Reference<'_>> {
+    let begins = text.split("${").zip(text.split("${").skip(1)).filter(|(before, _)| !before.ends_with('$'));
+    begins.filter_map(|(_, inside)| Reference::parse(inside.split_once('}')?.0).ok())
 }
 
 /// Calls `found` for every reference of a step, in order of appearance, doubles included, and for everything that

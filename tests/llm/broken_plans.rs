@@ -273,3 +273,45 @@ fn steps_past_a_limit_are_not_taken_up() {
         }
     }
 }
+
+/// Nothing is filled into a task: who does it would see the words of a reference, and not wait for what is meant.
+#[test]
+fn a_task_that_refers_to_a_step_depends_on_it() {
+    let json = |steps: &[(&str, &str, &[&str])]| {
+        let step = |(id, task, depends_on): &(&str, &str, &[&str])| json!({ "id": id, "task": task, "depends_on": depends_on });
+        json!({ "steps": steps.iter().map(step).collect::<Vec<_>>() }).to_string()
+    };
+    for (format, text, expected) in [
+        (
+            PlanTextFormat::Lines,
+            "1. a\n2. b of ${1} and ${1.x}\nEND\n".to_owned(),
+            &["`${1}`, and does not depend on it: write `<- 1`"][..],
+        ),
+        (PlanTextFormat::Lines, "1. a\n2. @search {\"query\": 1} b of ${1}\nEND\n".to_owned(), &["write `<- 1`"]),
+        (
+            PlanTextFormat::Lines,
+            "1. a\n2. ${ ${1.x} and ${9} <- 1\nEND\n".to_owned(),
+            &["`${9}`, which is no other step"],
+        ),
+        (PlanTextFormat::Lines, "1. a\n2. ${2}\nEND\n".to_owned(), &["`${2}`, which is no other step"]),
+        (PlanTextFormat::Json, json(&[("1", "a", &[]), ("2", "b of ${1}", &[])]), &["write \"1\" in `depends_on`"]),
+        (
+            PlanTextFormat::Json,
+            json(&[("b", "${a} or ${c}", &[]), ("a", "${9}", &[])]),
+            &["`b` has a bad reference: its task says `${a}`", "which is no other step"],
+        ),
+    ] {
+        let found = offences(format, &text, ReplyEnd::Complete);
+        let is_found =
+            found.len() == expected.len() && found.iter().zip(expected).all(|(found, words)| found.contains(words));
+        assert!(is_found, "{text}: {found:?}");
+    }
+    // What depends on it may say so, and what is no step's is text.
+    for task in ["b of ${1}", "${1.price}, again ${1}", "say $${9}", "print ${HOME}, ${x y} and ${", "$5 {9} $9 ${}"] {
+        let text = format!("1. a\n2. {task} <- 1\nEND\n");
+        let plan = taken(PlanTextFormat::Lines, &text, ReplyEnd::Complete).unwrap();
+        assert_eq!(&*plan.steps[1].description, task);
+    }
+    let text = "1. a\n2. @search {\"query\": \"${1}\"} look for ${1}\nEND\n";
+    assert!(taken(PlanTextFormat::Lines, text, ReplyEnd::Complete).is_ok());
+}

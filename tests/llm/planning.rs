@@ -103,6 +103,34 @@ async fn a_reference_forward_is_the_same_offence_as_an_arrow_forward() {
 }
 
 #[tokio::test]
+async fn a_step_whose_task_refers_to_another_one_is_not_started_early() {
+    let json = |depends_on: &[&str]| {
+        let late = json!({ "id": "b", "task": "b of ${a}", "depends_on": depends_on });
+        json!({ "steps": [late, { "id": "a", "task": "a", "depends_on": [] }] }).to_string()
+    };
+    for (format, first, second) in [
+        (
+            PlanTextFormat::Lines,
+            "1. a\n2. b of ${1}\n3. c\nEND\n".to_owned(),
+            "1. a\n2. b of ${1} <- 1\nEND\n".to_owned(),
+        ),
+        (PlanTextFormat::Json, json(&[]), json(&["a"])),
+    ] {
+        let planner = Script::of([says(&first), says(&second)]);
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&calls);
+        let done = move |task: &str| {
+            seen.lock().unwrap().push(task.to_owned());
+            None
+        };
+        assert!(runner_in(format, &planner, done).run("").await.unwrap().succeeded());
+        let calls: Vec<String> = calls.lock().unwrap().iter().filter(|task| *task != "c").cloned().collect();
+        assert!(calls.len() == 2 && calls[0] == "a" && calls[1].starts_with("b of"), "{calls:?}");
+        assert!(said(&planner.asked()[1]).contains("does not depend on it: write"));
+    }
+}
+
+#[tokio::test]
 async fn the_answer_is_kept_with_the_rejection() {
     let planner = Script::of([says("Sure!\n"), says("1. a\nEND")]);
     let handle = runner(&planner, never).start("");

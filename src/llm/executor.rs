@@ -134,10 +134,7 @@ impl StepModel {
         for round in 0..=self.rounds {
             // Each round costs more than the one before it: all that was said is read again.
             cx.check_limits()?;
-            if round == self.rounds {
-                // Without tools, an answer is all that is left.
-                request.tools.clear();
-            }
+            request.must_answer = round == self.rounds;
             let reply = self.model.complete(request.clone()).await.inspect_err(|error| cx.add_usage(error.usage))?;
             cx.add_usage(reply.usage);
             if reply.calls.is_empty() || round == self.rounds {

@@ -98,6 +98,9 @@ pub struct ModelRequest {
     pub messages: Vec<Message>,
     /// The tools it may call.
     pub tools: Vec<OfferedTool>,
+    /// Whether it is to answer without calling any. They are named all the same: some servers refuse a conversation with
+    /// calls of tools that are not.
+    pub must_answer: bool,
     /// The JSON Schema that the answer has to follow, with a name for it.
     pub schema: Option<(String, Value)>,
     /// Whether to wait where the provider is not to be asked now, as it said so or as a [limit](RateLimits) is reached. If

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use genai::adapter::AdapterKind;
 use genai::chat::{
     ChatMessage, ChatOptions, ChatRequest, ChatStreamEvent, ContentPart, JsonSpec, MessageContent, StopReason, Tool,
-    ToolCall as GenaiCall, ToolResponse,
+    ToolCall as GenaiCall, ToolChoice, ToolResponse,
 };
 use genai::resolver::{AuthData, Endpoint, ProviderConfig};
 use genai::{Client, ModelIden};
@@ -121,6 +121,8 @@ fn options(request: &ModelRequest, call: &Call<'_>) -> ChatOptions {
     let options = ChatOptions {
         temperature: call.options.temperature,
         max_tokens: call.options.max_output_tokens,
+        // Where there are no tools, it is refused.
+        tool_choice: (request.must_answer && !request.tools.is_empty()).then_some(ToolChoice::None),
         ..ChatOptions::default()
             .with_capture_usage(true)
             .with_stream_header_timeout(stall_after)

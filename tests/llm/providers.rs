@@ -126,9 +126,16 @@ async fn calls_of_tools_and_their_results_keep_together() {
     let mut again = asks("What time is it?");
     again.messages.push(Message::Assistant { text: String::new(), calls: reply.calls });
     again.messages.push(Message::ToolResult { id: "c1".into(), name: "now".into(), content: "noon".into() });
-    complete(&server, again).await.unwrap();
-    for request in server.received_requests().await.unwrap().iter().skip(2) {
+    complete(&server, again.clone()).await.unwrap();
+    // Servers refuse calls of tools that are not named, and a choice where there are none.
+    let tool = OfferedTool { name: "now".into(), description: String::new(), arguments: json!({ "type": "object" }) };
+    let named = ModelRequest { tools: vec![tool], must_answer: true, ..again.clone() };
+    complete(&server, named).await.unwrap();
+    complete(&server, ModelRequest { must_answer: true, ..again }).await.unwrap();
+    for (number, request) in server.received_requests().await.unwrap().iter().enumerate().skip(2) {
         let body: Value = request.body_json().unwrap();
+        let must_answer = matches!(number, 4 | 5);
+        assert_eq!((&body["tool_choice"] == "none", body["tools"].is_array()), (must_answer, must_answer), "{body}");
         assert_eq!(body["messages"][2]["tool_calls"][0]["id"], "c1");
         assert_eq!(body["messages"][2]["tool_calls"][0]["function"]["arguments"], "{\"zone\":\"UTC\"}");
         assert_eq!(body["messages"][3], json!({ "role": "tool", "content": "noon", "tool_call_id": "c1" }));

@@ -16,6 +16,8 @@ pub(super) struct Body<'a> {
     stream: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<&'static str>,
     messages: Vec<Said<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<Value>,
@@ -67,6 +69,8 @@ impl<'a> Body<'a> {
             model: call.model,
             stream: false,
             tools: request.tools.iter().map(tool).collect(),
+            // Where there are no tools, it is refused.
+            tool_choice: (request.must_answer && !request.tools.is_empty()).then_some("none"),
             messages: system.into_iter().chain(request.messages.iter().map(said)).collect(),
             response_format: request.schema.as_ref().map(|(name, schema)| response_format(name, schema)),
             stream_options: None,

@@ -215,6 +215,8 @@ const RULES: &[Rule] = &[
             "tracing",
             "fastrand",
             "genai",
+            "hyper",
+            "hyper_util",
             "jiter",
             "reqwest",
         ],

@@ -121,7 +121,7 @@ fn address(url: &str) -> Result<Url, ModelError> {
     }
 }
 
-fn http_client(base_url: Option<&Url>) -> Result<reqwest::Client, ModelError> {
+pub(super) fn http_client(base_url: Option<&Url>) -> Result<reqwest::Client, ModelError> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
         .tcp_nodelay(true)

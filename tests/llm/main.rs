@@ -6,6 +6,7 @@
 
 mod broken_plans;
 mod finish;
+mod kept;
 mod planning;
 mod providers;
 mod schemas;

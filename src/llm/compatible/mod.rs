@@ -3,6 +3,7 @@
 
 mod answer;
 mod events;
+mod kept;
 mod request;
 
 use std::time::Duration;
@@ -12,16 +13,18 @@ use reqwest::{Client, RequestBuilder, Response, Url};
 use tokio::time::timeout;
 
 use super::error::ModelError;
-use super::provider::{Call, MAX_ANSWER_BYTES, too_long};
+use super::provider::{Call, MAX_ANSWER_BYTES, http_client, too_long};
 use super::server::Server;
 use super::trouble::Trouble;
 use super::{ModelReply, ModelRequest};
 use answer::{Answer, Models, Streamed};
+use kept::Kept;
 use request::Body;
 
 /// A connection to such a server.
 pub(super) struct Compatible {
     http: Client,
+    kept: Kept,
     chat: Url,
     models: Url,
     key: String,
@@ -33,6 +36,7 @@ impl Compatible {
     pub(super) fn new(server: &Server, base_url: &Url, http: Client) -> Self {
         Self {
             http,
+            kept: Kept::default(),
             chat: at(base_url, "chat/completions"),
             models: at(base_url, "models"),
             key: server.sent_key().to_owned(),
@@ -42,7 +46,7 @@ impl Compatible {
 
     /// The names of the server's models.
     pub(super) async fn model_names(&self, trouble: &Trouble<'_>) -> Result<Vec<String>, ModelError> {
-        let sent = self.http.get(self.models.clone()).bearer_auth(&self.key).send().await;
+        let sent = self.send(self.http.get(self.models.clone()).bearer_auth(&self.key)).await;
         let response = self.accepted(sent, trouble).await?;
         let body = json(response, trouble).await?;
         Ok(Models::read(&body, trouble)?.into_names())
@@ -50,7 +54,7 @@ impl Compatible {
 
     /// Asks for a whole answer.
     pub(super) async fn complete(&self, request: &ModelRequest, call: &Call<'_>) -> Result<ModelReply, ModelError> {
-        let sent = self.chat(&Body::whole(request, call)).send().await;
+        let sent = self.send(self.chat(&Body::whole(request, call))).await;
         let response = self.accepted(sent, &call.trouble).await?;
         let body = json(response, &call.trouble).await?;
         Answer::whole(&body, &call.trouble)
@@ -64,7 +68,7 @@ impl Compatible {
         piece: &mut (dyn FnMut(&str) + Send),
     ) -> Result<ModelReply, ModelError> {
         let trouble = &call.trouble;
-        let sent = self.chat(&Body::streamed(request, call)).send();
+        let sent = self.send(self.chat(&Body::streamed(request, call)));
         let sent = timeout(self.stall_after, sent).await.map_err(|_| trouble.stalled())?;
         let mut response = self.accepted(sent, trouble).await?;
         if is_json(&response) {
@@ -106,6 +110,19 @@ impl Compatible {
         let body = serde_json::to_vec(body).expect("requests have text for keys");
         let asked = self.http.post(self.chat.clone()).bearer_auth(&self.key);
         asked.header(CONTENT_TYPE, "application/json").body(body)
+    }
+
+    /// Sends a request; once more, on a connection of its own, if it was lost with one that had been kept.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, reqwest::Error> {
+        let again = request.try_clone();
+        match (request.send().await, again) {
+            (Err(error), Some(again)) if self.kept.has_lost(&error) => {
+                tracing::debug!("the server has closed a kept connection: the request is sent once more");
+                let Ok(other) = http_client(Some(&self.chat)) else { return Err(error) };
+                other.execute(again.build()?).await
+            }
+            (sent, _) => sent.inspect(|response| self.kept.answered(response)),
+        }
     }
 
     /// The answer to a request that was sent, if it is one.

@@ -20,6 +20,11 @@ pub(crate) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value,
     StrictValue::deserialize(deserializer).map(|value| value.0)
 }
 
+/// Reads a text that is one value.
+pub(crate) fn from_str(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).map(|StrictValue(value)| value)
+}
+
 /// Reads a map. Use as `#[serde(deserialize_with = "strict::map")]`.
 pub(crate) fn map<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
 where

@@ -267,7 +267,7 @@ fn item(text: &str, place: usize) -> Result<Written, PlanError> {
                     // Read first by the reader that knows how deep is too deep.
                     JsonValue::parse(text.as_bytes(), false)
                         .map_err(|error| malformed(format!("its args: {error}")))?;
-                    serde_json::from_str(&text).map_err(|error| malformed(format!("its args are not JSON: {error}")))?
+                    strict::from_str(&text).map_err(|error| malformed(format!("its args are not JSON: {error}")))?
                 }
                 Value::String(_) => Value::Null,
                 value => value,

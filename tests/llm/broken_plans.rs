@@ -134,7 +134,10 @@ fn break_json(way: usize, random: &mut Random) -> (String, ReplyEnd) {
         16 => return (whole.replacen("},", "}", 1), end),
         17 => return (format!("{whole}{whole}"), end),
         18 => return (r#"{"steps": []}"#.to_owned(), end),
-        _ => plan["steps"][2]["args"] = json!(["{\"query\": ", "[", "{'query': 1}"][random.below(3)]),
+        _ => {
+            let broken = ["{\"query\": ", "[", "{'query': 1}", "{\"query\": \"a\", \"query\": \"b\"}"];
+            plan["steps"][2]["args"] = json!(broken[random.below(broken.len())]);
+        }
     }
     (plan.to_string(), end)
 }
@@ -187,6 +190,23 @@ fn a_step_that_cannot_be_read_is_named_and_not_left_out() {
             let found = offences(PlanTextFormat::Json, &text, ReplyEnd::Complete);
             assert!(found.len() == 1 && found[0].starts_with(place) && found[0].contains(why), "{found:?}");
         }
+    }
+}
+
+/// Of two equal keys, one would be dropped without a word.
+#[test]
+fn no_argument_comes_twice() {
+    let args = r#"{"query": "a", "query": "b"}"#;
+    let item = |args: String| {
+        format!(r#"{{"steps": [{{"id": "1", "task": "", "tool": "search", "args": {args}, "depends_on": []}}]}}"#)
+    };
+    for (format, text) in [
+        (PlanTextFormat::Lines, format!("1. @search {args}\nEND\n")),
+        (PlanTextFormat::Json, item(args.to_owned())),
+        (PlanTextFormat::Json, item(json!(args).to_string())),
+    ] {
+        let found = offences(format, &text, ReplyEnd::Complete);
+        assert!(found.len() == 1 && found[0].contains("the key `query` comes twice"), "{text}: {found:?}");
     }
 }
 

@@ -49,6 +49,12 @@ fn arguments_win_over_environment_project_and_user() {
     assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-environment");
     let mut command = server.command(&place, ["run", "x", "--model", "of-argument"]);
     assert_eq!(model_of(command.env("PLANDAG_MODEL", "of-environment").output().unwrap().into()), "of-argument");
+    let mut command = server.command(&place, ["run", "x"]);
+    assert_eq!(
+        model_of(command.env("PLANDAG_MODEL", "").output().unwrap().into()),
+        "of-project",
+        "an empty one is unset"
+    );
     place.file("plandag.toml", "planner_model = \"of-project\"\nstep_model = \"of-project\"\n");
     assert_eq!(model_of(server.run(&place, ["run", "x"])), "of-project");
     assert_eq!(model_of(server.run(&place, ["run", "x", "--model", "of-argument"])), "of-argument");
@@ -68,6 +74,9 @@ fn files_say_only_what_makes_sense() {
         assert!(ran.exit == 5 && ran.stderr.contains("config.invalid") && ran.stderr.contains(word), "{}", ran.stderr);
     };
     refused("temperature = 9.0\n", "from 0 to 2");
+    for key in ["model", "planner_model", "step_model", "answer_model"] {
+        refused(&format!("{key} = \"\"\n"), &format!("{key}: a model has a name"));
+    }
     refused("max_usd = -1.0\n", "more than nothing");
     refused("[providers.opnai]\nconcurrency = 1\n", "no such provider");
     let secret = place.path().parent().unwrap().join("plandag-prompt-outside.txt");

@@ -15,7 +15,7 @@ use crate::cli::args::TEMPLATE;
 #[command(next_help_heading = "Language models")]
 pub(crate) struct ModelArgs {
     /// Model that plans and does steps, such as gpt-4o-mini, anthropic::NAME or ollama::NAME [config: model]
-    #[arg(long, value_name = "NAME", env = "PLANDAG_MODEL", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", env = unless_empty("PLANDAG_MODEL"), hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) model: Option<String>,
     /// Model that plans, if it is another one
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -155,6 +155,11 @@ impl From<String> for StepTools {
             ),
         }
     }
+}
+
+/// The name of a variable. One that is empty counts as unset: where others set variables, that is how they unset one.
+fn unless_empty(name: &'static str) -> Option<&'static str> {
+    Some(name).filter(|name| !std::env::var_os(name).is_some_and(|value| value.is_empty()))
 }
 
 /// An address that anybody may see: arguments are in the list of processes, and kept with the run.

@@ -42,6 +42,16 @@ pub(crate) struct Config {
 impl Config {
     /// What has the right form and makes no sense.
     fn offence(&self) -> Option<String> {
+        let models = [
+            ("model", &self.model),
+            ("planner_model", &self.planner_model),
+            ("step_model", &self.step_model),
+            ("answer_model", &self.answer_model),
+        ];
+        if let Some((key, _)) = models.iter().find(|(_, name)| name.as_ref().is_some_and(|name| name.trim().is_empty()))
+        {
+            return Some(format!("{key}: a model has a name"));
+        }
         if let Some(Err(why)) = self.temperature.map(is_temperature) {
             return Some(format!("temperature: {why}"));
         }

@@ -191,6 +191,8 @@ pub(super) struct Draft<'a> {
     /// Steps as they are, which the planner was shown in other words where they have any that it must not read.
     shown: Vec<Arc<Step>>,
     written: BTreeSet<StepId>,
+    /// Steps that this text has in other words than the planner was shown, and those that need them.
+    changed: BTreeSet<StepId>,
     /// The highest number of a new step.
     highest: u64,
     /// Steps, in the order in which they were written.
@@ -215,6 +217,7 @@ impl<'a> Draft<'a> {
             existing,
             shown,
             written: BTreeSet::new(),
+            changed: BTreeSet::new(),
             highest: 0,
             steps: Vec::new(),
             dropped: Vec::new(),
@@ -248,8 +251,16 @@ impl<'a> Draft<'a> {
             return None;
         }
         // What a task mentions may be a step that is still to come.
-        let is_ready = |step: &Step| !self.existing.contains(step.id.as_str()) && strays(step).is_empty();
-        self.steps.last().filter(|step| is_ready(step))
+        let is_clear = |step: &Step| strays(step).is_empty() && !self.needs_changed(step);
+        self.steps.last().filter(|step| !self.existing.contains(step.id.as_str()) && is_clear(step))
+    }
+
+    /// Whether a step needs one that is known in other words: what is there under that name is not its result.
+    fn needs_changed(&self, step: &Step) -> bool {
+        let is_changed = |id: &str| self.changed.contains(id);
+        !self.changed.is_empty()
+            && (step.depends_on.iter().any(|id| is_changed(id.as_str()))
+                || reference::scan(step).is_ok_and(|references| references.steps.into_iter().any(is_changed)))
     }
 
     fn drop(&mut self, id: String) {
@@ -302,7 +313,11 @@ impl<'a> Draft<'a> {
             let is_new = |id: &&str| !id.contains('/') && !step.depends_on.iter().any(|known| known.as_str() == *id);
             self.check_backward(&step.id, references.steps.into_iter().filter(is_new));
         }
-        let was = self.shown.iter().find(|was| was.id == step.id && is_shown_alike(was, &step)).cloned();
+        let known = || self.shown.iter().filter(|was| was.id == step.id);
+        let was = known().find(|was| is_shown_alike(was, &step)).cloned();
+        if was.is_none() && known().next().is_some() || self.needs_changed(&step) {
+            self.changed.insert(step.id.clone());
+        }
         self.steps.push(was.unwrap_or_else(|| Arc::new(step)));
     }
 

@@ -103,6 +103,23 @@ async fn a_reference_forward_is_the_same_offence_as_an_arrow_forward() {
 }
 
 #[tokio::test]
+async fn a_correction_is_not_run_on_what_it_has_changed() {
+    let planner = Script::of([
+        ends("1. a\n2. b <- 1\n3. c", ReplyEnd::Length),
+        says("1. better\n2. b <- 1\n4. all <- 2\n5. @doer {\"x\": \"${1}\"} also\n6. c\n7. d\n8. e\nEND"),
+    ]);
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let done = move |task: &str| {
+        seen.lock().unwrap().push(task.to_owned());
+        None
+    };
+    assert!(runner(&planner, done).run("").await.unwrap().succeeded());
+    let times = |task: &str| calls.lock().unwrap().iter().filter(|done| *done == task).count();
+    assert_eq!((times("better"), times("all"), times("also"), times("c")), (1, 1, 1, 1), "{calls:?}");
+}
+
+#[tokio::test]
 async fn a_step_whose_task_refers_to_another_one_is_not_started_early() {
     let json = |depends_on: &[&str]| {
         let late = json!({ "id": "b", "task": "b of ${a}", "depends_on": depends_on });

@@ -82,8 +82,13 @@ impl Checker {
             RunEventKind::StepUnknown { step, attempt, error, usage } => {
                 self.ends(*step, *attempt, *usage);
                 let asks = self.books.must_ask(&self.books.step(*step).definition);
-                let unsure =
-                    matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Timeout | StepErrorKind::Aborted);
+                let unsure = matches!(
+                    error.kind,
+                    StepErrorKind::Interrupted
+                        | StepErrorKind::Stopped
+                        | StepErrorKind::Timeout
+                        | StepErrorKind::Aborted
+                );
                 self.must(asks && unsure, "only acting steps of unsure outcome are unknown", || {
                     format!("step {step} after {error:?}")
                 });

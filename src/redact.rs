@@ -1,12 +1,13 @@
 //! Secrets, taken out of text before it is written anywhere.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
 use serde_json::Value;
 
 /// What stands where a secret was.
@@ -15,6 +16,8 @@ const REDACTED: &str = "[redacted]";
 const MIN_BYTES: usize = 6;
 /// Shorter numbers are counts and sizes.
 const MIN_DIGITS: usize = 12;
+/// So much of a secret is one where a text is cut.
+const MIN_CUT_BYTES: usize = 6;
 /// What the name of an environment variable contains if its value is to be kept secret.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
 
@@ -29,7 +32,8 @@ const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL"
 /// ```
 ///
 /// They are found by their value, whatever is around them. Values of fewer than six bytes, and numbers of fewer than
-/// twelve digits, are left alone: they occur everywhere.
+/// twelve digits, are left alone: they occur everywhere. Where a text was cut, which three points or an ellipsis say, the
+/// beginning of one is found, too.
 ///
 /// A journal takes them out of whatever is text: objectives, arguments, outputs, messages. Names that a run is put
 /// together with stay, whatever they are: ids of steps, names of tools, inputs and pools, and references to them.
@@ -41,7 +45,11 @@ pub struct Secrets(Arc<RwLock<Known>>);
 #[derive(Default)]
 struct Known {
     values: BTreeSet<String>,
+    /// What they can look like, in order.
+    forms: Vec<String>,
     patterns: Option<AhoCorasick>,
+    /// How these forms begin.
+    beginnings: Option<AhoCorasick>,
 }
 
 impl Secrets {
@@ -70,13 +78,13 @@ impl Secrets {
             return;
         }
         let forms: BTreeSet<String> = known.values.iter().flat_map(|value| forms(value)).collect();
-        // Each process makes one and has it look at little text: what is soonest made is best.
-        let built = AhoCorasick::builder()
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&forms);
-        // It is not built only if there is more than gigabytes of it, which no environment holds.
-        known.patterns = built.ok().filter(|_| !forms.is_empty());
+        known.forms = forms.into_iter().collect();
+        let mut beginnings: Vec<&[u8]> = known.forms.iter().filter_map(|form| beginning(form)).collect();
+        beginnings.dedup();
+        // They are not built only if there is more than gigabytes of it, which no environment holds.
+        let beginnings = builder().build(beginnings).ok();
+        let patterns = builder().match_kind(MatchKind::LeftmostLongest).build(&known.forms).ok();
+        (known.beginnings, known.patterns) = (beginnings, patterns);
     }
 
     /// What another one knows, too, from now on.
@@ -96,29 +104,28 @@ impl Secrets {
 
     /// The text without secrets, but for those that lie within one of these places.
     pub(crate) fn redact_around<'a>(&self, text: &'a str, places: &[Range<usize>]) -> Cow<'a, str> {
-        match &self.known().patterns {
-            Some(patterns) if patterns.is_match(text) => {
-                let mut redacted = String::with_capacity(text.len());
-                patterns.replace_all_with(text, &mut redacted, |found, secret, redacted| {
-                    let is_kept = places.iter().any(|place| place.start <= found.start() && found.end() <= place.end);
-                    redacted.push_str(if is_kept { secret } else { REDACTED });
-                    true
-                });
-                Cow::Owned(redacted)
-            }
-            _ => Cow::Borrowed(text),
+        let found = self.known().find(text);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
         }
+        let mut redacted = String::with_capacity(text.len());
+        let mut at = 0;
+        for secret in found {
+            let is_kept = places.iter().any(|place| place.start <= secret.start && secret.end <= place.end);
+            if !is_kept {
+                redacted.push_str(&text[at..secret.start]);
+                redacted.push_str(REDACTED);
+                at = secret.end;
+            }
+        }
+        redacted.push_str(&text[at..]);
+        Cow::Owned(redacted)
     }
 
     /// JSON without secrets, and still JSON: only what is in strings is taken out.
     pub fn redact_json(&self, json: String) -> String {
-        if self.known().patterns.as_ref().is_none_or(|patterns| !patterns.is_match(&json)) {
-            return json;
-        }
-        match serde_json::from_str(&json) {
-            Ok(value) => self.redact_value(value).to_string(),
-            Err(_) => self.redact(&json).into_owned(),
-        }
+        let Cow::Owned(redacted) = self.redact(&json) else { return json };
+        serde_json::from_str(&json).map_or(redacted, |value| self.redact_value(value).to_string())
     }
 
     /// A value without secrets in its texts, names of fields included. It has to be one that was read from JSON, which
@@ -133,6 +140,41 @@ impl Secrets {
                 .collect(),
             other => other,
         }
+    }
+}
+
+impl Known {
+    /// Where there is a secret in a text, or the beginning of one. No two of these places have something in common.
+    fn find(&self, text: &str) -> Vec<Range<usize>> {
+        let Some(patterns) = &self.patterns else { return Vec::new() };
+        let whole = patterns.find_iter(text).map(|found| found.range());
+        // Most texts are not cut.
+        if !text.contains("...") && !text.contains('…') {
+            return whole.collect();
+        }
+        let mut found: Vec<Range<usize>> = whole.chain(self.find_cut(text)).collect();
+        found.sort_unstable_by_key(|place| (place.start, Reverse(place.end)));
+        found.dedup_by(|later, earlier| {
+            let is_apart = earlier.end <= later.start;
+            if !is_apart {
+                earlier.end = earlier.end.max(later.end);
+            }
+            !is_apart
+        });
+        found
+    }
+
+    /// Where there is the beginning of a secret, and then a mark that something was cut off.
+    fn find_cut(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
+        let begun = self.beginnings.iter().flat_map(move |beginnings| beginnings.find_overlapping_iter(text));
+        begun.flat_map(move |begun| {
+            let rest = &text[begun.start()..];
+            let begins = &rest.as_bytes()[..MIN_CUT_BYTES];
+            let first = self.forms.partition_point(|form| form.as_bytes() < begins);
+            let forms = self.forms[first..].iter().take_while(move |form| form.as_bytes().starts_with(begins));
+            let ends = forms.map(|form| common(form, rest)).filter(|length| is_cut(&rest[*length..]));
+            ends.map(move |length| begun.start()..begun.start() + length)
+        })
     }
 }
 
@@ -154,10 +196,34 @@ fn is_long(value: &str) -> bool {
     value.len() >= if is_number { MIN_DIGITS } else { MIN_BYTES }
 }
 
+/// Each process makes one and has it look at little text: what is soonest made is best.
+fn builder() -> AhoCorasickBuilder {
+    let mut builder = AhoCorasick::builder();
+    builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+    builder
+}
+
+fn beginning(form: &str) -> Option<&[u8]> {
+    form.as_bytes().get(..MIN_CUT_BYTES)
+}
+
+/// How many bytes two texts have in common, in whole characters.
+fn common(one: &str, other: &str) -> usize {
+    one.chars().zip(other.chars()).take_while(|(one, other)| one == other).map(|(c, _)| c.len_utf8()).sum()
+}
+
+/// Whether what comes before this was cut. A mark can have been cut itself.
+fn is_cut(rest: &str) -> bool {
+    let rest = rest.trim_start_matches(' ');
+    let after_points = rest.trim_start_matches('.');
+    rest.len() - after_points.len() >= 3 || after_points.starts_with('…')
+}
+
 /// What a secret can look like.
 fn forms(secret: &str) -> Vec<String> {
     let json = Value::from(secret).to_string();
-    let mut forms = vec![secret.to_owned(), json[1..json.len() - 1].to_owned()];
+    let one_line = secret.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut forms = vec![secret.to_owned(), json[1..json.len() - 1].to_owned(), one_line];
     for (kept, space) in [("-_.~", "%20"), ("-_.~", "+"), ("-_.!~*'()", "%20"), ("", "%20")] {
         let url = url_encoded(secret, kept, space);
         forms.push(lower_case_escapes(&url));
@@ -237,6 +303,26 @@ mod tests {
         let redacted: Value = serde_json::from_str(&secrets.redact_json(json)).unwrap();
         assert_eq!(redacted, serde_json::json!({ "n": 123_456_789_012_u64, "[redacted]": ["[redacted]", "x"] }));
         assert_eq!(format!("{secrets:?}"), "Secrets { count: 2, .. }");
+    }
+
+    #[test]
+    fn what_is_left_of_a_secret_where_a_text_is_cut_is_found() {
+        let secrets = Secrets::new([SECRET, "s3cr3t or not", "two\nlines"]);
+        let redacted = |text: &str| secrets.redact(text).into_owned();
+        for mark in ["…", "...", ".…", "..…", "...`", "....…"] {
+            for (at, _) in SECRET.char_indices().filter(|(at, _)| *at >= MIN_CUT_BYTES) {
+                assert_eq!(redacted(&format!("a {}{mark}", &SECRET[..at])), format!("a [redacted]{mark}"));
+            }
+            assert_eq!(redacted(&format!("s3cr3t%2Fcan{mark}")), format!("[redacted]{mark}"));
+            assert_eq!(redacted(&format!("dXNlcjpzM2NyM3QvY2{mark}")), format!("dXNlcjp[redacted]{mark}"));
+            assert_eq!(redacted(&format!("two lin{mark}")), format!("[redacted]{mark}"));
+            assert_eq!(redacted(&format!("s3cr3{mark}")), format!("s3cr3{mark}"), "too short");
+        }
+        assert_eq!(redacted("s3cr3t/ca ... (200 bytes)"), "[redacted] ... (200 bytes)");
+        assert_eq!(redacted("s3cr3t/ca. s3cr3t/ca"), "s3cr3t/ca. s3cr3t/ca", "not cut");
+        assert_eq!(redacted("s3cr3t or… s3cr3t/c... x"), "[redacted]… [redacted]... x");
+        assert_eq!(redacted(&format!("{SECRET}… s3cr3t–…")), "[redacted]… s3cr3t–…");
+        assert_eq!(secrets.redact_json(r#"["s3cr3t/ca..."]"#.to_owned()), r#"["[redacted]..."]"#);
     }
 
     #[test]

@@ -205,6 +205,7 @@ const RULES: &[Rule] = &[
             "suggest",
             "retry_after",
             "lossy",
+            "redact",
         ],
         crates: &[
             "serde",

@@ -74,7 +74,8 @@ impl Console {
 
     /// A drawing or a line as the terminal can show it.
     pub(crate) fn signs<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.ascii { ascii(text) } else { Cow::Borrowed(text) }
+        // Secrets that were cut are found by the sign that says so, which is another one in ASCII.
+        if self.ascii { ascii(&secrets::known().redact(text)).into_owned().into() } else { Cow::Borrowed(text) }
     }
 
     /// A line for standard error: with its signs, and with colours if they are wanted there.

@@ -34,7 +34,9 @@ pub(super) fn start(text: &str, bytes: usize) -> &str {
 
 /// The words of a model at the end of a sentence about it, if there are any.
 pub(super) fn said(words: &str) -> String {
-    after_colon(&start(words, MAX_SAID).split_whitespace().collect::<Vec<_>>().join(" "))
+    let kept = start(words, MAX_SAID);
+    let line = kept.split_whitespace().collect::<Vec<_>>().join(" ");
+    after_colon(&if kept.len() < words.len() { line + "..." } else { line })
 }
 
 pub(super) fn after_colon(words: &str) -> String {

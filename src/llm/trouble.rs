@@ -16,6 +16,7 @@ use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::lossy;
 use crate::policy::Retry;
+use crate::redact::Secrets;
 use crate::retry_after::{pause_ms, pause_wanted};
 
 /// As much of a server's own words is repeated.
@@ -318,10 +319,8 @@ impl Trouble<'_> {
         if self.told.is_repeated_in(words) {
             return REPEATED.to_owned();
         }
-        let mut words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        if let Some(key) = self.server.key.as_deref().filter(|key| key.len() >= 4) {
-            words = words.replace(key, "[key]");
-        }
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut words = Secrets::new(self.server.key.as_deref()).redact(&words).into_owned();
         if words.len() > MAX_WORDS {
             words.truncate(text::start(&words, MAX_WORDS).len());
             words.push_str("...");

@@ -250,6 +250,49 @@ impl Respond for Parrot {
     }
 }
 
+const TOKEN: &str = "ghp_aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dF3hJ5";
+
+/// A server that says a secret where what it says is cut: in the middle of it.
+struct Long(&'static str);
+
+impl Respond for Long {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let (is_plan, usage) = (request.body_json::<Value>().unwrap()["stream"] == json!(true), json!({}));
+        let long = format!("{}{TOKEN}", "x ".repeat(110));
+        let message = match (self.0, is_plan) {
+            ("an offence", true) => return streamed(&format!("{}{TOKEN}\n", "z".repeat(60)), &usage),
+            ("a task", true) => return streamed(&format!("1. {}{TOKEN}\nEND\n", "z ".repeat(50)), &usage),
+            ("a planner's error", true) | ("a step's error", false) => {
+                return ResponseTemplate::new(400).set_body_json(json!({ "error": { "message": long } }));
+            }
+            (_, true) => return streamed("1. look it up\nEND\n", &usage),
+            ("a refusal", false) => json!({ "role": "assistant", "content": null, "refusal": long }),
+            (_, false) => json!({ "role": "assistant", "content": format!("{}{TOKEN}", "w ".repeat(15)) }),
+        };
+        ResponseTemplate::new(200).set_body_json(json!({
+            "id": "1", "model": "m", "usage": usage,
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": message }],
+        }))
+    }
+}
+
+#[test]
+fn no_beginning_of_a_secret_is_left_where_a_text_is_cut() {
+    for what in ["an offence", "a task", "a planner's error", "a step's error", "a refusal", "a result"] {
+        let (server, place) = (Server::with(Long(what)), Place::new());
+        for more in [&[][..], &["--json"], &["--ascii"]] {
+            let line = [&["run", "x", "--model", "m", "--max-replans", "0", "--journal", "runs.db"], more].concat();
+            let ran = place.command(line).env("OPENAI_BASE_URL", server.url()).env("A_TOKEN", TOKEN).output().unwrap();
+            let mut written = [ran.stdout, ran.stderr, std::fs::read(place.path().join("runs.db")).unwrap()].concat();
+            written.extend(std::fs::read(place.path().join("runs.db-wal")).unwrap_or_default());
+            let written = String::from_utf8_lossy(&written);
+            assert!(written.contains("[redacted]"), "{what}: {written}");
+            let at = written.find(&TOKEN[..6]).map(|at| &written[at..at + 40]);
+            assert_eq!(at, None, "{what}, {more:?}");
+        }
+    }
+}
+
 #[test]
 fn a_key_from_a_file_is_written_nowhere() {
     const CANARY: &str = "canary-4711-from-a-file";

@@ -459,7 +459,12 @@ async fn a_repeated_request_is_recognised_however_it_is_written() {
 #[tokio::test]
 async fn neither_key_nor_request_gets_into_an_error() {
     let long = "Write a plan\nabout the secret project of the house, which nobody may know of, please.";
-    for said in [format!("Incorrect API key provided: {SECRET}"), format!("invalid input: {long}")] {
+    let in_base64 = "c2stdGVzdC12ZXJ5LXNlY3JldA==";
+    for said in [
+        format!("Incorrect API key provided: {SECRET}"),
+        format!("Incorrect API key provided: {in_base64}"),
+        format!("invalid input: {long}"),
+    ] {
         let (message, detail) = (json!({ "error": { "message": said } }), json!({ "detail": [{ "msg": said }] }));
         let message = message.to_string();
         let cut = message[..message.len() - 2].to_owned();
@@ -467,7 +472,8 @@ async fn neither_key_nor_request_gets_into_an_error() {
             let server = answering(ResponseTemplate::new(400).set_body_string(body.clone())).await;
             let error = complete(&server, asks(long)).await.unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(!shown.contains(SECRET) && !shown.contains("secret project"), "{shown}");
+            assert!(!shown.contains(SECRET) && !shown.contains(&in_base64[..24]), "{shown}");
+            assert!(!shown.contains("secret project"), "{shown}");
         }
     }
     let broken =

@@ -227,6 +227,9 @@ impl Redact for PlanError {
             Self::Malformed { message }
             // What cannot be an id can be anything.
             | Self::InvalidId { id: message }
+            // No run has a tool or an input of this name.
+            | Self::UnknownTool { step: _, tool: message, suggestion: _ }
+            | Self::UnknownInput { step: _, input: message, suggestion: _ }
             | Self::BadReference { step: _, message }
             | Self::TooLarge { what: message, count: _, limit: _ }
             | Self::BadPatch { message }
@@ -238,9 +241,7 @@ impl Redact for PlanError {
             | Self::UnknownDependency { step: _, dependency: _, suggestion: _ }
             | Self::DependsOnFailed { step: _, dependency: _ }
             | Self::Cycle { path: _ }
-            | Self::UnknownTool { step: _, tool: _, suggestion: _ }
             | Self::NoExecutor { step: _ }
-            | Self::UnknownInput { step: _, input: _, suggestion: _ }
             | Self::OverPool { step: _, pool: _, weight: _, size: _ }
             | Self::UnknownAnswer { answer: _, suggestion: _ }
             | Self::Undecided { step: _ }

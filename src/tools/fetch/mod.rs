@@ -226,10 +226,8 @@ fn parse(text: &str) -> Result<Url, StepError> {
     if text.len() > MAX_URL_BYTES {
         return Err(StepError::bad_input(format!("`url` has {} bytes, over the limit of {MAX_URL_BYTES}", text.len())));
     }
-    let url = Url::parse(text).map_err(|error| {
-        let start: String = text.chars().take(SHOWN_CHARS).collect();
-        StepError::bad_input(format!("`{start}` is not a URL: {error}"))
-    })?;
+    let url =
+        Url::parse(text).map_err(|error| StepError::bad_input(format!("`{}` is not a URL: {error}", shown(text))))?;
     check_form(&url).map_err(|refusal| StepError::bad_input(refusal.to_string()))?;
     Ok(url)
 }
@@ -299,10 +297,11 @@ pub(super) fn causes(error: &dyn Error) -> String {
     text
 }
 
-fn shown(url: &Url) -> String {
-    match url.as_str().char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &url.as_str()[..end]),
-        None => url.to_string(),
+fn shown(url: impl AsRef<str>) -> String {
+    let url = url.as_ref();
+    match url.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}...", &url[..end]),
+        None => url.to_owned(),
     }
 }
 /// The last place at or before `index` where `text` can be cut. `str` has this from Rust 1.91 on.

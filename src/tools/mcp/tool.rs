@@ -96,7 +96,10 @@ fn output(result: CallToolResult) -> Result<Value, StepError> {
     }
     let text = texts.join("\n");
     if result.is_error == Some(true) {
-        let said: String = text.chars().take(MAX_ERROR_CHARS).collect();
+        let said = match text.char_indices().nth(MAX_ERROR_CHARS) {
+            Some((end, _)) => format!("{}...", &text[..end]),
+            None => text,
+        };
         return Err(StepError::permanent(format!("the tool reports an error: {said}")));
     }
     let mut output = json!({ "text": text });

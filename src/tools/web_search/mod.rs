@@ -175,7 +175,10 @@ impl WebSearch {
         {
             text = text.replace(key.as_str(), "[key]");
         }
-        text.truncate(floor_char_boundary(&text, MAX_SAID_BYTES));
+        if text.len() > MAX_SAID_BYTES {
+            text.truncate(floor_char_boundary(&text, MAX_SAID_BYTES));
+            text.push_str("...");
+        }
         text
     }
 }

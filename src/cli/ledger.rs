@@ -88,6 +88,8 @@ pub(crate) struct Ledger {
     observed: HashMap<Arc<str>, Observed>,
     /// Since when the planner has been thinking.
     planning: Option<Timestamp>,
+    /// Until when it waits, and for what.
+    planner_waits: Option<(Timestamp, String)>,
     is_stopping: bool,
     used: Usage,
 }
@@ -99,7 +101,7 @@ impl Ledger {
             RunEventKind::RunStarted { start } => self.start = Some(Arc::clone(start)),
             RunEventKind::PlanRequested { .. } => self.planning = Some(event.at),
             RunEventKind::PlanAccepted { graft, usage, .. } => {
-                self.planning = None;
+                (self.planning, self.planner_waits) = (None, None);
                 self.used += *usage;
                 self.graft(graft);
             }
@@ -264,6 +266,22 @@ impl Ledger {
     /// Since when the planner has been thinking, if it is.
     pub(crate) fn planning(&self) -> Option<Timestamp> {
         self.planning
+    }
+
+    /// The planner does not think until then, but waits for something.
+    pub(crate) fn planner_begins_to_wait(&mut self, until: Timestamp, why: &str) {
+        self.planner_waits = Some((until, why.to_owned()));
+    }
+
+    /// Until when the planner waits, and for what, if it does.
+    pub(crate) fn planner_waits(&self, now: Timestamp) -> Option<(Timestamp, &str)> {
+        self.planning?;
+        self.planner_waited(now)
+    }
+
+    /// As [`planner_waits`](Self::planner_waits), also if the run has ended since.
+    pub(crate) fn planner_waited(&self, now: Timestamp) -> Option<(Timestamp, &str)> {
+        self.planner_waits.as_ref().filter(|(until, _)| *until > now).map(|(until, why)| (*until, why.as_str()))
     }
 
     /// Whether nothing new is started any more.

@@ -1,5 +1,9 @@
 //! The commands that look at a plan and run nothing: `plan`, `check`, `graph`, `schema`.
 
+use std::pin::pin;
+
+use futures::future::{self, select};
+use futures::{FutureExt as _, StreamExt as _};
 use plandag::offline::OfflinePlanner;
 use plandag::report::{ExitCode, Graph};
 use plandag::{Dag, Plan, PlanError, PlanRequest, PlanSink, Planner as _, Revision, RunStart};
@@ -13,6 +17,7 @@ use super::model::args::SpendingArgs;
 use super::model::{self, Models, detect};
 use super::output::Output;
 use super::prediction::{Prediction, counted};
+use super::progress::wait_line;
 use super::run::{needs_model, no_planner, settings_policy};
 use super::source::{self, Source};
 use super::style::{self, paint};
@@ -47,7 +52,16 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
             let start = toolbox.start(&text, &args.settings, policy);
             let plan = match &models {
                 Some(models) => {
-                    let (plan, usage) = detect::block_on(models.planner(&toolbox.useless()).plan_alone(&start))?;
+                    let planner = models.planner(&toolbox.useless());
+                    let waits = toolbox.planner_waits().for_each(|wait| {
+                        wait_line(&wait).iter().for_each(|line| console.say(line));
+                        future::ready(())
+                    });
+                    let told = waits.then(|()| future::pending());
+                    let planned = detect::block_on(async {
+                        select(pin!(planner.plan_alone(&start)), pin!(told)).await.factor_first().0
+                    });
+                    let (plan, usage) = planned?;
                     // It is paid for also if nothing came of it.
                     let used = spent(&usage);
                     if !args.json && !used.is_empty() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anstyle::Style;
+use plandag::llm::PlannerWait;
 use plandag::{
     Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
     Timestamp,
@@ -19,6 +20,8 @@ use super::text;
 const MOST_COLUMNS: usize = 24;
 /// Longer results and errors are cut: the answer and the report have them whole.
 const PREVIEW_COLUMNS: usize = 60;
+/// Shorter pauses of the planner are not told.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 /// What stands beside the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +192,12 @@ fn took(ledger: &mut Ledger, attempt: Option<u32>, at: Timestamp) -> String {
         Some(duration) if duration > Duration::ZERO => format!(" in {}", human(duration)),
         _ => String::new(),
     }
+}
+
+/// What people are told when the planner begins to wait, unless that is over soon.
+pub(crate) fn wait_line(wait: &PlannerWait) -> Option<String> {
+    let what = format!("the planner waits {}: {}", human(wait.pause), text::cut(&wait.why, 4 * PREVIEW_COLUMNS));
+    (wait.pause >= WORTH_TELLING).then(|| format!(" {} {what}", paint(style::RETRY, "↻")))
 }
 
 fn rejected(rejection: &Rejection) -> String {

@@ -177,7 +177,12 @@ impl Summary<'_> {
                 _ => stopped("run.cancelled", "the run was stopped by Ctrl-C"),
             },
             StopReason::Deadline => {
-                stopped("limit.deadline", "the run reached its deadline").help("give it longer: --deadline TIME")
+                let failure = stopped("limit.deadline", "the run reached its deadline");
+                let failure = match &self.watched.waited {
+                    Some(why) => failure.note(format!("the planner waited: {}", text::cut(why, 400))),
+                    None => failure,
+                };
+                failure.help("give it longer: --deadline TIME")
             }
             StopReason::Attempts => stopped("limit.attempts", why_words(why)),
             StopReason::Tokens => self.use_more(stopped("limit.tokens", why_words(why)), "--max-tokens N"),

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use plandag::llm::{PlanTool, StepModel};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, future, stream};
+use plandag::llm::{PlanTool, PlannerWait, StepModel};
 use plandag::report::ExitCode;
 use plandag::tools::{Fetch, Folder, FolderError, HostPort, WebSearch, WriteFile};
 use plandag::{
     Dag, Effect, Plan, PlanError, PlanFile, Planner, Policy, RunStart, Runner, Step, StepContext, StepError, StepId,
     Tool, ToolOutput, ToolSpec, ToolTimeout, offline, tools,
 };
+use tokio::sync::watch;
 
 use super::args::Settings;
 use super::console::Console;
@@ -44,6 +47,8 @@ pub(crate) struct Toolbox {
     output_folder: PathBuf,
     /// Who is asked, if there are models.
     models: Option<String>,
+    /// What the planner waits for, if it is one of them.
+    waits: Option<watch::Receiver<Option<PlannerWait>>>,
     /// Plans a part of the run, if there are models.
     planner: Option<PlanTool>,
 }
@@ -94,6 +99,7 @@ impl Toolbox {
             folder: settings.files.clone(),
             output_folder: settings.output_dir.clone(),
             models: None,
+            waits: None,
             planner: None,
         })
     }
@@ -107,6 +113,7 @@ impl Toolbox {
         self.tools.push((PlanTool::NAME.to_owned(), Arc::new(planner.clone())));
         self.planner = Some(planner);
         self.models = Some(models.describe());
+        self.waits = Some(models.waits());
         Ok(())
     }
 
@@ -145,6 +152,17 @@ impl Toolbox {
     /// What plans a part of the run, if there are models.
     pub(crate) fn planner(&self) -> Option<&PlanTool> {
         self.planner.as_ref()
+    }
+
+    /// What the planner waits for, each time that it begins to wait.
+    pub(crate) fn planner_waits(&self) -> BoxStream<'static, PlannerWait> {
+        let next = |waits: Option<watch::Receiver<Option<PlannerWait>>>| async {
+            let mut waits = waits?;
+            waits.changed().await.ok()?;
+            let wait = waits.borrow_and_update().clone();
+            Some((wait, Some(waits)))
+        };
+        stream::unfold(self.waits.clone(), next).filter_map(future::ready).boxed()
     }
 
     /// Whether models do steps.

@@ -4,14 +4,16 @@ use std::future::IntoFuture as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use plandag::journal::RunId;
+use plandag::llm::PlannerWait;
 use plandag::report::{ExitCode, StepOutcome};
 use plandag::{
     Dag, Graft, JournalError, Plan, PlanError, Rejection, RunError, RunEvent, RunEventKind, RunHandle, RunReport, Step,
+    Timestamp,
 };
 use serde_json::json;
 use tokio::time;
@@ -27,7 +29,7 @@ use super::ndjson::{Fields, Line};
 use super::panic;
 use super::patience::{self, Lines, Reader, Standard};
 use super::prediction::{Prediction, counted};
-use super::progress::{Beside, Progress};
+use super::progress::{Beside, Progress, wait_line};
 use super::questions::{Answer, Questions};
 use super::run;
 use super::signals::{self, Signal};
@@ -44,6 +46,8 @@ pub(crate) struct Watched {
     pub(crate) stopped_by: Option<Signal>,
     /// The answers of the planner that were not usable.
     pub(crate) rejections: Vec<Arc<Rejection>>,
+    /// What the planner waited for when the run ended.
+    pub(crate) waited: Option<String>,
     /// Lines for programs that are still to be given out.
     pub(crate) lines: Lines,
 }
@@ -61,6 +65,8 @@ enum Happening {
     /// The picture is due.
     Frame,
     Answer(Answer),
+    /// The planner waits for something.
+    Wait(PlannerWait),
     /// Standard output takes a piece.
     Taken,
     /// Standard error does.
@@ -105,6 +111,7 @@ pub(crate) async fn watch(
         said: Lines::default(),
         is_read: true,
         next: 0,
+        clock: (Timestamp::ZERO, Instant::now()),
         has_opened: false,
         pressed_twice: false,
         ledger: Ledger::default(),
@@ -117,6 +124,7 @@ pub(crate) async fn watch(
     watcher.remember(past);
     let mut events = handle.events().map(Happening::Event).chain(stream::iter([Happening::End]));
     let orders = stream::select(signals.map(Happening::Signal), answers.map(Happening::Answer));
+    let orders = stream::select(orders, setting.toolbox.planner_waits().map(Happening::Wait));
     let mut others = stream::select(orders, stream::iter(frames).flatten()).chain(stream::pending());
     let (mut reader, mut listener) = (Reader::of(Standard::Output), Reader::of(Standard::Error));
     loop {
@@ -142,6 +150,7 @@ pub(crate) async fn watch(
             Happening::Signal(signal) => watcher.signal(signal),
             Happening::Frame => watcher.frame(),
             Happening::Answer(answer) => watcher.answer(answer),
+            Happening::Wait(wait) => watcher.planner_waits(&wait),
             Happening::Taken => watcher.give_piece(),
             Happening::Heard => console.tell_piece(&mut watcher.said),
             Happening::End => break,
@@ -151,13 +160,14 @@ pub(crate) async fn watch(
         live.close();
     }
     let last_words = watcher.last_words();
+    let waited = watcher.ledger.planner_waited(watcher.clock.0).map(|(_, why)| why.to_owned());
     let Watcher { mut lines, mut said, stopped_by, rejections, .. } = watcher;
     // If it panicked, what was told before is still given out.
     let ended = AssertUnwindSafe(handle.into_future()).catch_unwind().await;
     console.has_last_words(last_words);
     console.tell_rest(&mut said);
     match ended.unwrap_or(Err(RunError::Shutdown)) {
-        Ok(report) => Ok(Watched { report, stopped_by, rejections, lines }),
+        Ok(report) => Ok(Watched { report, stopped_by, rejections, waited, lines }),
         Err(error) => {
             console.json_rest(&mut lines);
             Err(engine_failure(error))
@@ -176,6 +186,8 @@ struct Watcher<'a> {
     is_read: bool,
     /// The number of the next event.
     next: u64,
+    /// The run's clock at an instant of ours.
+    clock: (Timestamp, Instant),
     ledger: Ledger,
     questions: Questions,
     progress: Progress,
@@ -217,6 +229,7 @@ impl Watcher<'_> {
     fn event(&mut self, event: &RunEvent) {
         let missed = event.seq.saturating_sub(self.next);
         self.next = event.seq + 1;
+        self.clock = (event.at, Instant::now());
         self.ledger.take(event);
         if let Some(live) = &mut self.live {
             live.take(event);
@@ -245,6 +258,19 @@ impl Watcher<'_> {
         }
         if let Some(question) = self.questions.take(event) {
             self.ask(&question);
+        }
+    }
+
+    fn planner_waits(&mut self, wait: &PlannerWait) {
+        let now = self.clock.0 + self.clock.1.elapsed();
+        self.ledger.planner_begins_to_wait(now + wait.pause, &wait.why);
+        let Some(line) = wait_line(wait) else { return };
+        if self.setting.json {
+            let wait_ms = u64::try_from(wait.pause.as_millis()).unwrap_or(u64::MAX);
+            let fields = Fields::from([("wait_ms", json!(wait_ms)), ("reason", json!(wait.why))]);
+            self.json(&Line::new(self.handle.id(), now, "planning.waits", fields));
+        } else {
+            self.tell(&line);
         }
     }
 

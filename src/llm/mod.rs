@@ -36,7 +36,7 @@ pub use error::ModelError;
 pub use executor::StepModel;
 pub use gate::RateLimits;
 pub use plan_text::PlanTextFormat;
-pub use planner::LlmPlanner;
+pub use planner::{LlmPlanner, PlannerWait};
 pub use price::{Price, PriceList};
 pub use prompts::Prompts;
 pub use provider::{ModelOptions, Provider};

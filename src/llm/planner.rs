@@ -27,6 +27,16 @@ const TRIES_TO_REACH: u32 = 3;
 /// The first pause between tries; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// A pause that a planner makes since its model cannot be asked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlannerWait {
+    /// How long it waits.
+    pub pause: Duration,
+    /// What it waits for, for people.
+    pub why: String,
+}
+
 /// What one does whose provider wants no call now, or has not answered.
 #[derive(Clone, Copy)]
 enum Patience {
@@ -78,6 +88,7 @@ pub struct LlmPlanner {
     hidden: BTreeSet<String>,
     /// Whether it plans for a step, whose plan has no steps that are planned in turn.
     for_a_step: bool,
+    on_wait: Arc<dyn Fn(PlannerWait) + Send + Sync>,
 }
 
 impl LlmPlanner {
@@ -90,6 +101,7 @@ impl LlmPlanner {
             answer_tool: None,
             hidden: BTreeSet::new(),
             for_a_step: false,
+            on_wait: Arc::new(drop),
         }
     }
 
@@ -127,6 +139,13 @@ impl LlmPlanner {
     #[must_use]
     pub fn hide<T: Into<String>>(mut self, tools: impl IntoIterator<Item = T>) -> Self {
         self.hidden.extend(tools.into_iter().map(Into::into));
+        self
+    }
+
+    /// Is told when the planner waits until it may ask its model, or ask it again. A provider can want an hour.
+    #[must_use]
+    pub fn on_wait(mut self, tell: impl Fn(PlannerWait) + Send + Sync + 'static) -> Self {
+        self.on_wait = Arc::new(tell);
         self
     }
 
@@ -229,7 +248,7 @@ impl LlmPlanner {
         let (mut tries, mut usage) = (0, Usage::default());
         let reply = loop {
             tries += 1;
-            let error = match self.ask_once(request, sink, true).await {
+            let error = match self.ask_in_turn(request, sink).await {
                 Ok(reply) => break reply,
                 Err(error) => error,
             };
@@ -239,10 +258,24 @@ impl LlmPlanner {
                 break Revision::Unusable(vec![given_up(error, tries).into()]).into();
             }
             tracing::warn!(error = %error, tries, "the planner does not answer");
-            tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
+            let pause = pause(tries, error.retry_after_ms);
+            (self.on_wait)(PlannerWait { pause, why: error.message });
+            tokio::time::sleep(pause).await;
         };
         usage += reply.usage;
         PlanReply { usage, ..reply }
+    }
+
+    /// Asks the model once, as soon as its provider takes a call.
+    async fn ask_in_turn(&self, request: &PlanRequest, sink: &PlanSink) -> Result<PlanReply, ModelError> {
+        match self.ask_once(request, sink, false).await {
+            Err(error) if error.is_deferred => {
+                let pause = Duration::from_millis(error.retry_after_ms.unwrap_or_default());
+                (self.on_wait)(PlannerWait { pause, why: error.message });
+                self.ask_once(request, sink, true).await
+            }
+            asked => asked,
+        }
     }
 
     /// Asks the model once. An error says that there is not a word of an answer.

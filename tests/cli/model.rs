@@ -1,7 +1,7 @@
 //! Objectives with a language model: what is asked, what is shown, how it ends.
 
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -227,6 +227,38 @@ fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
         assert_eq!(server.calls().len(), calls, "{code}");
         assert!(!ran.stdout.contains(KEY));
     }
+}
+
+/// Wants no call for a while, once.
+struct BusyOnce(AtomicBool);
+
+impl Respond for BusyOnce {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let error = json!({ "error": { "message": "slow down" } });
+        match self.0.swap(false, Ordering::Relaxed) {
+            true => ResponseTemplate::new(429).insert_header("retry-after", "2").set_body_json(error),
+            false => Model.respond(request),
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_planner_is_told_what_that_waits_for() {
+    let error = json!({ "error": { "message": "slow down" } });
+    let closed = ResponseTemplate::new(429).insert_header("retry-after", "1200").set_body_json(error);
+    let (server, place) = (Server::with(closed), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--deadline", "1s"]);
+    assert_eq!(ran.exit, 8, "{}", ran.stderr);
+    assert!(ran.stderr.contains("↻ the planner waits 20m"), "{}", ran.stderr);
+    let (_, error) = ran.stderr.split_once("error[limit.deadline]").unwrap();
+    assert!(error.contains("the planner waited: model `m` at") && error.contains("slow down"), "{error}");
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--deadline", "1s", "--json"]);
+    let waits = ran.events().into_iter().find(|event| event["ev"] == "planning.waits").unwrap();
+    assert_eq!(waits["wait_ms"], 1_200_000, "{waits}");
+    assert!(waits["reason"].as_str().unwrap().contains("too many calls"), "{waits}");
+    let server = Server::with(BusyOnce(true.into()));
+    let ran = server.run(&place, ["plan", "x", "--model", "m"]);
+    assert!(ran.exit == 0 && ran.stderr.contains("↻ the planner waits 2"), "{ran:?}");
 }
 
 #[test]

@@ -416,6 +416,24 @@ async fn a_busy_provider_of_the_planner_is_asked_again_when_it_wants_and_not_bef
     assert_eq!((ExitCode::of(&report), gone.asked().len()), (ExitCode::Provider, 5));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_planner_says_what_it_waits_for() {
+    let busy = Mutex::new(Some(ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(1_200_000))));
+    let model = Script::new(move |request| match request.wait {
+        false => Err(ModelError::deferred("too many calls", 7_000)),
+        true => busy.lock().unwrap().take().map_or_else(|| Ok(says(LINES)), Err),
+    });
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&waits);
+    let planner = LlmPlanner::new(model).on_wait(move |wait| told.lock().unwrap().push((wait.pause, wait.why)));
+    let doer = tool_fn(|_| async { Ok("done") });
+    let report = Runner::new(planner).tool("doer", doer).default_tool("doer").run("x").await.unwrap();
+    assert_eq!(report.ending(), Ending::Succeeded);
+    let waits = waits.lock().unwrap();
+    let waits: Vec<(u64, &str)> = waits.iter().map(|(pause, why)| (pause.as_secs(), why.as_str())).collect();
+    assert_eq!(waits, [(7, "too many calls"), (1_200, "busy"), (7, "too many calls")]);
+}
+
 #[tokio::test]
 async fn texts_from_outside_cannot_be_taken_for_marks_of_a_chat() {
     let planner = Script::of([says("1. a\n2. bad\nEND"), says("2. good\nEND")]);

@@ -62,7 +62,10 @@ fn rows(
     let mut open: Vec<(StepNumber, &Entry)> =
         (0..).zip(ledger.steps()).filter(|(_, entry)| is_shown(ledger, entry)).collect();
     open.sort_by_key(|(number, entry)| (rank(ledger, entry), *number));
-    let planning = ledger.planning().map(|since| thinking(since, now));
+    let planning = ledger.planning().map(|since| match ledger.planner_waits(now) {
+        Some((until, why)) => waiting(until, why, now),
+        None => thinking(since, now),
+    });
     let count = open.len() + usize::from(planning.is_some());
     let room = if count > most { most - 1 } else { most };
     open.truncate(room.saturating_sub(usize::from(planning.is_some())));
@@ -115,6 +118,11 @@ fn thinking(since: Timestamp, now: Timestamp) -> Line {
     Line::new(" ")
         .styled(style::RETRY, spinner(now))
         .plain(format!(" planner  thinks about the plan  {}", rough(now - since)))
+}
+
+fn waiting(until: Timestamp, why: &str, now: Timestamp) -> Line {
+    let words = format!(" planner  waits another {}: {}", rough(until - now), text::line(why));
+    Line::new(" ").styled(style::RETRY, "↻").plain(words)
 }
 
 fn spinner(now: Timestamp) -> &'static str {

@@ -222,3 +222,15 @@ fn a_picture_takes_the_place_of_the_last_one() {
     assert_eq!(region.draw(&[], &[], 40), "\r\u{1b}[2A\u{1b}[J");
     assert_eq!(region.draw(&[], &[], 40), "");
 }
+
+#[test]
+fn a_planner_that_waits_says_for_what() {
+    let history = history();
+    let asked = history.iter().position(|event| matches!(event.kind, RunEventKind::PlanRequested { .. })).unwrap();
+    let mut ledger = Ledger::default();
+    history[..=asked].iter().for_each(|event| ledger.take(event));
+    ledger.planner_begins_to_wait(Timestamp::from_millis(60_000), "too many\u{1b} calls");
+    let shown = |ms| frame(&ledger, None, Timestamp::from_millis(ms), Size { columns: 80, rows: 24 }).join("\n");
+    assert!(shown(1_000).contains("planner  waits another 59s: too many\\u{1b} calls"), "{}", shown(1_000));
+    assert!(shown(60_000).contains("planner  thinks about the plan"), "{}", shown(60_000));
+}

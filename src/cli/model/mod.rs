@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::llm::{
-    LlmPlanner, Model, ModelOptions, PlanTool, Price, PriceList, Prompts, Provider, RateLimits, StepModel,
+    LlmPlanner, Model, ModelOptions, PlanTool, PlannerWait, Price, PriceList, Prompts, Provider, RateLimits, StepModel,
 };
 use plandag::report::ExitCode;
 use plandag::{ModelProblem, Policy, Tool, ToolSpec};
+use tokio::sync::watch;
 
 use super::console::Console;
 use super::failure::Failure;
@@ -40,6 +41,8 @@ pub(crate) struct Models {
     args: ModelArgs,
     step_tools: StepTools,
     spending: Spending,
+    /// What the planner waits for, whenever it begins to wait.
+    waits: watch::Sender<Option<PlannerWait>>,
 }
 
 /// A model with what is known about it.
@@ -122,6 +125,7 @@ impl Models {
             steps,
             answer,
             spending,
+            waits: watch::Sender::default(),
         };
         models.check_prices()?;
         Ok(Some(models))
@@ -182,7 +186,11 @@ impl Models {
 
     /// The planner, which is not told of tools that are of no use to it.
     pub(crate) fn planner(&self, useless: &[&str]) -> LlmPlanner {
+        let waits = self.waits.clone();
         let mut planner = LlmPlanner::new(Arc::clone(&self.planner.model))
+            .on_wait(move |wait| {
+                waits.send_replace(Some(wait));
+            })
             .prompts(Arc::clone(&self.prompts))
             .hide(NOT_FOR_PLANNERS.iter().chain(useless).copied());
         if let Some(format) = self.args.plan_format {
@@ -226,6 +234,11 @@ impl Models {
     /// The tools that a model may call while it does a step.
     pub(crate) fn step_tools(&self) -> &StepTools {
         &self.step_tools
+    }
+
+    /// Is told what the planner waits for.
+    pub(crate) fn waits(&self) -> watch::Receiver<Option<PlannerWait>> {
+        self.waits.subscribe()
     }
 
     /// The model that plans.

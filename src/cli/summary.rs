@@ -2,7 +2,8 @@
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
 use plandag::{
-    FailureReason, ModelProblem, OnFailure, PlanError, RunReport, SkipReason, StepErrorKind, StopReason, Usage,
+    FailureReason, ModelProblem, OnFailure, PlanError, Rejection, RunReport, SkipReason, StepErrorKind, StopReason,
+    Usage,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -154,6 +155,11 @@ impl Summary<'_> {
         if !skipped.is_empty() {
             failure = failure.note(format!("skipped because of it: {}", some_of(&skipped)));
         }
+        let mut refusals: Vec<String> = self.watched.rejections.iter().filter_map(|it| refusal(it)).collect();
+        refusals.dedup();
+        for why in refusals {
+            failure = failure.note(format!("another plan was refused: {}", text::cut(&why, 400)));
+        }
         let failure = self.kept(failure);
         let failure = match problem {
             Some(problem) => model::advice(problem).iter().fold(failure, |failure, help| failure.help(*help)),
@@ -217,7 +223,10 @@ impl Summary<'_> {
         let report = &self.watched.report;
         let run = report.run();
         let ways = report.steps().filter_map(|step| way_to_decide(run, step.id.as_str(), step.outcome));
-        ways.fold(failure, Failure::help).help(go_on(run))
+        let failure = ways.fold(failure, Failure::help);
+        // It would stop again at once.
+        let is_spent = matches!(report.ending(), Ending::Stopped(StopReason::Tokens | StopReason::Money));
+        if is_spent { failure } else { failure.help(go_on(run)) }
     }
 
     fn kept(&self, failure: Failure) -> Failure {
@@ -250,6 +259,13 @@ fn cause(step: &StepReport<'_>) -> String {
         0 | 1 => format!("{}: {message}", step.id),
         attempts => format!("{}: {message} ({attempts} attempts)", step.id),
     }
+}
+
+/// What was wrong with another plan, if there was one.
+fn refusal(rejection: &Rejection) -> Option<String> {
+    let offences = rejection.offences.iter().filter(|offence| **offence != PlanError::Declined);
+    let why: Vec<String> = offences.map(PlanError::to_string).collect();
+    (!why.is_empty()).then(|| why.join("; "))
 }
 
 /// The code of a step's error.

@@ -44,7 +44,7 @@ const LAST_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Watched {
     pub(crate) report: RunReport,
     pub(crate) stopped_by: Option<Signal>,
-    /// The answers of the planner that were not usable.
+    /// The answers of the planner that were not usable, since the last one that was.
     pub(crate) rejections: Vec<Arc<Rejection>>,
     /// What the planner waited for when the run ended.
     pub(crate) waited: Option<String>,
@@ -237,7 +237,12 @@ impl Watcher<'_> {
         match &event.kind {
             // Steps of a plan that a model writes start before it is complete.
             RunEventKind::RunStarted { .. } if self.setting.toolbox.has_models() => self.opening(),
-            RunEventKind::PlanAccepted { revision: 1, graft, .. } => self.head(graft),
+            RunEventKind::PlanAccepted { revision, graft, .. } => {
+                self.rejections.clear();
+                if *revision == 1 {
+                    self.head(graft);
+                }
+            }
             RunEventKind::PlanRejected { rejection, .. } => {
                 self.rejections.push(Arc::clone(rejection));
             }

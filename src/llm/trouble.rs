@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use genai::webc::{self, StreamTimeout};
 use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use super::error::ModelError;
@@ -265,6 +265,10 @@ impl Trouble<'_> {
             }
             let message = format!("the server cannot be reached: {}", self.words(&cause.to_string()));
             return ModelError::new(ModelProblem::Unreachable, message);
+        }
+        if self.server.key.as_deref().is_some_and(|key| HeaderValue::from_str(key).is_err()) {
+            let message = "the key cannot be sent: there is a line break in it, or another sign that no key has";
+            return ModelError::new(ModelProblem::WrongKey, message);
         }
         if error.is_builder() {
             return ModelError::new(

@@ -228,6 +228,34 @@ impl Respond for Other {
     }
 }
 
+#[test]
+fn a_limit_on_money_without_a_price_is_named_as_it_was_set() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("plandag.toml", "max_usd = 1.0\n");
+    let by_file = "`max_usd` of plandag.toml needs the price of model `mock`";
+    for (more, what) in [(&[][..], by_file), (&["--max-usd", "2"], "--max-usd needs the price of model `mock`")] {
+        let line = [&["run", "x", "--model", "mock"], more].concat();
+        let ran = place.command(line).env("OPENAI_BASE_URL", server.url()).output().unwrap();
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert!(ran.status.code() == Some(5) && stderr.contains(what), "{stderr}");
+    }
+    let ran = server.run(&place, ["doctor", "--model", "mock"]);
+    assert!(ran.exit == 0 && ran.stdout.contains("answers:") && ran.stdout.contains(by_file), "{ran:?}");
+    let ran = server.run(&place, ["doctor", "--model", "mock", "--json"]);
+    assert!(ran.exit == 0 && ran.stdout.contains(by_file), "{ran:?}");
+}
+
+#[test]
+fn a_key_that_cannot_be_sent_is_said_to_be_none() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let mut command = server.command(&place, ["run", "x", "--model", "mock"]);
+    let ran = command.env("OPENAI_API_KEY", "sk-one\nsk-two").output().unwrap();
+    let stderr = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("config.wrong_key") && stderr.contains("there is a line break in it"), "{stderr}");
+    assert!(stderr.contains("set the key") && !stderr.contains("another --model"), "{stderr}");
+}
+
 /// A server that repeats the key it was given, as error pages and proxies do.
 struct Parrot;
 

@@ -145,6 +145,7 @@ fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
     let run = ran.last_event()["run"].as_str().unwrap().to_owned();
     let help = ran.last_event()["error"]["help"].to_string();
     assert!(help.contains(&format!("plandag resume {run} --max-tokens N")), "{help}");
+    assert!(!help.contains(&format!("plandag resume {run}\"")), "it would stop again at once: {help}");
     let unkept = server.run(&place, ["run", "x", "--model", "m", "--max-tokens", "10", "--no-journal"]);
     assert!(unkept.exit == 8 && !unkept.stderr.contains("plandag resume"), "{}", unkept.stderr);
     let again = server.run(&place, ["resume", &run, "--max-tokens", "100000", "--json"]);
@@ -330,6 +331,36 @@ fn a_step_of_a_plan_that_came_to_nothing_was_run() {
     let ran = server.run(&place, ["run", "x", "--model", "mock"]);
     assert!(ran.exit == 4 && ran.stderr.contains("planner.truncated"), "{ran:?}");
     assert!(ran.stderr.contains("started") && !ran.stderr.contains("nothing was run"), "{ran:?}");
+}
+
+/// Plans what fails, and has no other plan that is one.
+struct Stubborn;
+
+impl Respond for Stubborn {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body = request.body_json::<Value>().unwrap();
+        let usage = json!({});
+        match (body["stream"] == json!(true), body.to_string().contains("no such thing")) {
+            (true, false) => streamed("1. look\nEND\n", &usage),
+            (true, true) => streamed("DONE\nEND\n", &usage),
+            (false, _) => ResponseTemplate::new(200).set_body_json(json!({
+                "id": "1", "model": "m", "usage": usage, "choices": [{
+                    "index": 0, "finish_reason": "stop",
+                    "message": { "role": "assistant", "content": "UNEXPECTED: no such thing" },
+                }],
+            })),
+        }
+    }
+}
+
+#[test]
+fn why_another_plan_was_refused_is_said_beside_what_failed() {
+    let (server, place) = (Server::with(Stubborn), Place::new());
+    let ran = server.run(&place, ["run", "x", "--model", "m"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    let (_, error) = ran.stderr.split_once("error[").unwrap();
+    let refused = "another plan was refused: it says that nothing is missing";
+    assert!(error.contains("no such thing") && error.contains(refused), "{error}");
 }
 
 #[test]

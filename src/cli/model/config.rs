@@ -141,6 +141,12 @@ impl Files {
         said(&self.project).or_else(|| said(&self.user))
     }
 
+    /// The file that says it.
+    pub(crate) fn source<T>(&self, key: impl Fn(&Config) -> Option<T>) -> Option<&Path> {
+        let mut files = [&self.project, &self.user].into_iter().flatten();
+        files.find(|(_, config)| key(config).is_some()).map(|(path, _)| path.as_path())
+    }
+
     /// What the user's own file says. A project may come from somebody else, and must not decide where keys are sent.
     pub(crate) fn of_user<T>(&self, key: impl Fn(&Config) -> Option<T>) -> Option<T> {
         self.user.as_ref().and_then(|(_, config)| key(config))

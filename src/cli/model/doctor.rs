@@ -38,7 +38,7 @@ pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Fail
     if !args.json {
         console.styled(&findings.render())?;
     }
-    let models = Models::find(&args.model, &SpendingArgs::default(), None, console)?;
+    let models = Models::find_unpriced(&args.model, &SpendingArgs::default(), None, console)?;
     let call = match &models {
         Some(models) => try_call(models)?,
         None => {
@@ -47,12 +47,16 @@ pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Fail
                 .help("without a model, objectives are answered from documents: plandag run \"...\" --files DIR"));
         }
     };
+    let unpriced = models.as_ref().and_then(|models| models.check_prices().err());
     if args.json {
         // Who does not read the findings does not miss them.
-        let _ = console.json(&findings.to_json(&call));
+        let _ = console.json(&findings.to_json(&call, unpriced.as_ref()));
         return Ok(ExitCode::Success);
     }
     console.styled(&call.render())?;
+    if let Some(unpriced) = unpriced {
+        console.styled(&finding("price", false, &unpriced.brief()))?;
+    }
     Ok(ExitCode::Success)
 }
 
@@ -80,11 +84,7 @@ impl Findings {
 
     fn render(&self) -> String {
         let mut lines = String::new();
-        let mut line = |heading: &str, good: bool, what: String| {
-            let (style, sign) = if good { (style::GOOD, "✓") } else { (style::FAINT, "○") };
-            let heading = paint(style::FAINT, &text::pad(heading, 9));
-            lines.push_str(&format!(" {heading}{} {}\n", paint(style, sign), text::line(&what)));
-        };
+        let mut line = |heading: &str, good: bool, what: String| lines.push_str(&finding(heading, good, &what));
         for (path, is_there) in &self.files {
             line("config", *is_there, if *is_there { path.clone() } else { format!("{path}: not there") });
         }
@@ -100,7 +100,7 @@ impl Findings {
         lines
     }
 
-    fn to_json(&self, call: &Call) -> Value {
+    fn to_json(&self, call: &Call, unpriced: Option<&Failure>) -> Value {
         let files = self.files.iter().map(|(path, is_there)| json!({ "path": path, "found": is_there }));
         let keys = self.keys.iter().map(|(name, is_set)| json!({ "variable": name, "set": is_set }));
         let servers =
@@ -114,8 +114,15 @@ impl Findings {
                 "model": call.model, "place": call.place, "ms": call.took.as_millis() as u64,
                 "tokens_in": call.tokens_in, "tokens_out": call.tokens_out,
             },
+            "price": unpriced.map(Failure::brief),
         })
     }
+}
+
+fn finding(heading: &str, good: bool, what: &str) -> String {
+    let (style, sign) = if good { (style::GOOD, "✓") } else { (style::FAINT, "○") };
+    let heading = paint(style::FAINT, &text::pad(heading, 9));
+    format!(" {heading}{} {}\n", paint(style, sign), text::line(what))
 }
 
 /// The first few of some names.
@@ -140,8 +147,7 @@ impl Call {
     fn render(&self) -> String {
         let Self { model, place, took, tokens_in, tokens_out } = self;
         let what = format!("`{model}` ({place}) answers: {}, {tokens_in} in / {tokens_out} out tokens", human(*took));
-        let heading = paint(style::FAINT, &text::pad("call", 9));
-        format!(" {heading}{} {}\n", paint(style::GOOD, "✓"), text::line(&what))
+        finding("call", true, &what)
     }
 }
 

@@ -57,10 +57,12 @@ pub(crate) struct Role {
     limits: RateLimits,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 struct Spending {
     max_tokens: Option<u64>,
     max_usd: Option<f64>,
+    /// What sets that.
+    max_usd_by: String,
     review: bool,
 }
 
@@ -68,6 +70,18 @@ impl Models {
     /// The models that were named, or else one that was found. None: there is no model.
     /// With a `timeout`, no model is silent for longer.
     pub(crate) fn find(
+        args: &ModelArgs,
+        spending: &SpendingArgs,
+        timeout: Option<Duration>,
+        console: &Console,
+    ) -> Result<Option<Self>, Failure> {
+        let models = Self::find_unpriced(args, spending, timeout, console)?;
+        models.as_ref().map_or(Ok(()), Self::check_prices)?;
+        Ok(models)
+    }
+
+    /// As [`find`](Self::find), also where a limit on money means nothing.
+    fn find_unpriced(
         args: &ModelArgs,
         spending: &SpendingArgs,
         timeout: Option<Duration>,
@@ -105,7 +119,9 @@ impl Models {
         let planner = role(planner)?;
         let steps = role(steps)?;
         let answer = answer.map(|name| role(Some(name))).transpose()?;
+        let by_file = || Some(format!("`max_usd` of {}", files.source(|config| config.max_usd)?.display()));
         let spending = Spending {
+            max_usd_by: by_file().filter(|_| spending.max_usd.is_none()).unwrap_or_else(|| "--max-usd".to_owned()),
             max_tokens: spending.max_tokens.or_else(|| files.find(|config| config.max_tokens)).map(NonZeroU64::get),
             max_usd: spending.max_usd.or_else(|| files.find(|config| config.max_usd)),
             review: spending.review,
@@ -127,7 +143,6 @@ impl Models {
             spending,
             waits: watch::Sender::default(),
         };
-        models.check_prices()?;
         Ok(Some(models))
     }
 
@@ -138,7 +153,7 @@ impl Models {
             (Some(_), Some(role)) => Err(Failure::new(
                 "config.no_price",
                 ExitCode::Configuration,
-                format!("--max-usd needs the price of model `{}`, which is not known", role.name),
+                format!("{} needs the price of model `{}`, which is not known", self.spending.max_usd_by, role.name),
             )
             .help(format!(
                 "state it in {}: [prices.\"{}\"] with input and output, in dollars for a million tokens",

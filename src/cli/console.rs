@@ -164,6 +164,15 @@ impl Console {
         }
     }
 
+    /// Gives out a part of what was asked for, of which more may follow.
+    ///
+    /// # Errors
+    ///
+    /// As [`json`](Self::json).
+    pub(crate) fn piece(&self, text: &str) -> Result<(), ReaderGone> {
+        self.give(secrets::known().redact(text).as_bytes())
+    }
+
     /// Gives out what was asked for, with colours where they are wanted.
     ///
     /// # Errors

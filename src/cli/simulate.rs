@@ -238,7 +238,7 @@ impl Simulator<'_> {
         let learned = (earlier_runs > 0).then(|| as_learned(earlier_runs));
         let basis = learned.into_iter().chain(as_guessed(nothing, line.steps as usize));
         let basis: String = basis.map(|basis| format!("  {basis}\n")).collect();
-        self.console.data(&(text + &basis)).map_err(|_| ReaderGone)
+        self.console.piece(&(text + &basis))
     }
 
     fn complain(&self, place: &PlanLine, reason: &str) -> Result<(), ReaderGone> {

@@ -388,10 +388,25 @@ impl Summary<'_> {
                 lines.push(format!("   {}{}, {what}", heading("skipped"), text::line(&some_of(&skipped))));
             }
         }
+        if let Some(why) = self.not_reviewed() {
+            lines.push(format!("   {}none: {}", heading("review"), text::cut(&why, 400)));
+        }
         if report.succeeded() {
             lines.push(format!("   {}{}", heading("next"), self.next()));
         }
         lines.join("\n")
+    }
+
+    /// Why the planner did not review what is done, if it was to.
+    fn not_reviewed(&self) -> Option<String> {
+        let report = &self.watched.report;
+        if !report.start().policy.review || !report.succeeded() {
+            return None;
+        }
+        match report.lacks_review() {
+            true => Some("the run may not use more".to_owned()),
+            false => self.watched.rejections.last().and_then(|rejection| refusal(rejection)),
+        }
     }
 
     fn done_of_all(&self, counts: &Counts) -> String {
@@ -451,6 +466,7 @@ impl Summary<'_> {
             ("put_off", json!(report.deferral_count())),
             ("replans", json!(report.replans())),
         ]);
+        fields.extend(self.not_reviewed().map(|why| ("review_failed", json!(why))));
         add_spent(&mut fields, &report.usage());
         fields.extend(self.batch.iter().map(|batch| ("lines", batch.fields(report))));
         Line::new(report.run(), report.ended(), name, fields)

@@ -337,6 +337,12 @@ impl RunReport {
         self.scheduler.replans()
     }
 
+    /// Whether the planner was to say if anything is missing from what is done, and was not asked, as the run may not use
+    /// more.
+    pub fn lacks_review(&self) -> bool {
+        self.scheduler.policy().review && !self.scheduler.is_reviewed()
+    }
+
     /// How many plans were accepted.
     pub fn revisions(&self) -> u32 {
         self.scheduler.revision()

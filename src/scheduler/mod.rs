@@ -445,6 +445,11 @@ impl Scheduler {
         self.replans
     }
 
+    /// Whether the planner was asked, or is, if anything is missing from what is done.
+    pub fn is_reviewed(&self) -> bool {
+        self.reviewed
+    }
+
     /// How many attempts were started.
     pub fn attempts(&self) -> u32 {
         self.attempts.len() as u32

@@ -124,10 +124,12 @@ impl Scheduler {
         let failed = self.failed_members();
         let is_lost = !failed.is_empty() && !failed.iter().any(|step| self.may_be_mended(*step));
         if self.policy.review && !self.reviewed && !is_lost {
-            if let Some(why) = self.exhausted(false) {
-                return self.emit(RunEventKind::StopRequested { why }, transition);
+            match self.exhausted(false) {
+                None => return self.ask(PlanReason::Review, failed, transition),
+                // What there is no more for is the review, not the answer.
+                Some(_) if failed.is_empty() => {}
+                Some(why) => return self.emit(RunEventKind::StopRequested { why }, transition),
             }
-            return self.ask(PlanReason::Review, failed, transition);
         }
         let outcome = if self.root.open > 0 {
             let open = |step: &StepNumber| !self.node(*step).is_settled();

@@ -210,7 +210,12 @@ fn a_question_without_a_terminal() {
 fn a_full_disk() {
     let place = Place::new();
     place.plan(json!([calculate("a", "1")]));
-    for arguments in [["run", "plan.json", "-q"], ["run", "plan.json", "--json"], ["check", "nothing.json", "--json"]] {
+    for arguments in [
+        ["run", "plan.json", "-q"],
+        ["run", "plan.json", "--json"],
+        ["check", "nothing.json", "--json"],
+        ["simulate", "plan.json", "--max-parallel=2"],
+    ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = place.command(arguments).stdout(Stdio::from(full)).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");

@@ -152,6 +152,37 @@ fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
     assert_eq!((again.exit, &again.last_event()["answer"]), (0, &json!("found it")), "{again:?}");
 }
 
+/// It plans once, and lets nobody in after that.
+#[derive(Default)]
+struct Once(AtomicBool);
+
+impl Respond for Once {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body: Value = request.body_json().unwrap();
+        match body["stream"] == json!(true) && self.0.swap(true, Ordering::SeqCst) {
+            true => ResponseTemplate::new(401),
+            false => Sparing.respond(request),
+        }
+    }
+}
+
+#[test]
+fn a_review_that_came_to_nothing_is_told_beside_the_answer() {
+    for (limit, why) in [("200000", "401"), ("450", "the run may not use more")] {
+        let place = Place::new();
+        let args = ["run", "x", "--model", "m", "--review", "--max-tokens", limit];
+        let ran = Server::with(Once::default()).run(&place, args);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (0, "found it\n"), "{ran:?}");
+        let line = ran.stderr.lines().find(|line| line.trim_start().starts_with("review ")).unwrap_or_default();
+        assert!(line.contains("none: ") && line.contains(why), "{ran:?}");
+        let [command, objective, model, name, review, limited, limit] = args;
+        let args = [command, objective, model, name, review, limited, limit, "--json"];
+        let ran = Server::with(Once::default()).run(&place, args);
+        let failed = ran.last_event()["review_failed"].as_str().unwrap_or_default().to_owned();
+        assert!(ran.exit == 0 && failed.contains(why), "{ran:?}");
+    }
+}
+
 #[test]
 fn what_never_had_a_plan_is_asked_again() {
     let (server, place) = (Server::with(Model), Place::new());

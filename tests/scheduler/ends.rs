@@ -192,6 +192,19 @@ fn a_run_stops_when_its_tokens_or_its_money_are_used_up() {
 }
 
 #[test]
+fn a_review_that_cannot_be_paid_for_costs_the_review_and_not_the_answer() {
+    let limits = Limits { tokens: Some(10), ..Limits::default() };
+    let policy = Policy { limits, review: true, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([Step::new("a", "read")]));
+    let attempt = driver.launched.remove("a").expect("running").attempt;
+    let result = Ok(Returned::Value(Output::inline(json!("done"))));
+    let usage = Usage { input_tokens: 10, ..Usage::default() };
+    driver.send(Event::AttemptReturned { attempt, result, usage, draw: 0 });
+    assert!(matches!(driver.scheduler.outcome(), Some(RunOutcome::Succeeded { .. })));
+    assert!(!driver.scheduler.is_reviewed());
+}
+
+#[test]
 fn a_run_without_a_plan_ends_with_what_was_wrong_with_the_last_one() {
     let ended = |replies: [Revision; 3]| {
         let mut driver = Driver::new(Policy::default());

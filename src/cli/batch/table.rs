@@ -1,5 +1,6 @@
 //! What became of every line, for people and for programs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use plandag::report::{ExitCode, StepOutcome, StepReport};
@@ -54,7 +55,16 @@ impl Batch {
             work: Duration::ZERO,
             error: Some(line.reason.clone()),
         });
-        let mut rows: Vec<Row<'_>> = self.lines.iter().map(|line| row(line, report)).chain(refused).collect();
+        // What each line became.
+        let mut inside: HashMap<&str, Vec<StepReport<'_>>> = HashMap::new();
+        for step in report.steps() {
+            if let Some((line, _)) = step.id.as_str().split_once('/') {
+                inside.entry(line).or_default().push(step);
+            }
+        }
+        let ran = |line: &Line| inside.get(line.id().as_str()).map_or(&[][..], Vec::as_slice);
+        let rows = self.lines.iter().map(|line| row(line, report, ran(line)));
+        let mut rows: Vec<Row<'_>> = rows.chain(refused).collect();
         rows.sort_by_key(|row| row.number);
         rows
     }
@@ -109,12 +119,10 @@ impl Batch {
     }
 }
 
-fn row<'a>(line: &'a Line, report: &RunReport) -> Row<'a> {
-    let (id, inside) = (line.id(), format!("{}/", line.number));
-    let own = report.step(&id);
-    let ran: Vec<StepReport<'_>> = report.steps().filter(|step| step.id.as_str().starts_with(&inside)).collect();
+fn row<'a>(line: &'a Line, report: &RunReport, ran: &[StepReport<'_>]) -> Row<'a> {
+    let own = report.step(&line.id());
     let parts: Vec<&StepReport<'_>> = ran.iter().filter(|step| report.is_planned(step)).collect();
-    let calls = || own.iter().chain(&ran).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
+    let calls = || own.iter().chain(ran).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
     let start = calls().map(|call| call.started).min().unwrap_or(Timestamp::ZERO);
     let end = calls().map(|call| call.ended).max().unwrap_or(start);
     // What failed inside of it says more than that something did.

@@ -21,6 +21,7 @@ pub(crate) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value,
 }
 
 /// Reads a text that is one value.
+#[cfg(feature = "llm")]
 pub(crate) fn from_str(text: &str) -> serde_json::Result<Value> {
     serde_json::from_str(text).map(|StrictValue(value)| value)
 }

@@ -223,6 +223,7 @@ pub(crate) fn has_reference(text: &str) -> bool {
 }
 
 /// What a text refers to that is never filled. What cannot be read as a reference is text there.
+#[cfg(feature = "llm")]
 pub(crate) fn mentions(text: &str) -> impl Iterator<Item = Reference<'_>> {
     let begins = text.split("${").zip(text.split("${").skip(1)).filter(|(before, _)| !before.ends_with('$'));
     begins.filter_map(|(_, inside)| Reference::parse(inside.split_once('}')?.0).ok())

@@ -349,22 +349,33 @@ impl Driver {
             let mut messages = Vec::new();
             while self.running > 0 {
                 poll_fn(|cx| run.desk.poll_messages(cx, &mut messages)).await;
-                for message in messages.drain(..) {
-                    if let Message::Event(Event::AttemptReturned { .. } | Event::PlanReturned { .. }) = &message {
-                        // Time has stopped with the run.
-                        self.decide(message, self.record.end());
-                    }
-                }
+                messages.drain(..).for_each(|message| self.note_late(message));
             }
         };
         if tokio::time::timeout(grace, gone).await.is_err() {
             tracing::warn!(run = %run.id, attempts = self.running, "tools go on after the end of the run");
         }
-        // What came after the end is only what was used. A journal that fails now has all that is needed to go on.
-        if self.failed.is_none()
-            && let Err(error) = self.write_down(run).await
+        let events = &self.transition.events;
+        if let Some(Kept { journal, claim }) =
+            run.journal.as_ref().filter(|_| self.failed.is_none() && !events.is_empty())
+            && let Err(error) = journal.append(claim, events, Durability::Process).await
         {
+            // It has all that is needed to go on with the run.
             tracing::warn!(run = %run.id, %error, "what the last attempts used is not written down");
+        }
+    }
+
+    /// What still comes when the run is over says only what was used. Time has stopped with the run.
+    #[cold]
+    fn note_late(&mut self, message: Message) {
+        let Message::Event(event @ (Event::AttemptReturned { .. } | Event::PlanReturned { .. })) = message else {
+            return;
+        };
+        self.running -= usize::from(matches!(event, Event::AttemptReturned { .. }));
+        if self.failed.is_none() {
+            let before = self.transition.events.len();
+            self.scheduler.on_event_into(event, self.record.end(), &mut self.transition);
+            self.transition.events[before..].iter().for_each(|event| self.record.apply(event));
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::reference;
 use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::desk::{Desk, Message};
-use super::output::{self, Gathered};
+use super::output::{self, Gathers};
 use super::spending::Spending;
 
 /// Where the record of a run is kept, and the right to write there.
@@ -76,7 +76,7 @@ pub(super) struct Job {
     pub(super) launch: Box<Launch>,
     /// There if some inputs are not values yet: what is made of others. Kept until the call is over, so that others find
     /// it.
-    pub(super) gathered: Option<Box<[Arc<Gathered>]>>,
+    pub(super) gathered: Option<Box<Gathers>>,
 }
 
 impl Job {

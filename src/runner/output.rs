@@ -149,9 +149,13 @@ pub(super) fn bounded_error(mut error: StepError) -> StepError {
 #[derive(Debug, Default)]
 pub(super) struct Gathering(HashMap<StepNumber, Weak<Gathered>>);
 
+/// Those of one call, in the order of its inputs.
+#[derive(Debug)]
+pub(super) struct Gathers(Vec<Arc<Gathered>>);
+
 /// An output that is made of others.
 #[derive(Debug)]
-pub(super) struct Gathered {
+struct Gathered {
     parts: Parts,
     /// Put together for the first who needs it.
     value: OnceCell<Option<Arc<Value>>>,
@@ -159,13 +163,13 @@ pub(super) struct Gathered {
 
 impl Gathering {
     /// What the gathered ones among `inputs` are made of, in their order; none if every input is a value as it is.
-    pub(super) fn of(&mut self, scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<[Arc<Gathered>]>> {
+    pub(super) fn of(&mut self, scheduler: &Scheduler, inputs: &[Input]) -> Option<Box<Gathers>> {
         let outputs = || inputs.iter().filter_map(|input| Some((input.number, input.output.as_ref()?)));
         if outputs().all(|(_, output)| matches!(output, Output::Inline(_))) {
             return None;
         }
         let gathered = outputs().filter(|(_, output)| matches!(output, Output::Gathered(_)));
-        Some(gathered.map(|(step, output)| self.shared(scheduler, step, output)).collect())
+        Some(Box::new(Gathers(gathered.map(|(step, output)| self.shared(scheduler, step, output)).collect())))
     }
 
     fn shared(&mut self, scheduler: &Scheduler, step: StepNumber, output: &Output) -> Arc<Gathered> {
@@ -198,7 +202,7 @@ impl Gathered {
 pub(super) async fn make_inline(
     run: &RunContext,
     inputs: &mut [Input],
-    gathered: &[Arc<Gathered>],
+    Gathers(gathered): &Gathers,
 ) -> Result<(), StepError> {
     let mut gathered = gathered.iter();
     for input in inputs {

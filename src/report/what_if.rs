@@ -1,12 +1,12 @@
 //! A recorded run as work that can be simulated again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::StepNumber;
 use crate::plan::StepId;
-use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, readers, unused};
+use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, as_done_by, readers, unused};
+use crate::tool::ToolSpec;
 
 use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
@@ -50,6 +50,14 @@ impl RunReport {
             Some(end) => vec![*end],
             None => with_children(number).collect(),
         };
+        let mut policy = self.scheduler.policy().clone();
+        if let Some(plan) = self.record.plan() {
+            for (pool, size) in &plan.pools {
+                policy.pools.entry(pool.clone()).or_insert(*size);
+            }
+        }
+        let tools: BTreeMap<&str, &ToolSpec> =
+            self.start().tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
         let readers = readers(self.start());
         let reads = |task: u32| readers.contains(tasks[task as usize].tool);
         let all = indexes.keys().chain(children.keys()).copied();
@@ -70,18 +78,12 @@ impl RunReport {
                 duration: attempts.last().map_or(Duration::ZERO, |last| last.duration()),
                 after: before.iter().flat_map(|number| over(*number)).chain(parent).collect(),
                 unused: unused.collect(),
-                step: Arc::clone(step.definition),
+                step: as_done_by(step.definition, tools.get(step.tool).copied(), &policy),
                 whole: Some(indexes[&step.number]),
             }
         };
-        let mut policy = self.scheduler.policy().clone();
-        if let Some(plan) = self.record.plan() {
-            for (pool, size) in &plan.pools {
-                policy.pools.entry(pool.clone()).or_insert(*size);
-            }
-        }
         let ends = ends.keys().map(|number| Task::end(with_children(*number).collect()));
-        Work { tasks: tasks.iter().map(task).chain(ends).collect(), policy }
+        Work { tasks: tasks.iter().map(task).chain(ends).collect(), policy: policy.clone() }
     }
 
     /// The steps that one waited for and that it never refers to.

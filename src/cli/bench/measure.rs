@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{Either, select};
+use plandag::llm::StepModel;
 use plandag::page::{Comparison, Timeline};
 use plandag::report::ExitCode;
 use plandag::simulate::workload;
@@ -494,13 +495,13 @@ fn scaled(step: &Step, scale: f64) -> Duration {
 /// So is the order of its steps: they expect to take as long as before.
 fn asleep(dag: &Dag, plan: &Plan, times: &dyn Fn(&Step) -> Duration) -> Plan {
     let asleep = |(index, step): (usize, &Arc<Step>)| {
-        let pool = step.tool.iter().map(|tool| (tool.to_string(), 1));
+        let pool = [(step.tool.as_deref().unwrap_or(StepModel::NAME).to_owned(), 1)];
         let micros = u64::try_from(times(step).as_micros()).unwrap_or(u64::MAX);
         Arc::new(Step {
             tool: Some("sleep".into()),
             args: json!({ "us": micros }),
             estimate_ms: step.estimate_ms,
-            uses: if step.uses.is_empty() { pool.collect() } else { step.uses.clone() },
+            uses: if step.uses.is_empty() { pool.into() } else { step.uses.clone() },
             // Those that its arguments imply are among them.
             depends_on: dag.dependencies(index).cloned().collect(),
             ..Step::described(step.id.clone(), Arc::clone(&step.description))

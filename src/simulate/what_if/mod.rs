@@ -9,15 +9,16 @@ mod search;
 mod tests;
 mod work;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::RunStart;
 use crate::plan::{Plan, Step, StepId};
+use crate::policy::Policy;
 use crate::reference::each_reference;
-use crate::tool::Effect;
+use crate::tool::{Effect, ToolSpec};
 
 pub(in crate::simulate) use work::index;
 pub(crate) use work::{Earlier, Task, Unused, Work};
@@ -106,7 +107,14 @@ impl WhatIf {
             let index = *indexes.get(id)?;
             reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: vec![index] })
         };
+        let mut policy = start.policy.clone();
+        for (pool, size) in &plan.pools {
+            policy.pools.entry(pool.clone()).or_insert(*size);
+        }
+        let tools: HashMap<&str, &ToolSpec> = start.tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
         let tasks = (0..).zip(&plan.steps).map(|(whole, step)| {
+            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
+            let known = as_done_by(step, tool.and_then(|tool| tools.get(tool).copied()), &policy);
             let mut after: Vec<u32> = step.depends_on.iter().filter_map(|id| indexes.get(id).copied()).collect();
             each_reference(step, |reference| {
                 after.extend(reference.ok().and_then(|reference| indexes.get(&StepId::from(reference.id)).copied()));
@@ -114,18 +122,14 @@ impl WhatIf {
             Task {
                 name: step.id.clone(),
                 earlier: Vec::new(),
-                duration: step.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
+                duration: known.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
                 unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
                 after,
-                step: Arc::clone(step),
+                step: known,
                 whole: Some(whole),
             }
         });
-        let mut policy = start.policy.clone();
-        for (pool, size) in &plan.pools {
-            policy.pools.entry(pool.clone()).or_insert(*size);
-        }
-        Work { tasks: tasks.collect(), policy }.what_if()
+        Work { tasks: tasks.collect(), policy: policy.clone() }.what_if()
     }
 }
 
@@ -133,6 +137,18 @@ impl WhatIf {
 /// because of what it did, and may itself wait until something else is done.
 pub(crate) fn readers(start: &RunStart) -> HashSet<&str> {
     start.tools.iter().filter(|tool| tool.effect == Effect::Reads).map(|tool| tool.name.as_str()).collect()
+}
+
+/// A step with what its tool decides: the pool that it takes, and how long it should take.
+pub(crate) fn as_done_by(step: &Arc<Step>, tool: Option<&ToolSpec>, policy: &Policy) -> Arc<Step> {
+    let Some(tool) = tool else { return Arc::clone(step) };
+    let pool = if tool.pool.is_empty() { &tool.name } else { &tool.pool };
+    let is_pooled = step.uses.is_empty() && policy.pools.contains_key(pool);
+    if !is_pooled && (step.estimate_ms.is_some() || tool.mean_ms.is_none()) {
+        return Arc::clone(step);
+    }
+    let uses = if is_pooled { BTreeMap::from([(pool.clone(), 1)]) } else { step.uses.clone() };
+    Arc::new(Step { uses, estimate_ms: step.estimate_ms.or(tool.mean_ms), ..Step::clone(step) })
 }
 
 /// The dependencies that a step declares and never refers to, where that means something: a step without a tool is

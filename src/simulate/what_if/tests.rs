@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::work::Trial;
 use super::*;
-use crate::policy::Policy;
+use crate::journal::RunId;
+use crate::report::RunReport;
 use crate::simulate::{Simulation, run_start};
 use crate::tool::ToolSpec;
 
@@ -247,6 +248,39 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
     assert_eq!((what_if.savings.len(), what_if.untried), (0, 10_002));
     let what_if = loose(2_000);
     assert!(what_if.savings.len() >= 2 && what_if.untried > 1_900, "{what_if:?}");
+}
+
+/// A step takes the pool of the tool that does it, and is expected to take as long as that tool.
+#[test]
+fn what_is_known_of_the_tools_of_a_run_counts() {
+    let shared = |name: &str, mean_ms| ToolSpec { pool: "server".into(), mean_ms, ..ToolSpec::new(name, "") };
+    let own = ToolSpec { mean_ms: Some(1_000), ..ToolSpec::new("own", "") };
+    let tools = vec![shared("ask", Some(100)), shared("answer", Some(100)), own];
+    let steps = ["a", "b", "c"].map(|id| Step::described(id, "asked").estimate_ms(100));
+    let plan: Plan = steps.into_iter().chain([Step::new("d", "answer")]).collect();
+    let start = |pools: &[(&str, u32)], max_parallel| RunStart {
+        tools: tools.clone(),
+        default_tool: Some("ask".into()),
+        policy: Policy {
+            pools: pools.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect(),
+            ..slots(max_parallel)
+        },
+        ..run_start(&plan)
+    };
+    let saved = |plan: &Plan, start: &RunStart, change: Change| {
+        let what_if = WhatIf::of_plan(plan, start);
+        what_if.savings.into_iter().find(|saving| saving.change == change).map(|saving| saving.saves)
+    };
+    let wider = || Change::Pool { pool: "server".into(), from: 1, to: 2 };
+    assert_eq!(saved(&plan, &start(&[("server", 1)], 8), wider()), Some(millis(200)));
+    // The longest of them begins first, though the plan does not say that it is.
+    let steps = (0..10).map(|n| Step::new(format!("s{n}"), "ask")).chain([Step::new("long", "own")]);
+    let plan: Plan = steps.collect();
+    assert_eq!(saved(&plan, &start(&[], 2), halve("long")), Some(millis(200)));
+    let run = Simulation::new(plan.clone()).tools(tools.clone()).max_parallel(2).run();
+    assert_eq!(run.makespan, millis(1_000));
+    let report = RunReport::from_history(RunId::random(), &run.history).expect("a possible history");
+    assert_eq!(saves(&report.what_if(), &halve("long")), Some(millis(200)));
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl Ledger {
                 if error.kind == StepErrorKind::Deferred
                     && let Some(entry) = self.steps.get_mut(*step as usize)
                 {
-                    entry.attempts -= 1;
+                    // Its start may have been missed.
+                    entry.attempts = entry.attempts.saturating_sub(1);
                 }
                 self.set(*step, State::Retrying { at: *retry_at });
             }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plandag::llm::StepModel;
 use plandag::simulate::{Ended, SimulatedRun, Simulation, WhatIf};
 use plandag::{Dag, FailureReason, Limits, Plan, PlanError, Policy, RunOutcome, RunStart, Step};
 
@@ -155,11 +154,7 @@ pub(crate) fn as_guessed(steps: usize, all: usize) -> Option<String> {
 }
 
 /// A simulation of a plan under a policy, without limits on size: nothing is really done.
-pub(crate) fn simulation(mut plan: Plan, policy: &Policy) -> Simulation<'static> {
-    // A step that names no tool takes the pool of the one that does it.
-    for step in plan.steps.iter_mut().filter(|step| step.tool.is_none()) {
-        *step = Arc::new(Step { tool: Some(StepModel::NAME.into()), ..Step::clone(step) });
-    }
+pub(crate) fn simulation(plan: Plan, policy: &Policy) -> Simulation<'static> {
     Simulation::new(plan).policy(Policy { limits: Limits::NONE, ..policy.clone() })
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use plandag::llm::StepModel;
 use plandag::report::ExitCode;
 use plandag::simulate::{WhatIf, workload};
-use plandag::{Plan, PlanError, PlanFile, Policy, RunStart, ToolSpec};
+use plandag::{Plan, PlanError, PlanFile, Policy, RunStart};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -35,11 +35,7 @@ pub(crate) fn run(args: &SimulateArgs, console: &Console) -> Result<(), Failure>
     }
     policy.pools = args.pools.iter().map(|(name, size)| (name.clone(), size.get())).collect();
     policy.order = args.policy.with_seed(args.seed);
-    let mut start = super::toolbox::own_start(policy, console)?;
-    if start.default_tool.is_none() {
-        start.tools.push(ToolSpec::new(StepModel::NAME, ""));
-        start.default_tool = Some(StepModel::NAME.to_owned());
-    }
+    let start = super::toolbox::own_start(policy, console)?;
     let simulator = Simulator { start, earlier: &args.earlier, means: OnceCell::new(), json: args.json, console };
     match Input::open(&args.plans, args.size, console)? {
         Input::Plan(file) => {

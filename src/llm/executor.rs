@@ -132,7 +132,7 @@ impl StepModel {
         };
         let mut has_read_outside = false;
         for round in 0..=self.rounds {
-            // Each round costs more than the one before it: all that was said is read again.
+            // Others may have used up what there is, and each round costs more than the one before it.
             cx.check_limits()?;
             request.must_answer = round == self.rounds;
             let reply = self.model.complete(request.clone()).await.inspect_err(|error| cx.add_usage(error.usage))?;

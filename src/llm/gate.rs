@@ -125,7 +125,7 @@ impl Gate {
             state.recent.pop_front();
         }
         let calls = requests_per_minute.and_then(|limit| {
-            let over = (state.recent.len() + 1).checked_sub(limit.max(1) as usize)?.checked_sub(1)?;
+            let over = state.recent.len().checked_sub(limit.max(1) as usize)?;
             Some(Shut { until: state.recent.get(over)?.0 + MINUTE, why: Why::Calls(limit) })
         });
         let tokens_shut = tokens_per_minute.and_then(|limit| {

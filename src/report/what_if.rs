@@ -83,7 +83,8 @@ impl RunReport {
             }
         };
         let ends = ends.keys().map(|number| Task::end(with_children(*number).collect()));
-        Work { tasks: tasks.iter().map(task).chain(ends).collect(), policy: policy.clone() }
+        let tasks = tasks.iter().map(task).chain(ends).collect();
+        Work { tasks, policy }
     }
 
     /// The steps that one waited for and that it never refers to.

@@ -43,7 +43,7 @@ const MOST_WAITING: usize = 8;
 const LONGEST_WAITING: Duration = Duration::from_micros(200);
 
 /// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
-/// from one core to another, takes as long. That of a tool that does nothing takes a third of it.
+/// from one core to another, takes as long. That of a tool that does nothing takes less than half of it.
 const SHORT: Duration = Duration::from_nanos(500);
 
 struct State {

@@ -347,9 +347,17 @@ impl Driver {
                 let _ = planning.await;
             }
             let mut messages = Vec::new();
-            while self.running > 0 {
-                poll_fn(|cx| run.desk.poll_messages(cx, &mut messages)).await;
+            loop {
+                // The planner may have answered just before it was to end.
+                poll_fn(|cx| match run.desk.poll_messages(cx, &mut messages) {
+                    Poll::Pending if self.running > 0 => Poll::Pending,
+                    _ => Poll::Ready(()),
+                })
+                .await;
                 messages.drain(..).for_each(|message| self.note_late(message));
+                if self.running == 0 {
+                    return;
+                }
             }
         };
         if tokio::time::timeout(grace, gone).await.is_err() {

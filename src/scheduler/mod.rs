@@ -271,8 +271,11 @@ impl Scheduler {
             (Phase::Stopped, Event::AttemptReturned { attempt, usage, .. }) => {
                 return self.note_late(Some(attempt), usage, transition);
             }
-            (Phase::Stopped, Event::PlanReturned { reply, .. }) => {
-                return reply.iter().for_each(|reply| self.note_late(None, reply.usage, transition));
+            (Phase::Stopped, Event::PlanReturned { request, reply }) => {
+                if self.pending.as_ref().is_some_and(|pending| pending.request == request) {
+                    reply.iter().for_each(|reply| self.note_late(None, reply.usage, transition));
+                }
+                return;
             }
             (Phase::Stopped, _) => return,
             (_, Event::PlanStep { request, step }) => self.plan_step(request, &step, transition),
@@ -286,10 +289,7 @@ impl Scheduler {
 
     /// Takes note of what was used and is known only now that the run has stopped.
     fn note_late(&mut self, attempt: Option<AttemptNumber>, usage: Usage, transition: &mut Transition) {
-        let is_open = match attempt {
-            Some(attempt) => self.is_open(attempt),
-            None => self.pending.is_some(),
-        };
+        let is_open = attempt.is_none_or(|attempt| self.is_open(attempt));
         if is_open && !usage.is_zero() && !self.late.contains(&attempt) {
             self.emit(RunEventKind::UsageNoted { attempt, usage }, transition);
         }

@@ -44,8 +44,8 @@ use crate::tool::ToolSpec;
 
 pub use what_if::{Change, Saving, WhatIf};
 
-/// The tool of steps that name none, in a run that nobody said more about.
-const DEFAULT_TOOL: &str = "step";
+/// The tool of steps that name none, in a run that nobody said more about: that of a model that does steps.
+const DEFAULT_TOOL: &str = "model";
 /// How long a step takes that nobody knows anything about.
 const DEFAULT_DURATION: Duration = Duration::from_secs(1);
 

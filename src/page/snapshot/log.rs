@@ -29,6 +29,10 @@ pub(super) fn logs(events: &[RunEvent], report: &RunReport) -> Vec<Vec<LogLine>>
         if let Some(what) = words(&event.kind, calls[step], report) {
             logs[step].push(LogLine { at_us: micros(event.at), what });
         }
+        if matches!(&event.kind, RunEventKind::AttemptFailed { error, .. } if error.kind == StepErrorKind::Deferred) {
+            // What was put off is the next to come, too.
+            calls[step] = calls[step].saturating_sub(1);
+        }
     }
     for log in &mut logs {
         if log.len() > MOST_LINES {

@@ -129,7 +129,8 @@ impl WhatIf {
                 whole: Some(whole),
             }
         });
-        Work { tasks: tasks.collect(), policy: policy.clone() }.what_if()
+        let tasks = tasks.collect();
+        Work { tasks, policy }.what_if()
     }
 }
 

@@ -179,6 +179,6 @@ fn large_plans_are_simulated() {
 fn steps_without_a_tool_take_the_pool_of_the_model_that_does_them() {
     let steps = ["a", "b", "c"].map(|id| Step::described(id, "think").estimate_ms(100));
     let plan = Plan::from_iter(steps);
-    let run = Simulation::new(plan.clone()).pool(plandag::llm::StepModel::NAME, 1).run();
+    let run = Simulation::new(plan.clone()).pool("model", 1).run();
     assert_eq!((run.makespan.as_millis(), Simulation::new(plan).run().makespan.as_millis()), (300, 100));
 }

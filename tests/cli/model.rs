@@ -152,6 +152,26 @@ fn a_limit_on_tokens_holds_where_nobody_counts_and_can_be_raised() {
     assert_eq!((again.exit, &again.last_event()["answer"]), (0, &json!("found it")), "{again:?}");
 }
 
+#[test]
+fn a_step_that_is_put_off_is_told_with_the_reason() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("plandag.toml", "[providers.openai]\nrequests_per_minute = 1\n");
+    let ran = server.run(&place, ["run", "x", "--model", "m", "--deadline", "2s"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    let told = ran.stderr.lines().filter(|line| line.contains("put off: ")).collect::<Vec<_>>();
+    assert!(
+        !told.is_empty() && told.iter().all(|line| line.contains("not asked yet") && line.contains("next in ")),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("0 attempts, ") && ran.stderr.contains(" put off"), "{ran:?}");
+    let why = place.run(["why", "1"]);
+    assert!(
+        why.stdout.contains("it was put off: ") && why.stdout.contains("its only request a minute is used up"),
+        "{why:?}"
+    );
+    assert!(!why.stdout.contains("attempt 1 failed"), "{why:?}");
+}
+
 /// It plans once, and lets nobody in after that.
 #[derive(Default)]
 struct Once(AtomicBool);

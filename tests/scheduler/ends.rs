@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plandag::{
-    Event, FailureReason, Limits, Output, Patch, Phase, Plan, Policy, Returned, Revision, RunEventKind, RunOutcome,
-    Scheduler, Step, StepError, StepState, StopReason, Usage,
+    Event, FailureReason, Limits, Output, Patch, Phase, Plan, PlanReply, Policy, Returned, Revision, RunEventKind,
+    RunOutcome, Scheduler, Step, StepError, StepState, StopReason, Usage,
 };
 use serde_json::json;
 
@@ -138,6 +138,20 @@ fn who_stops_a_run_again_and_again_is_not_counted_against_its_steps() {
     assert!(matches!(driver.state("long"), StepState::Running(_)));
     driver.send(Event::Resumed { policy: None });
     assert_eq!(driver.state("long"), StepState::Failed);
+}
+
+#[test]
+fn an_answer_of_the_planner_that_comes_after_the_stop_is_paid_once() {
+    let mut driver = Driver::new(Policy::default());
+    driver.send(Event::Begin);
+    let request = driver.requests.pop().expect("the planner was asked").request;
+    driver.send(Event::CancelRequested { at_once: true });
+    for (request, input_tokens) in [(request + 1, 100), (request, 7), (request, 7)] {
+        let usage = Usage { input_tokens, ..Usage::default() };
+        let reply = PlanReply { usage, ..Revision::Plan(diamond()).into() };
+        driver.send(Event::PlanReturned { request, reply: Box::new(Ok(reply)) });
+    }
+    assert_eq!((driver.scheduler.usage().input_tokens, driver.scheduler.step_count()), (7, 0));
 }
 
 #[test]

@@ -15,7 +15,11 @@ use support::plandag::{runner, whole};
 use support::{Dependencies, SHAPES};
 use tokio::runtime::Runtime;
 
-const ROUNDS: usize = 9;
+/// Steps that each crate runs of a graph, over all rounds that are measured.
+const STEPS: usize = 200_000;
+/// As many rounds more come first, one in four: a process that has just begun is up to half slower for some ten
+/// milliseconds, until the threads have found their cores.
+const WARM_UP: usize = 4;
 
 /// One way to run a graph; none if it cannot be expressed.
 type Peer = (&'static str, fn(&Runtime, &Dependencies) -> Option<Duration>);
@@ -26,7 +30,7 @@ const PEERS: [Peer; 4] =
 fn main() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    println!("ns per step, medians of {ROUNDS} rounds, and how often as much as plandag in the same round");
+    println!("ns per step, medians, and how often as much as plandag in the same round");
     print!("{:>8} {:>6} {:>8}", "shape", "steps", "plandag");
     PEERS.iter().for_each(|(name, _)| print!(" {name:>24}"));
     println!();
@@ -43,14 +47,16 @@ fn measure(runtime: &Runtime, name: &str, graph: &Dependencies) {
     let mut own = Vec::new();
     let mut others: [Vec<f64>; PEERS.len()] = Default::default();
     let mut ratios: [Vec<f64>; PEERS.len()] = Default::default();
-    // The first round warms up.
-    for round in 0..=ROUNDS {
+    let rounds = STEPS / graph.len();
+    let first = rounds / WARM_UP;
+    for round in 0..first + rounds {
         let time = per_step(runtime.block_on(whole(&runner)));
-        if round > 0 {
+        let counts = round >= first;
+        if counts {
             own.push(time);
         }
         for (place, (_, peer)) in PEERS.iter().enumerate() {
-            if let Some(other) = peer(runtime, graph).map(per_step).filter(|_| round > 0) {
+            if let Some(other) = peer(runtime, graph).map(per_step).filter(|_| counts) {
                 others[place].push(other);
                 ratios[place].push(other / time);
             }

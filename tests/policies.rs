@@ -13,7 +13,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use plandag::simulate::workload::{self, Workload};
 use plandag::simulate::{SimulatedRun, Simulation};
-use plandag::{Dag, Limits, Order, Plan, Policy, Step};
+use plandag::{Dag, Limits, Order, Plan, Policy, Runner, Step, tool_fn};
 
 /// The plans of every file, by its name.
 fn sets() -> BTreeMap<String, Vec<Workload>> {
@@ -147,6 +147,48 @@ fn many_plans_under_one_cap_are_near_to_what_is_possible() {
     let mean = over.sum::<f64>() / batches.len() as f64;
     println!("{:>24} {:>8.3} % over the bound", "on average", mean * 100.0);
     assert!(mean <= 0.005, "{mean}");
+}
+
+/// As `plandag run --batch` does it: every line is a step that expands to its plan.
+#[test]
+fn batches_whose_plans_are_expansions_are_as_good_as_one_plan() {
+    for batch in &sets()["batches"] {
+        let policy = policy("8", Order::CriticalPath);
+        let as_one = Simulation::new(batch.plan.clone()).policy(policy.clone()).without_history().run();
+        let (bound, as_one) = (seconds(as_one.bound()), seconds(as_one.makespan));
+        let expanded = virtual_time(run_expanded(batch, policy));
+        println!("{}: {as_one:.3} s as one plan, {expanded:.3} s expanded, bound {bound:.3} s", batch.id);
+        assert!(expanded <= as_one * 1.01 && expanded <= bound * 1.015, "{}", batch.id);
+    }
+}
+
+/// In a runtime whose clock goes on only when everything sleeps.
+fn virtual_time<T>(run: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(run)
+}
+
+async fn run_expanded(batch: &Workload, policy: Policy) -> f64 {
+    let mut lines: BTreeMap<String, Plan> = BTreeMap::new();
+    for step in &batch.plan.steps {
+        let (line, _) = step.id.as_str().split_once('-').unwrap();
+        let own = Step { tool: Some("nap".into()), ..Step::clone(step) };
+        lines.entry(line.to_owned()).or_default().push(own);
+    }
+    // Each comes before what any of them expands to.
+    let root: Plan = lines.keys().map(|line| Step::new(line.as_str(), "line").estimate_ms(1_000_000)).collect();
+    let lines = Arc::new(lines);
+    let line = tool_fn(move |cx| {
+        let lines = Arc::clone(&lines);
+        async move { Ok(lines[cx.id.as_str()].clone()) }
+    });
+    let nap = tool_fn(|cx| async move {
+        tokio::time::sleep(Duration::from_millis(cx.step.estimate_ms.unwrap_or_default())).await;
+        Ok(())
+    });
+    let started = tokio::time::Instant::now();
+    let report = Runner::new(root).tool("line", line).tool("nap", nap).policy(policy).run("all").await.unwrap();
+    assert!(report.answer().is_ok());
+    seconds(started.elapsed())
 }
 
 #[test]

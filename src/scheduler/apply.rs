@@ -74,15 +74,19 @@ impl Scheduler {
                 self.scopes.entry(*step).or_default();
                 self.apply_graft(graft, false);
                 self.rank_scope(*step);
+                self.is_unrehearsed = true;
+                self.rehearse_expansions();
             }
             RunEventKind::StepReady { step } => {
-                if self.node(*step).state == StepState::Expanded {
+                let was_expanded = self.node(*step).state == StepState::Expanded;
+                self.set_state(*step, StepState::Ready);
+                if was_expanded {
                     self.nodes[*step as usize].tries = 0;
                     let scope = self.scope_mut(*step);
                     scope.failed = None;
                     scope.replans += 1;
+                    self.set_rank(*step, self.rank(*step, self.beyond(*step)));
                 }
-                self.set_state(*step, StepState::Ready);
             }
             RunEventKind::ApprovalRequested { step, .. } => {
                 self.nodes[*step as usize].passed = 0;
@@ -256,6 +260,7 @@ impl Scheduler {
         for parent in open {
             self.rank_scope(parent);
         }
+        self.rehearse();
     }
 
     fn apply_rejected(&mut self, rejection: &Rejection) {
@@ -453,6 +458,9 @@ impl Scheduler {
         let taken = node.taken as usize;
         self.pools.take(&self.shapes[taken].needs);
         self.set_state(step, StepState::Running(attempt));
+        if self.node(step).parent != NONE {
+            self.rehearse_expansions();
+        }
     }
 
     fn apply_failed(&mut self, step: StepNumber, error: &Arc<StepError>) {

@@ -101,6 +101,9 @@ pub struct Scheduler {
     heads: Vec<(queue::Key, usize)>,
     /// How many steps have become ready, where that decides which comes first.
     arrivals: u64,
+    /// Whether expansions have come in since the run was last rehearsed, and how many steps were looked at for that.
+    is_unrehearsed: bool,
+    rehearsed: u64,
     gates: Gates,
     backoffs: BinaryHeap<Reverse<(Timestamp, StepNumber)>>,
 
@@ -229,6 +232,8 @@ impl Scheduler {
             shapes: vec![Shape::default()],
             heads: Vec::new(),
             arrivals: 0,
+            is_unrehearsed: false,
+            rehearsed: 0,
             gates: Gates::new(),
             backoffs: BinaryHeap::new(),
             requests: 0,

@@ -1,5 +1,7 @@
 //! The order of ready steps: which of them comes first where there is no room for all.
 
+use std::collections::BTreeSet;
+
 use petgraph::graph::NodeIndex;
 
 use crate::event::StepNumber;
@@ -16,12 +18,16 @@ const USUAL_MS: u64 = 1_000;
 /// Plans of more steps than this are not rehearsed: what stands empty at their end is nothing beside the whole.
 const MOST_REHEARSED: usize = 4_096;
 
+/// How often each step of a run is rehearsed at most, on average.
+const MOST_OFTEN: u64 = 32;
+
 impl Scheduler {
-    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first; those of the
-    /// run's plan by more than that, where it does not have the slots to start whatever is ready.
+    /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
     pub(super) fn rank_scope(&mut self, parent: StepNumber) {
-        // What comes after the parent comes after a child on which no other child depends.
-        let beyond = if parent == NONE { 0 } else { self.highest_dependent(parent).unwrap_or(0) };
+        let beyond = if parent == NONE { 0 } else { self.beyond(parent) };
+        if parent != NONE {
+            self.set_rank(parent, self.rank(parent, beyond));
+        }
         let mut members = std::mem::take(&mut self.scope_mut(parent).members);
         if self.policy.order == Order::Fifo {
             // What is ready together has become ready in the order of its numbers.
@@ -37,45 +43,82 @@ impl Scheduler {
         if self.policy.order == Order::Fifo {
             members.reverse();
         }
-        if parent == NONE && self.policy.order == Order::CriticalPath {
-            self.rehearse(&members);
-        }
         self.scope_mut(parent).members = members;
+    }
+
+    /// What comes after a step on which no other step of its scope depends: that waits for whatever the scope is a part of.
+    pub(super) fn beyond(&self, mut step: StepNumber) -> u64 {
+        loop {
+            let parent = self.node(step).parent;
+            match self.highest_dependent(step) {
+                Some(rank) => return rank,
+                None if parent == NONE => return 0,
+                None => step = parent,
+            }
+        }
+    }
+
+    /// Rehearses the run anew for what expansions have brought in. Not every time if there are very many of them, so that
+    /// it stays cheap; then when the next of these steps starts.
+    pub(super) fn rehearse_expansions(&mut self) {
+        if self.is_unrehearsed {
+            let budget = u64::from(self.step_count()) * MOST_OFTEN + MOST_REHEARSED as u64;
+            if self.rehearsed < budget {
+                self.rehearse();
+            }
+        }
     }
 
     /// Ranks steps so that slots are not left empty at the end, where a rehearsal shows that it makes the run shorter.
     /// It knows of slots only, and is not worth the while where every step is expected to take the same.
-    fn rehearse(&mut self, members: &[StepNumber]) {
+    pub(super) fn rehearse(&mut self) {
+        self.is_unrehearsed = false;
         let slots = self.policy.max_parallel.max(1) as usize;
-        let is_open = |&number: &StepNumber| !self.node(number).is_settled();
-        let count = self.root.open as usize;
-        if count <= slots || count > MOST_REHEARSED || !self.pools.is_empty() {
+        let scopes = self.scopes.values().chain([&self.root]);
+        let count: usize = scopes.map(|scope| scope.open as usize).sum();
+        if self.policy.order != Order::CriticalPath || count <= slots || count > MOST_REHEARSED {
             return;
         }
-        let open: Vec<StepNumber> = members.iter().copied().filter(is_open).collect();
-        let mut expected = open.iter().map(|&number| self.expected_ms[number as usize]);
-        let first = expected.next();
-        if open.len() <= slots || expected.all(|other| Some(other) == first) {
+        self.rehearsed += u64::from(self.step_count());
+        let open: Vec<StepNumber> = (0..self.step_count()).filter(|&number| !self.node(number).is_settled()).collect();
+        // A step that stands for others only waits for them; what one will stand for nobody knows before.
+        let planners: BTreeSet<u16> = self.scopes.keys().map(|parent| self.node(*parent).tool).collect();
+        let stands_for_others = |number: StepNumber| planners.contains(&self.node(number).tool);
+        let mut leaves = open.iter().copied().filter(|number| !stands_for_others(*number));
+        let expected = |number: StepNumber| self.expected_ms[number as usize];
+        let uses_pools = |number: StepNumber| !self.shapes[self.node(number).shape as usize].needs.is_empty();
+        let Some(first) = leaves.next() else { return };
+        if uses_pools(first) || leaves.clone().any(uses_pools) || leaves.all(|other| expected(other) == expected(first))
+        {
             return;
         }
         let mut place = vec![NONE; self.nodes.len()];
         for (index, &number) in (0..).zip(&open) {
             place[number as usize] = index;
         }
-        let dependents = |number: StepNumber| self.graph.neighbors(NodeIndex::new(number as usize));
-        let edges: Vec<(u32, u32)> = (0..)
-            .zip(&open)
-            .flat_map(|(index, &number)| dependents(number).map(move |dependent| (index, dependent.index())))
-            .map(|(index, dependent)| (index, place[dependent]))
-            .filter(|(_, dependent)| *dependent != NONE)
-            .collect();
-        let expected = open.iter().map(|&number| self.expected_ms[number as usize]).collect();
-        let paths: Vec<u64> = open.iter().map(|&number| self.node(number).rank).collect();
-        if let Some(ranks) = Rehearsal::new(expected, &edges).better_ranks(&paths, slots) {
-            for (&number, rank) in open.iter().zip(ranks) {
-                self.set_rank(number, rank);
+        let mut edges: Vec<(u32, u32)> = Vec::new();
+        for (index, &number) in (0..).zip(&open) {
+            let before = edges.len();
+            let dependents = self.graph.neighbors(NodeIndex::new(number as usize));
+            let open = dependents.map(|dependent| place[dependent.index()]).filter(|place| *place != NONE);
+            edges.extend(open.map(|dependent| (index, dependent)));
+            let parent = place.get(self.node(number).parent as usize).filter(|place| **place != NONE);
+            if edges.len() == before {
+                edges.extend(parent.map(|parent| (index, *parent)));
             }
         }
+        let takes = |number: StepNumber| if stands_for_others(number) { 0 } else { expected(number) };
+        let is_running = |number: StepNumber| matches!(self.node(number).state, StepState::Running(_));
+        let rehearsal = Rehearsal::new(
+            open.iter().map(|number| takes(*number)).collect(),
+            open.iter().map(|number| is_running(*number)).collect(),
+            &edges,
+        );
+        let paths: Vec<u64> = open.iter().map(|&number| self.node(number).rank).collect();
+        let ranks = rehearsal.better_ranks(&paths, slots);
+        let ranked = ranks.into_iter().flat_map(|ranks| open.iter().copied().zip(ranks));
+        let ranked: Vec<_> = ranked.filter(|(number, _)| !stands_for_others(*number)).collect();
+        ranked.into_iter().for_each(|(number, rank)| self.set_rank(number, rank));
     }
 
     fn highest_dependent(&self, number: StepNumber) -> Option<u64> {
@@ -86,6 +129,8 @@ impl Scheduler {
     /// The place of a step among the ready ones, with the highest rank of those that wait for it.
     pub(super) fn rank(&self, number: StepNumber, rest: u64) -> u64 {
         match self.policy.order {
+            // It has been done itself.
+            Order::CriticalPath | Order::Hops if self.node(number).state == StepState::Expanded => rest,
             Order::CriticalPath => self.expected_ms[number as usize].saturating_add(rest),
             Order::Hops => rest.saturating_add(1),
             // Its place is found when it becomes ready, and stays.

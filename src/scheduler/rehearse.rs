@@ -12,10 +12,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Steps by their places in a topological order, and what each is expected to take.
+/// Steps by their places, in which those of one scope are in a topological order, and what each is expected to take.
 #[derive(Debug)]
 pub(super) struct Rehearsal {
     expected: Vec<u64>,
+    /// Those that have begun: whatever the ranks, they come first.
+    begun: Vec<bool>,
     dependencies: Neighbors,
     dependents: Neighbors,
 }
@@ -29,10 +31,11 @@ struct Layout {
 
 impl Rehearsal {
     /// Steps that are expected to take so long, with an edge from each dependency to its dependent.
-    pub(super) fn new(expected: Vec<u64>, edges: &[(u32, u32)]) -> Self {
+    pub(super) fn new(expected: Vec<u64>, begun: Vec<bool>, edges: &[(u32, u32)]) -> Self {
         let count = expected.len();
         Self {
             expected,
+            begun,
             dependencies: Neighbors::new(count, edges.iter().map(|&(dependency, dependent)| (dependent, dependency))),
             dependents: Neighbors::new(count, edges.iter().copied()),
         }
@@ -67,19 +70,14 @@ impl Rehearsal {
 
     /// What could start first if there was room for everybody ranks highest.
     fn earliest_first(&self) -> Vec<u64> {
-        let mut ends: Vec<u64> = Vec::with_capacity(self.expected.len());
-        let rank = |(step, expected): (usize, &u64)| {
-            let start = self.dependencies.of(step).iter().map(|&before| ends[before as usize]).max().unwrap_or(0);
-            ends.push(start.saturating_add(*expected));
-            u64::MAX - start
-        };
-        self.expected.iter().enumerate().map(rank).collect()
+        let ends = self.lay_out(&self.places(), &self.dependencies, &self.dependents, usize::MAX).ends;
+        ends.iter().zip(&self.expected).map(|(end, expected)| u64::MAX - end.saturating_sub(*expected)).collect()
     }
 
     /// As the scheduler starts steps of these ranks.
     fn forward(&self, ranks: &[u64], slots: usize) -> Layout {
         let mut order = self.places();
-        order.sort_unstable_by_key(|&step| (Reverse(ranks[step as usize]), step));
+        order.sort_unstable_by_key(|&step| (!self.begun[step as usize], Reverse(ranks[step as usize]), step));
         self.lay_out(&order, &self.dependencies, &self.dependents, slots)
     }
 
@@ -167,7 +165,7 @@ mod tests {
     fn work_beside_the_longest_path_starts_before_it_is_all_that_is_left() {
         // The longest paths are those of the first, which the last comes after, and of the third. But both of them
         // first leaves two steps for a slot and a half.
-        let rehearsal = Rehearsal::new(vec![1, 2, 3, 2], &[(0, 3)]);
+        let rehearsal = Rehearsal::new(vec![1, 2, 3, 2], vec![false; 4], &[(0, 3)]);
         let paths = [3, 2, 3, 2];
         assert_eq!(rehearsal.forward(&paths, 2).length, 5);
         let ranks = rehearsal.better_ranks(&paths, 2).expect("there is a better order");
@@ -178,7 +176,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_lost_paths_are_as_good_as_anything() {
-        let rehearsal = Rehearsal::new(vec![5, 1, 2], &[(0, 2), (1, 2)]);
+        let rehearsal = Rehearsal::new(vec![5, 1, 2], vec![false; 3], &[(0, 2), (1, 2)]);
         assert_eq!(rehearsal.better_ranks(&[7, 3, 2], 2), None);
         assert_eq!(rehearsal.better_ranks(&[7, 3, 2], 1), None);
     }

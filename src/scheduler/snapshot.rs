@@ -44,6 +44,7 @@ impl Scheduler {
             "aborting": self.aborting.keys().collect::<Vec<_>>(),
             "pools": pools,
             "arrivals": self.arrivals,
+            "rehearsed": json!([self.is_unrehearsed, self.rehearsed]),
             "gates": self.gates.iter().map(|(tool, gate)| json!([tool, gate.all()])).collect::<Vec<_>>(),
             "requests": self.requests,
             "revision": self.revision,

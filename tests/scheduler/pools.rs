@@ -116,14 +116,37 @@ fn unlucky() -> [Step; 4] {
 }
 
 #[test]
-fn only_the_plan_of_the_run_is_rehearsed_and_only_where_the_longest_path_comes_first() {
+fn a_run_is_rehearsed_where_the_longest_path_comes_first() {
     let policy = |order| Policy { max_parallel: 2, order, ..Policy::default() };
     let first = |order| Driver::with_plan(policy(order), Plan::from_iter(unlucky())).running().join(" ");
     assert_eq!(first(Order::CriticalPath), "a b");
     assert_eq!(first(Order::Random(0)), "b c");
-    let mut driver = Driver::with_plan(policy(Order::CriticalPath), Plan::from_iter([Step::new("map", "read")]));
+    let mut driver = Driver::with_plan(policy(Order::CriticalPath), Plan::from_iter([Step::new("map", "gpu")]));
     driver.expands("map", unlucky());
-    assert_eq!(driver.running(), ["map/a", "map/c"]);
+    assert_eq!(driver.running(), ["map/a", "map/b"], "as if they were steps of the plan");
+}
+
+#[test]
+fn a_pool_that_no_open_step_uses_changes_nothing() {
+    let first = |used: bool| {
+        let policy = Policy { max_parallel: 2, pools: pools([("gpu", 1)]), ..Policy::default() };
+        let more = Step::new("more", "read").estimate_ms(1).depends_on(["a"]);
+        let more = if used { more.uses("gpu", 1) } else { more };
+        Driver::with_plan(policy, unlucky().into_iter().chain([more]).collect()).running().join(" ")
+    };
+    assert_eq!((first(false).as_str(), first(true).as_str()), ("a b", "a c"));
+}
+
+#[test]
+fn expansions_are_rehearsed_together_and_before_what_waits_for_them() {
+    let step = |id: &str, millis: u64| Step::new(id, "read").estimate_ms(millis);
+    // The same four steps as above, in two expansions, and one after the first of them instead of the fourth.
+    let plan = [Step::new("x", "gpu"), Step::new("y", "gpu"), step("d", 2_000).depends_on(["x"])];
+    let policy = Policy { max_parallel: 2, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, Plan::from_iter(plan));
+    driver.expands("x", [step("a", 1_000)]);
+    driver.expands("y", [step("b", 2_000), step("c", 3_000)]);
+    assert_eq!(driver.running(), ["x/a", "y/b"]);
 }
 
 #[test]

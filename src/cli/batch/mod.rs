@@ -177,11 +177,16 @@ impl Batch {
 
     /// The plan of the whole run.
     pub(crate) fn plan(&self, name: &str, policy: &Policy) -> Plan {
-        let steps = self.lines.iter().map(|line| {
+        let critical = |line: &Line| line.plan.as_ref().map_or(0, |plan| critical_ms(plan, policy));
+        let critical: Vec<u64> = self.lines.iter().map(critical).collect();
+        // Every line comes before what any of them expands to: in which order that is best done is known once all of it
+        // is.
+        let longest = critical.iter().copied().max().unwrap_or(0);
+        let steps = self.lines.iter().zip(critical).map(|(line, critical)| {
             let step = Step::new(line.id(), if line.plan.is_some() { TOOL } else { PlanTool::NAME });
             let step = step.description(line.text.as_str());
             match &line.plan {
-                Some(plan) => step.args(json!({ "line": line.number })).estimate_ms(critical_ms(plan, policy)),
+                Some(_) => step.args(json!({ "line": line.number })).estimate_ms(longest.saturating_add(critical)),
                 None => step.args(json!({ "objective": line.text.replace("${", "$${") })),
             }
         });
@@ -239,8 +244,7 @@ fn plan(source: Source, args: &RunArgs, equipment: &Equipment) -> Result<Option<
     }
 }
 
-/// The longest path of a plan, in milliseconds: what its line should take at least, so that a line is expanded just when
-/// the first of its steps would have its turn.
+/// The longest path of a plan, in milliseconds.
 fn critical_ms(plan: &Plan, policy: &Policy) -> u64 {
     let run = simulation(plan.clone(), &Policy { max_parallel: u32::MAX, ..policy.clone() }).without_history().run();
     u64::try_from(run.critical_path.as_millis()).unwrap_or(u64::MAX)

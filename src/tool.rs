@@ -1,5 +1,6 @@
 //! The trait of everything that does a step, and what a tool says about itself.
 
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -235,6 +236,36 @@ impl StepContext {
         self.caller.0.check_limits()
     }
 
+    /// Leaves something for the next attempt at this step, which would otherwise do it, and pay for it, once more. What
+    /// was left of this type before is replaced. It is there as long as the process drives the run: one that is resumed
+    /// begins without it.
+    ///
+    /// ```
+    /// # use plandag::{StepContext, StepError};
+    /// # async fn page(number: u32) -> Result<String, StepError> { Ok(String::new()) }
+    /// # async fn pages(cx: StepContext) -> Result<String, StepError> {
+    /// let mut read: Vec<String> = cx.carried_over().unwrap_or_default();
+    /// while read.len() < 10 {
+    ///     match page(read.len() as u32).await {
+    ///         Ok(page) => read.push(page),
+    ///         Err(error) => {
+    ///             cx.carry_over(read);
+    ///             return Err(error);
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(read.concat())
+    /// # }
+    /// ```
+    pub fn carry_over<T: Any + Send>(&self, what: T) {
+        self.caller.0.carry_over(Box::new(what));
+    }
+
+    /// Takes what an earlier attempt at this step has [carried over](Self::carry_over) of this type.
+    pub fn carried_over<T: Any + Send>(&self) -> Option<T> {
+        self.caller.0.carried_over(TypeId::of::<T>())?.downcast().ok().map(|what| *what)
+    }
+
     /// A guard that keeps the attempt from counting as over. Give it to work that a dropped future does not end, such
     /// as a thread: the step's slot is then held until that work is really gone. The context itself is such a guard.
     pub fn hold(&self) -> Hold {
@@ -256,6 +287,8 @@ pub(crate) trait Call: Send + Sync {
     fn idempotency_key(&self) -> String;
     fn add_usage(&self, usage: Usage);
     fn check_limits(&self) -> Result<(), StepError>;
+    fn carry_over(&self, what: Box<dyn Any + Send>);
+    fn carried_over(&self, of: TypeId) -> Option<Box<dyn Any + Send>>;
 }
 
 impl fmt::Debug for Caller {
@@ -280,6 +313,12 @@ impl Call for Nobody {
 
     fn check_limits(&self) -> Result<(), StepError> {
         Ok(())
+    }
+
+    fn carry_over(&self, _: Box<dyn Any + Send>) {}
+
+    fn carried_over(&self, _: TypeId) -> Option<Box<dyn Any + Send>> {
+        None
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::markers::{value_without_markers, without_markers};
+use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
-use super::{Message, Model, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
+use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
 use crate::reference;
 use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -123,32 +124,82 @@ impl StepModel {
     }
 
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
-        let inputs = self.inputs(&cx)?;
-        let mut request = ModelRequest {
+        let talk = cx.carried_over::<Talk>().map_or_else(|| self.begin(&cx), Ok)?;
+        let mut talk = Kept { cx: &cx, talk: Some(talk) };
+        let reply = match self.last_reply(&cx, &mut talk).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if error.kind == StepErrorKind::Permanent {
+                    talk.end();
+                }
+                return Err(error);
+            }
+        };
+        talk.end();
+        self.outcome(reply)
+    }
+
+    fn begin(&self, cx: &StepContext) -> Result<Talk, StepError> {
+        let inputs = self.inputs(cx)?;
+        let request = ModelRequest {
             system: self.system(&inputs),
             messages: vec![Message::User(inputs + &without_markers(&cx.step.description))],
             tools: self.tools.values().map(|(_, offer)| offer.clone()).collect(),
             ..ModelRequest::default()
         };
-        let mut has_read_outside = false;
-        for round in 0..=self.rounds {
+        Ok(Talk { request, round: 0, has_read_outside: false, has_acted: false })
+    }
+
+    /// Asks the model, and calls what it asks for, until it answers.
+    async fn last_reply(&self, cx: &StepContext, kept: &mut Kept<'_>) -> Result<ModelReply, StepError> {
+        let Some(talk) = &mut kept.talk else { return Err(StepError::permanent("there is nothing to go on with")) };
+        loop {
             // Others may have used up what there is, and each round costs more than the one before it.
             cx.check_limits()?;
-            request.must_answer = round == self.rounds;
-            let reply = self.model.complete(request.clone()).await.inspect_err(|error| cx.add_usage(error.usage))?;
-            cx.add_usage(reply.usage);
-            if reply.calls.is_empty() || round == self.rounds {
-                return self.outcome(reply);
+            talk.request.must_answer = talk.round == self.rounds;
+            let reply = match talk.has_acted {
+                true => self.ask_in_turn(cx, talk).await?,
+                false => self.ask(cx, talk).await?,
+            };
+            if reply.calls.is_empty() || talk.request.must_answer {
+                return Ok(reply);
             }
             cx.check_limits()?;
-            let results = self.call_all(&cx, &reply.calls, has_read_outside).await;
-            has_read_outside |= reply.calls.iter().any(|call| self.is_untrusted(&call.name));
-            request.messages.push(repeated(reply));
-            request.messages.extend(results);
-            // What is done so far would be lost with the attempt, so from here on the step waits its turn.
-            request.wait = true;
+            let results = self.call_all(cx, &reply.calls, talk.has_read_outside).await;
+            let calls = |is: fn(&ToolSpec) -> bool| reply.calls.iter().any(|call| self.is(&call.name, is));
+            talk.has_read_outside |= calls(|tool| tool.untrusted);
+            talk.has_acted |= calls(|tool| tool.effect == Effect::Acts);
+            talk.request.messages.push(repeated(reply));
+            talk.request.messages.extend(results);
+            talk.round += 1;
         }
-        Err(StepError::permanent("the model came to no answer"))
+    }
+
+    async fn ask(&self, cx: &StepContext, talk: &Talk) -> Result<ModelReply, ModelError> {
+        let asked = self.model.complete(talk.request.clone()).await;
+        cx.add_usage(asked.as_ref().map_or_else(|error| error.usage, |reply| reply.usage));
+        asked
+    }
+
+    /// Asks the model once something has acted: not for a passing trouble is that to be left to another attempt, of which
+    /// a process that is killed meanwhile would know nothing. So this one waits, and asks again.
+    async fn ask_in_turn(&self, cx: &StepContext, talk: &mut Talk) -> Result<ModelReply, StepError> {
+        talk.request.wait = true;
+        for tries in 1.. {
+            let error = match self.ask(cx, talk).await {
+                Ok(reply) => return Ok(reply),
+                Err(error) if !error.problem.may_pass() => return Err(error.into()),
+                Err(error) => error,
+            };
+            if tries == TRIES {
+                // What it has done stays done, and what it leads to nobody knows.
+                let message = format!("{}, and tools that act were called before", error.message);
+                return Err(model_error(StepErrorKind::Interrupted, error.problem, message));
+            }
+            cx.check_limits()?;
+            tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
+        }
+        Err(StepError::permanent("the model was not asked"))
     }
 
     fn system(&self, inputs: &str) -> String {
@@ -245,8 +296,9 @@ impl StepModel {
         Message::ToolResult { id: call.id.clone(), name: call.name.clone(), content }
     }
 
-    fn is_untrusted(&self, name: &str) -> bool {
-        self.tools.get(name).is_some_and(|(tool, _)| tool.spec().untrusted)
+    /// Whether there is such a tool, and it is one of those.
+    fn is(&self, name: &str, those: fn(&ToolSpec) -> bool) -> bool {
+        self.tools.get(name).is_some_and(|(tool, _)| those(&tool.spec()))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -286,6 +338,36 @@ impl StepModel {
     }
 }
 
+/// What a model and its tools have said to each other about a step.
+struct Talk {
+    request: ModelRequest,
+    /// How often the model has called tools.
+    round: u32,
+    has_read_outside: bool,
+    has_acted: bool,
+}
+
+/// A talk that is for the next attempt at the step if this one is put off, turned away or dropped: its rounds are paid for.
+struct Kept<'a> {
+    cx: &'a StepContext,
+    talk: Option<Talk>,
+}
+
+impl Kept<'_> {
+    /// The talk has come to its end.
+    fn end(&mut self) {
+        self.talk = None;
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if let Some(talk) = self.talk.take().filter(|talk| talk.round > 0) {
+            self.cx.carry_over(talk);
+        }
+    }
+}
+
 /// What stands behind the mark of an answer that says why there is none. Models like to make that mark bold.
 fn unexpected(answer: &str) -> Option<&str> {
     let why = answer.trim_start_matches(BOLD).strip_prefix(UNEXPECTED)?.trim_start_matches(BOLD).strip_prefix(':')?;
@@ -311,7 +393,7 @@ impl Tool for StepModel {
         ToolSpec {
             output: "text".into(),
             effect: if acts { Effect::Acts } else { Effect::Reads },
-            untrusted: self.tools.keys().any(|name| self.is_untrusted(name)),
+            untrusted: self.tools.values().any(|(tool, _)| tool.spec().untrusted),
             pool: self.pool.clone(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(

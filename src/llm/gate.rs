@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// The window in which calls and tokens are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// How soon, and how late at the latest, it is worth looking again whether one of the calls that are being made is over.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
 /// How much a provider may be asked at a time. None: as much as the run wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
@@ -34,6 +37,8 @@ pub(super) struct Gate {
 struct State {
     /// Closed until then, because the server said so.
     closed: Option<Instant>,
+    /// Since when as many calls are being made as may be at once.
+    full: Option<Instant>,
     /// The calls of the last minute and the tokens that each took.
     recent: VecDeque<(Instant, u64)>,
 }
@@ -50,6 +55,8 @@ pub(super) struct Shut {
 pub(super) enum Why {
     /// The server said so.
     Closed,
+    /// So many calls are being made at once.
+    Busy(u32),
     /// So many calls were made within a minute.
     Calls(u32),
     /// So many tokens were used within a minute.
@@ -60,6 +67,8 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("it wants no call"),
+            Self::Busy(1) => f.write_str("a call is being made, and only one may be at a time"),
+            Self::Busy(limit) => write!(f, "{limit} calls are being made, and no more may be at a time"),
             Self::Calls(1) => f.write_str("its only request a minute is used up"),
             Self::Calls(limit) => write!(f, "its {limit} requests a minute are used up"),
             Self::Tokens(limit) => write!(f, "too much of its {limit} tokens a minute is used up"),
@@ -92,15 +101,37 @@ impl Gate {
         }
     }
 
-    /// As [`pass`](Self::pass), but waits for nothing but calls that are being made.
-    pub(super) async fn pass_now(&self, tokens: u64) -> Result<Pass<'_>, Shut> {
-        let slot = self.slot().await;
-        Ok(Pass { gate: self, at: self.admit(tokens)?, _slot: slot })
+    /// As [`pass`](Self::pass), but waits for nothing.
+    pub(super) fn pass_now(&self, tokens: u64) -> Result<Pass<'_>, Shut> {
+        let slot = match &self.slots {
+            Some(slots) => Some(slots.try_acquire().map_err(|_| self.busy())?),
+            None => None,
+        };
+        let at = self.admit(tokens)?;
+        self.note_full();
+        Ok(Pass { gate: self, at, _slot: slot })
     }
 
     async fn slot(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it.
-        self.slots.as_ref()?.acquire().await.ok()
+        let slot = self.slots.as_ref()?.acquire().await.ok();
+        self.note_full();
+        slot
+    }
+
+    fn note_full(&self) {
+        if self.slots.as_ref().is_some_and(|slots| slots.available_permits() == 0) {
+            self.state().full = Some(Instant::now());
+        }
+    }
+
+    /// Nobody knows when the next of the calls ends: one that has gone on for longer is asked about less often.
+    fn busy(&self) -> Shut {
+        let now = Instant::now();
+        let gone_on = self.state().full.map_or(Duration::ZERO, |full| now - full);
+        let (soonest, latest) = LOOK_AGAIN;
+        let limit = self.limits.concurrency.unwrap_or(1).max(1);
+        Shut { until: now + (gone_on / 8).clamp(soonest, latest), why: Why::Busy(limit) }
     }
 
     /// The server wants no call for this long.
@@ -179,11 +210,11 @@ mod tests {
         let start = Instant::now();
         gate.close(Duration::from_secs(7));
         gate.close(Duration::from_secs(3));
-        let shut = gate.pass_now(1).await.unwrap_err();
+        let shut = gate.pass_now(1).unwrap_err();
         assert_eq!((shut.until, shut.why), (start + Duration::from_secs(7), Why::Closed));
         let _pass = gate.pass(1).await;
         assert!(start.elapsed() >= Duration::from_secs(7));
-        assert!(gate.pass_now(1).await.is_ok());
+        assert!(gate.pass_now(1).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -214,7 +245,7 @@ mod tests {
         let gate = gate(Some(3), Some(100));
         let start = Instant::now();
         for tokens in [40, 30, 20] {
-            gate.pass_now(tokens).await.unwrap().took(tokens);
+            gate.pass_now(tokens).unwrap().took(tokens);
             tokio::time::advance(Duration::from_secs(5)).await;
         }
         for (tokens, seconds, why) in [
@@ -224,7 +255,7 @@ mod tests {
             (81, 70, Why::Tokens(100)),
             (500, 70, Why::Tokens(100)),
         ] {
-            let shut = gate.pass_now(tokens).await.unwrap_err();
+            let shut = gate.pass_now(tokens).unwrap_err();
             assert_eq!((shut.until - start, shut.why), (Duration::from_secs(seconds), why), "{tokens} tokens");
         }
     }
@@ -232,8 +263,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_at_once_are_kept() {
         let gate = Gate::new(RateLimits { concurrency: Some(2), ..RateLimits::default() });
-        let (_one, _two) = (gate.pass(1).await, gate.pass(1).await);
+        let (one, _two) = (gate.pass(1).await, gate.pass(1).await);
         let third = tokio::time::timeout(Duration::from_secs(1), gate.pass(1)).await;
         assert!(third.is_err());
+        drop(one);
+        assert!(gate.pass_now(1).is_ok(), "one is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_looks_less_often_the_longer_calls_take() {
+        let gate = Gate::new(RateLimits { concurrency: Some(1), ..RateLimits::default() });
+        let _one = gate.pass(1).await;
+        let mut looks = 0;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(20) {
+            let shut = gate.pass_now(1).unwrap_err();
+            let (pause, elapsed) = (shut.until - Instant::now(), start.elapsed());
+            assert_eq!(shut.why, Why::Busy(1));
+            assert!(
+                pause <= Duration::from_millis(500) && pause <= elapsed.max(Duration::from_millis(50)),
+                "{pause:?}"
+            );
+            tokio::time::sleep_until(shut.until).await;
+            looks += 1;
+        }
+        assert!((40..80).contains(&looks), "{looks}");
     }
 }

@@ -21,7 +21,7 @@ use crate::policy::{Limits, Policy};
 use crate::tool::ToolOutput;
 
 /// How often a provider is asked that does not answer.
-const TRIES: u32 = 5;
+pub(super) const TRIES: u32 = 5;
 /// How often an address is tried at which there is nothing.
 const TRIES_TO_REACH: u32 = 3;
 /// The first pause between tries; it doubles.
@@ -487,7 +487,7 @@ fn given_up(error: ModelError, tries: u32) -> ModelError {
 
 /// The pause before the next try: what the server wants, else twice as long each time, with chance in it so that many
 /// who wait do not all come back at once.
-fn pause(tries: u32, retry_after_ms: Option<u64>) -> Duration {
+pub(super) fn pause(tries: u32, retry_after_ms: Option<u64>) -> Duration {
     match retry_after_ms {
         Some(millis) => Duration::from_millis(millis),
         None => (PAUSE * 2_u32.saturating_pow(tries - 1)).mul_f64(fastrand::f64()),

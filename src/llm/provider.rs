@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::compatible::Compatible;
 use super::error::ModelError;
-use super::gate::{Gate, Pass};
+use super::gate::{Gate, Pass, Why};
 use super::native::Native;
 use super::price::Price;
 use super::server::Server;
@@ -201,9 +201,13 @@ impl ProviderModel {
         if request.wait {
             return Ok(gate.pass(told.tokens()).await);
         }
-        gate.pass_now(told.tokens()).await.map_err(|shut| {
+        gate.pass_now(told.tokens()).map_err(|shut| {
             let left = shut.until.saturating_duration_since(Instant::now());
-            let message = format!("not asked yet: {} for another {:.1}s", shut.why, left.as_secs_f64());
+            let message = match shut.why {
+                // Until one is over, whenever that is.
+                Why::Busy(_) => format!("not asked yet: {}", shut.why),
+                why => format!("not asked yet: {why} for another {:.1}s", left.as_secs_f64()),
+            };
             self.placed(ModelError::deferred(message, millis(left)))
         })
     }

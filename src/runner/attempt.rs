@@ -1,6 +1,7 @@
 //! One call of a tool, from the launch to the answer.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::error::{StepError, StepErrorKind};
-use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, Usage};
+use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, StepNumber, Usage};
 use crate::journal::{Claim, Journal, RunId};
 use crate::reference;
 use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
@@ -45,6 +46,8 @@ pub(super) struct RunContext {
     pub(super) planner_timeout: Option<Duration>,
     pub(super) max_output_bytes: usize,
     pub(super) desk: Arc<Desk>,
+    /// What attempts have left for the next ones at their steps, by its type.
+    pub(super) carried_over: Mutex<BTreeMap<(StepNumber, TypeId), Box<dyn Any + Send>>>,
 }
 
 impl RunContext {
@@ -151,6 +154,18 @@ impl Call for Attempt {
 
     fn check_limits(&self) -> Result<(), StepError> {
         self.run.spending.as_ref().map_or(Ok(()), Spending::check)
+    }
+
+    fn carry_over(&self, what: Box<dyn Any + Send>) {
+        let key = (self.step.load(Ordering::Relaxed), (*what).type_id());
+        let before = self.run.carried_over.lock().unwrap_or_else(PoisonError::into_inner).insert(key, what);
+        // Whatever its drop does, it does it where nothing is locked.
+        drop(before);
+    }
+
+    fn carried_over(&self, of: TypeId) -> Option<Box<dyn Any + Send>> {
+        let step = self.step.load(Ordering::Relaxed);
+        self.run.carried_over.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step, of))
     }
 }
 

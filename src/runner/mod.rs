@@ -467,6 +467,7 @@ impl Runner {
             spending: Spending::new(&self.policy.limits, scheduler.usage()),
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
+            carried_over: Default::default(),
             max_output_bytes: self.max_output_bytes,
             desk,
             id,

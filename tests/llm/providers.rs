@@ -545,8 +545,15 @@ async fn no_more_calls_are_made_at_once_than_a_provider_takes() {
     let provider = Provider::new(Server::at(format!("{}/v1", server.uri())).limits(limits)).unwrap();
     let model = provider.model("m", ModelOptions::default());
     let began = Instant::now();
-    futures::future::try_join_all((0..6).map(|_| model.complete(asks("x")))).await.unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(600));
+    let waits = || ModelRequest { wait: true, ..asks("x") };
+    let (waited, put_off) =
+        futures::join!(futures::future::try_join_all((0..6).map(|_| model.complete(waits()))), async {
+            // Who does not wait is told so, and holds up nobody.
+            model.complete(asks("x")).await.unwrap_err()
+        });
+    assert!(waited.is_ok() && began.elapsed() >= Duration::from_millis(600));
+    assert!(put_off.is_deferred && put_off.message.contains("2 calls are being made"), "{put_off:?}");
+    assert_eq!(server.received_requests().await.unwrap().len(), 6);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, PlanTool, ReplyEnd, StepModel};
+use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ModelRequest, PlanTool, ReplyEnd, StepModel};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
     Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepErrorKind, StopReason,
@@ -177,7 +177,7 @@ async fn tools_are_called_at_once_and_their_results_go_back_in_order() {
     assert_eq!(contents[1], "<result>\n2\n</result>\n");
     assert!(contents[2].contains("there is no tool `none`; there are: slow"), "{}", contents[2]);
     assert!(contents[3].contains("the arguments are not a JSON object"), "{}", contents[3]);
-    assert!(second.wait, "what was done would be lost, so the step waits its turn");
+    assert!(!second.wait, "it can be put off: what was done is carried over");
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,6 +379,74 @@ async fn a_provider_with_few_calls_a_minute_makes_steps_wait_outside_of_their_at
     assert!(report.step("w3").unwrap().settled.unwrap().as_secs_f64() < 6.0, "the slots are free for others");
     assert_eq!((report.attempt_count(), report.retry_count()), (45, 1), "what is put off is no attempt");
     assert!((8..=2 * 8).contains(&report.deferral_count()), "{}", report.deferral_count());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rounds_that_are_paid_for_are_not_lost_with_the_attempt() {
+    // In the second round its provider turns it away, in the third it does not come to an end, the fourth is put off.
+    let troubles = AtomicU32::new(0);
+    let model = Script::waiting(move |request: &ModelRequest| {
+        let round = request.messages.len() / 2;
+        let is_new = round > 0 && troubles.load(Ordering::SeqCst) == round as u32 - 1;
+        if is_new {
+            troubles.fetch_add(1, Ordering::SeqCst);
+        }
+        let (reply, takes) = match round {
+            1 if is_new => (Err(ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000))), 0),
+            2 if is_new => (Ok(says("too late")), 1_000),
+            3 if is_new => (Err(ModelError::deferred("used up", 30_000)), 0),
+            4 => (Ok(says("done")), 0),
+            _ => (Ok(calls([("look", json!({}))])), 0),
+        };
+        (reply, Duration::from_secs(takes))
+    });
+    let looks = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&looks);
+    let look = tool_fn(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Ok("seen") }
+    });
+    let plan = Plan::from_iter([Step::described("asks", "ask").timeout_ms(60_000), Step::new("works", "work")]);
+    let work = tool_fn(|_| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(())
+    });
+    let asks = StepModel::new(model.clone()).offer("look", look);
+    let report = Runner::new(plan).tool("work", work).default_tool(asks).max_parallel(1).run("").await.unwrap();
+    assert_eq!(report.output::<String>("asks").unwrap(), "done", "{report:?}");
+    let settled = |id: &str| report.step(id).unwrap().settled.unwrap().as_secs_f64();
+    assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
+    assert!((120.0..130.0).contains(&settled("asks")), "{}", settled("asks"));
+    let rounds: Vec<usize> = model.asked().iter().map(|request| request.messages.len() / 2).collect();
+    assert_eq!((rounds.as_slice(), looks.load(Ordering::SeqCst)), (&[0, 1, 1, 2, 2, 3, 3, 4][..], 4));
+    assert_eq!((report.retry_count(), report.deferral_count()), (2, 1));
+    assert_eq!(report.usage().calls, 0, "the script counts none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_acted_is_not_left_to_another_attempt() {
+    for (failures, ending) in [(2, StepOutcome::Succeeded), (9, StepOutcome::Unknown)] {
+        let acted = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&acted);
+        let pay = tool_fn(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Ok("paid") }
+        });
+        let failed = AtomicU32::new(0);
+        let model = Script::new(move |request| match request.messages.len() {
+            1 => Ok(calls([("pay", json!({}))])),
+            _ if failed.fetch_add(1, Ordering::SeqCst) < failures => {
+                Err(ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(10_000)))
+            }
+            _ => Ok(says("done")),
+        });
+        let plan = Plan::from_iter([Step::described("pays", "pay them")]);
+        let asks = StepModel::new(model.clone()).offer("pay", pay.acts());
+        let report = Runner::new(plan).default_tool(asks).run("").await.unwrap();
+        assert_eq!(report.step("pays").unwrap().outcome, ending, "{failures} failures: {report:?}");
+        assert_eq!((acted.load(Ordering::SeqCst), report.attempt_count()), (1, 1), "{failures} failures");
+        assert!(model.asked()[1..].iter().all(|request| request.wait), "it waits in its attempt");
+    }
 }
 
 /// A step that is planned by this model, before one that takes a second, where there is one slot.

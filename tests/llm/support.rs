@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
-/// What to answer to a request.
-type Answers = dyn Fn(&ModelRequest) -> Result<ModelReply, ModelError> + Send + Sync;
+/// What to answer to a request, and how long that takes.
+type Answers = dyn Fn(&ModelRequest) -> (Result<ModelReply, ModelError>, Duration) + Send + Sync;
 
 /// Answers as it is told, and keeps what it was asked.
 pub(crate) struct Script {
@@ -27,6 +27,13 @@ impl Script {
     /// Answers every request with what `answers` makes of it.
     pub(crate) fn new(
         answers: impl Fn(&ModelRequest) -> Result<ModelReply, ModelError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::waiting(move |request| (answers(request), Duration::ZERO))
+    }
+
+    /// Also takes so long for it, where it is not streamed.
+    pub(crate) fn waiting(
+        answers: impl Fn(&ModelRequest) -> (Result<ModelReply, ModelError>, Duration) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { answers: Box::new(answers), asked: Mutex::default(), piece: 7 })
     }
@@ -48,7 +55,7 @@ impl Script {
         self.asked.lock().unwrap().clone()
     }
 
-    fn answer(&self, request: ModelRequest) -> Result<ModelReply, ModelError> {
+    fn answer(&self, request: ModelRequest) -> (Result<ModelReply, ModelError>, Duration) {
         let answer = (self.answers)(&request);
         self.asked.lock().unwrap().push(request);
         answer
@@ -61,7 +68,13 @@ impl Model for Script {
     }
 
     fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(async { self.answer(request) })
+        Box::pin(async {
+            let (reply, takes) = self.answer(request);
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            reply
+        })
     }
 
     fn stream<'a>(
@@ -70,7 +83,7 @@ impl Model for Script {
         piece: &'a mut (dyn FnMut(&str) + Send),
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
-            let reply = self.answer(request)?;
+            let reply = self.answer(request).0?;
             let mut rest = reply.text.as_str();
             while !rest.is_empty() {
                 let end = (self.piece..=rest.len()).find(|end| rest.is_char_boundary(*end)).unwrap_or(rest.len());

@@ -1,6 +1,7 @@
 //! A run as a trace: what Perfetto and Chrome's `about:tracing` show.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,8 @@ use super::History;
 
 impl History {
     /// The run in the Trace Event Format. Every call of a tool is a slice; calls at the same time are on different
-    /// tracks, as few as will do. Plans are marks.
+    /// tracks, as few as will do. Plans are marks. Calls of the run that this one is a fork of say that they were taken
+    /// over.
     ///
     /// The format is described in "Trace Event Format" by the Chromium project.
     pub fn to_trace(&self) -> Value {
@@ -39,10 +41,12 @@ impl History {
             events.push(json!({
                 "ph": "X", "pid": 1, "tid": track + 1, "cat": step.tool, "name": step.id,
                 "ts": call.started.as_micros(),
-                "dur": u64::try_from(call.duration().as_micros()).unwrap_or(u64::MAX),
+                "dur": micros(call.duration()),
                 "args": {
                     "attempt": try_,
-                    "queued_us": u64::try_from(call.queued.as_micros()).unwrap_or(u64::MAX),
+                    "queued_us": micros(call.queued),
+                    "paused_us": micros(call.paused),
+                    "taken_over": call.taken_over,
                     "after": self.names_before(step, &inside),
                     "error": call.error.map(|error| error.message.as_str()),
                 },
@@ -78,4 +82,8 @@ impl History {
         }
         inside
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

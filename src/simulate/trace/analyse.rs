@@ -1,6 +1,7 @@
 //! What running as a DAG would have made of a trace.
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::error::PlanError;
 use crate::event::{FailureReason, RunOutcome};
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
-use crate::simulate::what_if::{Task, WhatIf, Work, index};
+use crate::simulate::what_if::{Earlier, Task, Trial, WhatIf, Work, index};
 use crate::simulate::{DEFAULT_TOOL, Ended};
 
 use super::steps::{Piece, Steps};
@@ -42,7 +43,7 @@ pub struct Analysis {
     pub work: Duration,
     /// The time of steps that no link says anything of: they may have waited for others, or others for them.
     pub unlinked: Duration,
-    /// The most work that had to be done one after the other.
+    /// The most work that had to be done one after the other, with the pauses between its attempts.
     pub critical_path: Duration,
     /// The names of the steps of that work, in its order.
     pub critical_steps: Vec<String>,
@@ -64,15 +65,20 @@ impl Trace {
         let steps = Steps::of(self)?;
         let pieces = &steps.pieces;
         let mut wholes = HashMap::new();
-        let tasks = (0..).zip(pieces).map(|(number, piece)| Task {
-            name: StepId::from(self.name(piece)),
-            earlier: Vec::new(),
-            duration: nanos(piece.nanos()),
-            after: piece.after.clone(),
-            unused: Vec::new(),
-            step: Arc::new(Step::new("span", DEFAULT_TOOL)),
-            // Stretches of a frame are made faster together.
-            whole: Some(*wholes.entry(piece.span).or_insert(number)),
+        let tasks = (0..).zip(pieces).map(|(number, piece)| {
+            let later = || piece.later.iter().map(|later| nanos(later.end - later.start));
+            let durations = iter::once(nanos(piece.nanos())).chain(later());
+            let pauses = piece.pauses().map(|(start, end)| nanos(end - start));
+            Task {
+                name: StepId::from(self.name(piece)),
+                earlier: durations.zip(pauses).map(|(took, pause)| Earlier::new(took, pause)).collect(),
+                duration: later().next_back().unwrap_or(nanos(piece.nanos())),
+                after: piece.after.clone(),
+                unused: Vec::new(),
+                step: Arc::new(Step::new("span", DEFAULT_TOOL)),
+                // Stretches of a frame are made faster together.
+                whole: Some(*wholes.entry(piece.span).or_insert(number)),
+            }
         });
         let work = Work { tasks: tasks.collect(), policy: Policy { max_parallel, ..Policy::default() } };
         let run = work.run();
@@ -85,7 +91,7 @@ impl Trace {
         }
         let (start, end) = self.extent();
         let took = nanos(end - start);
-        let idle = took.saturating_sub(self.busy());
+        let idle = took.saturating_sub(self.busy(pieces));
         if let (None, Some(overlap)) = (steps.links, overlap(pieces)) {
             return Err(TraceError::NoLinks {
                 overlap: overlap.map(|piece| self.name(piece).to_owned()),
@@ -93,8 +99,8 @@ impl Trace {
                 at_worst: in_order(pieces).max(run.makespan) + idle,
             });
         }
-        let critical = run.critical_steps.iter().filter_map(|&number| piece(run.scheduler.step(number)?.id));
-        let mut critical: Vec<&Piece> = critical.collect();
+        let (critical_path, critical) = critical(&work);
+        let mut critical: Vec<&Piece> = critical.into_iter().map(|task| &pieces[task as usize]).collect();
         // Stretches of a frame with nothing in between.
         critical.dedup_by_key(|piece| piece.span);
         Ok(Analysis {
@@ -104,9 +110,9 @@ impl Trace {
             idle,
             work: run.work,
             unlinked: nanos(steps.unlinked),
-            critical_path: run.critical_path,
+            critical_path,
             critical_steps: critical.into_iter().map(|piece| self.name(piece).to_owned()).collect(),
-            bound: run.bound(),
+            bound: critical_path.max(run.work / max_parallel.max(1)),
             dag: run.makespan + idle,
             what_if: work.what_if(),
         })
@@ -119,9 +125,10 @@ impl Trace {
         }
     }
 
-    /// The time in which at least one span was running.
-    fn busy(&self) -> Duration {
-        let mut times: Vec<(i64, i64)> = self.spans.iter().map(|span| (span.start, span.end)).collect();
+    /// The time in which at least one span was running, or was not to be tried again.
+    fn busy(&self, pieces: &[Piece]) -> Duration {
+        let pauses = pieces.iter().flat_map(Piece::pauses);
+        let mut times: Vec<(i64, i64)> = self.spans.iter().map(|span| (span.start, span.end)).chain(pauses).collect();
         times.sort_unstable();
         let mut busy = 0;
         let mut until = i64::MIN;
@@ -136,6 +143,23 @@ impl Trace {
         let start = self.spans.iter().map(|span| span.start).min().unwrap_or(0);
         (start, self.spans.iter().map(|span| span.end).max().unwrap_or(start))
     }
+}
+
+/// The longest chain of tasks that wait for each other, by what they take with their pauses.
+fn critical(work: &Work) -> (Duration, Vec<u32>) {
+    let mut ends = vec![0; work.tasks.len()];
+    let mut before = vec![None; work.tasks.len()];
+    for task in work.in_order().unwrap_or_default() {
+        let end = |before: &u32| ends[*before as usize];
+        let last = work.tasks[task as usize].after.iter().copied().rev().max_by_key(end);
+        let took: u64 = work.micros(Trial::Nothing, task).map(|(took, pause)| took + pause).sum();
+        ends[task as usize] = last.as_ref().map_or(0, end) + took;
+        before[task as usize] = last;
+    }
+    let end = (0..work.tasks.len() as u32).max_by_key(|task| ends[*task as usize]);
+    let mut chain: Vec<u32> = iter::successors(end, |task| before[*task as usize]).collect();
+    chain.reverse();
+    (Duration::from_micros(end.map_or(0, |end| ends[end as usize])), chain)
 }
 
 /// Two pieces that ran at the same time, if there are any.

@@ -1,10 +1,11 @@
 //! The Trace Event Format.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::attempts::Again;
 use super::events::Events;
 use super::{Span, Trace, TraceProblem};
 
@@ -89,8 +90,10 @@ struct Reader {
     bound: HashMap<String, Vec<Bound>>,
     /// What spans say themselves that they waited for, by name.
     names_before: Vec<(usize, Vec<String>)>,
-    /// Spans that try again what one of the same name did before.
-    repeated: Vec<usize>,
+    /// Spans that try again what one of the same name did before, and how long that was not to be tried again.
+    repeated: Vec<(usize, i64)>,
+    /// The names of what another run did.
+    taken_over: HashSet<String>,
 }
 
 /// A span that a flow comes into, or goes on from.
@@ -187,6 +190,10 @@ impl Reader {
     }
 
     fn span(&mut self, thread: Thread, start: i64, end: i64, Said { name, args, flow }: Said) {
+        if args.get("taken_over") == Some(&Value::Bool(true)) {
+            self.taken_over.insert(name);
+            return;
+        }
         let index = self.trace.spans.len();
         self.trace.spans.push(Span { name, start, end, parent: None });
         self.threads.entry(thread).or_default().spans.push(index);
@@ -194,14 +201,11 @@ impl Reader {
             self.bound.entry(id).or_default().push(Bound { span: index, comes, goes });
         }
         if let Some(Value::Array(names)) = args.get("after") {
-            if names.is_empty() {
-                self.trace.waiting_for_nothing.push(index);
-            }
-            let names = names.iter().filter_map(Value::as_str).map(str::to_owned);
-            self.names_before.push((index, names.collect()));
+            self.names_before.push((index, names.iter().map(text).collect()));
         }
         if args.get("attempt").and_then(Value::as_u64).is_some_and(|attempt| attempt > 1) {
-            self.repeated.push(index);
+            let pause = args.get("paused_us").and_then(Value::as_f64).and_then(|us| nanos(us, "paused_us").ok());
+            self.repeated.push((index, pause.unwrap_or(0)));
         }
     }
 
@@ -331,31 +335,40 @@ impl Reader {
             let over = candidates.partition_point(|&index| spans[index].end <= spans[after].start);
             candidates[..over].iter().rev().copied().find(|&index| index != after)
         };
-        let mut links = Vec::new();
         for (after, names) in &self.names_before {
+            let mut were_there = 0;
             for name in names {
                 let candidates = named.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
-                // What is declared and cannot have been is still what the program meant, be it that it waits for itself.
-                let before = last_before(*after, candidates)
-                    .or_else(|| candidates.iter().copied().find(|index| index != after))
-                    .or_else(|| candidates.first().copied());
+                // What is declared and was not quite over is still what the program meant; what began later is another of
+                // that name.
+                let is_meant = |&index: &usize| index != *after && spans[index].start < spans[*after].end;
+                let before = last_before(*after, candidates);
                 match before {
-                    Some(before) => links.push((*after, before)),
-                    None => self.trace.loose_links += 1,
+                    None if self.taken_over.contains(name) => were_there += 1,
+                    _ => match before.or_else(|| candidates.iter().copied().find(is_meant)) {
+                        Some(before) => self.trace.links.push((*after, before)),
+                        None => self.trace.loose_links += 1,
+                    },
                 }
             }
+            if were_there == names.len() {
+                self.trace.waiting_for_nothing.push(*after);
+            }
         }
-        // The attempt before may have been before the trace.
-        let again = |&again: &usize| Some((again, last_before(again, &named[spans[again].name.as_str()])?));
-        links.extend(self.repeated.iter().filter_map(again));
-        self.trace.links.extend(links);
+        for &(again, pause) in &self.repeated {
+            // The attempt before may have been before the trace.
+            if let Some(before) = last_before(again, &named[spans[again].name.as_str()]) {
+                self.trace.links.push((again, before));
+                let pause = pause.clamp(0, spans[again].start - spans[before].end);
+                self.trace.attempts.push(Again { again, before, pause });
+            }
+        }
     }
 
-    /// What is still going on when the other begins was not waited for.
+    /// What was not over when the other began was not waited for.
     fn link(&mut self, after: usize, before: usize) {
-        let spans = &self.trace.spans;
-        let overlap = spans[before].end > spans[after].start && spans[after].end > spans[before].start;
-        if overlap { self.trace.loose_links += 1 } else { self.trace.links.push((after, before)) }
+        let was_over = self.trace.spans[before].end <= self.trace.spans[after].start;
+        if was_over { self.trace.links.push((after, before)) } else { self.trace.loose_links += 1 }
     }
 }
 

@@ -32,11 +32,19 @@ pub(super) fn find(text: &str) -> Result<Found<'_>, TraceProblem> {
             return Err(scanner.malformed("a trace is an array, or an object with `traceEvents` or `resourceSpans`"));
         }
     }
+    // Logs and metrics may be written to one file with the spans, an object a line.
+    let mut neither = None;
     loop {
         match scanner.peek() {
             Some(',') => scanner.at += 1,
             Some('}') | None => {
-                return Err(scanner.malformed("the object has neither `traceEvents` nor `resourceSpans`"));
+                let problem = scanner.malformed("the object has neither `traceEvents` nor `resourceSpans`");
+                let problem = neither.get_or_insert(problem);
+                scanner.skip_to_object();
+                if scanner.peek() != Some('{') {
+                    return Err(problem.clone());
+                }
+                scanner.at += 1;
             }
             Some(_) => {
                 let key: Text<'_> = scanner.value()?;

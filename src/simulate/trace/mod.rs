@@ -10,6 +10,9 @@
 //! they happened: what it did itself beside them stays in its place. What is neither is a step of its own. Where there are
 //! no links at all, the spans with no other inside are the steps.
 //!
+//! Spans of one name that count themselves in `args.attempt` are one step that was tried several times; `args.paused_us`
+//! says how long it was not to be tried again. What another run did, as `args.taken_over` says, was there from the start.
+//!
 //! ```
 //! use std::time::Duration;
 //! use plandag::simulate::trace::{Basis, Trace};
@@ -26,6 +29,7 @@
 //! ```
 
 mod analyse;
+mod attempts;
 mod chrome;
 mod events;
 mod otlp;
@@ -37,6 +41,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use analyse::{Analysis, Basis};
+use attempts::Again;
 
 /// What a program did, as its trace has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct Trace {
     spans: Vec<Span>,
     /// Which span waited for which: the later one, then the one that it waited for.
     links: Vec<(usize, usize)>,
+    /// Which of them tried what another had tried before, and is linked to it.
+    attempts: Vec<Again<usize>>,
     /// Spans that say themselves that they waited for none.
     waiting_for_nothing: Vec<usize>,
     /// Parts of the trace that could not be used. The rest was.

@@ -9,6 +9,7 @@
 use std::iter;
 use std::ops::Range;
 
+use super::attempts::{Again, Later, join};
 use super::tree::Tree;
 use super::{Span, Trace, TraceError};
 
@@ -22,17 +23,25 @@ pub(super) struct Piece {
     pub(super) end: i64,
     /// The numbers of the pieces that were waited for.
     pub(super) after: Vec<u32>,
+    /// The same again, where it was tried more than once.
+    pub(super) later: Vec<Later>,
     /// What waits for everything around it, as [`Inside`] has it.
     last: Option<u32>,
 }
 
 impl Piece {
     fn new(span: usize, start: i64, end: i64) -> Self {
-        Self { span, start, end, after: Vec::new(), last: None }
+        Self { span, start, end, after: Vec::new(), later: Vec::new(), last: None }
     }
 
     pub(super) fn nanos(&self) -> i64 {
         self.end - self.start
+    }
+
+    /// When a pause began, and when it was over.
+    pub(super) fn pauses(&self) -> impl Iterator<Item = (i64, i64)> {
+        let ends = iter::once(self.end).chain(self.later.iter().map(|later| later.end));
+        ends.zip(&self.later).map(|(end, later)| (end, end + later.pause))
     }
 }
 
@@ -110,6 +119,19 @@ impl Steps {
             before[places.start]..before[places.end]
         };
         steps.link(&trace.spans, &links, inside)?;
+        let piece = |span| {
+            let Range { start, end } = inside(span);
+            (roles[span] == Role::Step && start + 1 == end).then_some(start)
+        };
+        let attempts = trace.attempts.iter().filter_map(|&Again { again, before, pause }| {
+            Some(Again { again: piece(again)?, before: piece(before)?, pause })
+        });
+        let attempts: Vec<Again<u32>> = attempts.collect();
+        let all = steps.pieces.len();
+        steps.pieces = join(steps.pieces, &attempts);
+        let joined = all - steps.pieces.len();
+        steps.count -= joined;
+        steps.links = steps.links.map(|links| links - joined);
         Ok(steps)
     }
 

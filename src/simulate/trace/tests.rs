@@ -368,12 +368,72 @@ fn no_answer_is_longer_than_the_run_or_shorter_than_what_is_linked() {
     }
 }
 
+/// A later attempt, with the pause before it in milliseconds.
+fn again(name: &str, attempt: u32, pause: u64, from: u64, to: u64) -> Value {
+    let mut again = span(name, 1, from, to);
+    again["args"] = json!({ "attempt": attempt, "paused_us": pause * 1_000, "after": [] });
+    again
+}
+
 #[test]
-fn a_second_attempt_waits_for_the_first() {
-    let mut again = span("a", 1, 100, 200);
-    again["args"] = json!({ "attempt": 2, "after": [] });
-    let analysis = analyse(json!([span("a", 1, 0, 100), again, after(span("b", 1, 200, 300), &["a"])])).unwrap();
-    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(2), millis(300)));
+fn attempts_at_one_thing_are_one_step_and_its_pauses_stay() {
+    let events = |pause: u64| {
+        json!([
+            span("a", 1, 0, 100),
+            again("a", 3, pause, 1_000, 1_200),
+            // Files are in any order.
+            again("a", 2, pause, 500, 600),
+            after(span("b", 1, 1_200, 1_300), &["a"]),
+            after(span("c", 2, 0, 700), &[]),
+        ])
+    };
+    let analysis = analyse(events(400)).unwrap();
+    assert_eq!(
+        (analysis.basis, analysis.steps, analysis.critical_steps),
+        (Basis::Links(1), 3, ["a", "b"].map(str::to_owned).into())
+    );
+    assert_eq!([analysis.took, analysis.dag, analysis.critical_path, analysis.bound], [1_300; 4].map(millis));
+    assert_eq!([analysis.work, analysis.idle], [1_200, 0].map(millis), "it paused for longer than nothing was running");
+    let half = &analysis.what_if.savings[0];
+    assert_eq!((half.change.to_string(), half.saves), ("halve a".to_owned(), millis(200)), "no pause is halved");
+    // In 400 ms nothing was running, and nobody says why.
+    let analysis = analyse(events(0)).unwrap();
+    assert_eq!([analysis.critical_path, analysis.idle], [700, 300].map(millis));
+    // No pause is longer than there was time for it.
+    assert_eq!(analyse(events(9_000)).unwrap().dag, millis(1_300));
+    // Whatever else runs in them.
+    let slots = read(events(400)).unwrap().analyse(1).unwrap();
+    assert!(slots.dag >= millis(1_300) && slots.dag <= millis(1_700), "{slots:?}");
+}
+
+#[test]
+fn attempts_between_which_something_else_had_to_happen_are_steps_of_their_own() {
+    let mut second = again("a", 2, 100, 300, 400);
+    second["args"]["after"] = json!(["x"]);
+    let events = json!([span("a", 1, 0, 100), after(span("x", 1, 100, 300), &["a"]), second]);
+    let analysis = analyse(events).unwrap();
+    assert_eq!((analysis.steps, analysis.basis, analysis.dag), (3, Basis::Links(3), millis(400)));
+    let aside = after(span("x", 2, 100, 900), &["a"]);
+    let analysis = analyse(json!([span("a", 1, 0, 100), aside, again("a", 2, 100, 300, 400)])).unwrap();
+    assert_eq!((analysis.steps, analysis.dag, analysis.took), (3, millis(900), millis(900)));
+}
+
+#[test]
+fn what_another_run_did_was_there_from_the_start() {
+    let mut old = ["a", "b"].map(|name| after(span(name, 1, 0, 400), &[]));
+    old.iter_mut().for_each(|event| event["args"]["taken_over"] = json!(true));
+    let [a, b] = old;
+    let events = json!([
+        a,
+        b,
+        again("b", 2, 700, 1_000, 1_100),
+        after(span("c", 2, 1_000, 1_300), &["a"]),
+        after(span("d", 1, 1_300, 1_400), &["a", "b", "c"]),
+    ]);
+    let trace = read(events).unwrap();
+    let analysis = trace.analyse(64).unwrap();
+    assert_eq!((analysis.steps, analysis.basis, trace.loose_links), (3, Basis::Links(2), 0));
+    assert_eq!([analysis.took, analysis.dag, analysis.work, analysis.unlinked], [400, 400, 500, 0].map(millis));
 }
 
 #[test]
@@ -385,21 +445,39 @@ fn an_attempt_whose_first_is_not_in_the_trace_waits_for_nothing() {
     };
     let events = json!([again(0, 100), again(100, 200), after(span("sum", 1, 200, 300), &["fetch"])]);
     let analysis = analyse(events).unwrap();
-    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(2), millis(300)));
+    assert_eq!((analysis.basis, analysis.dag), (Basis::Links(1), millis(300)));
+}
+
+#[test]
+fn nothing_waited_for_what_began_when_it_was_over() {
+    // At that instant the flow ends in the one, and begins in the other.
+    let backwards = read(json!([span("a", 1, 0, 100), span("b", 2, 100, 200), flow("s", 2, 100), flow("f", 1, 100)]));
+    let backwards = backwards.unwrap();
+    assert_eq!((&backwards.links, backwards.loose_links), (&vec![], 1));
+    // A loop whose trace begins in the middle: what it waited for has been cut away, and is there again later.
+    let looped = json!([
+        after(span("b", 1, 0, 100), &["a"]),
+        after(span("a", 1, 100, 200), &["b"]),
+        after(span("b", 1, 200, 300), &["a"]),
+        after(span("a", 1, 300, 400), &["b"]),
+    ]);
+    let trace = read(looped).unwrap();
+    assert_eq!((&trace.links, trace.loose_links), (&vec![(1, 0), (2, 1), (3, 2)], 1));
+    assert_eq!(trace.analyse(64).unwrap().dag, millis(400));
+    let own = read(json!([after(span("a", 1, 0, 100), &["a"]), after(span("b", 1, 100, 200), &["a"])])).unwrap();
+    assert_eq!((&own.links, own.loose_links), (&vec![(1, 0)], 1));
 }
 
 #[test]
 fn links_in_a_circle_are_named() {
     let error = analyse(json!([
-        after(span("a", 1, 0, 100), &["c"]),
-        after(span("b", 1, 100, 200), &["a"]),
-        after(span("c", 1, 200, 300), &["b"]),
+        after(span("a", 1, 0, 300), &["c"]),
+        after(span("b", 2, 100, 300), &["a"]),
+        after(span("c", 3, 200, 300), &["b"]),
     ]));
     let message = error.unwrap_err().to_string();
     assert!(message.starts_with("the links of the trace have a cycle: "), "{message}");
     assert_eq!(message.matches(" -> ").count(), 3, "{message}");
-    let own = analyse(json!([after(span("a", 1, 0, 100), &["a"])])).unwrap_err();
-    assert_eq!(own.to_string(), "the links of the trace have a cycle: a -> a");
 }
 
 #[test]
@@ -423,6 +501,17 @@ fn bad_events_are_named_by_line_and_the_others_are_read() {
     let lines: Vec<usize> = trace.problems.iter().map(|problem| problem.line).collect();
     assert_eq!(lines, [3, 4, 5, 5, 6, 6], "{:?}", trace.problems);
     assert_eq!(trace.problems[0].to_string(), "line 3: a negative duration, `dur` -5");
+}
+
+#[test]
+fn other_signals_may_be_in_one_file_with_the_spans() {
+    let spans = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[
+        {"spanId":"1","name":"a","startTimeUnixNano":"1","endTimeUnixNano":"9"}]}]}]}"#;
+    let others = "{\"resourceLogs\":[{\"x\":1}]}\n{\"resourceMetrics\":[]}\n";
+    let trace = Trace::read(format!("{others}{spans}\n{others}").as_bytes()).unwrap();
+    assert_eq!((trace.spans.len(), trace.problems), (1, vec![]));
+    let none = Trace::read(others.as_bytes()).unwrap_err().to_string();
+    assert_eq!(none, "line 1: the object has neither `traceEvents` nor `resourceSpans`");
 }
 
 #[test]

@@ -20,8 +20,8 @@ use crate::policy::Policy;
 use crate::reference::each_reference;
 use crate::tool::{Effect, ToolSpec};
 
-pub(in crate::simulate) use work::index;
 pub(crate) use work::{Earlier, Task, Unused, Work};
+pub(in crate::simulate) use work::{Trial, index};
 
 /// A change that somebody could make to a run.
 #[derive(Clone, Debug, PartialEq, Eq)]

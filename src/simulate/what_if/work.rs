@@ -79,7 +79,7 @@ pub(crate) struct Work {
 
 /// One thing that is changed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Trial<'a> {
+pub(in crate::simulate) enum Trial<'a> {
     Nothing,
     Halve(u32),
     Slots(u32),
@@ -126,7 +126,7 @@ impl Work {
     }
 
     /// The tasks in an order in which each comes after those it waits for; none if there is none.
-    pub(super) fn in_order(&self) -> Option<Vec<u32>> {
+    pub(in crate::simulate) fn in_order(&self) -> Option<Vec<u32>> {
         let all = 0..self.tasks.len() as u32;
         if all.clone().zip(&self.tasks).all(|(number, task)| task.after.iter().all(|before| *before < number)) {
             return Some(all.collect());
@@ -163,7 +163,7 @@ impl Work {
     }
 
     /// The same in microseconds.
-    pub(super) fn micros(&self, trial: Trial<'_>, number: u32) -> impl Iterator<Item = (u64, u64)> {
+    pub(in crate::simulate) fn micros(&self, trial: Trial<'_>, number: u32) -> impl Iterator<Item = (u64, u64)> {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.attempts(trial, number).map(move |(duration, pause)| (micros(duration), micros(pause)))
     }

@@ -448,7 +448,7 @@ fn pool(text: &str) -> Result<(String, NonZeroU32), String> {
 }
 
 pub(crate) fn at_least_one(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a whole number of at least 1"))
+    text.parse().map_err(|_| format!("`{text}` is not a whole number from 1 to {}", u32::MAX))
 }
 
 #[cfg(test)]
@@ -485,5 +485,7 @@ mod tests {
     fn pools_have_a_name_and_a_size() {
         assert_eq!(pool("gpu=2").map(|(name, size)| (name, size.get())), Ok(("gpu".into(), 2)));
         assert!(["gpu", "gpu=0", "gpu=-1", "=2", "gpu=two"].iter().all(|text| pool(text).is_err()));
+        let too_many = "`4294967296` is not a whole number from 1 to 4294967295";
+        assert_eq!(pool("gpu=4294967296"), Err(too_many.to_owned()));
     }
 }

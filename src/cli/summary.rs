@@ -429,11 +429,10 @@ impl Summary<'_> {
         let files = &self.args.settings.files;
         // What a model has planned it would plan in another way.
         let is_planned_anew = self.is_objective && files.is_none();
-        let can_be_repeated = self.args.source != "-" && source.chars().count() <= LONGEST_REPEATED && !is_planned_anew;
+        let is_short = source.chars().count() <= LONGEST_REPEATED;
+        let can_be_repeated = self.batch.is_none() && self.args.source != "-" && is_short && !is_planned_anew;
         match files {
-            _ if (self.batch.is_some() || !can_be_repeated) && self.is_kept => {
-                format!("plandag show {}", self.watched.report.run())
-            }
+            _ if !can_be_repeated && self.is_kept => format!("plandag show {}", self.watched.report.run()),
             _ if !can_be_repeated => "plandag help run".to_owned(),
             Some(files) if self.is_objective => {
                 format!("plandag plan {source} --files {} -o plan.json", text::quoted(&files.to_string_lossy()))

@@ -58,6 +58,10 @@ fn every_line_fails_alone_and_a_table_says_how() {
     assert!(!ran.stdout.contains("wrong.json"), "{}", ran.stdout);
     let runs = place.run(["runs", "--json"]);
     assert_eq!(runs.stdout.lines().count(), 1, "they are one run: {}", runs.stdout);
+    // Nothing else can be done with a file of objectives.
+    place.file("good.txt", "sum.json\n");
+    let ran = place.run(["run", "--batch", "good.txt", "--no-journal"]);
+    assert!(ran.exit == 0 && ran.stderr.contains("next      plandag help run"), "{ran:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::console::Console;
 use super::diagnostic;
 use super::ndjson::{Fields, Line};
-use super::plan_line::PlanLine;
+use super::plan_place::PlanPlace;
 use super::style;
 use super::text;
 
@@ -23,8 +23,8 @@ pub(crate) struct Failure {
     help: Vec<String>,
     /// What is wrong with a plan, if that is it.
     problems: Option<Box<PlanProblems>>,
-    /// The line of a file of plans that this is about, if it is about one.
-    line: Option<Box<PlanLine>>,
+    /// Where the plan is that this is about, if it is about one of several.
+    place: Option<Box<PlanPlace>>,
     /// Whether this ended before any step started.
     nothing_run: bool,
 }
@@ -39,7 +39,7 @@ impl Failure {
             notes: Vec::new(),
             help: Vec::new(),
             problems: None,
-            line: None,
+            place: None,
             nothing_run: true,
         }
     }
@@ -59,9 +59,10 @@ impl Failure {
         }
     }
 
-    /// A plan of a file of many that cannot be run.
-    pub(crate) fn of_line(code: &'static str, line: PlanLine, reason: &str) -> Self {
-        Self { line: Some(Box::new(line)), ..Self::new(code, ExitCode::PlanInvalid, reason) }
+    /// It is about this plan of several.
+    pub(crate) fn of_plan(mut self, place: PlanPlace) -> Self {
+        self.place = Some(Box::new(place));
+        self
     }
 
     /// If this is about a plan: with everything that is wrong with it for a run that starts like this.
@@ -105,23 +106,24 @@ impl Failure {
 impl Failure {
     /// What happened, in one line.
     pub(crate) fn brief(&self) -> String {
+        let what = self.what();
+        self.place.as_ref().map_or_else(|| what.clone(), |place| place.named(&what))
+    }
+
+    fn what(&self) -> String {
         match &self.problems {
             Some(problems) => {
                 let errors: Vec<String> = problems.problems.iter().map(|problem| problem.error.to_string()).collect();
                 errors.join("; ")
             }
-            None => self.line.as_ref().map_or_else(|| self.message.clone(), |line| line.named(&self.message)),
+            None => self.message.clone(),
         }
     }
 
-    /// The file of the plan that this is about, if it is about one.
-    pub(crate) fn plan_file(&self) -> Option<&str> {
-        self.problems.as_ref().map(|problems| problems.source.name())
-    }
-
-    /// The row about it among those of other plans of a file, if it is about a line of that.
-    pub(crate) fn row(&self) -> Option<Value> {
-        self.line.as_ref().map(|line| line.row(&self.message))
+    /// The row about it among those of other plans.
+    pub(crate) fn row(&self) -> Value {
+        let what = self.what();
+        self.place.as_ref().map_or_else(|| json!({ "v": 1, "error": what }), |place| place.row(&what))
     }
 
     /// For people: what happened, what it means, what to do.
@@ -156,7 +158,7 @@ impl Failure {
         if let Some(problems) = &self.problems {
             fields.insert("problems", problems_json(problems));
         }
-        if let Some(PlanLine { file, line, id }) = self.line.as_deref() {
+        if let Some(PlanPlace { file, line, id }) = self.place.as_deref() {
             fields.extend([("file", json!(file)), ("line", json!(line)), ("id", json!(id))]);
         }
         fields.insert("exit", json!(self.exit.code()));

@@ -24,7 +24,7 @@ mod order;
 mod output;
 mod panic;
 mod patience;
-mod plan_line;
+mod plan_place;
 mod prediction;
 mod progress;
 mod questions;

@@ -19,7 +19,7 @@ use super::duration::human;
 use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
-use super::plan_line::PlanLine;
+use super::plan_place::PlanPlace;
 use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
 use super::source;
 use super::style::{self, paint};
@@ -133,7 +133,7 @@ struct Line {
 impl Simulator<'_> {
     fn workloads(&self, file: &str, reader: impl BufRead) -> Result<(), Failure> {
         let (mut plans, mut bad) = (0, 0);
-        let place = |line, id| PlanLine { file: file.to_owned(), line, id };
+        let place = |line, id| PlanPlace::line(file, line, id);
         // What would make one of several faster is left to programs.
         let mut only = None;
         for workload in workload::read(reader) {
@@ -241,7 +241,7 @@ impl Simulator<'_> {
         self.console.piece(&(text + &basis))
     }
 
-    fn complain(&self, place: &PlanLine, reason: &str) -> Result<(), ReaderGone> {
+    fn complain(&self, place: &PlanPlace, reason: &str) -> Result<(), ReaderGone> {
         if self.json {
             return self.console.json(&place.row(reason));
         }

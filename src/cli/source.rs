@@ -83,8 +83,14 @@ pub(crate) fn read_text(argument: &str, console: &Console) -> Result<String, Fai
 
 /// Reads a plan.
 pub(crate) fn read_plan(argument: &str, size: SizeArgs, console: &Console) -> Result<PlanFile, Failure> {
+    say_if_typed(argument, console);
+    read_said(argument, size)
+}
+
+/// Reads a plan, of which was said if somebody has to type it.
+pub(crate) fn read_said(argument: &str, size: SizeArgs) -> Result<PlanFile, Failure> {
     match argument {
-        STDIN => parse(read_stdin(size, console)?, size),
+        STDIN => parse(all_of_stdin(size)?, size),
         path => read_file(Path::new(path), size),
     }
 }
@@ -100,9 +106,18 @@ pub(crate) fn parse(bytes: Vec<u8>, size: SizeArgs) -> Result<PlanFile, Failure>
 
 /// Reads standard input, as far as a plan may be long and a little further, so that a longer one is seen to be.
 pub(crate) fn read_stdin(size: SizeArgs, console: &Console) -> Result<Vec<u8>, Failure> {
-    if io::stdin().is_terminal() {
+    say_if_typed(STDIN, console);
+    all_of_stdin(size)
+}
+
+/// Says what is waited for if it comes from somebody who types.
+pub(crate) fn say_if_typed(argument: &str, console: &Console) {
+    if argument == STDIN && io::stdin().is_terminal() {
         console.say("reading from the terminal; Ctrl-D ends the text");
     }
+}
+
+fn all_of_stdin(size: SizeArgs) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     match io::stdin().lock().take(size.bytes() + 1).read_to_end(&mut bytes) {
         Ok(_) => Ok(bytes),

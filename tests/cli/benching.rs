@@ -154,3 +154,31 @@ fn times_that_are_only_guessed_are_said_to_be() {
     let ran = place.run(["bench", "plan.json", "--time-scale", "0.01"]);
     assert!(ran.stdout.contains("1 step without an estimate_ms counts as 1s"), "{}", ran.stdout);
 }
+
+#[test]
+fn which_plan_may_not_run_is_said() {
+    let place = Place::new();
+    let acting = json!({ "steps": [{ "id": "a", "tool": "write_file", "args": { "path": "x", "text": "y" } }] });
+    place.file("acting.json", acting.to_string());
+    place.file(
+        "lost.json",
+        json!({ "steps": [{ "id": "a", "tool": "search_files", "args": { "query": "x" } }] }).to_string(),
+    );
+    place.file("broken.json", r#"{"steps":["#);
+    place.file("empty.jsonl", "");
+    let files = ["acting.json", "lost.json", "broken.json", "empty.jsonl", "missing.jsonl"];
+    let ran = place.run([&["bench", "--real"][..], &files].concat());
+    for told in [
+        "✗ acting.json: step `a` uses `write_file`, which acts",
+        "✗ lost.json: step `a` uses `search_files`, and the run was given no folder",
+        "✗ empty.jsonl: there are no plans in the file",
+        "✗ there is no file `missing.jsonl`",
+    ] {
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+    let rows = place.run([&["bench", "--real", "--json"][..], &files].concat()).events();
+    let named: Vec<&str> = rows.iter().filter_map(|row| row["file"].as_str()).collect();
+    assert_eq!(named, files, "{rows:?}");
+    // It is the same name as in the rows of those that could be measured.
+    assert_eq!(rows[0]["id"], "acting");
+}

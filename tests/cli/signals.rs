@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::{Place, Ran, in_time, sleep, wait_until};
+use crate::support::{PATIENCE, Place, Ran, in_time, sleep, wait_until};
 
 /// A run whose lines are read as they come.
 struct Running {
@@ -206,4 +206,25 @@ fn a_stopped_run_has_no_process_left() {
     running.end();
     let alive = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status().unwrap().success();
     assert!(!alive);
+}
+
+#[test]
+fn a_plan_that_nobody_writes_is_not_waited_for_any_longer() {
+    for name in ["plan.json", "plans.jsonl"] {
+        let place = Place::new();
+        assert!(Command::new("mkfifo").arg(place.path().join(name)).status().unwrap().success());
+        let mut running = Running::of(&mut place.command(["bench", name]));
+        assert!(running.lines.any(|line| line.contains(" shape ")), "it is not there yet");
+        running.send("INT");
+        let begun = Instant::now();
+        while running.child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > PATIENCE {
+                running.child.kill().unwrap();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let ran = running.end();
+        assert_eq!(ran.exit, 130, "{name}: {ran:?}");
+        assert!(ran.stderr.contains("0 plans measured before"), "{name}: {ran:?}");
+    }
 }

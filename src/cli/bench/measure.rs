@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::iter;
 use std::path::Path;
 use std::pin::pin;
@@ -17,8 +17,7 @@ use plandag::page::{Comparison, Timeline};
 use plandag::report::ExitCode;
 use plandag::simulate::workload;
 use plandag::{
-    Dag, Effect, Limits, Plan, PlanError, PlanFile, Policy, RunHandle, RunReport, Runner, Step, StepError, StepId,
-    tool_fn,
+    Dag, Effect, Limits, Plan, PlanError, PlanFile, Policy, RunHandle, RunReport, Runner, Step, StepId, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -27,19 +26,18 @@ use tokio::sync::watch;
 use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::patience;
-use super::super::plan_line::PlanLine;
+use super::super::plan_place::PlanPlace;
 use super::super::prediction::{listed, simulated, simulation};
 use super::super::run::{no_signals, settings_policy};
 use super::super::signals::{self, Signal};
 use super::super::source;
 use super::super::style::{self, paint};
 use super::super::toolbox::Toolbox;
+use super::alarm::Alarm;
 use super::{BenchArgs, DEFAULT_RUNS, DEFAULT_SLOTS, SHORT, shapes};
 
 /// How long the critical path of a file's plan is, if nobody says how to scale it.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Steps that can sleep at once.
-const MOST_SLEEPERS: usize = 2_048;
 /// How long a step sleeps in a run that is not counted.
 const NAP: Duration = Duration::from_micros(100);
 /// How long a step counts that does not say how long it takes.
@@ -60,6 +58,8 @@ pub(super) struct Bench<'a> {
     pub(super) args: &'a BenchArgs,
     /// The plans' own tools, if they are to be called.
     toolbox: Option<Toolbox>,
+    /// Wakes the steps that sleep instead.
+    alarm: Alarm,
     runtime: &'a Runtime,
     console: &'a Console,
     /// The signals that have come, in their order.
@@ -93,10 +93,10 @@ impl Runs {
 pub(super) struct Subject {
     name: String,
     plan: Plan,
-    /// Where it is written, if it has a file of its own.
+    /// How it is written, if it has a file of its own.
     file: Option<PlanFile>,
-    /// Where it is written, if that is a line of a file.
-    line: Option<PlanLine>,
+    /// Where it is written, if somebody has written it.
+    place: Option<PlanPlace>,
     /// Whether it is the chain, which sleeps beside whatever tools.
     is_control: bool,
 }
@@ -133,12 +133,13 @@ pub(super) struct Expected {
     by_slots: Vec<(u32, Duration)>,
 }
 
-/// What runs are carried out in: with room for many that sleep.
+/// What runs are carried out in.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MOST_SLEEPERS).build();
-    built.map_err(|error| {
-        Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
-    })
+    Runtime::new().map_err(|error| not_started("runtime", &error))
+}
+
+fn not_started(what: &str, error: &io::Error) -> Failure {
+    Failure::new("internal.panic", ExitCode::Internal, format!("no {what} can be started: {error}"))
 }
 
 impl<'a> Bench<'a> {
@@ -165,6 +166,7 @@ impl<'a> Bench<'a> {
             time_scale: args.time_scale.or(args.plans.is_empty().then_some(SHAPES_SCALE)),
             args,
             toolbox: if args.real { Some(Toolbox::open(&args.settings, console)?) } else { None },
+            alarm: Alarm::start().map_err(|error| not_started("thread", &error))?,
             runtime,
             console,
             signals: heard(runtime)?,
@@ -187,8 +189,10 @@ impl<'a> Bench<'a> {
             let read: Box<dyn Iterator<Item = Result<Subject, Failure>> + '_> = if is_lines {
                 self.lines(path).unwrap_or_else(|failure| Box::new(iter::once(Err(failure))))
             } else {
-                let file = source::read_plan(&path.to_string_lossy(), args.settings.size, console);
-                Box::new(iter::once(file.map(|file| Subject::of_file(path, file))))
+                let (name, size) = (path.to_string_lossy().into_owned(), args.settings.size);
+                source::say_if_typed(&name, console);
+                let file = self.aside(move || source::read_said(&name, size));
+                Box::new(file.map(|file| Subject::of_file(path, file)).into_iter())
             };
             read
         }))
@@ -198,8 +202,11 @@ impl<'a> Bench<'a> {
     fn lines(&self, path: &Path) -> Result<Box<dyn Iterator<Item = Result<Subject, Failure>> + '_>, Failure> {
         let path = path.to_owned();
         let name = path.display().to_string();
-        let file = File::open(&path).map_err(|error| source::unreadable(&path, &error))?;
-        let mut lines = Some(workload::read(BufReader::new(file)));
+        // Whoever opens a pipe may wait for who writes it.
+        let opened = self.aside(move || File::open(&path).map_err(|error| source::unreadable(&path, &error)));
+        let of_file = || PlanPlace { file: name.clone(), line: None, id: None };
+        let opened = opened.transpose().map_err(|failure| failure.of_plan(of_file()))?;
+        let mut lines = opened.map(|file| workload::read(BufReader::new(file)));
         let mut read = move || {
             let mut rest = lines.take()?;
             let (next, rest) = self.aside(move || (rest.next(), rest))?;
@@ -207,16 +214,18 @@ impl<'a> Bench<'a> {
             next
         };
         let Some(first) = read() else {
-            let reason = format!("{name}: there are no plans in the file");
-            return Err(Failure::new("plan.empty", ExitCode::PlanInvalid, reason));
+            let failure = Failure::new("plan.empty", ExitCode::PlanInvalid, "there are no plans in the file");
+            return Err(failure.of_plan(of_file()));
         };
-        let place = move |line, id| PlanLine { file: name.clone(), line, id };
-        Ok(Box::new(iter::once(first).chain(iter::from_fn(read)).map(move |workload| match workload {
-            Ok(workload) => {
-                let line = Some(place(workload.line, Some(workload.id.clone())));
-                Ok(Subject { line, ..Subject::new(workload.id, workload.plan) })
+        Ok(Box::new(iter::once(first).chain(iter::from_fn(read)).map(move |workload| {
+            match workload {
+                Ok(workload) => {
+                    let place = Some(PlanPlace::line(&name, workload.line, Some(workload.id.clone())));
+                    Ok(Subject { place, ..Subject::new(workload.id, workload.plan) })
+                }
+                Err(error) => Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, error.reason)
+                    .of_plan(PlanPlace::line(&name, error.line, error.id))),
             }
-            Err(error) => Err(Failure::of_line("plan.malformed", place(error.line, error.id), &error.reason)),
         })))
     }
 
@@ -230,6 +239,11 @@ impl<'a> Bench<'a> {
 
     /// Runs a plan both ways. Where a signal ends that, what there is has been measured.
     pub(super) fn measure(&self, subject: &Subject) -> Result<Measured, Failure> {
+        let of_plan = |failure| subject.place.iter().cloned().fold(failure, Failure::of_plan);
+        self.measure_unnamed(subject).map_err(of_plan)
+    }
+
+    fn measure_unnamed(&self, subject: &Subject) -> Result<Measured, Failure> {
         let plan = &subject.plan;
         let toolbox = self.toolbox.as_ref().filter(|_| !subject.is_control);
         let mut measured = Measured { name: subject.name.clone(), steps: plan.steps.len(), ..Measured::default() };
@@ -253,13 +267,13 @@ impl<'a> Bench<'a> {
         let runs = self.runs.of(Duration::try_from_secs_f64(round.as_secs_f64() * scale).unwrap_or(Duration::MAX));
         measured.time_scale = toolbox.is_none().then_some(scale);
         let asleep = |times: &dyn Fn(&Step) -> Duration, policy: Policy| {
-            Runner::new(asleep(&dag, plan, times)).tool("sleep", sleeper()).policy(policy)
+            Runner::new(asleep(&dag, plan, times)).tool("sleep", sleeper(self.alarm.clone())).policy(policy)
         };
         let runner = |policy: Policy| match toolbox {
             Some(toolbox) => toolbox.runner(plan.clone(), &self.args.settings, policy),
             None => asleep(&|step| scaled(step, scale), policy),
         };
-        // What comes first pays for what the others find: threads, caches. Tools that act are not called for that.
+        // What comes first pays for what the others find: memory, caches. Tools that act are not called for that.
         let first = match toolbox {
             Some(toolbox) if !acts(toolbox, plan) => runner(self.policy.clone()),
             _ => asleep(&|_| NAP, self.policy.clone()),
@@ -387,8 +401,7 @@ impl<'a> Bench<'a> {
             }
             Some(handle.await)
         });
-        let failed =
-            |exit, reason: String| Failure::new("bench.incomplete", exit, subject.named(&reason)).after_start();
+        let failed = |exit, reason: String| Failure::new("bench.incomplete", exit, reason).after_start();
         let Some(ended) = ended else { return Err(failed(ExitCode::Interrupted, "it was left".to_owned())) };
         let report = ended.map_err(|error| failed(ExitCode::Internal, error.to_string()))?;
         match report.answer() {
@@ -400,16 +413,16 @@ impl<'a> Bench<'a> {
 
 impl Subject {
     fn new(name: String, plan: Plan) -> Self {
-        Self { name, plan, file: None, line: None, is_control: false }
+        Self { name, plan, file: None, place: None, is_control: false }
     }
 
-    fn of_file(path: &Path, file: PlanFile) -> Self {
+    fn of_file(path: &Path, file: Result<PlanFile, Failure>) -> Result<Self, Failure> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self { file: Some(file.clone()), ..Self::new(name, file.plan) }
-    }
-
-    fn named(&self, reason: &str) -> String {
-        self.line.as_ref().map_or_else(|| format!("plan `{}`: {reason}", self.name), |line| line.named(reason))
+        let place = PlanPlace { file: path.display().to_string(), line: None, id: Some(name.clone()) };
+        match file {
+            Ok(file) => Ok(Self { file: Some(file.clone()), place: Some(place), ..Self::new(name, file.plan) }),
+            Err(failure) => Err(failure.of_plan(place)),
+        }
     }
 
     /// It cannot be run.
@@ -417,11 +430,8 @@ impl Subject {
         match &self.file {
             Some(file) => Failure::plan(file.locate(problems), ExitCode::PlanInvalid),
             None => {
-                let (code, reason) = (problems.first().map_or("plan.malformed", PlanError::code), listed(&problems));
-                match &self.line {
-                    Some(line) => Failure::of_line(code, line.clone(), &reason),
-                    None => Failure::new(code, ExitCode::PlanInvalid, self.named(&reason)),
-                }
+                let code = problems.first().map_or("plan.malformed", PlanError::code);
+                Failure::new(code, ExitCode::PlanInvalid, listed(&problems))
             }
         }
     }
@@ -510,16 +520,17 @@ fn asleep(dag: &Dag, plan: &Plan, times: &dyn Fn(&Step) -> Duration) -> Plan {
     Plan { steps: plan.steps.iter().enumerate().map(asleep).collect(), ..plan.clone() }
 }
 
-/// Sleeps for as long as its arguments say. The timer of the runtime rounds up to the next millisecond or two, which
-/// would be measured as if it were the scheduler's; the operating system's is exact to a tenth of one.
-fn sleeper() -> impl plandag::Tool + 'static {
-    tool_fn(|cx| async move {
-        let time = Duration::from_micros(cx.args["us"].as_u64().unwrap_or(0));
-        if !time.is_zero() {
-            let slept = tokio::task::spawn_blocking(move || std::thread::sleep(time)).await;
-            slept.map_err(|error| StepError::permanent(error.to_string()))?;
+/// Sleeps for as long as its arguments say.
+fn sleeper(alarm: Alarm) -> impl plandag::Tool + 'static {
+    tool_fn(move |cx| {
+        let alarm = alarm.clone();
+        async move {
+            let time = Duration::from_micros(cx.args["us"].as_u64().unwrap_or(0));
+            if !time.is_zero() {
+                alarm.sleep(time).await;
+            }
+            Ok(Value::Null)
         }
-        Ok(Value::Null)
     })
 }
 

@@ -1,5 +1,6 @@
 //! `plandag bench`: the same plans one step at a time and as DAGs, and how far both are from what is possible.
 
+mod alarm;
 mod measure;
 mod shapes;
 mod table;
@@ -11,7 +12,6 @@ use std::time::Duration;
 use clap::Args;
 use plandag::page::{Comparison, comparisons_html};
 use plandag::report::ExitCode;
-use serde_json::json;
 
 use super::args::{Settings, TEMPLATE, at_least_one};
 use super::console::{Console, LastWords};
@@ -141,7 +141,10 @@ impl<'a> Told<'a> {
                 return self.close();
             }
         }
-        if let Some(Ok(chain)) = bench.chain().map(|chain| bench.measure(&chain)) {
+        // Whoever wanted no more may have done so before there was anything to measure.
+        if !self.is_over()
+            && let Some(Ok(chain)) = bench.chain().map(|chain| bench.measure(&chain))
+        {
             self.good(chain)?;
         }
         self.close()
@@ -163,15 +166,10 @@ impl<'a> Told<'a> {
     fn bad(&mut self, failure: &Failure) {
         self.bad += 1;
         self.worst = self.worst.max(failure.exit());
-        let reason = match failure.plan_file() {
-            Some(file) => format!("{file}: {}", failure.brief()),
-            None => failure.brief(),
-        };
         if self.bench.args.json {
-            let row = failure.row().unwrap_or_else(|| json!({ "v": 1, "error": reason }));
-            self.is_read = self.console.json(&row).is_ok();
+            self.is_read = self.console.json(&failure.row()).is_ok();
         } else {
-            self.console.complain(&format!(" {} {}", paint(style::ERROR, "✗"), text::line(&reason)));
+            self.console.complain(&format!(" {} {}", paint(style::ERROR, "✗"), text::line(&failure.brief())));
         }
     }
 

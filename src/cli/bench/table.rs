@@ -10,6 +10,10 @@ use super::super::text;
 use super::DEFAULT_RUNS;
 use super::measure::{Bench, Expected, Measured, Runs};
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What it was built from, if whoever built it has said so: sources need not be a checkout, and a checkout may be of another
+/// commit by now.
+const COMMIT: Option<&str> = option_env!("PLANDAG_COMMIT");
 /// How wide the names are.
 const NAME_COLUMNS: usize = 24;
 
@@ -87,7 +91,11 @@ pub(super) fn foot(bench: &Bench<'_>) -> String {
     let heading = paint(style::FAINT, "machine");
     format!(
         " {heading}  {} cores, {} on {}   plandag {}   seed {}\n",
-        machine.cores, machine.system, machine.processor, machine.version, bench.args.seed
+        machine.cores,
+        machine.system,
+        machine.processor,
+        version(),
+        bench.args.seed
     )
 }
 
@@ -96,8 +104,16 @@ pub(super) fn about(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
     format!(
         "The first run of each, on a machine of {} cores, {} on {}; plandag {}, seed {}.",
-        machine.cores, machine.system, machine.processor, machine.version, bench.args.seed
+        machine.cores,
+        machine.system,
+        machine.processor,
+        version(),
+        bench.args.seed
     )
+}
+
+fn version() -> String {
+    VERSION.to_owned() + &COMMIT.map(|commit| format!(" (commit {commit})")).unwrap_or_default()
 }
 
 /// One plan for programs.
@@ -126,7 +142,8 @@ pub(super) fn fields(measured: &Measured, bench: &Bench<'_>) -> Value {
         "policy": bench.policy.order,
         "seed": bench.args.seed,
         "machine": { "cores": machine.cores, "system": machine.system, "processor": machine.processor },
-        "plandag": machine.version,
+        "plandag": VERSION,
+        "commit": COMMIT,
     })
 }
 
@@ -134,7 +151,6 @@ struct Machine {
     cores: usize,
     system: &'static str,
     processor: &'static str,
-    version: &'static str,
 }
 
 impl Machine {
@@ -143,7 +159,6 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             system: std::env::consts::OS,
             processor: std::env::consts::ARCH,
-            version: env!("CARGO_PKG_VERSION"),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::console::{Console, ReaderGone};
 use super::duration::human;
 use super::failure::Failure;
 use super::faster;
-use super::ndjson::millis;
+use super::ndjson::exact_millis;
 use super::prediction::{counted, path};
 use super::source;
 use super::style::{self, paint};
@@ -202,17 +202,17 @@ fn fields(trace: &Trace, analysis: &Analysis, slots: u32) -> Value {
         "links": links,
         "loose_links": trace.loose_links,
         "basis": if is_at_best(analysis) { "at_best" } else { "links" },
-        "took_ms": millis(analysis.took),
-        "idle_ms": millis(analysis.idle),
-        "work_ms": millis(analysis.work),
-        "unlinked_ms": millis(analysis.unlinked),
-        "critical_ms": millis(analysis.critical_path),
+        "took_ms": exact_millis(analysis.took),
+        "idle_ms": exact_millis(analysis.idle),
+        "work_ms": exact_millis(analysis.work),
+        "unlinked_ms": exact_millis(analysis.unlinked),
+        "critical_ms": exact_millis(analysis.critical_path),
         "critical": analysis.critical_steps,
-        "bound_ms": millis(analysis.bound),
-        "dag_ms": millis(analysis.dag),
+        "bound_ms": exact_millis(analysis.bound),
+        "dag_ms": exact_millis(analysis.dag),
         "speed_up": speed_up(analysis),
         "max_parallel": slots,
-        "faster": faster::fields(&analysis.what_if),
+        "faster": faster::fields(&analysis.what_if, exact_millis),
         "faster_untried": analysis.what_if.untried,
     })
 }

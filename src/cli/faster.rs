@@ -6,7 +6,6 @@ use plandag::simulate::{Change, Saving, WhatIf};
 use serde_json::{Value, json};
 
 use super::duration::human;
-use super::ndjson::millis;
 use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
@@ -18,7 +17,7 @@ const NOTEWORTHY: f64 = 0.01;
 
 /// The lines about it, each with its heading.
 pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
-    let is_noteworthy = |saving: &&Saving| saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY);
+    let is_noteworthy = |saving: &&Saving| is_noteworthy(saving, what_if);
     let is_dependency = |saving: &&Saving| matches!(saving.change, Change::Independent { .. });
     // Whether more slots would help is worth knowing also where they would not.
     let is_slots = |saving: &&Saving| matches!(saving.change, Change::Slots { .. });
@@ -43,13 +42,23 @@ pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
     lines
 }
 
+/// The line about what saves most, if there is something that saves anything.
+pub(crate) fn best(what_if: WhatIf) -> Vec<String> {
+    let untried = if what_if.savings.is_empty() { what_if.untried } else { 0 };
+    let best = what_if.savings.iter().find(|saving| is_noteworthy(saving, &what_if)).cloned();
+    lines(&WhatIf { savings: best.into_iter().collect(), untried, ..what_if })
+}
+
+fn is_noteworthy(saving: &Saving, what_if: &WhatIf) -> bool {
+    !saving.saves.is_zero() && saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY)
+}
+
 fn words(change: &Change) -> String {
     text::line(&change.to_string()).into_owned()
 }
 
 /// What saves most.
-pub(crate) fn fields(what_if: &WhatIf) -> Value {
-    let saves = |saves: Duration| millis(saves);
+pub(crate) fn fields(what_if: &WhatIf, saves: fn(Duration) -> Value) -> Value {
     let field = |saving: &Saving| match &saving.change {
         Change::Halve { step } => json!({ "change": "halve", "step": step, "saves_ms": saves(saving.saves) }),
         Change::Slots { from, to } => {

@@ -251,6 +251,11 @@ pub(crate) fn millis(duration: Duration) -> Value {
     json!(whole_millis(duration))
 }
 
+/// The same to the nanosecond, for what may take less than a millisecond.
+pub(crate) fn exact_millis(duration: Duration) -> Value {
+    json!(duration.as_nanos() as f64 / 1e6)
+}
+
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,6 +19,7 @@ use super::duration::human;
 use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
+use super::ndjson::millis;
 use super::plan_place::PlanPlace;
 use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
 use super::source;
@@ -132,13 +133,15 @@ struct Line {
 
 impl Simulator<'_> {
     fn workloads(&self, file: &str, reader: impl BufRead) -> Result<(), Failure> {
-        let (mut plans, mut bad) = (0, 0);
+        let (mut plans, mut bad) = (0_usize, 0);
         let place = |line, id| PlanPlace::line(file, line, id);
-        // What would make one of several faster is left to programs.
-        let mut only = None;
+        // Of one that may not be the only one, it is not known how much to tell.
+        let mut only: Option<Plan> = None;
         for workload in workload::read(reader) {
             plans += 1;
-            only = None;
+            if let Some(first) = only.take() {
+                self.tell_best(&first)?;
+            }
             let told = match workload {
                 Err(error) => Err((place(error.line, error.id), error.reason)),
                 Ok(workload) => {
@@ -151,13 +154,15 @@ impl Simulator<'_> {
             };
             let told = match told {
                 Ok((line, plan)) if self.json && plans <= MOST_LOOKED_AT => self.tell(&self.with_faster(line, &plan)),
-                Ok((line, _)) if self.json => {
-                    let left_out = format!("only the first {MOST_LOOKED_AT} plans of a file are looked at");
-                    self.tell(&Line { faster_left_out: Some(left_out), ..line })
-                }
+                Ok((line, _)) if self.json => self.tell(&Line { faster_left_out: Some(left_out()), ..line }),
                 Ok((line, plan)) => {
-                    only = (plans == 1).then_some(plan);
-                    self.tell(&line)
+                    let told = self.tell(&line);
+                    match plans {
+                        1 => only = Some(plan),
+                        2..=MOST_LOOKED_AT if told.is_ok() => self.tell_best(&plan)?,
+                        _ => {}
+                    }
+                    told
                 }
                 Err((place, reason)) => {
                     bad += 1;
@@ -167,6 +172,9 @@ impl Simulator<'_> {
             if let Err(ReaderGone) = told {
                 return Ok(());
             }
+        }
+        if !self.json && plans > MOST_LOOKED_AT {
+            self.console.styled(&format!("  {}  {}\n", paint(style::FAINT, "to go faster"), left_out()))?;
         }
         match (plans, bad) {
             (0, _) => Err(Failure::new("plan.empty", ExitCode::PlanInvalid, "there are no plans in the file")),
@@ -213,11 +221,17 @@ impl Simulator<'_> {
 
     fn with_faster(&self, line: Line, plan: &Plan) -> Line {
         let what_if = WhatIf::of_plan(plan, &self.start);
-        Line { faster: Some(faster::fields(&what_if)), faster_untried: Some(what_if.untried), ..line }
+        Line { faster: Some(faster::fields(&what_if, millis)), faster_untried: Some(what_if.untried), ..line }
     }
 
     fn tell_faster(&self, plan: &Plan) -> Result<(), Failure> {
         let lines = faster::lines(&WhatIf::of_plan(plan, &self.start));
+        self.console.styled(&lines.into_iter().map(|line| format!("  {line}\n")).collect::<String>())
+    }
+
+    /// In short, as there are others.
+    fn tell_best(&self, plan: &Plan) -> Result<(), Failure> {
+        let lines = faster::best(WhatIf::of_plan(plan, &self.start));
         self.console.styled(&lines.into_iter().map(|line| format!("  {line}\n")).collect::<String>())
     }
 
@@ -248,4 +262,8 @@ impl Simulator<'_> {
         self.console.complain(&format!("{} {}", paint(style::ERROR, "✗"), text::line(&place.named(reason))));
         Ok(())
     }
+}
+
+fn left_out() -> String {
+    format!("only the first {MOST_LOOKED_AT} plans of a file are looked at")
 }

@@ -32,6 +32,8 @@ pub(crate) struct Timing {
     pub(crate) wall: Duration,
     /// What its attempts took together, each as long as it was beside the others.
     pub(crate) work: Duration,
+    /// What its steps paused between their attempts, together.
+    paused: Duration,
     /// The longest chain of steps that waited for each other.
     critical: Vec<Link>,
     pub(crate) critical_length: Duration,
@@ -51,6 +53,7 @@ impl Timing {
         Self {
             wall: report.wall_time(),
             work: report.work(),
+            paused: report.paused(),
             critical: steps.map(link).collect(),
             critical_length: critical.length,
             bound: report.bound(),
@@ -59,13 +62,15 @@ impl Timing {
     }
 
     /// `in 9.80s   one at a time: up to 27.4s   up to 2.8x faster`. Steps that compete for the same cores take longer
-    /// beside each other than they would alone, so the sum of their times says only how long it could have taken.
+    /// beside each other than they would alone, and a pause need not be waited for where there is something else to do: so
+    /// the sum of their times, with their pauses, says only how long it could have taken.
     pub(crate) fn headline(&self) -> String {
         let mut line = format!("in {}", human(self.wall));
-        let speed_up = ratio(self.work, self.wall);
+        let one_at_a_time = self.work + self.paused;
+        let speed_up = ratio(one_at_a_time, self.wall);
         // With one slot it *is* the time one at a time.
         if self.slots > 1 && self.work > Duration::ZERO {
-            line.push_str(&format!("   one at a time: up to {}", human(self.work)));
+            line.push_str(&format!("   one at a time: up to {}", human(one_at_a_time)));
             if speed_up >= NOTEWORTHY {
                 line.push_str(&format!("   up to {speed_up:.1}x faster"));
             }
@@ -98,7 +103,7 @@ impl Timing {
             ("critical_ms", millis(self.critical_length)),
             ("critical_path", self.critical.iter().map(link).collect()),
             ("bound_ms", millis(self.bound)),
-            ("faster", faster::fields(&what_if)),
+            ("faster", faster::fields(&what_if, millis)),
             ("faster_untried", json!(what_if.untried)),
         ]
     }
@@ -142,6 +147,7 @@ mod tests {
         Timing {
             wall: Duration::from_millis(wall),
             work: Duration::from_millis(work),
+            paused: Duration::ZERO,
             critical: vec![Link { id: "a".into(), took: Duration::from_millis(critical), paused: Duration::ZERO }],
             critical_length: Duration::from_millis(critical),
             bound: Duration::from_millis(bound),
@@ -158,6 +164,9 @@ mod tests {
         assert_eq!(timing(1_000, 1_000, 1_000, 64).headline(), "in 1.00s   one at a time: up to 1.00s");
         assert_eq!(timing(4_500, 4_500, 1_000, 1).headline(), "in 4.50s");
         assert_eq!(timing(0, 0, 0, 64).headline(), "in 0ms");
+        let mut paused = timing(3_000, 700, 3_000, 64);
+        paused.paused = Duration::from_millis(2_300);
+        assert_eq!(paused.headline(), "in 3.00s   one at a time: up to 3.00s");
     }
 
     #[test]

@@ -295,9 +295,15 @@ impl RunReport {
         self.record.end()
     }
 
-    /// How long the tools ran, taken together: about what the run had taken one step at a time.
+    /// How long the tools ran, taken together: with what steps [paused](Self::paused), about what the run had taken one
+    /// step at a time.
     pub fn work(&self) -> Duration {
         self.record.own().iter().map(|times| self.record.end_of(*times) - times.started).sum()
+    }
+
+    /// How long steps paused between their attempts, taken together.
+    pub fn paused(&self) -> Duration {
+        self.steps().map(|step| step.paused()).sum()
     }
 
     /// The longest chain of steps that waited for each other, by what they took with their pauses.

@@ -49,6 +49,13 @@ fn what_a_step_paused_between_its_attempts_is_told() {
     assert!(end["critical_path"][0]["ms"].as_u64().unwrap() >= 6 * 20 + paused, "{end}");
     assert_eq!(end["critical_path"][1]["paused_ms"], 0);
     assert!(end["bound_ms"].as_u64().unwrap() >= 6 * 20 + 10 + paused, "{end}");
+    // No upper limit is below what nothing could have gone below.
+    let told = place.run(["show", end["run"].as_str().unwrap()]).stdout;
+    let millis = |word: &str| {
+        let (_, rest) = told.split_once(word).unwrap();
+        rest.trim_start().split_once("ms").and_then(|(millis, _)| millis.parse::<u64>().ok())
+    };
+    assert!(millis("one at a time: up to") >= millis("bound"), "{told}");
     let told = place.run(["show", end["run"].as_str().unwrap()]).stdout;
     assert!(told.contains("ms of it paused) > end "), "{told}");
 }
@@ -78,7 +85,12 @@ fn what_would_make_a_plan_of_a_file_faster_is_told() {
         place.run(["simulate", "plans.jsonl"]).stdout
     };
     assert!(told(1).ends_with("\n  to go faster  halve long: -200ms   cap 65: -0ms\n"), "{}", told(1));
-    assert_eq!(told(2).lines().count(), 2, "a line each: {}", told(2));
+    let two = told(2);
+    assert_eq!(two.matches("\n  to go faster  halve long: -200ms\n").count(), 2, "what saves most of each: {two}");
+    assert_eq!(two.lines().count(), 4, "{two}");
+    let many = told(102);
+    assert_eq!(many.matches("halve long").count(), 100, "{many}");
+    assert!(many.ends_with("\n  to go faster  only the first 100 plans of a file are looked at\n"), "{many}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::ndjson::exact_millis;
 use super::super::prediction::{as_guessed, counted};
 use super::super::style::{self, paint};
 use super::super::text;
@@ -119,19 +120,19 @@ fn version() -> String {
 /// One plan for programs.
 pub(super) fn fields(measured: &Measured, bench: &Bench<'_>) -> Value {
     let (speed_up, of_bound) = ratios(measured);
-    let all = |times: &[Duration]| times.iter().copied().map(exact).collect::<Vec<_>>();
+    let all = |times: &[Duration]| times.iter().copied().map(exact_millis).collect::<Vec<_>>();
     let (machine, expected) = (Machine::here(), measured.expected.as_ref());
     json!({
         "v": 1,
         "id": measured.name,
         "steps": measured.steps,
         "complete": measured.is_whole,
-        "work_ms": expected.map(|expected| exact(expected.work)),
-        "critical_ms": expected.map(|expected| exact(expected.critical)),
-        "bound_ms": expected.map(|expected| exact(expected.bound)),
-        "simulated_ms": measured.time_scale.and(expected).map(|expected| exact(expected.makespan)),
-        "sequential_ms": median(&measured.sequential).map(exact),
-        "dag_ms": median(&measured.dag).map(exact),
+        "work_ms": expected.map(|expected| exact_millis(expected.work)),
+        "critical_ms": expected.map(|expected| exact_millis(expected.critical)),
+        "bound_ms": expected.map(|expected| exact_millis(expected.bound)),
+        "simulated_ms": measured.time_scale.and(expected).map(|expected| exact_millis(expected.makespan)),
+        "sequential_ms": median(&measured.sequential).map(exact_millis),
+        "dag_ms": median(&measured.dag).map(exact_millis),
         "sequential_runs_ms": all(&measured.sequential),
         "dag_runs_ms": all(&measured.dag),
         "speed_up": speed_up,
@@ -182,7 +183,7 @@ fn spread(times: &[Duration]) -> String {
     match quartiles {
         [Some(_), Some(median), Some(_)] if times.len() == 1 => seconds(median),
         [Some(low), Some(median), Some(high)] => {
-            format!("{} ±{:.1}ms", seconds(median), exact(high.saturating_sub(low) / 2))
+            format!("{} ±{:.1}ms", seconds(median), high.saturating_sub(low).as_secs_f64() * 500.0)
         }
         _ => "-".to_owned(),
     }
@@ -190,11 +191,6 @@ fn spread(times: &[Duration]) -> String {
 
 fn seconds(time: Duration) -> String {
     format!("{:.3}s", time.as_secs_f64())
-}
-
-/// Milliseconds with their fraction: a run may take less than one.
-fn exact(time: Duration) -> f64 {
-    time.as_secs_f64() * 1_000.0
 }
 
 #[cfg(test)]

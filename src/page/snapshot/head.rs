@@ -48,7 +48,7 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
         max_parallel: policy.max_parallel,
         revision: report.revisions(),
         replans: report.replans(),
-        work_us: duration(report.work()),
+        work_us: duration(report.work() + report.paused()),
         critical_us: duration(report.critical_path().length),
         bound_us: duration(report.bound()),
         rest: (summary.state() == "running" && report.scheduler().phase() == Phase::Running)

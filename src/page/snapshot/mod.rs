@@ -82,7 +82,8 @@ pub struct Head {
     pub revision: u32,
     /// How often the planner was asked for another one.
     pub replans: u32,
-    /// How long the tools ran, taken together: about what one step at a time would have taken.
+    /// How long the tools ran and steps paused between attempts, taken together: what one step at a time would have taken
+    /// at most.
     pub work_us: u64,
     /// How long the critical path is.
     pub critical_us: u64,

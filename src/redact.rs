@@ -20,6 +20,10 @@ const MIN_DIGITS: usize = 12;
 const MIN_CUT_BYTES: usize = 6;
 /// What the name of an environment variable contains if its value is to be kept secret.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
+/// Beside that, what the name of a header, of an option or in the query of a URL contains.
+const SECRET_FIELDS: [&str; 3] = ["AUTH", "SIG", "PWD"];
+/// What it can be as a whole.
+const SECRET_FIELD: [&str; 2] = ["CODE", "PASS"];
 
 /// Values that must not be written down, with what they look like in base64, in a URL and in JSON.
 ///
@@ -65,6 +69,32 @@ impl Secrets {
     pub fn from_env() -> Self {
         let named = std::env::vars_os().filter(|(name, _)| is_secret_name(&name.to_string_lossy()));
         Self::new(named.filter_map(|(_, value)| value.into_string().ok()))
+    }
+
+    /// What is secret in a URL, as it stands there and as it is meant: the password, or the name where there is none, and
+    /// what is called a key in the query.
+    ///
+    /// ```
+    /// use plandag::Secrets;
+    ///
+    /// assert_eq!(Secrets::in_url("https://host/v1?page=2&apiKey=abc#top"), ["abc"]);
+    /// assert_eq!(Secrets::in_url("https://me:se%20cret@host/v1"), ["se%20cret", "se cret"]);
+    /// ```
+    pub fn in_url(url: &str) -> Vec<String> {
+        let Some((_, rest)) = url.split_once("://") else { return Vec::new() };
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let authority = place.split('/').next().unwrap_or_default();
+        let login = authority.rsplit_once('@').map(|(login, _)| match login.split_once(':') {
+            Some((name, "")) => name,
+            Some((_, password)) => password,
+            None => login,
+        });
+        let fields = query.split('&').filter_map(|field| field.split_once('='));
+        let keys = fields.filter(|(name, _)| is_secret_field(&url_decoded(name))).map(|(_, key)| key);
+        let written: Vec<&str> = login.into_iter().chain(keys).filter(|secret| !secret.is_empty()).collect();
+        let meant = written.iter().map(|secret| url_decoded(secret)).filter(|meant| !written.contains(&meant.as_str()));
+        written.iter().map(|secret| (*secret).to_owned()).chain(meant).collect()
     }
 
     /// These values, too, from now on.
@@ -191,6 +221,14 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
     SECRET_NAMES.iter().any(|word| name.contains(word))
 }
 
+/// Whether a header, an option or a field in the query of a URL with this name looks as if it held a secret.
+pub(crate) fn is_secret_field(name: &str) -> bool {
+    let name = name.to_uppercase();
+    is_secret_name(&name)
+        || SECRET_FIELDS.iter().any(|word| name.contains(word))
+        || SECRET_FIELD.contains(&name.trim_start_matches('-'))
+}
+
 fn is_long(value: &str) -> bool {
     let is_number = value.parse::<f64>().is_ok();
     value.len() >= if is_number { MIN_DIGITS } else { MIN_BYTES }
@@ -242,6 +280,19 @@ fn url_encoded(text: &str, kept: &str, space: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(byte).collect()
+}
+
+/// `%2F` as `/`. A plus sign stays: in a key it is one.
+fn url_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(byte));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// `%2F` as `%2f`.
@@ -323,6 +374,20 @@ mod tests {
         assert_eq!(redacted("s3cr3t or… s3cr3t/c... x"), "[redacted]… [redacted]... x");
         assert_eq!(redacted(&format!("{SECRET}… s3cr3t–…")), "[redacted]… s3cr3t–…");
         assert_eq!(secrets.redact_json(r#"["s3cr3t/ca..."]"#.to_owned()), r#"["[redacted]..."]"#);
+    }
+
+    #[test]
+    fn what_is_secret_in_a_url_is_known() {
+        let secrets = |url: &str| Secrets::in_url(url);
+        assert_eq!(secrets("https://host/mcp?tavilyApiKey=tvly-1&x=1"), ["tvly-1"]);
+        assert_eq!(secrets("https://host/mcp?access%5Ftoken=a%2Bb&sig=c=d#key=e"), ["a%2Bb", "c=d", "a+b"]);
+        assert_eq!(secrets("https://host/mcp?code=abc&encoding=utf8&Authorization="), ["abc"]);
+        assert_eq!(secrets("postgres://me:p@ss:w@host/db?key"), ["p@ss:w"]);
+        assert_eq!(secrets("http://only-a-key@host"), ["only-a-key"]);
+        assert_eq!(secrets("http://only-a-key:@host"), ["only-a-key"]);
+        for harmless in ["http://host/a@b:c", "http://host/?q=a:b@c", "http://host/#key=1", "?key=1", "100%"] {
+            assert_eq!(secrets(harmless), [""; 0], "{harmless}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use plandag::Tool;
 use plandag::report::ExitCode;
-use plandag::tools::mcp::{McpConfig, McpError, McpServers};
+use plandag::tools::mcp::{Launch, McpConfig, McpError, McpServers, ServerConfig};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -46,11 +46,18 @@ impl Servers {
         let runtime = runtime.map_err(|error| {
             Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
         })?;
+        let is_web = |server: &&ServerConfig| matches!(server.launch, Launch::Http { .. });
+        let on_web: Vec<String> = config.servers().iter().filter(is_web).map(|server| server.name.clone()).collect();
         let servers = runtime.block_on(ready(config, console)).map_err(|error| {
-            Failure::new("config.mcp", ExitCode::Configuration, error.to_string()).help(format!(
-                "try the command of `{}` by hand, or say `\"disabled\": true` in its entry",
-                error.server
-            ))
+            let server = &error.server;
+            let first = match on_web.contains(server) {
+                true => {
+                    format!("see whether the server runs, and whether the `url` and `headers` of `{server}` are right")
+                }
+                false => format!("try the command of `{server}` by hand"),
+            };
+            Failure::new("config.mcp", ExitCode::Configuration, error.to_string())
+                .help(format!("{first}, or say `\"disabled\": true` in its entry"))
         })?;
         Ok(Some(Self { servers, runtime }))
     }

@@ -60,6 +60,57 @@ async fn a_server_on_the_web_has_tools() {
     servers.close().await;
 }
 
+/// The key that a server wants in its URL is in nothing that is said of it.
+#[tokio::test]
+async fn a_server_with_a_key_in_its_url_keeps_it_however_it_fails() {
+    let server = MockServer::builder().start().await;
+    Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+    let address = *server.address();
+    let entry =
+        json!({ "url": format!("http://me:canary-5ecret@{address}/mcp?tavilyApiKey=canary-5ecret"), "trust": true });
+    let config = || McpConfig::parse(&json!({ "mcpServers": { "web": entry } }).to_string()).unwrap();
+    let servers = McpServers::start(config()).await.unwrap();
+    let (_, tool) = servers.tools().remove(0);
+    let call = |text: &str| tool.call(StepContext::new(json!({ "text": text })));
+    assert_eq!(call("secret").await.unwrap(), ToolOutput::Value(json!({ "text": "it was [redacted]" })));
+    drop(server);
+    let mut last = String::new();
+    for _ in 0..3 {
+        last = call("hello").await.unwrap_err().message;
+        assert!(last.starts_with("MCP server `web`"), "{last}");
+        assert!(!last.contains("canary") && !last.contains("::"), "a key, or a name of a type: {last}");
+    }
+    assert!(last.contains(&format!("{address} cannot be reached: ")), "{last}");
+    let error = McpServers::start(config()).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("MCP server `web`: {address} cannot be reached: ")), "{error}");
+    assert!(error.contains("refused") && !error.contains("canary") && !error.contains("::"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_server_answers_is_said_in_words() {
+    for (response, said) in [
+        (ResponseTemplate::new(500), "answers `initialize` with HTTP 500"),
+        (ResponseTemplate::new(401), "answers `initialize` with HTTP 401 Unauthorized"),
+        (
+            ResponseTemplate::new(401).insert_header("www-authenticate", "Bearer"),
+            "answers `initialize` with HTTP 401: it wants a key",
+        ),
+        (
+            ResponseTemplate::new(404).set_body_raw("<h1>no\nsuch page</h1>", "text/html"),
+            "answers `initialize` with HTTP 404 Not Found: <h1>no such page</h1>",
+        ),
+        (
+            ResponseTemplate::new(200).set_body_raw("<html>hello</html>", "text/html"),
+            "answers `initialize` with text/html, which is not MCP",
+        ),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(method("POST")).respond_with(response).mount(&server).await;
+        let error = start(&server).await.expect_err("it is none");
+        assert_eq!(error, format!("MCP server `web`: {} {said}", server.address()));
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_mcp_server_is_not_taken_for_one() {
     for response in [

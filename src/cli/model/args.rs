@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use plandag::Secrets;
 use plandag::llm::{PlanTextFormat, Prompts};
 use serde::Deserialize;
 
@@ -164,24 +165,12 @@ fn unless_empty(name: &'static str) -> Option<&'static str> {
 
 /// An address that anybody may see: arguments are in the list of processes, and kept with the run.
 pub(crate) fn base_url(text: &str) -> Result<String, String> {
-    match secrets_in(text).is_empty() {
+    match Secrets::in_url(text).is_empty() {
         true => Ok(text.to_owned()),
         false => {
             Err("it has a key or a password in it, which others could read: set OPENAI_BASE_URL instead".to_owned())
         }
     }
-}
-
-/// What is secret in an address: who asks, and keys in its query.
-pub(super) fn secrets_in(url: &str) -> Vec<String> {
-    let Ok(url) = reqwest::Url::parse(url) else { return Vec::new() };
-    let user = [url.username(), url.password().unwrap_or_default()].map(str::to_owned);
-    let is_secret = |name: &str| {
-        let name = name.to_lowercase();
-        ["key", "token", "secret", "password", "sig"].iter().any(|word| name.contains(word))
-    };
-    let keys = url.query_pairs().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.into_owned());
-    user.into_iter().chain(keys).filter(|secret| !secret.is_empty()).collect()
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plandag::ModelProblem;
 use plandag::llm::{ModelError, Provider, RateLimits, Server};
 use plandag::report::ExitCode;
+use plandag::{ModelProblem, Secrets};
 use tokio::time::timeout;
 
 use super::advice;
-use super::args::{ModelArgs, secrets_in};
+use super::args::ModelArgs;
 use super::config::{Files, PROJECT_FILE, ProviderConfig};
 use super::detect::{self, Found};
 use crate::cli::console::Console;
@@ -240,7 +240,7 @@ impl<'a> Servers<'a> {
 
     /// The server with the key for it, and where the key was looked for.
     fn with_key(&mut self, server: Server, is_trusted: bool) -> Result<(Server, Vec<String>), Failure> {
-        secrets::known().add(server.address().map(secrets_in).unwrap_or_default());
+        secrets::known().add(server.address().map(Secrets::in_url).unwrap_or_default());
         let settings = self.files.provider(server.name());
         let mut server = limited(server, &settings);
         // What a project says about an address is left out below, for keys must not follow it there.

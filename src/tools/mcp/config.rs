@@ -157,17 +157,17 @@ impl Entry {
         if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
             return Err("a name is 1 to 64 of the characters A-Z a-z 0-9 _ -".into());
         }
-        let fill = |text: String| fill(&text, variable);
-        let fill_values = |values: BTreeMap<String, String>| {
+        let mut filled_in = Vec::new();
+        let mut fill = |text: String| fill(&text, variable, &mut filled_in);
+        let mut fill_values = |values: BTreeMap<String, String>| {
             values.into_iter().map(|(name, value)| Ok((name, fill(value)?))).collect::<Result<BTreeMap<_, _>, String>>()
         };
         let headers = fill_values(self.headers)?;
         let env = fill_values(self.env)?;
-        let secrets = secrets(&env, &headers);
         let launch = match (self.command, self.url) {
             (Some(command), None) => Launch::Program {
                 command: fill(command)?,
-                args: self.args.into_iter().map(fill).collect::<Result<_, _>>()?,
+                args: self.args.into_iter().map(&mut fill).collect::<Result<_, _>>()?,
                 env,
                 cwd: self.cwd,
             },
@@ -182,6 +182,8 @@ impl Entry {
             }
             (None, None) => return Err("it has neither a `command` nor a `url`".into()),
         };
+        let secrets = Secrets::new(filled_in);
+        secrets.add(launch.secrets());
         let millis = |millis: Option<u64>, usual| millis.map_or(usual, Duration::from_millis);
         Ok(ServerConfig {
             name,
@@ -195,16 +197,35 @@ impl Entry {
     }
 }
 
-/// What is not to be seen of a server's configuration: it may repeat it, by mistake or on purpose.
-fn secrets(env: &BTreeMap<String, String>, headers: &BTreeMap<String, String>) -> Secrets {
-    let of_env = env.iter().filter(|(name, _)| redact::is_secret_name(name)).map(|(_, value)| value.as_str());
-    let is_secret_header = |name: &str| name.to_lowercase().contains("auth") || redact::is_secret_name(name);
-    // `Bearer abc`: the second word alone is one, too.
-    let of_headers = headers
-        .iter()
-        .filter(|(name, _)| is_secret_header(name))
-        .flat_map(|(_, value)| [value.as_str(), value.rsplit(' ').next().unwrap_or_default()]);
-    Secrets::new(of_env.chain(of_headers))
+impl Launch {
+    /// Where it is, if it is reached by HTTP: no more of its address, which may have secrets anywhere.
+    pub(super) fn host(&self) -> Option<String> {
+        let Self::Http { url, .. } = self else { return None };
+        let host = url.host_str().unwrap_or_default();
+        Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
+    }
+
+    /// What is not to be seen of it: a server may repeat it, by mistake or on purpose.
+    fn secrets(&self) -> Vec<String> {
+        let (named, texts): (Vec<(&str, &str)>, Vec<&str>) = match self {
+            Self::Program { args, env, .. } => {
+                let args = args.iter().map(String::as_str);
+                // `--api-key abc`, `--api-key=abc`, `Authorization: Bearer abc`.
+                let pairs = args.clone().zip(args.clone().skip(1)).filter(|(option, _)| option.starts_with('-'));
+                let pairs = pairs.chain(args.clone().filter_map(|arg| arg.split_once(['=', ':'])));
+                let env = env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+                (pairs.chain(env.clone()).collect(), args.chain(env.map(|(_, value)| value)).collect())
+            }
+            Self::Http { url, headers } => {
+                (headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(), vec![url.as_str()])
+            }
+        };
+        let named = named.into_iter().filter(|(name, _)| redact::is_secret_field(name));
+        // `Bearer abc`: the second word alone is one, too.
+        let named = named.flat_map(|(_, value)| [value, value.rsplit(' ').next().unwrap_or_default()]);
+        let in_urls = texts.into_iter().flat_map(Secrets::in_url);
+        named.map(str::to_owned).chain(in_urls).collect()
+    }
 }
 
 fn address(text: &str) -> Result<Url, String> {
@@ -215,8 +236,8 @@ fn address(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A text with its `${NAME}` and `${NAME:-text}` filled, once.
-fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+/// A text with its `${NAME}` and `${NAME:-text}` filled, once. Adds to `secrets` what variables held whose names say so.
+fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>, secrets: &mut Vec<String>) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some((before, reference)) = rest.split_once("${") {
@@ -228,7 +249,9 @@ fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String,
             Some((name, default)) => (name, Some(default)),
             None => (reference, None),
         };
-        match variable(name).or_else(|| default.map(str::to_owned)) {
+        let value = variable(name);
+        secrets.extend(value.clone().filter(|_| redact::is_secret_name(name)));
+        match value.or_else(|| default.map(str::to_owned)) {
             Some(value) => filled.push_str(&value),
             None => return Err(format!("the environment has no variable `{name}`")),
         }
@@ -239,8 +262,8 @@ fn fill(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String,
 }
 
 impl ServerConfig {
-    /// What of it is to be kept secret: values of variables and headers whose names say so. They are taken out of
-    /// everything that the server returns.
+    /// What of it is to be kept secret: values of variables, headers and options whose names say so, and what is
+    /// [secret in its URLs](Secrets::in_url). They are taken out of everything that the server returns.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
@@ -292,15 +315,33 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_known_by_their_names() {
-        let config = parse(
-            r#"{"mcpServers": {"a": {"url": "https://example.org/mcp",
-                "headers": {"Authorization": "Bearer ${TOKEN}", "Accept": "application/json"}}}}"#,
-        )
-        .unwrap();
-        let secrets = config.servers()[0].secrets();
-        assert_eq!(secrets.redact("Bearer s3cret-value, s3cret-value"), "[redacted], [redacted]");
-        assert_eq!(secrets.redact("application/json"), "application/json");
+    fn secrets_are_known_by_their_names_wherever_they_stand() {
+        let redacted = |entry: &str, said: &str| {
+            let config = parse(&format!(r#"{{"mcpServers": {{"a": {entry}}}}}"#)).unwrap();
+            assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+            config.servers()[0].secrets().redact(said).into_owned()
+        };
+        let web = r#"{"url": "https://example.org/mcp",
+            "headers": {"Authorization": "Bearer ${TOKEN}", "Accept": "application/json"}}"#;
+        assert_eq!(redacted(web, "Bearer s3cret-value, s3cret-value"), "[redacted], [redacted]");
+        assert_eq!(redacted(web, "application/json"), "application/json");
+        let said = "got s3cret-value of example.org";
+        for entry in [
+            r#"{"url": "https://example.org/mcp?tavilyApiKey=s3cret-value"}"#,
+            r#"{"url": "https://example.org/mcp?x=${TOKEN}"}"#,
+            r#"{"url": "https://example.org/${TOKEN}/mcp"}"#,
+            r#"{"url": "https://me:s3cret-value@example.org/mcp"}"#,
+            r#"{"url": "https://s3cret-value@example.org/mcp"}"#,
+            r#"{"command": "x", "args": ["--api-key", "s3cret-value"]}"#,
+            r#"{"command": "x", "args": ["--api-key=s3cret-value"]}"#,
+            r#"{"command": "x", "args": ["--header", "Authorization: Bearer s3cret-value"]}"#,
+            r#"{"command": "x", "args": ["https://example.org/mcp?token=s3cret-value"]}"#,
+            r#"{"command": "x", "args": ["${TOKEN}"]}"#,
+            r#"{"command": "x", "env": {"A_TOKEN": "s3cret-value"}}"#,
+            r#"{"command": "x", "env": {"DATABASE": "postgres://me:s3cret-value@example.org/db"}}"#,
+        ] {
+            assert_eq!(redacted(entry, said), "got [redacted] of example.org", "{entry}");
+        }
     }
 
     #[test]

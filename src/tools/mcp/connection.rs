@@ -8,7 +8,7 @@ use rmcp::model::{
     CancelledNotification, CancelledNotificationParam, ClientRequest, ListToolsRequest, PaginatedRequestParams,
     RequestId, ServerResult, Tool,
 };
-use rmcp::service::{Peer, PeerRequestOptions, RunningService, ServiceError};
+use rmcp::service::{ClientInitializeError, Peer, PeerRequestOptions, RunningService, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{RoleClient, ServiceExt as _};
@@ -20,6 +20,7 @@ use super::client::Client;
 use super::config::{Launch, ServerConfig};
 use super::pipe::{MAX_MESSAGE_BYTES, Pipe, Reason};
 use super::process::Process;
+use super::trouble;
 
 const MAX_TOOLS: usize = 1_000;
 const MAX_PAGES: usize = 100;
@@ -54,18 +55,20 @@ impl Connection {
         let client = Client::default();
         let reason = Reason::default();
         let late = |_| format!("it is not ready after {:?}", config.start);
+        let begun =
+            |ready: Result<_, ClientInitializeError>| ready.map_err(|error| trouble::of_start(&error, &config.launch));
         let (started, mut process) = match &config.launch {
             Launch::Program { command, args, env, cwd } => {
                 let (process, stdin, stdout) = Process::start(command, args, env.iter(), cwd.as_deref())
                     .map_err(|error| format!("`{command}` cannot be started: {error}"))?;
                 let pipe = Pipe::new(stdin, stdout, reason.clone());
                 let started = timeout(config.start, client.clone().serve(pipe)).await.map_err(late);
-                (started.and_then(|ready| ready.map_err(|error| error.to_string())), Some(process))
+                (started.and_then(begun), Some(process))
             }
             Launch::Http { url, headers } => {
                 let transport = http(url.as_str(), headers)?;
                 let started = timeout(config.start, client.clone().serve(transport)).await.map_err(late);
-                (started.and_then(|ready| ready.map_err(|error| error.to_string())), None)
+                (started.and_then(begun), None)
             }
         };
         match started {
@@ -117,7 +120,7 @@ impl Connection {
             let page = match asked.map_err(|_| format!("it has not listed its tools after {:?}", config.start))? {
                 Ok(ServerResult::ListToolsResult(page)) => page,
                 Ok(_) => return Err("it answers the question for its tools with something else".into()),
-                Err(error) => return Err(format!("it does not list its tools: {error}")),
+                Err(error) => return Err(trouble::of_request(&error, "tools/list", &config.launch)),
             };
             for tool in page.tools {
                 if !names.insert(tool.name.to_string()) {

@@ -23,6 +23,7 @@ mod pipe;
 mod process;
 mod server;
 mod tool;
+mod trouble;
 
 use std::fmt;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use super::McpError;
 use super::config::{Launch, ServerConfig};
 use super::connection::{Connection, Listed};
 use super::message::UNREADABLE;
+use super::trouble;
 use crate::error::{StepError, StepErrorKind};
 use crate::retry_after::pause_ms;
 
@@ -70,10 +71,7 @@ impl Server {
     pub(super) fn whereabouts(&self) -> String {
         match &self.config.launch {
             Launch::Program { command, .. } => self.hide(command),
-            Launch::Http { url, .. } => match (url.host_str().unwrap_or_default(), url.port()) {
-                (host, Some(port)) => format!("{host}:{port}"),
-                (host, None) => host.to_owned(),
-            },
+            launch => self.hide(&launch.host().unwrap_or_default()),
         }
     }
 
@@ -174,7 +172,7 @@ impl Server {
                         None => error,
                     };
                 }
-                let why = connection.explain(error.to_string()).await;
+                let why = connection.explain(trouble::of_request(&error, "tools/call", &self.config.launch)).await;
                 let message = self.hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));
                 // What acts may have acted.
                 let kind = if acts { StepErrorKind::Interrupted } else { StepErrorKind::Transient };
@@ -195,7 +193,7 @@ impl Server {
 /// The status of a server that did not take a request, and how long it wants to be left alone.
 fn refused(error: &ServiceError) -> Option<(u16, Option<u64>)> {
     let ServiceError::TransportSend(error) = error else { return None };
-    match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
+    match trouble::http(error)? {
         StreamableHttpError::HttpStatus(refused) => {
             Some((refused.status, refused.retry_after.as_ref().and_then(|text| pause_ms(text, SystemTime::now()))))
         }

@@ -99,6 +99,57 @@ fn what_files_say_of_a_provider_is_put_together() {
 }
 
 #[test]
+fn a_project_does_not_choose_among_keys() {
+    let (server, place) = (Server::with(Model), Place::new());
+    for key in ["api_key_env = \"MY_KEY\"", "api_key_file = \"key.txt\""] {
+        for provider in ["openai", "ollama", "anthropic"] {
+            place.file("plandag.toml", format!("[providers.{provider}]\n{key}\n"));
+            let ran: Ran =
+                server.command(&place, ["run", "x", "--model", "m"]).env("MY_KEY", KEY).output().unwrap().into();
+            let name = key.split(' ').next().unwrap();
+            let said = format!("plandag.toml says where a key is: `{name}` of [providers.{provider}]");
+            assert!(
+                ran.exit == 5 && ran.stderr.contains("config.invalid") && ran.stderr.contains(&said),
+                "{}",
+                ran.stderr
+            );
+            assert!(
+                ran.stderr.contains("plandag/config.toml") && ran.stderr.contains("--api-key-file"),
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+    assert_eq!(server.calls().len(), 0);
+    let example = place.run(["doctor", "--example"]).stdout;
+    let uncommented: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ").filter(|line| line.starts_with('[') || line.contains(" = ")))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(uncommented.contains("[providers.openai]") && !uncommented.contains("api_key"), "{uncommented}");
+}
+
+#[test]
+fn ollama_gets_the_key_that_is_named_for_it_and_no_other() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let provider = format!("[providers.ollama]\nbase_url = \"{}\"\n", server.url());
+    place.file(".config/plandag/config.toml", format!("{provider}api_key_env = \"MY_KEY\"\n"));
+    let run = |keys: &[(&str, &str)]| {
+        let mut command = place.command(["run", "x", "--model", "ollama::m"]);
+        let ran: Ran = command.envs(keys.iter().copied()).output().unwrap().into();
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        server.calls().last().unwrap().1.clone()
+    };
+    assert_eq!(run(&[("MY_KEY", "sk-of-ollama"), ("OPENAI_API_KEY", KEY)]), "Bearer sk-of-ollama");
+    assert!(!run(&[("OPENAI_API_KEY", KEY)]).contains(KEY));
+    place.file("key.txt", "sk-in-a-file");
+    let file = place.path().join("key.txt");
+    place.file(".config/plandag/config.toml", format!("{provider}api_key_file = '{}'\n", file.display()));
+    assert_eq!(run(&[]), "Bearer sk-in-a-file");
+}
+
+#[test]
 fn no_key_goes_to_ollama_or_to_two_servers() {
     let (server, place) = (Server::with(Model), Place::new());
     let host = server.server.uri();

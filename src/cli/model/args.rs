@@ -81,14 +81,14 @@ pub(crate) struct SpendingArgs {
 Examples:
   plandag doctor
   plandag doctor --model gpt-4o-mini
-  plandag doctor --example > plandag.toml       a configuration file with every key
+  plandag doctor --example > plandag.toml       a configuration file with all that it can say
   plandag doctor --journal                      is every run there as it was written?
 "
 )]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Prints a configuration file with every key, and looks at nothing
+    /// Prints a configuration file with all that a project's can say, and looks at nothing
     #[arg(long)]
     pub(crate) example: bool,
     /// Checks this journal, or the default one, from end to end; looks at nothing else

@@ -20,7 +20,7 @@ pub(crate) const PROJECT_FILE: &str = "plandag.toml";
 /// The user's file, in the folder for configuration.
 const USER_FILE: &str = "plandag/config.toml";
 
-/// What a file may say. `plandag doctor --example` prints one with every key.
+/// What a file may say. `plandag doctor --example` prints one with all that a project may say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
@@ -74,9 +74,9 @@ impl Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProviderConfig {
     pub(crate) base_url: Option<String>,
-    /// The environment variable that has the key.
+    /// The environment variable that has the key: never said by a project.
     pub(crate) api_key_env: Option<String>,
-    /// The file that has the key.
+    /// The file that has the key: never said by a project.
     pub(crate) api_key_file: Option<PathBuf>,
     pub(crate) concurrency: Option<NonZeroU32>,
     pub(crate) requests_per_minute: Option<NonZeroU32>,
@@ -123,7 +123,10 @@ impl Files {
     pub(crate) fn read() -> Result<Self, Failure> {
         let user = user_file().map(|path| read(&path)).transpose()?.flatten();
         let project = read(Path::new(PROJECT_FILE))?;
-        project.iter().try_for_each(|(_, config)| stay_inside(config))?;
+        project.iter().try_for_each(|(_, config)| {
+            stay_inside(config)?;
+            name_no_key(config)
+        })?;
         Ok(Self { project, user })
     }
 
@@ -174,6 +177,23 @@ fn stay_inside(project: &Config) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a project that says where a key is: the folder may be somebody else's, and which of one's secrets goes where is
+/// not for them to say.
+fn name_no_key(project: &Config) -> Result<(), Failure> {
+    let named = |config: &ProviderConfig| {
+        let names = [("api_key_env", config.api_key_env.is_some()), ("api_key_file", config.api_key_file.is_some())];
+        names.into_iter().find(|(_, is_named)| *is_named).map(|(name, _)| name)
+    };
+    let Some((provider, key)) = project.providers.iter().find_map(|(name, config)| Some((name, named(config)?))) else {
+        return Ok(());
+    };
+    let message = format!("{PROJECT_FILE} says where a key is: `{key}` of [providers.{provider}]");
+    let own = user_file().map_or_else(|| "your own configuration file".to_owned(), |path| path.display().to_string());
+    Err(Failure::new("config.invalid", ExitCode::Configuration, message)
+        .note("a project, which may be somebody else's, does not choose among your keys")
+        .help(format!("move it to {own}, or name the key for this run: --api-key-file FILE")))
+}
+
 fn read(path: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     let name = path.display();
     let failure = |message: String| Failure::new("config.invalid", ExitCode::Configuration, message);
@@ -202,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_has_every_key_and_is_valid() {
+    fn the_example_is_valid_for_a_project() {
         let example = include_str!("example.toml");
         let uncommented: String = example
             .lines()
@@ -214,6 +234,7 @@ mod tests {
             .collect();
         let config: Config = toml::from_str(&uncommented).unwrap();
         assert!(config.model.is_some() && config.answer_model.is_some() && config.max_usd.is_some());
+        name_no_key(&config).unwrap();
         assert!(!config.prompts.is_empty() && !config.providers.is_empty() && !config.prices.is_empty());
     }
 

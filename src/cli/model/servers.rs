@@ -200,15 +200,11 @@ impl<'a> Servers<'a> {
         Some(Address { is_trusted: own.as_ref() == Some(&url), url })
     }
 
-    /// The Ollama server at this address, which wants no key: at most the one that is given for this run.
+    /// The Ollama server at this address, which wants no key: at most one that is named for it.
     fn ollama(&mut self, address: Address) -> Result<(Server, Vec<String>), Failure> {
-        let server = limited(Server::at(address.url), &self.files.provider(OLLAMA));
-        let looked = vec!["--api-key-file".to_owned()];
-        if !address.is_trusted {
-            self.keep_keys_from(&server, self.args.api_key_file.is_some());
-            return Ok((server, looked));
-        }
-        Ok((self.with_key_file(server)?, looked))
+        let settings = self.files.provider(OLLAMA);
+        let server = limited(Server::at(address.url), &settings);
+        self.key_of(server, address.is_trusted, &settings, None)
     }
 
     /// Says that a server gets no key, if there is one that it might have had.
@@ -240,34 +236,45 @@ impl<'a> Servers<'a> {
 
     /// The server with the key for it, and where the key was looked for.
     fn with_key(&mut self, server: Server, is_trusted: bool) -> Result<(Server, Vec<String>), Failure> {
-        secrets::known().add(server.address().map(Secrets::in_url).unwrap_or_default());
         let settings = self.files.provider(server.name());
         let mut server = limited(server, &settings);
-        // What a project says about an address is left out below, for keys must not follow it there.
-        let own = self.files.of_user(|config| config.providers.get(server.name()).cloned()).unwrap_or_default();
         let mut is_trusted = is_trusted;
-        if let (None, Some(url)) = (server.address(), settings.base_url) {
-            is_trusted = own.base_url.as_ref() == Some(&url);
+        if let (None, Some(url)) = (server.address(), &settings.base_url) {
+            let own = self.files.of_user(|config| config.providers.get(server.name())?.base_url.clone());
+            is_trusted = own.as_ref() == Some(url);
             server = server.base_url(url);
         }
+        let usual = server.key_variable();
+        self.key_of(server, is_trusted, &settings, usual)
+    }
+
+    /// The server with the key that the settings name, or else the `usual` variable, and where it was looked for. Keys do
+    /// not follow a project to an address of its choice.
+    fn key_of(
+        &mut self,
+        server: Server,
+        is_trusted: bool,
+        settings: &ProviderConfig,
+        usual: Option<&str>,
+    ) -> Result<(Server, Vec<String>), Failure> {
+        secrets::known().add(server.address().map(Secrets::in_url).unwrap_or_default());
+        let name = settings.api_key_env.as_deref().or(usual);
+        let key = name.and_then(variable);
         let mut looked = vec!["--api-key-file".to_owned()];
-        let name = own.api_key_env.as_deref().or(server.key_variable()).unwrap_or_default().to_owned();
         if !is_trusted {
-            let has_key = self.args.api_key_file.is_some() || own.api_key_file.is_some() || variable(&name).is_some();
+            let has_key = self.args.api_key_file.is_some() || settings.api_key_file.is_some() || key.is_some();
             self.keep_keys_from(&server, has_key);
             return Ok((server, looked));
         }
         if self.args.api_key_file.is_some() {
             return Ok((self.with_key_file(server)?, looked));
         }
-        looked.push(name.clone());
-        if let Some(key) = variable(&name) {
-            return Ok((keyed(server, key), looked));
-        }
-        looked.push("the configuration file".to_owned());
-        match &own.api_key_file {
-            Some(path) => Ok((keyed(server, key_file(path)?), looked)),
-            None => Ok((server, looked)),
+        looked.extend(name.map(str::to_owned));
+        looked.push("your configuration file".to_owned());
+        match (key, &settings.api_key_file) {
+            (Some(key), _) => Ok((keyed(server, key), looked)),
+            (None, Some(path)) => Ok((keyed(server, key_file(path)?), looked)),
+            (None, None) => Ok((server, looked)),
         }
     }
 

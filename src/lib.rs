@@ -108,7 +108,7 @@ pub use redact::Secrets;
 pub use report::{NoAnswer, NoOutput, RunReport};
 pub use runner::{DefaultTool, Events, LiveStep, RunHandle, RunView, Runner};
 pub use scheduler::{Hindrance, Phase, Scheduler, StepState, StepView};
-pub use tool::{Effect, Hold, Inputs, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn};
+pub use tool::{Effect, Hold, Inputs, Room, StepContext, Tool, ToolFn, ToolOutput, ToolSpec, ToolTimeout, tool_fn};
 
 /// The example in the README is compiled and run with the tests of the documentation.
 #[cfg(doctest)]

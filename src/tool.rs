@@ -15,6 +15,7 @@ pub use crate::event::Inputs;
 use crate::event::{AttemptNumber, Usage};
 use crate::plan::{Plan, Step, StepId};
 use crate::planner::Expansion;
+use crate::policy::Limits;
 
 /// Whether a tool changes anything outside the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,23 @@ macro_rules! tool_output_from {
 }
 tool_output_from!((), bool, i32, i64, u32, u64, f64, &str, String, Vec<Value>, Vec<String>);
 
+/// What is left of a run's [limits](crate::Limits) for a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// So many steps may still be added to the run. Those of an [expansion](StepContext::expansion) that its next plan
+    /// repeats and that have not failed are there already.
+    pub steps: u32,
+    /// So many dependencies a plan may have.
+    pub edges: u32,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let Limits { steps, edges, .. } = Limits::default();
+        Self { steps, edges }
+    }
+}
+
 /// Does steps.
 ///
 /// [`tool_fn`] makes one of an async closure.
@@ -182,6 +200,8 @@ pub struct StepContext {
     pub last_error: Option<Arc<StepError>>,
     /// What became of the plan that the tool returned before, if it is [asked for another one](ToolSpec::replans).
     pub expansion: Option<Box<Expansion>>,
+    /// How large a plan may be that the tool returns.
+    pub room: Room,
     pub(crate) caller: Caller,
 }
 
@@ -198,6 +218,7 @@ impl StepContext {
             inputs: Inputs::default(),
             last_error: None,
             expansion: None,
+            room: Room::default(),
             caller: Caller(Arc::new(Nobody)),
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{PlanError, StepError};
 use crate::plan::{Plan, Step, StepId};
 use crate::planner::{Expansion, PlanReply};
 use crate::policy::{Limits, Policy};
-use crate::tool::ToolSpec;
+use crate::tool::{Room, ToolSpec};
 
 pub use graft::{Added, AnswerFrom, Graft, Rejection};
 pub(crate) use inputs::Grafted;
@@ -357,6 +357,8 @@ pub struct Launch {
     pub last_error: Option<Arc<StepError>>,
     /// What came of the plan that the tool returned before, if it is asked for another one.
     pub expansion: Option<Box<Expansion>>,
+    /// How large a plan it may return.
+    pub room: Room,
 }
 
 /// What one event led to: what to write down and tell, then what to do.

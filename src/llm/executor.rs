@@ -273,6 +273,7 @@ impl StepModel {
                     inputs: Inputs::default(),
                     last_error: None,
                     expansion: None,
+                    room: cx.room,
                     caller: cx.caller.clone(),
                 };
                 match tool.call(cx).await {

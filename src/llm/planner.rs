@@ -168,8 +168,14 @@ impl LlmPlanner {
     }
 
     /// Has an objective planned by a step; `spent` is told what each call cost, also if nothing comes of it.
-    pub(super) async fn plan_for(&self, start: &RunStart, spent: Spent<'_>) -> Result<Plan, Unplanned> {
-        self.until_usable(PlanRequest::first(start), start, Patience::GoesBack, first_plan, spent).await
+    pub(super) async fn plan_for(
+        &self,
+        start: &RunStart,
+        reason: PlanReason,
+        spent: Spent<'_>,
+    ) -> Result<Plan, Unplanned> {
+        let request = PlanRequest { reason, ..PlanRequest::first(start) };
+        self.until_usable(request, start, Patience::GoesBack, first_plan, spent).await
     }
 
     /// Has another plan made for what a step became, or an answer without one.
@@ -177,11 +183,12 @@ impl LlmPlanner {
         &self,
         start: &RunStart,
         expansion: Expansion,
+        reason: PlanReason,
         spent: Spent<'_>,
     ) -> Result<ToolOutput, Unplanned> {
         let request = PlanRequest {
             revision: 2,
-            reason: PlanReason::Failures,
+            reason,
             plan: expansion.plan.clone(),
             finished: expansion.finished.clone(),
             failed: expansion.failed.clone(),

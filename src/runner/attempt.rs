@@ -262,7 +262,7 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     let timeout = run.timeout(&job.launch);
     let Some(args) = args(run, &job.launch).map_err(failure)? else { return Ok(Returned::ConditionFalse) };
     // Every field is moved once, to where it stays: copies of a whole context are a good part of what a cheap call costs.
-    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, .. } = *job.launch;
+    let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, room, .. } = *job.launch;
     let mut call = run.tools[tool].call(StepContext {
         args,
         id,
@@ -272,6 +272,7 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
         inputs,
         last_error,
         expansion,
+        room,
         caller: Caller(Arc::clone(attempt) as _),
     });
     // Most calls of a cheap tool are over at once, so the timer is set only for one that is not.

@@ -11,6 +11,7 @@ use crate::error::{StepError, StepErrorKind};
 use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 use crate::policy::Order;
+use crate::tool::Room;
 
 use super::queue::Key;
 use super::state::{Gate, Node, Shape, UNRANKED};
@@ -105,7 +106,7 @@ impl Scheduler {
         let attempt = self.attempts();
         let inputs = self.inputs(step);
         self.emit(RunEventKind::AttemptStarted { step, attempt }, transition);
-        let node = self.node(step);
+        let (node, limits) = (self.node(step), &self.policy.limits);
         transition.commands.push(Command::Launch(Box::new(Launch {
             attempt,
             step,
@@ -117,6 +118,7 @@ impl Scheduler {
             inputs,
             last_error: node.error.clone(),
             expansion: self.expansion(step),
+            room: Room { steps: limits.steps.saturating_sub(self.step_count()), edges: limits.edges },
         })));
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ModelRequest, PlanTool, ReplyEnd, StepModel};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepErrorKind, StopReason,
-    Tool as _, ToolSpec, tool_fn,
+    Effect, Limits, ModelProblem, OnFailure, Plan, Retry, RunReport, Runner, Step, StepError, StepErrorKind,
+    StopReason, Tool as _, ToolSpec, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -556,6 +556,78 @@ async fn what_a_planner_of_a_step_costs_counts_also_if_nothing_comes_of_it() {
     let refuses = Script::new(|_| Ok(ends("no", ReplyEnd::Refused)));
     let report = planned_inside(&refuses, "cover it").await;
     assert_eq!((refuses.asked().len(), report.usage()), (1, tokens(4, 2)), "asked once: it would refuse again");
+}
+
+/// The plan of a run of at most `max_steps`, whose second step is planned.
+fn with_a_part(planner: &Arc<Script>, max_steps: u32) -> Runner {
+    let plan = Plan::from_iter([
+        Step::new("page", "page"),
+        Step::new("deep", PlanTool::NAME).args(json!({ "objective": "cover it" })).depends_on(["page"]),
+        Step::new("late", "slow").depends_on(["page"]),
+    ]);
+    let sub = PlanTool::new(LlmPlanner::new(planner.clone()), vec![ToolSpec::new("page", "")], "page");
+    Runner::new(plan)
+        .tool("page", tool_fn(|_| async { Ok("done") }))
+        .tool("slow", tool_fn(|_| async { Ok("done") }))
+        .tool(PlanTool::NAME, sub)
+        .default_tool(StepModel::new(Script::new(|_| Ok(says("done")))))
+        .max_replans(1)
+        .limits(Limits { steps: max_steps, ..Limits::default() })
+}
+
+#[tokio::test]
+async fn a_plan_of_a_step_keeps_to_what_the_run_has_room_for() {
+    let planner = Script::of(["1. a\n2. b\n3. c\nEND", "1. a\n2. b <- 1\nEND"].map(says));
+    let report = with_a_part(&planner, 5).run("").await.unwrap();
+    assert_eq!(report.answer().unwrap()["deep"], json!("done"));
+    let asked: Vec<String> = planner.asked().iter().map(said).collect();
+    assert!(planner.asked()[0].system.contains("At most 2 steps"), "{}", planner.asked()[0].system);
+    assert!(asked[1].contains("- 3 steps, over the limit of 2"), "{}", asked[1]);
+
+    // Where there is no room there is nothing to plan.
+    let planner = Script::of([""; 0].map(says));
+    let report = with_a_part(&planner, 3).run("").await.unwrap();
+    assert!(report.step("deep").unwrap().error.unwrap().message.contains("as many steps as it may have"));
+}
+
+#[tokio::test]
+async fn what_is_repeated_of_the_plan_of_a_step_takes_no_room() {
+    let planner = Script::of(["1. a\n2. @fails b <- 1\nEND", "2. c <- 1\nEND"].map(says));
+    let sub = PlanTool::new(
+        LlmPlanner::new(planner.clone()),
+        vec![ToolSpec::new("page", ""), ToolSpec::new("fails", "")],
+        "page",
+    );
+    let runner = with_a_part(&planner, 6).tool(PlanTool::NAME, sub);
+    let fails = tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no luck")) });
+    let report = runner.tool("fails", fails).run("").await.unwrap();
+    assert!(report.succeeded(), "{:?}", report.ending());
+    // One more step, and the one that is done.
+    assert!(planner.asked()[1].system.contains("At most 2 steps"), "{}", planner.asked()[1].system);
+}
+
+/// The room is that of the moment at which a step was started; others may have taken it when its plan comes.
+#[tokio::test]
+async fn a_plan_that_the_run_refuses_goes_back_with_the_offence() {
+    let planner = Script::of(["1. a\n2. b\nEND", "1. a\n2. b\nEND", "1. a\nEND"].map(says));
+    let part = |id: &str| Step::new(id, PlanTool::NAME).args(json!({ "objective": id }));
+    let sub = PlanTool::new(LlmPlanner::new(planner.clone()), vec![ToolSpec::new("page", "")], "page");
+    let report = Runner::new(Plan::from_iter([part("one"), part("two")]))
+        .tool("page", tool_fn(|_| async { Ok("done") }))
+        .tool(PlanTool::NAME, sub)
+        .default_tool(StepModel::new(Script::new(|_| Ok(says("done")))))
+        .retry(Retry { base_ms: 0, ..Retry::default() })
+        .limits(Limits { steps: 5, ..Limits::default() })
+        .run("")
+        .await
+        .unwrap();
+    assert!(report.succeeded(), "{:?}", report.ending());
+    let asked: Vec<String> = planner.asked().iter().map(said).collect();
+    assert!(
+        !asked[1].contains("cannot be used") && asked[2].contains("- 6 steps in this run, over the limit of 5"),
+        "{asked:?}"
+    );
+    assert!(planner.asked()[2].system.contains("At most 1 steps"), "{}", planner.asked()[2].system);
 }
 
 #[tokio::test]

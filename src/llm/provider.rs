@@ -272,8 +272,7 @@ impl ProviderModel {
 
 /// What a call has used if its server does not say: a limit on what a run may use would mean nothing otherwise.
 fn estimated(told: &Told, reply: &ModelReply) -> Usage {
-    let called = |call: &ToolCall| call.name.len() + call.arguments.to_string().len();
-    let said = reply.text.len() + reply.calls.iter().map(called).sum::<usize>();
+    let said = reply.text.len() + reply.calls.iter().map(trouble::of_call).sum::<usize>();
     Usage { input_tokens: told.tokens(), output_tokens: tokens(said), ..Usage::default() }
 }
 

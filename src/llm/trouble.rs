@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::error::ModelError;
 use super::server::Server;
 use super::text;
-use super::{Message, ModelRequest};
+use super::{Message, ModelRequest, OfferedTool, ToolCall};
 use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::lossy;
@@ -72,6 +72,13 @@ impl Told {
             Message::ToolResult { content, .. } => content,
         });
         let mut told = Self { samples: Vec::new(), bytes: 0 };
+        let calls = request.messages.iter().flat_map(|message| match message {
+            Message::Assistant { calls, .. } => calls.as_slice(),
+            _ => &[],
+        });
+        let tool = |tool: &OfferedTool| tool.name.len() + tool.description.len() + written(&tool.arguments);
+        let schema = request.schema.iter().map(|(name, schema)| name.len() + written(schema));
+        told.bytes = calls.map(of_call).chain(request.tools.iter().map(tool)).chain(schema).sum();
         for text in texts.chain([&request.system]) {
             told.bytes += text.len();
             // A server that repeats a request repeats its beginning.
@@ -116,6 +123,15 @@ pub(super) fn counted(said: &Value) -> Usage {
 /// The same of a text that may be no such body.
 pub(super) fn counted_in(body: &str) -> Usage {
     serde_json::from_str(body).map(|said| counted(&said)).unwrap_or_default()
+}
+
+/// How many bytes a call is that a model makes.
+pub(super) fn of_call(call: &ToolCall) -> usize {
+    call.name.len() + written(&call.arguments)
+}
+
+fn written(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 /// Roughly how many tokens so many bytes are: a token is about four characters of English.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::llm::{
-    Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, Price, Provider, ReplyEnd, Server,
+    Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, OfferedTool, Price, Provider, ReplyEnd, Server,
+    ToolCall,
 };
 use plandag::{ModelProblem, Usage};
 use serde_json::{Value, json};
@@ -89,6 +90,37 @@ async fn a_stream_that_breaks_costs_what_was_asked_and_what_came() {
     for model in models_at(&sending(answer, Duration::ZERO).await) {
         let error = model.complete(asks()).await.unwrap_err();
         assert_eq!((error.problem, error.usage.input_tokens), (ModelProblem::CutOff, 100), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn all_that_is_sent_counts_where_the_server_does_not_count() {
+    let said = json!({ "choices": [{ "index": 0, "message": { "content": "ok" }, "finish_reason": "stop" }] });
+    for model in models_at(&body(&said.to_string()).await) {
+        let words = "word ".repeat(80);
+        let schema = json!({ "type": "object", "description": words });
+        let call = ToolCall { id: "1".into(), name: "t".into(), arguments: json!({ "x": words }), signatures: None };
+        let tool = OfferedTool { name: "t".into(), description: words.clone(), arguments: schema.clone() };
+        let requests = [
+            (asks(), 100),
+            (ModelRequest { tools: vec![tool], ..asks() }, 300),
+            (ModelRequest { schema: Some(("s".into(), schema)), ..asks() }, 200),
+            (
+                ModelRequest {
+                    messages: vec![
+                        Message::User("ask ".repeat(100)),
+                        Message::Assistant { text: String::new(), calls: vec![call] },
+                        Message::ToolResult { id: "1".into(), name: "t".into(), content: words.clone() },
+                    ],
+                    ..ModelRequest::default()
+                },
+                300,
+            ),
+        ];
+        for (request, tokens) in requests {
+            let counted = model.complete(request).await.unwrap().usage.input_tokens;
+            assert!((tokens..tokens + 15).contains(&counted), "{counted} of about {tokens}");
+        }
     }
 }
 

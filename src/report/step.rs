@@ -47,7 +47,7 @@ pub struct StepReport<'a> {
     pub tool: &'a str,
     /// The step whose expansion it is part of.
     pub parent: Option<StepNumber>,
-    /// Whether it is part of the last plan.
+    /// Whether it is part of the last plan, or of what a step of it became.
     pub member: bool,
     /// The step that brought in text from outside which has reached this one, if any has.
     pub outside: Option<&'a StepId>,
@@ -145,13 +145,15 @@ impl RunReport {
             StepOutcome::Skipped(SkipReason::Failed(cause)) => self.scheduler.step(cause).map(|cause| cause.id),
             _ => None,
         };
+        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
         Some(StepReport {
             number,
             id: step.id,
             definition: step.definition,
             tool: step.tool,
             parent: step.parent,
-            member: step.member,
+            // What was part of another generation of a step went with that.
+            member: step.member && self.parents(step.parent).all(is_member),
             outside: step.outside.and_then(|source| self.scheduler.step(source)).map(|source| source.id),
             outcome,
             because,
@@ -161,15 +163,9 @@ impl RunReport {
         })
     }
 
-    /// Whether a step is part of the last plan, or of what a step of it became.
-    pub fn is_planned(&self, step: &StepReport<'_>) -> bool {
-        let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
-        step.member && self.parents(step).all(is_member)
-    }
-
     /// The step that one is part of, and what that is part of.
-    pub(super) fn parents(&self, step: &StepReport<'_>) -> impl Iterator<Item = StepNumber> {
-        std::iter::successors(step.parent, |parent| self.scheduler.step(*parent)?.parent)
+    pub(super) fn parents(&self, parent: Option<StepNumber>) -> impl Iterator<Item = StepNumber> {
+        std::iter::successors(parent, |parent| self.scheduler.step(*parent)?.parent)
     }
 
     fn outcome_of(&self, state: StepState) -> StepOutcome {

@@ -28,7 +28,7 @@ impl RunReport {
         let mut children: BTreeMap<StepNumber, Vec<u32>> = BTreeMap::new();
         for step in &tasks {
             // Whoever waits for an expanded step waits for everything inside of it, however deep.
-            for parent in self.parents(step) {
+            for parent in self.parents(step.parent) {
                 children.entry(parent).or_default().push(indexes[&step.number]);
             }
         }
@@ -104,7 +104,7 @@ impl RunReport {
             StepOutcome::Cancelled | StepOutcome::Unknown | StepOutcome::Unapproved => !step.attempts.is_empty(),
             StepOutcome::Superseded => false,
         };
-        has_run && self.is_planned(step)
+        has_run && step.member
     }
 }
 

@@ -414,6 +414,39 @@ fn why_another_plan_was_refused_is_said_beside_what_failed() {
     assert!(error.contains("no such thing") && error.contains(refused), "{error}");
 }
 
+/// Plans a part in vain, and another time.
+struct InVain;
+
+impl Respond for InVain {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body = request.body_json::<Value>().unwrap();
+        let (said, usage) = (body["messages"].to_string(), json!({}));
+        match (body["stream"] == json!(true), said.contains("deep"), said.contains("so far")) {
+            (true, true, false) if !said.contains("Compare") => streamed("1. s1\n2. fail\nEND\n", &usage),
+            (true, false, false) => streamed("1. @plan {\"objective\": \"deep\"}\nEND\n", &usage),
+            (true, _, true) if said.contains("Compare") => {
+                streamed("1. @plan {\"objective\": \"deep again\"}\nEND\n", &usage)
+            }
+            (true, ..) => streamed("2. fail again\nEND\n", &usage),
+            (false, ..) if said.contains("fail") => ResponseTemplate::new(400),
+            (false, ..) => Model.respond(request),
+        }
+    }
+}
+
+#[test]
+fn what_failed_before_its_part_was_planned_anew_is_not_listed_beside_what_failed_last() {
+    let (server, place) = (Server::with(InVain), Place::new());
+    let ran = server.run(&place, ["run", "Compare", "--model", "m", "--max-replans", "1"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    let (_, error) = ran.stderr.split_once("error[").unwrap();
+    assert!(
+        error.contains("step `1` and 1 other failed") || error.contains("step `1/2` and 1 other failed"),
+        "{error}"
+    );
+    assert_eq!(error.matches("\n  1/2: ").count(), 1, "{error}");
+}
+
 #[test]
 fn what_a_planner_wrote_can_be_looked_at() {
     let (server, place) = (Server::with(streamed("Sure! 1. a\u{1b}[2J\nEND\n", &json!({}))), Place::new());

@@ -7,7 +7,8 @@ use plandag::history::{Changes, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
-    Plan, RunReport, Runner, Step, StepContext, StepError, StepErrorKind, Tool, ToolOutput, ToolSpec, tool_fn,
+    Plan, PlanRequest, Planner, RunReport, Runner, Step, StepContext, StepError, StepErrorKind, Tool, ToolOutput,
+    ToolSpec, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -49,14 +50,22 @@ impl Tool for Resourceful {
     }
 }
 
+fn plan() -> Plan {
+    let steps = [Step::new("it", "resourceful"), Step::new("end", "say").args(json!({ "what": "${it}" }))];
+    Plan::from_iter(steps)
+}
+
 fn runner(good: u32, called: &Arc<Mutex<Vec<String>>>) -> Runner {
+    runner_of(plan(), good, called)
+}
+
+fn runner_of(planner: impl Planner + 'static, good: u32, called: &Arc<Mutex<Vec<String>>>) -> Runner {
     let called = Arc::clone(called);
     let say = tool_fn(move |cx| {
         called.lock().expect("nobody panics").push(cx.id.to_string());
         async move { Ok(cx.args["what"].clone()) }
     });
-    let steps = [Step::new("it", "resourceful"), Step::new("end", "say").args(json!({ "what": "${it}" }))];
-    Runner::new(Plan::from_iter(steps))
+    Runner::new(planner)
         .tool("resourceful", Resourceful { good })
         .tool("fails", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no luck")) }))
         .tool("say", say)
@@ -75,6 +84,17 @@ async fn what_is_done_is_kept_and_the_rest_done_another_way() {
     let it = report.step("it").unwrap();
     assert_eq!((it.attempts.len(), it.outcome), (3, StepOutcome::Succeeded));
     assert_eq!(report.replans(), 0, "that is no affair of the run's planner");
+}
+
+#[tokio::test]
+async fn what_a_step_became_before_it_was_planned_anew_is_no_part_of_the_last_plan() {
+    let again = planner_fn(|request: PlanRequest| async move {
+        Ok(Plan::from_iter([Step::new("it", "resourceful").args(json!({ "plan": request.revision }))]))
+    });
+    let report = run(runner_of(plan().revised_by(again), 9, &Arc::default()).max_replans(1)).await;
+    assert_eq!((report.replans(), report.step("it").unwrap().outcome), (1, StepOutcome::Failed));
+    let failed = report.steps().filter(|step| step.member && step.outcome == StepOutcome::Failed);
+    assert_eq!(failed.map(|step| step.id.to_string()).collect::<Vec<_>>(), ["it", "it/way1"]);
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ impl Batch {
 
 fn row<'a>(line: &'a Line, report: &RunReport, ran: &[StepReport<'_>]) -> Row<'a> {
     let own = report.step(&line.id());
-    let parts: Vec<&StepReport<'_>> = ran.iter().filter(|step| report.is_planned(step)).collect();
+    let parts: Vec<&StepReport<'_>> = ran.iter().filter(|step| step.member).collect();
     let calls = || own.iter().chain(ran).flat_map(|step| &step.attempts).filter(|call| !call.taken_over);
     let start = calls().map(|call| call.started).min().unwrap_or(Timestamp::ZERO);
     let end = calls().map(|call| call.ended).max().unwrap_or(start);

@@ -237,7 +237,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
     ];
     let is_left_out = step.outcome == StepOutcome::Skipped(SkipReason::LeftOut);
     if step.taken_over() && !is_left_out {
-        parts.push(format!("{:>8}", if history.report().is_planned(step) { "kept" } else { "before the fork" }));
+        parts.push(format!("{:>8}", if step.member { "kept" } else { "before the fork" }));
     } else if !step.attempts.is_empty() && !is_left_out {
         let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
         let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).sum();

@@ -428,7 +428,7 @@ impl Summary<'_> {
         let source = text::quoted(&self.args.source);
         let files = &self.args.settings.files;
         // What a model has planned it would plan in another way.
-        let is_planned_anew = self.is_objective && files.is_none();
+        let is_planned_anew = self.is_objective && self.watched.report.start().default_tool.is_some();
         let is_short = source.chars().count() <= LONGEST_REPEATED;
         let can_be_repeated = self.batch.is_none() && self.args.source != "-" && is_short && !is_planned_anew;
         match files {

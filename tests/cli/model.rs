@@ -414,6 +414,23 @@ fn why_another_plan_was_refused_is_said_beside_what_failed() {
     assert!(error.contains("no such thing") && error.contains(refused), "{error}");
 }
 
+/// A command that would plan without the model, or have it plan once more, is none to try next.
+#[test]
+fn what_a_model_has_planned_is_looked_at_next() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("docs/a.md", "# a\nalpha\n");
+    let next = |more: &[&str]| {
+        let mut command = server.command(&place, ["run", "compare a and b", "--model", "m", "--files", "docs"]);
+        let ran: Ran = command.args(more).output().unwrap().into();
+        let line = ran.stderr.lines().find_map(|line| line.trim().strip_prefix("next")).map(str::trim);
+        line.unwrap_or_else(|| panic!("{ran:?}")).to_owned()
+    };
+    assert!(next(&[]).starts_with("plandag show "));
+    assert_eq!(next(&["--no-journal"]), "plandag help run");
+    let offline = next(&["--offline"]);
+    assert!(offline.starts_with("plandag plan 'compare a and b' --files docs"), "{offline}");
+}
+
 /// Plans a part in vain, and another time.
 struct InVain;
 

@@ -72,6 +72,10 @@ pub struct ToolSpec {
     /// [`Policy::max_replans`](crate::Policy::max_replans) times.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replans: bool,
+    /// Whether it uses [all that its step depends on](StepContext::inputs), referred to or not: no dependency of such a
+    /// step is unnecessary.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub takes_inputs: bool,
     /// Whether its calls go to any number of servers. What one of them says about when to come back then holds for the
     /// step that it was said to, and not for all steps of the tool.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -395,6 +395,7 @@ impl Tool for StepModel {
             output: "text".into(),
             effect: if acts { Effect::Acts } else { Effect::Reads },
             untrusted: self.tools.values().any(|(tool, _)| tool.spec().untrusted),
+            takes_inputs: true,
             pool: self.pool.clone(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(

@@ -175,6 +175,7 @@ impl Tool for PlanTool {
             }),
             output: "the answer of its plan".into(),
             replans: true,
+            takes_inputs: true,
             pool: self.pool.clone(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(Self::NAME, "Plans what is too large for one step, and carries that plan out.")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::event::StepNumber;
 use crate::plan::StepId;
-use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, as_done_by, readers, unused};
+use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, as_done_by, readers, selective, unused};
 use crate::tool::ToolSpec;
 
 use super::{AttemptReport, RunReport, StepOutcome, StepReport};
@@ -58,7 +58,7 @@ impl RunReport {
         }
         let tools: BTreeMap<&str, &ToolSpec> =
             self.start().tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
-        let readers = readers(self.start());
+        let (readers, selective) = (readers(self.start()), selective(self.start()));
         let reads = |task: u32| readers.contains(tasks[task as usize].tool);
         let all = indexes.keys().chain(children.keys()).copied();
         let free: BTreeSet<StepNumber> = all.filter(|number| with_children(*number).all(reads)).collect();
@@ -66,7 +66,8 @@ impl RunReport {
             let before = self.scheduler.dependencies(step.number);
             let parent = step.parent.and_then(|parent| indexes.get(&parent).copied());
             let is_free = |number: &StepNumber| free.contains(number);
-            let unused = if is_free(&step.number) { self.unused(step, before) } else { Vec::new() };
+            let may_do_without = selective.contains(step.tool) && is_free(&step.number);
+            let unused = if may_do_without { self.unused(step, before) } else { Vec::new() };
             let unused = unused.into_iter().filter(is_free).filter_map(|number| {
                 Some(Unused { dependency: self.scheduler.step(number)?.id.clone(), tasks: over(number) })
             });

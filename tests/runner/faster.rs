@@ -131,6 +131,21 @@ async fn a_step_does_not_pause_while_what_it_became_runs() {
     assert_eq!(step.paused(), Duration::ZERO);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_tool_takes_unasked_is_not_said_to_be_unnecessary() {
+    let unnecessary = async |takes_inputs| {
+        let spec = ToolSpec { takes_inputs, ..ToolSpec::new("take", "") };
+        let take = tool_fn(|_| async {
+            sleep(Duration::from_millis(300)).await;
+            Ok("all of it")
+        });
+        let plan = Plan::from_iter([asleep("a", 400), Step::new("b", "take").depends_on(["a"])]);
+        let runner = Runner::new(plan).tool("sleep", sleeper()).tool("take", take.with_spec(spec));
+        savings(&runner.run("wait").await.unwrap().what_if()).contains(&(independent("b", "a"), 300))
+    };
+    assert!(unnecessary(false).await && !unnecessary(true).await);
+}
+
 /// A tool whose first plan takes a while and fails.
 struct Resourceful;
 

@@ -100,6 +100,7 @@ impl Redact for ToolSpec {
             untrusted: _,
             idempotent: _,
             replans: _,
+            takes_inputs: _,
             many_servers: _,
             pool: _,
             timeout: _,

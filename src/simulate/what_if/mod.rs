@@ -98,7 +98,11 @@ impl WhatIf {
     /// `start` does not know.
     pub fn of_plan(plan: &Plan, start: &RunStart) -> Self {
         let indexes: HashMap<&StepId, u32> = plan.steps.iter().map(|step| &step.id).zip(0..).collect();
-        let readers = readers(start);
+        let (readers, selective) = (readers(start), selective(start));
+        let is_selective = |step: &Step| {
+            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
+            tool.is_none_or(|tool| selective.contains(tool))
+        };
         let reads = |step: &Step| {
             let tool = step.tool.as_deref().or(start.default_tool.as_deref());
             tool.is_none_or(|tool| readers.contains(tool))
@@ -123,7 +127,11 @@ impl WhatIf {
                 name: step.id.clone(),
                 earlier: Vec::new(),
                 duration: known.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
-                unused: if reads(step) { unused(step).into_iter().filter_map(free).collect() } else { Vec::new() },
+                unused: if is_selective(step) {
+                    unused(step).into_iter().filter_map(free).collect()
+                } else {
+                    Vec::new()
+                },
                 after,
                 step: known,
                 whole: Some(whole),
@@ -140,6 +148,19 @@ pub(crate) fn readers(start: &RunStart) -> HashSet<&str> {
     start.tools.iter().filter(|tool| tool.effect == Effect::Reads).map(|tool| tool.name.as_str()).collect()
 }
 
+/// The [readers] that use of what their step depends on only what it refers to.
+pub(crate) fn selective(start: &RunStart) -> HashSet<&str> {
+    let default = start.default_tool.as_deref();
+    let pool =
+        start.tools.iter().find(|tool| Some(tool.name.as_str()) == default).map_or("", |tool| tool.pool.as_str());
+    // Records of earlier versions do not say it of tools. Those of models ask the same provider.
+    let takes_inputs = |tool: &&ToolSpec| {
+        tool.takes_inputs || Some(tool.name.as_str()) == default || !pool.is_empty() && tool.pool == pool
+    };
+    let readers = start.tools.iter().filter(|tool| tool.effect == Effect::Reads);
+    readers.filter(|tool| !takes_inputs(tool)).map(|tool| tool.name.as_str()).collect()
+}
+
 /// A step with what its tool decides: the pool that it takes, and how long it should take.
 pub(crate) fn as_done_by(step: &Arc<Step>, tool: Option<&ToolSpec>, policy: &Policy) -> Arc<Step> {
     let Some(tool) = tool else { return Arc::clone(step) };
@@ -152,10 +173,10 @@ pub(crate) fn as_done_by(step: &Arc<Step>, tool: Option<&ToolSpec>, policy: &Pol
     Arc::new(Step { uses, estimate_ms: step.estimate_ms.or(tool.mean_ms), ..Step::clone(step) })
 }
 
-/// The dependencies that a step declares and never refers to, where that means something: a step without a tool is
-/// given all its inputs.
+/// The dependencies that a step declares and never refers to. That means something only where its tool is
+/// [selective].
 pub(crate) fn unused(step: &Step) -> Vec<&StepId> {
-    if step.tool.is_none() || step.depends_on.is_empty() {
+    if step.depends_on.is_empty() {
         return Vec::new();
     }
     let mut used = HashSet::new();

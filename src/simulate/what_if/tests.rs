@@ -222,6 +222,29 @@ fn nothing_that_acts_is_said_to_be_unnecessary() {
 }
 
 #[test]
+fn what_a_tool_takes_unasked_is_not_said_to_be_unnecessary() {
+    let unnecessary = |step: Step, answer: ToolSpec, model: ToolSpec| {
+        let plan = Plan::from_iter([Step::new("a", "t"), Step { id: "b".into(), ..step }.depends_on(["a"])]);
+        let tools = vec![ToolSpec::new("t", ""), answer, model];
+        let start = RunStart { tools, default_tool: Some("model".into()), ..run_start(&plan) };
+        let mut savings = WhatIf::of_plan(&plan, &start).savings.into_iter();
+        savings.any(|saving| matches!(saving.change, Change::Independent { .. }))
+    };
+    let spec =
+        |name: &str, takes_inputs, pool: &str| ToolSpec { takes_inputs, pool: pool.into(), ..ToolSpec::new(name, "") };
+    let says_it = [spec("answer", true, ""), spec("model", true, "")];
+    // In the record of an earlier version.
+    let does_not = [spec("answer", false, "provider"), spec("model", false, "provider")];
+    for [answer, model] in [says_it, does_not] {
+        assert!(unnecessary(Step::new("", "t"), answer.clone(), model.clone()));
+        for step in [Step::new("", "answer"), Step::new("", "model"), Step::described("", "think")] {
+            assert!(!unnecessary(step.clone(), answer.clone(), model.clone()), "{step:?}");
+        }
+    }
+    assert!(unnecessary(Step::new("", "answer"), spec("answer", false, "other"), spec("model", false, "provider")));
+}
+
+#[test]
 fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_not_says_so() {
     let chain = |count: usize, slots: u32| {
         let task = |number: u32| Task {

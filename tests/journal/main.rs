@@ -6,6 +6,7 @@
 mod at_once;
 mod damage;
 mod depth;
+mod floats;
 mod forks;
 mod history;
 mod in_flight;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use plandag::{Dag, Plan, PlanError, Policy, RunStart, Step, StepId, ToolSpec};
+use plandag::{Dag, Plan, PlanError, Policy, Retry, RunStart, Step, StepId, ToolSpec};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -134,6 +134,27 @@ fn a_step_without_weights_takes_one_of_the_pool_of_its_tool() {
     let plan = Plan::from_iter([step("a", &[])]).pool("search", 0);
     assert_eq!(problems(&plan), ["step `a` needs 1 of the pool `search`, which has 0"]);
     assert!(Dag::of(&Plan::from_iter([step("a", &[])]).pool("search", 1)).is_ok());
+}
+
+#[test]
+fn a_step_takes_of_the_pool_that_its_tool_names() {
+    let mut start = start(&["search", "sum"]);
+    start.tools[0].pool = "api".to_owned();
+    start.default_tool = Some("search".to_owned());
+    let plan = Plan::from_iter([step("a", &[]), Step::described("b", "do it"), Step::new("c", "sum")]).pool("api", 0);
+    let said: Vec<_> = Dag::check(&plan, &start).unwrap_err().iter().map(PlanError::to_string).collect();
+    assert_eq!(said, ["a", "b"].map(|id| format!("step `{id}` needs 1 of the pool `api`, which has 0")));
+    let plan = Plan::from_iter([step("a", &[])]).pool("search", 0);
+    assert!(Dag::check(&plan, &start).is_ok(), "it has another one");
+}
+
+/// What says so could not be read back.
+#[test]
+fn a_step_is_tried_once_at_least() {
+    let never = Retry { max_attempts: 0, ..Retry::default() };
+    let plan = Plan::from_iter([step("a", &[]).retry(never), step("b", &[]).retry(Retry::NEVER)]);
+    assert_eq!(problems(&plan), ["`max_attempts` of `retry` of step `a` should be at least 1, but is 0"]);
+    assert_eq!(Dag::of(&plan).unwrap_err()[0].code(), "plan.malformed");
 }
 
 #[test]

@@ -9,12 +9,14 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use indexmap::IndexSet;
 
+use super::ById;
 use super::order::{build_graph, cycles, plan_order};
 use crate::error::PlanError;
 use crate::event::RunStart;
 use crate::plan::{Step, StepId};
 use crate::reference::{INPUTS, each_reference};
 use crate::suggest::closest;
+use crate::tool::ToolSpec;
 
 /// How many problems of one plan are listed; the rest is only counted.
 const LISTED_PROBLEMS: usize = 100;
@@ -62,7 +64,6 @@ pub(crate) fn check_with(
     // One pass for all there is to a step: those of a large plan are not at hand, and to look at one is to wait for it.
     let mut edges = Edges::new(steps);
     let mut tools = rules.start.map(Tools::new);
-    let default_tool = rules.start.and_then(|start| start.default_tool.as_deref());
     let mut declared = 0;
     for (index, step) in (0..).zip(steps) {
         declared += step.depends_on.len();
@@ -74,7 +75,12 @@ pub(crate) fn check_with(
         if let Some(tools) = &mut tools {
             tools.check(step, &mut problems);
         }
-        check_pools(step, pools, default_tool, &mut problems);
+        if step.retry.is_some_and(|retry| retry.max_attempts == 0) {
+            let id = shown_id(&step.id);
+            let message = format!("`max_attempts` of `retry` of step `{id}` should be at least 1, but is 0");
+            problems.push(|_| PlanError::Malformed { message });
+        }
+        check_pools(step, pools, tools.as_ref(), &mut problems);
     }
     let answered = answer.and_then(|answer| edges.ids.find(answer.as_str()));
     if let Some(answer) = answer
@@ -411,39 +417,48 @@ impl<'a> Edges<'a> {
 
 /// The tools of a run.
 struct Tools<'a> {
-    names: IndexSet<&'a str>,
-    has_default: bool,
+    /// The pool of each tool's steps that name none.
+    pools: ById<&'a str, &'a str>,
+    /// The tool of steps that name none.
+    default: Option<&'a str>,
     /// Steps in a row often use the same tool, and share its name.
     last: Option<&'a Arc<str>>,
 }
 
 impl<'a> Tools<'a> {
     fn new(start: &'a RunStart) -> Self {
-        let names: IndexSet<&str> = start.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let has_default = start.default_tool.as_deref().is_some_and(|tool| names.contains(tool));
-        Self { names, has_default, last: None }
+        let pool = |tool: &'a ToolSpec| if tool.pool.is_empty() { &*tool.name } else { &*tool.pool };
+        let pools: ById<_, _> = start.tools.iter().map(|tool| (&*tool.name, pool(tool))).collect();
+        let default = start.default_tool.as_deref().filter(|tool| pools.contains_key(tool));
+        Self { pools, default, last: None }
     }
 
     /// Checks that the run has the tool of a step.
     fn check(&mut self, step: &'a Step, problems: &mut Problems) {
         match &step.tool {
             Some(tool) if self.last.is_some_and(|last| Arc::ptr_eq(tool, last)) => {}
-            Some(tool) => match self.names.contains(&**tool) {
+            Some(tool) => match self.pools.contains_key(&**tool) {
                 true => self.last = Some(tool),
                 false => problems.push(|names| PlanError::UnknownTool {
                     step: shown_id(&step.id),
                     tool: shown(tool),
-                    suggestion: names.closest(tool, self.names.iter().copied()).map(str::to_owned),
+                    suggestion: names.closest(tool, self.pools.keys().copied()).map(str::to_owned),
                 }),
             },
-            None if self.has_default => {}
+            None if self.default.is_some() => {}
             None => problems.push(|_| PlanError::NoExecutor { step: shown_id(&step.id) }),
         }
+    }
+
+    /// The pool of a step that names none.
+    fn pool<'s>(&'s self, step: &'s Step) -> Option<&'s str> {
+        let tool = step.tool.as_deref().or(self.default)?;
+        Some(self.pools.get(tool).copied().unwrap_or(tool))
     }
 }
 
 /// Checks that a step fits into the pools it takes from.
-fn check_pools(step: &Step, pools: &BTreeMap<String, u32>, default_tool: Option<&str>, problems: &mut Problems) {
+fn check_pools(step: &Step, pools: &BTreeMap<String, u32>, tools: Option<&Tools<'_>>, problems: &mut Problems) {
     if pools.is_empty() {
         return;
     }
@@ -455,8 +470,8 @@ fn check_pools(step: &Step, pools: &BTreeMap<String, u32>, default_tool: Option<
         }
     };
     if step.uses.is_empty() {
-        if let Some(tool) = step.tool.as_deref().or(default_tool) {
-            check(tool, 1);
+        if let Some(pool) = tools.map_or(step.tool.as_deref(), |tools| tools.pool(step)) {
+            check(pool, 1);
         }
     } else {
         step.uses.iter().for_each(|(pool, &weight)| check(pool, weight));

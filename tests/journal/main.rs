@@ -17,5 +17,6 @@ mod memory;
 mod observed;
 mod older;
 mod owner;
+mod read_back;
 mod redacted;
 mod support;

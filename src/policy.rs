@@ -88,11 +88,14 @@ pub struct Limits {
     pub micro_usd: Option<u64>,
     /// Time on the run's own clock, in milliseconds.
     pub deadline_ms: Option<u64>,
-    /// How deep expansions may nest.
+    /// How deep expansions may nest; never deeper than 64.
     pub depth: u32,
 }
 
 impl Limits {
+    /// How deep expansions may nest at most. So deep nest their outputs, and much that handles JSON recurses.
+    pub(crate) const MAX_DEPTH: u32 = 64;
+
     /// No limits, for plans that are trusted.
     pub const NONE: Self = Self {
         steps: u32::MAX - 1,
@@ -101,7 +104,7 @@ impl Limits {
         tokens: None,
         micro_usd: None,
         deadline_ms: None,
-        depth: 64,
+        depth: Self::MAX_DEPTH,
     };
 }
 

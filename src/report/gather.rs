@@ -39,7 +39,7 @@ impl Parts {
     }
 
     /// The value of `output`; none if it or a part of it is stored and was not read. It recurses as deep as
-    /// expansions nest, which the limits of a run bound.
+    /// expansions nest, which is bounded also in a history from outside: see [`Scheduler::replay`].
     pub(crate) fn value(&self, output: &Output) -> Option<Arc<Value>> {
         match output {
             Output::Inline(value) => Some(Arc::clone(value)),

@@ -8,6 +8,7 @@ use crate::error::{PlanError, StepError, StepErrorKind};
 use crate::event::{AnswerFrom, AttemptNumber, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage};
 use crate::plan::{Plan, Step};
 use crate::planner::{Expansion, FailedStep, FinishedStep};
+use crate::policy::Limits;
 
 use super::state::NONE;
 use super::{Phase, Scheduler, StepState};
@@ -27,7 +28,7 @@ impl Scheduler {
             self.emit(RunEventKind::StepSucceeded { step, attempt: Some(attempt), output, usage }, transition);
             return Ok(());
         }
-        let limit = self.policy.limits.depth;
+        let limit = self.policy.limits.depth.min(Limits::MAX_DEPTH);
         if self.depth(step) >= limit {
             let message = format!("step `{}` expands deeper than the limit of {limit}", self.id(step));
             return Err(StepError::permanent(message));

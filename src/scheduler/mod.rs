@@ -34,10 +34,10 @@ use std::sync::{Arc, OnceLock};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::dag::ById;
-use crate::error::StepError;
+use crate::error::{StepError, StepErrorKind};
 use crate::event::{
-    Added, AttemptNumber, Command, Event, Grafted, Output, PlanReason, RunEvent, RunEventKind, RunOutcome, RunStart,
-    SkipReason, StepNumber, StopReason, Timestamp, Transition, Usage,
+    Added, AttemptNumber, Command, Decision, Event, Grafted, Output, PlanReason, Returned, RunEvent, RunEventKind,
+    RunOutcome, RunStart, SkipReason, StepNumber, StopReason, Timestamp, Transition, Usage,
 };
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
@@ -270,6 +270,8 @@ impl Scheduler {
             (_, Event::Woke) => self.armed = None,
             (_, Event::Resumed { policy }) => self.resume(policy, transition),
             (_, Event::CancelRequested { at_once }) => self.cancel(at_once, transition),
+            // What an output is made of, only the scheduler says: it knows what is there.
+            (_, Event::Decided { decision: Decision::Succeeded(Output::Gathered(_)), .. }) => {}
             (_, Event::Decided { step, decision }) => self.decided(step, decision, transition),
             // What was running when the run stopped is treated as interrupted, whatever it still says. What it used is
             // to be paid all the same.
@@ -285,6 +287,10 @@ impl Scheduler {
             (Phase::Stopped, _) => return,
             (_, Event::PlanStep { request, step }) => self.plan_step(request, &step, transition),
             (_, Event::PlanReturned { request, reply }) => self.plan_returned(request, *reply, transition),
+            (_, Event::AttemptReturned { attempt, result: Ok(Returned::Value(Output::Gathered(_))), usage, draw }) => {
+                let error = StepError::new(StepErrorKind::BadOutput, "no attempt comes to what others came to");
+                self.attempt_returned(attempt, Err(Arc::new(error)), usage, draw, transition);
+            }
             (_, Event::AttemptReturned { attempt, result, usage, draw }) => {
                 self.attempt_returned(attempt, result, usage, draw, transition);
             }

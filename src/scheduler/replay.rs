@@ -1,12 +1,14 @@
 //! A run from its history: the live `apply`, behind a check that each event is possible where it stands. A history
 //! comes from outside, so a damaged one must be an error and not a panic.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::JournalError;
-use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, StopReason};
+use crate::event::{Graft, Output, RunEvent, RunEventKind, RunOutcome, StepNumber, StopReason};
+use crate::policy::Limits;
 
-use super::state::NONE;
+use super::state::{NONE, Node};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -47,7 +49,11 @@ impl Scheduler {
         })?;
         ensure(self.phase != Phase::Finished, || "the run has finished".into())?;
         match &event.kind {
-            Kind::RunStarted { .. } | Kind::RunResumed { .. } | Kind::RunFinished { .. } => Ok(()),
+            Kind::RunStarted { .. } | Kind::RunResumed { .. } => Ok(()),
+            Kind::RunFinished { outcome, .. } => match outcome {
+                RunOutcome::Succeeded { answer } => self.check_made(answer),
+                RunOutcome::Failed { .. } => Ok(()),
+            },
             Kind::StopRequested { why } => {
                 let is_cancelled =
                     self.phase == Phase::Stopping && *why == StopReason::Cancelled && self.grace.is_none();
@@ -64,8 +70,10 @@ impl Scheduler {
                 ensure(*request == self.requests, || format!("request {request} is out of order"))?;
                 self.check_steps(reported)
             }
-            Kind::PlanAccepted { request, graft, .. } => {
+            Kind::PlanAccepted { request, revision, graft, .. } => {
                 self.check_request(*request)?;
+                let is_next = self.revision.checked_add(1) == Some(*revision);
+                ensure(is_next, || format!("revision {revision} is out of order"))?;
                 self.check_graft(graft, None)
             }
             Kind::PlanRejected { request, rejection, .. } => {
@@ -91,6 +99,13 @@ impl Scheduler {
             }
             Kind::AttemptFailed { step, attempt, .. } | Kind::StepUnknown { step, attempt, .. } => {
                 self.check_state(*step, StepState::Running(*attempt))
+            }
+            Kind::StepSucceeded { step, attempt: None, output: output @ Output::Gathered(_), .. } => {
+                self.check_state(*step, StepState::Expanded)?;
+                self.check_made(output)
+            }
+            Kind::StepSucceeded { attempt: Some(_), output: Output::Gathered(_), .. } => {
+                Err("no attempt comes to what others came to".into())
             }
             Kind::StepSucceeded { step, attempt, .. } | Kind::StepFailed { step, attempt, .. } => match attempt {
                 Some(attempt) => self.check_state(*step, StepState::Running(*attempt)),
@@ -139,9 +154,27 @@ impl Scheduler {
 
     fn check_open(&self, steps: &[StepNumber]) -> Result<(), String> {
         self.check_steps(steps)?;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         let settled = steps.iter().find(|step| self.node(**step).is_settled() || !seen.insert(**step));
         settled.map_or(Ok(()), |step| Err(format!("step {step} is settled and cannot be dropped")))
+    }
+
+    /// Whether an output can be put together: it is made of what other steps had come to before, which excludes circles,
+    /// of each no more than once, and no deeper than expansions nest.
+    fn check_made(&self, output: &Output) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        let mut rest = vec![(output, 0)];
+        while let Some((output, depth)) = rest.pop() {
+            let Output::Gathered(parts) = output else { continue };
+            ensure(depth <= Limits::MAX_DEPTH, || "it is made of outputs that nest too deep".into())?;
+            for (_, part) in parts.iter() {
+                let is_over = self.nodes.get(*part as usize).is_some_and(Node::is_finished);
+                ensure(is_over, || format!("it is made of what step {part} came to, which is not finished"))?;
+                ensure(seen.insert(*part), || format!("what step {part} came to is in it twice"))?;
+                rest.extend(self.output(*part).map(|output| (output, depth + 1)));
+            }
+        }
+        Ok(())
     }
 
     fn check_graft(&self, graft: &Graft, scope: Option<StepNumber>) -> Result<(), String> {

@@ -1,6 +1,9 @@
 //! Histories come from outside. One that is not possible is refused, and the message says why.
 
-use plandag::{Event, JournalError, Plan, Policy, RunEvent, Scheduler, Step, StepError, ToolSpec};
+use plandag::{
+    Decision, Event, JournalError, Limits, Output, Plan, Policy, Returned, RunEvent, RunEventKind, Scheduler, Step,
+    StepError, StepErrorKind, StepState, ToolSpec,
+};
 use serde_json::{Value, json};
 
 use crate::driver::{Driver, start};
@@ -42,9 +45,8 @@ fn name(event: &RunEvent) -> String {
     serde_json::to_value(event).expect("events are data")["event"].as_str().expect("tagged").to_owned()
 }
 
-/// What is said about the history of [`eventful`] with one value changed in the last event of that name.
-fn refusal(event: &str, pointer: &str, value: Value) -> String {
-    let mut history = eventful().history;
+/// What is said about a history with one value changed in the last event of that name.
+fn refusal(mut history: Vec<RunEvent>, event: &str, pointer: &str, value: Value) -> String {
     let place = history.iter().rposition(|other| name(other) == event).unwrap_or_else(|| panic!("no `{event}`"));
     let mut changed = serde_json::to_value(&history[place]).expect("events are data");
     match changed.pointer_mut(pointer) {
@@ -69,6 +71,7 @@ fn what_cannot_have_happened_is_refused() {
         ("plan_requested", "/request", json!(0)),
         ("plan_requested", "/reported", json!([8])),
         ("plan_accepted", "/request", json!(7)),
+        ("plan_accepted", "/revision", json!(u32::MAX)),
         ("plan_accepted", "/graft/first", json!(1)),
         ("plan_accepted", "/graft/scope", json!(0)),
         ("plan_accepted", "/graft/added/3/dependencies", json!([3])),
@@ -103,9 +106,104 @@ fn what_cannot_have_happened_is_refused() {
         ("attempt_failed", "/at", json!(0)),
         ("attempt_failed", "/seq", json!(0)),
     ] {
-        said += &format!("{event}{pointer} = {value}: {}\n", refusal(event, pointer, value.clone()));
+        said +=
+            &format!("{event}{pointer} = {value}: {}\n", refusal(eventful().history, event, pointer, value.clone()));
     }
     insta::assert_snapshot!(said);
+}
+
+/// `map` became `one` and `two`, and its output is made of theirs; so is the answer, of those of `map` and `other`.
+fn gathered() -> Driver {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([read("map"), read("other")]));
+    driver.expands("map", [read("one"), read("two")]);
+    driver.succeeds("map/one");
+    driver.succeeds("map/two");
+    driver.succeeds("other");
+    driver
+}
+
+fn read(id: &str) -> Step {
+    Step::new(id, "read")
+}
+
+/// Whoever puts an output together goes by this.
+#[test]
+fn an_output_is_made_of_what_was_there_before_and_of_each_part_once() {
+    let history = gathered().history;
+    assert!(Scheduler::replay(&history).is_ok());
+    let until_map = || history[..=history.iter().position(|event| made_of(event).is_some()).expect("map")].to_vec();
+    let mut said = String::new();
+    for parts in [json!([["a", 0]]), json!([["a", 2], ["b", 1]]), json!([["a", 4]]), json!([["a", 2], ["b", 2]])] {
+        let refused = refusal(until_map(), "step_succeeded", "/output/gathered", parts.clone());
+        said += &format!("map = {parts}: {refused}\n");
+    }
+    for parts in [json!([["a", 9]]), json!([["a", 0], ["b", 2]])] {
+        let refused = refusal(history.clone(), "run_finished", "/outcome/succeeded/answer/gathered", parts.clone());
+        said += &format!("the answer = {parts}: {refused}\n");
+    }
+    let parts = json!({ "gathered": [["a", 2]] });
+    said += &format!("other = {parts}: {}\n", refusal(history, "step_succeeded", "/output", parts.clone()));
+    insta::assert_snapshot!(said);
+}
+
+fn made_of(event: &RunEvent) -> Option<&Output> {
+    match &event.kind {
+        RunEventKind::StepSucceeded { output: output @ Output::Gathered(_), .. } => Some(output),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_edited_history_does_not_nest_outputs_without_end() {
+    let ids: Vec<String> = (0..70).map(|n| format!("m{n}")).collect();
+    let policy = Policy { max_parallel: 70, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy, ids.iter().map(|id| read(id)).collect());
+    for id in &ids {
+        driver.expands(id, [read("c")]);
+    }
+    for id in &ids {
+        driver.succeeds(&format!("{id}/c"));
+    }
+    for event in &mut driver.history {
+        if let RunEventKind::StepSucceeded { step: step @ 1.., attempt: None, output, .. } = &mut event.kind {
+            *output = Output::Gathered(vec![("before".into(), *step - 1)].into());
+        }
+    }
+    match Scheduler::replay(&driver.history) {
+        Err(JournalError::Corrupt { message, .. }) => assert_eq!(message, "it is made of outputs that nest too deep"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A value of as many levels could be put together, and then neither written nor dropped.
+#[test]
+fn an_output_is_not_made_of_outputs_without_end() {
+    let limits = Limits { depth: u32::MAX, ..Limits::default() };
+    let mut driver = Driver::with_plan(Policy { limits, ..Policy::default() }, Plan::from_iter([read("m")]));
+    let mut id = "m".to_owned();
+    for _ in 0..64 {
+        driver.expands(&id, [read("m"), read("n")]);
+        driver.succeeds(&format!("{id}/n"));
+        id += "/m";
+    }
+    driver.expands(&id, [read("m"), read("n")]);
+    let step = driver.scheduler.step(driver.number(&id)).expect("known");
+    assert!(step.error.is_some_and(|error| error.message.ends_with("deeper than the limit of 64")), "{step:?}");
+}
+
+/// Those of others are for the scheduler to name: it knows which are there.
+#[test]
+fn nobody_else_says_what_an_output_is_made_of() {
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter([read("look"), Step::new("pay", "pay")]));
+    let of = |step: u32| Output::Gathered(vec![("a".into(), step)].into());
+    driver.returns("look", Ok(Returned::Value(of(0))));
+    let look = driver.scheduler.step(0).expect("known");
+    assert_eq!(look.error.map(|error| error.kind), Some(StepErrorKind::BadOutput));
+    driver.crash();
+    let unknown = driver.state("pay");
+    assert!(matches!(unknown, StepState::Unknown(_)));
+    driver.send(Event::Decided { step: 1, decision: Decision::Succeeded(of(1)) });
+    assert_eq!(driver.state("pay"), unknown);
 }
 
 #[test]

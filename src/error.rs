@@ -492,6 +492,12 @@ pub enum JournalError {
         /// Why not.
         why: String,
     },
+    /// What was decided about a step is nothing that a run could take up.
+    #[error("the decision cannot be recorded: {message}")]
+    BadDecision {
+        /// Why not.
+        message: String,
+    },
     /// The store failed.
     #[error("the journal failed: {message}")]
     Store {
@@ -513,6 +519,7 @@ impl JournalError {
             Self::Newer { .. } => "journal.newer",
             Self::NotAJournal { .. } => "journal.not_a_journal",
             Self::Unusable { .. } => "journal.unusable",
+            Self::BadDecision { .. } => "journal.bad_decision",
             Self::Store { .. } => "journal.store",
         }
     }

@@ -136,10 +136,10 @@ async fn an_attended_run_waits_without_a_slot_while_other_steps_go_on() {
     assert_eq!(view.steps[from as usize].id, "page");
 
     // What does not fit a step that waits for approval changes nothing.
-    handle.decide(send, Decision::Retry);
-    handle.decide(send, Decision::Failed("no".into()));
-    handle.decide(send, Decision::Approve);
-    handle.decide(send, Decision::Deny);
+    handle.decide(send, Decision::Retry).unwrap();
+    handle.decide(send, Decision::Failed("no".into())).unwrap();
+    handle.decide(send, Decision::Approve).unwrap();
+    handle.decide(send, Decision::Deny).unwrap();
     assert!(handle.await.unwrap().succeeded());
     assert_eq!(sent.calls().len(), 1);
 }
@@ -149,7 +149,7 @@ async fn a_denied_step_has_failed_and_is_not_tried_again() {
     let (runner, sent) = runner(chain(), "a page");
     let handle = runner.attended(true).start("test");
     let (send, _) = question(&handle).await;
-    handle.decide(send, Decision::Deny);
+    handle.decide(send, Decision::Deny).unwrap();
     let report = handle.await.unwrap();
     assert_eq!(report.step("send").unwrap().error.unwrap().kind, StepErrorKind::Denied);
     assert!(matches!(report.step("after").unwrap().outcome, StepOutcome::Skipped(_)));

@@ -101,7 +101,8 @@ impl Questions {
         let (step, _) = self.waiting.pop_front()?;
         self.is_asked = false;
         let yes = answer.is_some_and(|answer| matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"));
-        handle.decide(step, if yes { Decision::Approve } else { Decision::Deny });
+        // Nothing is wrong with a yes or a no.
+        let _ = handle.decide(step, if yes { Decision::Approve } else { Decision::Deny });
         self.ask()
     }
 

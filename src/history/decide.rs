@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::error::JournalError;
-use crate::event::{Decision, Event, RunEvent, RunEventKind, StepNumber};
+use crate::error::{JournalError, StepError};
+use crate::event::{Decision, Event, Output, RunEvent, RunEventKind, StepNumber};
 use crate::journal::{Claim, Durability, Journal, Letter, RunId};
+use crate::runner::{MAX_OUTPUT_BYTES, bounded_shared};
 use crate::scheduler::{Scheduler, StepState};
 
 /// How often somebody who has decided looks whether that was acted on, and after how long another letter is left: the
@@ -32,13 +33,15 @@ pub enum Told {
 ///
 /// # Errors
 ///
-/// If the journal does not know the run or fails.
+/// If the journal does not know the run or fails. [`JournalError::BadDecision`] if a run cannot take up the decision: an
+/// output that a person gives has to be a value, and within the bounds for the result of a tool.
 pub async fn decide(
     journal: &dyn Journal,
     run: &RunId,
     step: StepNumber,
     decision: Decision,
 ) -> Result<Told, JournalError> {
+    let decision = bounded(decision)?;
     let history = journal.history(run).await?;
     let scheduler = Scheduler::replay(&history)?;
     let attempt = match scheduler.step(step).map(|step| step.state) {
@@ -76,8 +79,27 @@ pub async fn decide(
     }
 }
 
+/// Gives back a decision that a run can take up and a later process can read. Everything that a person decides comes
+/// through here, or is looked at by [`fits`] if it comes in a letter.
+pub(crate) fn bounded(decision: Decision) -> Result<Decision, JournalError> {
+    match decision {
+        Decision::Succeeded(Output::Inline(value)) => match bounded_shared(value, MAX_OUTPUT_BYTES) {
+            Ok(value) => Ok(Decision::Succeeded(Output::Inline(value))),
+            Err(StepError { message, .. }) => Err(JournalError::BadDecision { message }),
+        },
+        Decision::Succeeded(_) => Err(JournalError::BadDecision { message: NO_VALUE.to_owned() }),
+        other => Ok(other),
+    }
+}
+
+/// What an output is made of, and what is kept apart from the events, the run itself knows best.
+const NO_VALUE: &str = "the output is not given as a value";
+
 /// Whether a letter is about a step as that is now.
 pub(crate) fn fits(letter: &Letter, scheduler: &Scheduler) -> bool {
+    if bounded(letter.decision.clone()).is_err() {
+        return false;
+    }
     match (scheduler.step(letter.step).map(|step| step.state), &letter.decision) {
         (Some(StepState::Unapproved), Decision::Approve | Decision::Deny) => letter.attempt.is_none(),
         (Some(StepState::Unknown(attempt)), Decision::Succeeded(_) | Decision::Failed(_) | Decision::Retry) => {

@@ -40,8 +40,8 @@ use crate::journal::{Journal, RunId};
 use crate::report::RunReport;
 use crate::report::gather::{self, Parts};
 
-pub(crate) use decide::fits;
 pub use decide::{Told, cancel, decide};
+pub(crate) use decide::{bounded, fits};
 pub use fork::{Changes, Fork, ForkError};
 pub use revision::{Because, RevisionChange};
 use waits::Waits;

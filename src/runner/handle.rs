@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::RunError;
 use crate::event::{Decision, Event, StepNumber};
+use crate::history::bounded;
 use crate::journal::RunId;
 use crate::report::RunReport;
 
@@ -59,8 +60,13 @@ impl RunHandle {
 
     /// Says what became of a step whose outcome is unknown, or whether one may act that waits for approval. A run
     /// that is not [attended](crate::Policy::attended) stops when nothing else is left to do.
-    pub fn decide(&self, step: StepNumber, decision: Decision) {
-        self.task.send(Event::Decided { step, decision });
+    ///
+    /// # Errors
+    ///
+    /// If a run cannot take up the decision: see [`history::decide`](crate::history::decide()).
+    pub fn decide(&self, step: StepNumber, decision: Decision) -> Result<(), RunError> {
+        self.task.send(Event::Decided { step, decision: bounded(decision)? });
+        Ok(())
     }
 
     /// Lets the run go on by itself. Its report is lost, but not what its journal keeps.

@@ -49,6 +49,10 @@ use spending::Spending;
 
 pub use handle::RunHandle;
 pub use live::{Events, LiveStep, RunView};
+pub(crate) use output::{bounded_shared, is_too_deep};
+
+/// The size, as JSON, over which a result is refused, unless a runner has another limit.
+pub(crate) const MAX_OUTPUT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Runs objectives: has a planner write a plan, and carries it out with the tools it was given.
 ///
@@ -133,7 +137,7 @@ impl Runner {
             journal: None,
             accept_changes: false,
             policy: Policy::default(),
-            max_output_bytes: 32 * 1024 * 1024,
+            max_output_bytes: MAX_OUTPUT_BYTES,
         }
     }
 
@@ -337,7 +341,7 @@ impl Runner {
     ///
     /// # Errors
     ///
-    /// If there is no journal, or it does not know the run, or fails.
+    /// If there is no journal, or it does not know the run, or fails; also if the decision cannot be taken up.
     pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<Told, RunError> {
         let run = run.into();
         Ok(decide(self.journal_for(&run)?, &run, step, decision).await?)
@@ -371,11 +375,11 @@ impl Runner {
         self.check()?;
         match begin {
             Begin::New(objective) => {
+                let mut start = self.run_start(objective)?;
                 let claim = match &self.journal {
                     Some(journal) => Some(journal.create(id).await?),
                     None => None,
                 };
-                let mut start = self.run_start(objective);
                 if let Some(journal) = &self.journal {
                     expect(&mut start.tools, &**journal).await;
                 }
@@ -407,10 +411,6 @@ impl Runner {
             "`max_attempts` must be at least 1".to_owned()
         } else if let Some((name, _)) = self.policy.pools.iter().find(|(_, size)| **size == 0) {
             format!("the pool `{name}` must have a size of at least 1")
-        } else if let Some((name, _)) =
-            self.inputs.iter().chain(&self.labels).find(|(_, value)| output::is_too_deep(value))
-        {
-            format!("`{name}` nests too deep")
         } else if self.tools.len() > usize::from(u16::MAX) {
             format!("{} tools are more than a run can have", self.tools.len())
         } else {
@@ -422,16 +422,26 @@ impl Runner {
         Err(RunError::Configuration(problem))
     }
 
-    fn run_start(&self, objective: String) -> RunStart {
-        let spec = |(name, tool): (&String, &Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
-        RunStart {
+    /// What a new run is started with, if that can be read back.
+    fn run_start(&self, objective: String) -> Result<RunStart, RunError> {
+        let start = RunStart {
             objective,
             inputs: self.inputs.clone(),
             policy: self.policy.clone(),
-            tools: self.tools.iter().map(spec).collect(),
+            tools: self.specs(),
             default_tool: self.default_tool.clone(),
             labels: self.labels.clone(),
+        };
+        let arguments = start.tools.iter().map(|tool| (&tool.name, &tool.arguments));
+        match start.inputs.iter().chain(&start.labels).chain(arguments).find(|(_, value)| is_too_deep(value)) {
+            Some((name, _)) => Err(RunError::Configuration(format!("`{name}` nests too deep"))),
+            None => Ok(start),
         }
+    }
+
+    fn specs(&self) -> Vec<ToolSpec> {
+        let spec = |(name, tool): (&String, &Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
+        self.tools.iter().map(spec).collect()
     }
 
     /// Refuses to go on with other tools than a run was started with.
@@ -439,7 +449,7 @@ impl Runner {
         if self.accept_changes {
             return Ok(());
         }
-        let differences = changes::of_tools(&start.tools, &self.run_start(String::new()).tools);
+        let differences = changes::of_tools(&start.tools, &self.specs());
         if differences.is_empty() { Ok(()) } else { Err(RunError::Changed { run: id.to_string(), differences }) }
     }
 

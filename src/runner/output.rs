@@ -111,8 +111,16 @@ pub(super) fn bounded_answer(value: Value, limit: usize) -> Result<Value, StepEr
     bounded(value, limit).map(|(value, _)| value)
 }
 
+/// As [`bounded`], a value that others may have, too.
+pub(crate) fn bounded_shared(value: Arc<Value>, limit: usize) -> Result<Arc<Value>, StepError> {
+    match measure(&value, limit) {
+        Ok(_) => Ok(value),
+        Err(excess) => Err(refused(Arc::into_inner(value).unwrap_or_default(), excess, limit)),
+    }
+}
+
 /// Whether a value nests so deep that its record could not be read back.
-pub(super) fn is_too_deep(value: &Value) -> bool {
+pub(crate) fn is_too_deep(value: &Value) -> bool {
     measure(value, usize::MAX) == Err(Excess::Depth)
 }
 

@@ -5,6 +5,7 @@
 
 mod at_once;
 mod damage;
+mod decisions;
 mod depth;
 mod floats;
 mod forks;

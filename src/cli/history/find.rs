@@ -86,6 +86,7 @@ pub(crate) fn journal_failure(error: JournalError) -> Failure {
             locked(&RunId::from(run), pid.map(|pid| format!("pid {pid} on this host")))
         }
         JournalError::UnknownRun { run } => unknown(&run),
+        JournalError::BadDecision { .. } => Failure::usage(error.code(), error.to_string()),
         JournalError::Newer { .. } => {
             failure.note("it was not touched").help("use a newer plandag, or another file: --journal FILE")
         }

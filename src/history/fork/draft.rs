@@ -10,6 +10,7 @@ use crate::event::{
 };
 use crate::plan::{OnFailure, Step, StepId};
 use crate::reference;
+use crate::runner::is_too_deep;
 use crate::scheduler::{Scheduler, StepState};
 
 use super::extent::Extent;
@@ -263,10 +264,15 @@ fn without_usage(event: &RunEvent) -> RunEvent {
     event
 }
 
+const TOO_DEEP: &str = "it would nest too deep";
+
 fn with_arguments(step: &Step, set: &BTreeMap<String, Value>) -> Result<Step, ForkError> {
     let mut changed = step.clone();
     for (name, value) in set {
         let error = |why| ForkError::Argument { step: step.id.clone(), name: name.clone(), why };
+        if name.split('.').count() > reference::MAX_DEPTH || is_too_deep(value) {
+            return Err(error(TOO_DEEP));
+        }
         if reference::has_references(value) {
             return Err(error("a value set here cannot refer to other steps"));
         }
@@ -279,6 +285,9 @@ fn with_arguments(step: &Step, set: &BTreeMap<String, Value>) -> Result<Step, Fo
             place = fields.entry(part).or_insert(Value::Null);
         }
         *place = value.clone();
+        if is_too_deep(&changed.args) {
+            return Err(error(TOO_DEEP));
+        }
     }
     Ok(changed)
 }

@@ -1,5 +1,6 @@
 //! Histories come from outside: a damaged one is an error that names the first impossible event, or by chance still a
-//! possible history. It is never a panic, neither when it is read nor when the run goes on from it.
+//! possible history. It is never a panic, neither when it is read, nor when somebody looks at the run, nor when that goes
+//! on from it.
 
 #![expect(clippy::print_stdout, reason = "how many were refused belongs to the result")]
 
@@ -8,6 +9,8 @@ pub mod support;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
+use plandag::history::{Changes, History};
+use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::{Event, JournalError, RunEvent, Scheduler, Timestamp};
 use serde_json::{Value, json};
 use support::knobs::Knobs;
@@ -33,6 +36,9 @@ fn a_damaged_history_never_panics() {
                 Err(error) => panic!("{error}"),
                 Ok(scheduler) => {
                     possible.fetch_add(1, Ordering::Relaxed);
+                    if percent(&mut rng, 20) {
+                        look(&damaged);
+                    }
                     go_on(&mut rng, scheduler);
                 }
             }
@@ -41,6 +47,26 @@ fn a_damaged_history_never_panics() {
     let (refused, possible) = (refused.into_inner(), possible.into_inner());
     println!("{refused} refused, {possible} possible");
     assert!(refused > possible || support::is_one_seed(), "only {refused} refused, {possible} read");
+}
+
+/// Looks at the run in every way.
+fn look(events: &[RunEvent]) {
+    let (journal, run) = (MemoryJournal::new(), RunId::new("damaged"));
+    let history = tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
+        let claim = journal.create(&run).await.expect("a new run");
+        journal.append(&claim, events, Durability::Process).await.expect("memory");
+        // What is kept apart from the events is not there.
+        History::load(&journal, &run).await
+    });
+    let Ok(history) = history else { return };
+    let _ = (history.revisions(), history.to_ndjson(), history.to_trace(), history.graph());
+    let report = history.report();
+    let _ = (report.answer(), report.critical_path(), report.bound(), report.work(), report.retry_count());
+    for step in report.steps() {
+        let _ = (report.output::<Value>(step.id.as_str()), history.why(step.id.as_str()));
+        let _ = history.fork(&Changes { from: Some(step.id.clone()), ..Changes::default() });
+    }
+    let _ = history.fork(&Changes::default());
 }
 
 /// Takes the run up, as a new process would.

@@ -262,7 +262,7 @@ fn whole_millis(duration: Duration) -> u64 {
 
 /// Adds what was spent: calls of models and tokens, where there were any, and dollars.
 pub(crate) fn add_spent(fields: &mut Fields, usage: &Usage) {
-    if usage.input_tokens + usage.output_tokens > 0 {
+    if usage.input_tokens.max(usage.output_tokens) > 0 {
         fields.insert("tokens_in", Field::Number(usage.input_tokens));
         fields.insert("tokens_out", Field::Number(usage.output_tokens));
     }

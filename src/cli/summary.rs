@@ -500,7 +500,7 @@ pub(crate) fn used(report: &RunReport) -> String {
 pub(crate) fn spent(usage: &Usage) -> Vec<String> {
     // Older records do not say how often models were asked.
     let calls = (usage.calls > 0).then(|| counted(usage.calls as usize, "model call"));
-    let has_tokens = usage.input_tokens + usage.output_tokens > 0;
+    let has_tokens = usage.input_tokens.max(usage.output_tokens) > 0;
     let tokens = has_tokens.then(|| format!("{} in / {} out tokens", usage.input_tokens, usage.output_tokens));
     let money = (usage.micro_usd > 0).then(|| format!("${:.3}", usage.micro_usd as f64 / 1_000_000.0));
     calls.into_iter().chain(tokens).chain(money).collect()

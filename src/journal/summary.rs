@@ -105,7 +105,7 @@ impl RunSummary {
         self.status = RunStatus::after(event).unwrap_or(self.status);
         self.updated = now;
         self.duration = event.at;
-        self.events = event.seq + 1;
+        self.events = event.seq.saturating_add(1);
     }
 
     /// Whether it can be gone on with.

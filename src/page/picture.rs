@@ -134,5 +134,6 @@ fn spoken(snapshot: &Snapshot, step: &StepEntry, id: &str, detail: &str) -> Stri
 
 /// How long the step's tool ran, as far as that is over.
 pub(super) fn busy(step: &StepEntry) -> u64 {
-    step.calls.iter().filter_map(|call| Some(call.ended_us? - call.started_us.min(call.ended_us?))).sum()
+    let took = step.calls.iter().filter_map(|call| Some(call.ended_us? - call.started_us.min(call.ended_us?)));
+    took.fold(0, u64::saturating_add)
 }

@@ -33,9 +33,10 @@ pub(super) fn table(snapshot: &Snapshot) -> String {
 
 fn row(html: &mut String, snapshot: &Snapshot, step: &StepEntry, is_critical: bool) {
     let after: Vec<&str> = step.after.iter().map(|number| snapshot.steps[*number as usize].id.as_str()).collect();
-    let (queued, tokens, money) = step.calls.iter().fold((0, 0, 0), |(queued, tokens, money), call| {
+    let (queued, tokens, money) = step.calls.iter().fold((0_u64, 0_u64, 0_u64), |(queued, tokens, money), call| {
         let used = call.usage.input_tokens.saturating_add(call.usage.output_tokens);
-        (queued + call.queued_us, tokens + used, money + call.usage.micro_usd)
+        let sum = |sum: u64, more: u64| sum.saturating_add(more);
+        (sum(queued, call.queued_us), sum(tokens, used), sum(money, call.usage.micro_usd))
     });
     let has_run = !step.calls.is_empty();
     let if_run = |text: String| if has_run { text } else { String::new() };

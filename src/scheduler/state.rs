@@ -134,7 +134,8 @@ pub(super) struct Request {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pools {
     sizes: IndexMap<String, u32>,
-    used: Vec<u32>,
+    /// More than there is, where a pool got its size when much of it was taken.
+    used: Vec<u64>,
 }
 
 impl Pools {
@@ -152,7 +153,7 @@ impl Pools {
         self.sizes.iter().map(|(name, size)| (name.as_str(), *size))
     }
 
-    pub(super) fn used(&self) -> &[u32] {
+    pub(super) fn used(&self) -> &[u64] {
         &self.used
     }
 
@@ -178,26 +179,27 @@ impl Pools {
     }
 
     fn fits(&self, (pool, weight): (u16, u32)) -> bool {
-        self.used[usize::from(pool)].saturating_add(weight) <= self.sizes[usize::from(pool)]
+        self.used[usize::from(pool)] + u64::from(weight) <= u64::from(self.sizes[usize::from(pool)])
     }
 
     /// The pools that have not enough left: name, how much is taken, how much there is, how much is needed.
     pub(super) fn lacking(&self, needs: &[(u16, u32)]) -> impl Iterator<Item = (&str, u32, u32, u32)> {
         needs.iter().filter(|need| !self.fits(**need)).filter_map(|&(pool, weight)| {
             let (name, size) = self.sizes.get_index(usize::from(pool))?;
-            Some((name.as_str(), self.used[usize::from(pool)], *size, weight))
+            let used = u32::try_from(self.used[usize::from(pool)]).unwrap_or(u32::MAX);
+            Some((name.as_str(), used, *size, weight))
         })
     }
 
     pub(super) fn take(&mut self, needs: &[(u16, u32)]) {
         for &(pool, weight) in needs {
-            self.used[usize::from(pool)] += weight;
+            self.used[usize::from(pool)] += u64::from(weight);
         }
     }
 
     pub(super) fn give_back(&mut self, needs: &[(u16, u32)]) {
         for &(pool, weight) in needs {
-            self.used[usize::from(pool)] -= weight;
+            self.used[usize::from(pool)] -= u64::from(weight);
         }
     }
 }

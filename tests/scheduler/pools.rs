@@ -28,6 +28,18 @@ fn a_resume_sizes_the_pools_of_its_policy_and_keeps_those_of_the_plan() {
     assert_eq!(resumed(pools([("read", 1), ("gpu", 2)])), "r x y");
 }
 
+/// More may be taken of a pool than it has: nobody had sized it when the attempts started.
+#[test]
+fn a_resume_may_size_a_pool_of_which_much_is_taken() {
+    let whole = |id: &str| Step::new(id, "read").uses("q", u32::MAX);
+    let mut driver = Driver::with_plan(Policy::default(), Plan::from_iter(["x", "y", "z"].map(whole)));
+    assert_eq!(driver.running(), ["x", "y", "z"]);
+    driver.launched.clear();
+    let policy = Policy { pools: pools([("q", u32::MAX)]), ..Policy::default() };
+    driver.send(Event::Resumed { policy: Some(Box::new(policy)) });
+    assert_eq!(driver.running(), ["x"]);
+}
+
 #[test]
 fn what_a_policy_has_sized_goes_with_it() {
     let plan = Plan::from_iter(["x", "y", "z"].map(|id| Step::new(id, "gpu"))).pool("gpu", 1);

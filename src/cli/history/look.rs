@@ -240,7 +240,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
         parts.push(format!("{:>8}", if step.member { "kept" } else { "before the fork" }));
     } else if !step.attempts.is_empty() && !is_left_out {
         let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
-        let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).sum();
+        let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).fold(0, u64::saturating_add);
         parts.push(format!(
             "{:>8} (+{} queued)  {}{}",
             human(step.duration()),

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,21 +15,16 @@ use futures::future::{BoxFuture, OptionFuture};
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::error::{StepError, StepErrorKind};
+use crate::error::{JournalError, StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, StepNumber, Usage};
-use crate::journal::{Claim, Journal, RunId};
+use crate::journal::RunId;
 use crate::reference;
 use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::desk::{Desk, Message};
+use super::kept::Kept;
 use super::output::{self, Gathers};
 use super::spending::Spending;
-
-/// Where the record of a run is kept, and the right to write there.
-pub(super) struct Kept {
-    pub(super) journal: Arc<dyn Journal>,
-    pub(super) claim: Claim,
-}
 
 /// What all attempts of a run share.
 pub(super) struct RunContext {
@@ -66,11 +61,25 @@ impl RunContext {
         self.spending.iter().for_each(|spending| spending.add(usage));
     }
 
-    /// Ends the run because its journal failed, and answers the attempt that noticed it.
-    pub(super) fn journal_failed(&self, error: crate::error::JournalError) -> StepError {
-        let interrupted = StepError::new(StepErrorKind::Interrupted, error.to_string());
-        self.desk.post(Message::Failed(error.into()));
-        interrupted
+    /// What an attempt wants of the journal. If that fails or panics so does the run, and the attempt is answered.
+    pub(super) fn ask_journal<'a, T>(
+        &'a self,
+        asked: impl Future<Output = Result<T, JournalError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StepError>> {
+        let interrupted = |message: String| StepError::new(StepErrorKind::Interrupted, message);
+        let answer = AssertUnwindSafe(asked).catch_unwind().map(move |answer| match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let interrupted = interrupted(error.to_string());
+                self.desk.post(Message::Failed(error.into()));
+                Err(interrupted)
+            }
+            Err(panic) => {
+                self.desk.lose(panic);
+                Err(interrupted("the journal panicked".to_owned()))
+            }
+        });
+        Box::pin(answer)
     }
 }
 
@@ -178,7 +187,7 @@ impl Drop for Attempt {
     }
 }
 
-fn aborted() -> StepError {
+pub(super) fn aborted() -> StepError {
     StepError::new(StepErrorKind::Aborted, "ended before it had a result")
 }
 
@@ -244,11 +253,14 @@ where
 
 /// Makes a call. Nothing in it that panics ends more than itself.
 pub(super) async fn call(attempt: Arc<Attempt>, job: Job) -> (Arc<Attempt>, Outcome) {
-    let outcome = AssertUnwindSafe(outcome(&attempt, job)).catch_unwind().await.unwrap_or_else(|panic| {
-        let message = format!("panicked: {}", panic_text(&*panic));
-        Err(failure(StepError::new(StepErrorKind::Panicked, message)))
-    });
+    let outcome = AssertUnwindSafe(outcome(&attempt, job)).catch_unwind().await.unwrap_or_else(panicked);
     (attempt, outcome)
+}
+
+#[cold]
+fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
+    let message = format!("panicked: {}", panic_text(panic));
+    Err(failure(StepError::new(StepErrorKind::Panicked, message)))
 }
 
 /// What the step's tool comes back with.
@@ -322,12 +334,17 @@ fn args(run: &RunContext, launch: &Launch) -> Result<Option<Value>, StepError> {
     }))
 }
 
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => text,
-        (None, Some(text)) => text,
-        (None, None) => "no message",
+/// What a panic says, which is over with that, even if what it was made of panics in turn as it is dropped.
+pub(super) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => (*text).to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => "no message".to_owned(),
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
     }
+    text
 }
 
 /// Drops a call that takes too long.

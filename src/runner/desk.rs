@@ -29,6 +29,13 @@ pub(super) enum Message {
     Failed(RunError),
 }
 
+impl Message {
+    /// Whether it ends what the driver has begun.
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Event(Event::AttemptReturned { .. } | Event::PlanReturned { .. }))
+    }
+}
+
 /// The place of a run's [`Driver`], the messages for it, and the calls that it wants to have made.
 ///
 /// One task at a time has the driver and makes a *turn*. A [hand](super::hand) whose call is over leaves its answer
@@ -81,7 +88,7 @@ struct State {
     is_over: bool,
     /// Whether everything is to end.
     is_closed: bool,
-    /// The panic of a turn, which the keeper goes on with.
+    /// The panic of a hand or of the journal, which the keeper goes on with.
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -285,10 +292,14 @@ impl Desk {
         state.driver = Some(Box::new(driver));
     }
 
-    /// Leaves a message for the next turn, and wakes the keeper to make it.
+    /// Leaves a message for the next turn, and wakes the keeper to make it. When everything is to end, only answers are
+    /// of use.
     pub(super) fn post(&self, message: Message) {
         let keeper = {
             let mut state = self.lock();
+            if state.is_closed && !message.is_answer() {
+                return;
+            }
             if let Message::Event(Event::AttemptReturned { attempt, .. }) = &message {
                 state.tasks.remove(attempt);
             }
@@ -380,14 +391,15 @@ impl Desk {
     /// Ends a turn. The keeper makes no calls, so for what it starts others are needed.
     pub(super) fn end_turn(&self, mut driver: Box<Driver>, by: By) -> (After, Help) {
         let mut state = self.lock();
+        if state.is_closed {
+            // The keeper is gone, and with it the run.
+            drop(state);
+            return (After::Nothing, Help::default());
+        }
         let state = &mut *state;
         state.turned = driver.turned();
         let Orders { jobs, aborts, wake_at } = &mut driver.orders;
-        if state.is_closed {
-            state.messages.extend(jobs.drain(..).map(|job| Message::Event(job.aborted())));
-        } else {
-            state.jobs.extend(jobs.drain(..));
-        }
+        state.jobs.extend(jobs.drain(..));
         for attempt in aborts.drain(..) {
             // Ending a task only marks it: nothing of it is dropped here.
             if let Some(Task::Running(task)) = state.tasks.insert(attempt, Task::Revoked) {
@@ -415,7 +427,7 @@ impl Desk {
         (after, help)
     }
 
-    /// A turn has panicked. The keeper goes on with that.
+    /// Something that the run cannot do without has panicked. The keeper goes on with that.
     pub(super) fn lose(&self, panic: Box<dyn Any + Send>) {
         let keeper = {
             let mut state = self.lock();
@@ -521,5 +533,25 @@ impl Desk {
         }
         messages.append(&mut state.messages);
         Poll::Ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn when_everything_is_to_end_nothing_but_answers_piles_up() {
+        let desk = Desk::new(&Handle::current());
+        desk.close();
+        let mut messages = Vec::new();
+        let mut taken = || match desk.poll_messages(&Context::from_waker(Waker::noop()), &mut messages) {
+            Poll::Ready(()) => messages.drain(..).count(),
+            Poll::Pending => 0,
+        };
+        (0..9).for_each(|_| desk.post(Message::Event(Event::CancelRequested { at_once: true })));
+        assert_eq!(taken(), 0);
+        desk.post(Message::Event(Event::PlanReturned { request: 1, reply: Box::new(Err(crate::PlanError::Empty)) }));
+        assert_eq!(taken(), 1);
     }
 }

@@ -3,16 +3,17 @@
 
 use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tracing::Instrument as _;
 
-use crate::error::{JournalError, RunError};
+use crate::error::RunError;
 use crate::event::{AttemptNumber, Command, Event, Launch, RequestPlan, RunEvent, RunEventKind, Timestamp, Transition};
 use crate::history;
 use crate::journal::{Durability, Letter};
@@ -21,8 +22,9 @@ use crate::report::{Record, RunReport};
 use crate::scheduler::{Phase, Scheduler};
 use crate::tool::Effect;
 
-use super::attempt::{Job, Kept, RunContext};
+use super::attempt::{Job, RunContext};
 use super::desk::{After, By, Desk, Keep, Message};
+use super::kept::{Hold, Kept};
 use super::letters::Listener;
 use super::live::Publisher;
 use super::{hand, output, planning};
@@ -83,8 +85,13 @@ pub(super) async fn turns(
 /// How often the keeper looks whether hands are stuck.
 const WATCH: Duration = Duration::from_millis(5);
 
-/// Drives a run until it is finished or stopped.
-pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> Result<RunReport, RunError> {
+/// Drives a run until it is finished or stopped. When it is over, another may take it up.
+pub(super) async fn keep(
+    run: Arc<RunContext>,
+    driver: Driver,
+    first: Event,
+    hold: Option<Hold>,
+) -> Result<RunReport, RunError> {
     // Nothing that was started may outlive the run, whichever way it ends.
     let closing = Closing(&run.desk);
     let mut timer = Timer::new(driver.clock);
@@ -99,14 +106,14 @@ pub(super) async fn keep(run: Arc<RunContext>, driver: Driver, first: Event) -> 
         }
     };
     drop(closing);
-    driver.wind_down(&run).await;
+    driver.wind_down(&run, hold).await;
     let Driver { scheduler, record, failed, .. } = *driver;
     if let Some(error) = failed {
         return Err(error);
     }
     let mut report = RunReport::new(run.id.clone(), scheduler, record);
-    if let Some(Kept { journal, .. }) = &run.journal {
-        report.fetch_answer(&**journal).await?;
+    if let Some(kept) = &run.journal {
+        report.fetch_answer(&*kept.journal).await?;
     }
     Ok(report)
 }
@@ -158,7 +165,7 @@ impl Timer {
     }
 
     fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let watch = self.watch.get_or_insert_with(|| Box::pin(tokio::time::sleep(WATCH)));
+        let watch = self.watch.get_or_insert_with(|| Box::pin(sleep(WATCH)));
         watch.as_mut().poll(cx).map(|()| self.watch = None)
     }
 
@@ -243,9 +250,10 @@ impl Driver {
         }
         self.messages = messages;
         if self.failed.is_none()
-            && let Err(error) = self.write_down(run).await
+            && let Some(kept) = &run.journal
+            && let Err(error) = self.write_down(run, kept).await
         {
-            self.failed = Some(error.into());
+            self.failed = Some(error);
         }
         // What is not written down is neither told nor done.
         if self.failed.is_none() {
@@ -284,14 +292,14 @@ impl Driver {
         }
     }
 
-    async fn write_down(&self, run: &RunContext) -> Result<(), JournalError> {
+    async fn write_down(&self, run: &RunContext, kept: &Kept) -> Result<(), RunError> {
         let events = &self.transition.events;
-        match &run.journal {
-            Some(Kept { journal, claim }) if !events.is_empty() => {
-                journal.append(claim, events, self.durability(run)).await
-            }
-            _ => Ok(()),
+        if !events.is_empty() {
+            // Without a keeper, the runtime shuts down.
+            let held = kept.held().ok_or(RunError::Shutdown)?;
+            kept.journal.append(&held.claim, events, self.durability(run)).await?;
         }
+        Ok(())
     }
 
     /// What must not get lost even if the power goes out: that an acting tool was called, and an answer.
@@ -334,42 +342,47 @@ impl Driver {
         self.planning = Some(tokio::spawn(answer.in_current_span()));
     }
 
-    /// Waits until everything that was started is gone; for what does not let itself be ended, no longer than the
-    /// grace period.
-    async fn wind_down(&mut self, run: &RunContext) {
+    /// Ends what was started; what does not let itself be ended is waited for no longer than the grace period. Then the
+    /// run is anybody's.
+    async fn wind_down(&mut self, run: &RunContext, hold: Option<Hold>) {
         if let Some(planning) = &self.planning {
             planning.abort();
         }
-        let grace = Duration::from_millis(self.scheduler.policy().grace_ms);
-        let gone = async {
-            if let Some(planning) = &mut self.planning {
-                // An error says that it was aborted, which is what was wanted.
-                let _ = planning.await;
-            }
-            let mut messages = Vec::new();
-            loop {
-                // The planner may have answered just before it was to end.
-                poll_fn(|cx| match run.desk.poll_messages(cx, &mut messages) {
-                    Poll::Pending if self.running > 0 => Poll::Pending,
-                    _ => Poll::Ready(()),
-                })
-                .await;
-                messages.drain(..).for_each(|message| self.note_late(message));
-                if self.running == 0 {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(grace, gone).await.is_err() {
+        let mut grace = pin!(sleep(Duration::from_millis(self.scheduler.policy().grace_ms)));
+        let is_late = matches!(select(pin!(self.gone(run)), grace.as_mut()).await, Either::Right(_));
+        if is_late {
             tracing::warn!(run = %run.id, attempts = self.running, "tools go on after the end of the run");
         }
-        let events = &self.transition.events;
-        if let Some(Kept { journal, claim }) =
-            run.journal.as_ref().filter(|_| self.failed.is_none() && !events.is_empty())
-            && let Err(error) = journal.append(claim, events, Durability::Process).await
+        if self.failed.is_none()
+            && let Some(kept) = &run.journal
+            && let Err(error) = self.write_down(run, kept).await
         {
             // It has all that is needed to go on with the run.
             tracing::warn!(run = %run.id, %error, "what the last attempts used is not written down");
+        }
+        if let Some(hold) = hold {
+            select(pin!(hold.release()), grace).await;
+        }
+    }
+
+    /// Waits until everything that was started is gone.
+    async fn gone(&mut self, run: &RunContext) {
+        if let Some(planning) = &mut self.planning {
+            // An error says that it was aborted, which is what was wanted.
+            let _ = planning.await;
+        }
+        let mut messages = Vec::new();
+        loop {
+            // The planner may have answered just before it was to end.
+            poll_fn(|cx| match run.desk.poll_messages(cx, &mut messages) {
+                Poll::Pending if self.running > 0 => Poll::Pending,
+                _ => Poll::Ready(()),
+            })
+            .await;
+            messages.drain(..).for_each(|message| self.note_late(message));
+            if self.running == 0 {
+                return;
+            }
         }
     }
 

@@ -21,14 +21,14 @@ use super::drive::turns;
 ///
 /// A call is begun by the hand itself: many tools are done at once, and a task for each would cost more than
 /// everything else about such a step. A call that has to wait becomes a task of its own.
-async fn work(run: Arc<RunContext>) {
+async fn work(run: &Arc<RunContext>) {
     let mut hand = Hand::new();
     let mut calls = Calls::new(call);
     // Whether this hand has woken another task since it last stepped aside.
     let mut has_woken = false;
     loop {
         let (next, help) = poll_fn(|cx| run.desk.poll_next(&mut hand, cx)).await;
-        has_woken |= summon(&run, help);
+        has_woken |= summon(run, help);
         let job = match next {
             Next::End => return,
             Next::Rest => {
@@ -37,16 +37,11 @@ async fn work(run: Arc<RunContext>) {
                 continue;
             }
             Next::Call(job) => Some(job),
-            Next::Turn(driver, at) => match AssertUnwindSafe(turns(&run, driver, By::Hand, at)).catch_unwind().await {
-                Ok((job, woken)) => {
-                    has_woken |= woken;
-                    job
-                }
-                Err(panic) => {
-                    run.desk.lose(panic);
-                    None
-                }
-            },
+            Next::Turn(driver, at) => {
+                let (job, woken) = turns(run, driver, By::Hand, at).await;
+                has_woken |= woken;
+                job
+            }
         };
         if let Some(job) = job {
             if std::mem::take(&mut has_woken) {
@@ -56,7 +51,7 @@ async fn work(run: Arc<RunContext>) {
                 continue;
             }
             hand.called = Some(job.launch.tool);
-            hand.answer = calls.begin(&run, job);
+            hand.answer = calls.begin(run, job);
         }
     }
 }
@@ -117,9 +112,15 @@ impl Hand {
     }
 }
 
-/// Begins one more hand.
+/// Begins one more hand. A panic of it, which is none of a tool, is the run's: nobody does what it was about to do.
 pub(super) fn spawn(run: &Arc<RunContext>) {
-    tokio::spawn(work(Arc::clone(run)).in_current_span());
+    let run = Arc::clone(run);
+    let hand = async move {
+        if let Err(panic) = AssertUnwindSafe(work(&run)).catch_unwind().await {
+            run.desk.lose(panic);
+        }
+    };
+    tokio::spawn(hand.in_current_span());
 }
 
 /// Has everybody come who is needed. Says whether there was anybody.

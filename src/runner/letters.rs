@@ -1,13 +1,15 @@
 //! What people decide elsewhere than in the process that drives a run.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::Instrument as _;
 
-use super::attempt::{Kept, RunContext};
+use super::attempt::RunContext;
 use super::desk::Message;
 
 /// How often letters are looked for. A person does not notice so much.
@@ -34,11 +36,13 @@ async fn listen(run: Weak<RunContext>) {
     loop {
         sleep(GLANCE).await;
         let Some(run) = run.upgrade() else { return };
-        let Some(Kept { journal, claim }) = &run.journal else { return };
-        match journal.letters(claim).await {
-            Ok(letters) => letters.into_iter().for_each(|letter| run.desk.post(Message::Letter(letter))),
+        let Some(kept) = &run.journal else { return };
+        let Some(held) = kept.held() else { return };
+        match AssertUnwindSafe(async { kept.journal.letters(&held.claim).await }).catch_unwind().await {
+            Ok(Ok(letters)) => letters.into_iter().for_each(|letter| run.desk.post(Message::Letter(letter))),
             // Whoever has left one sees that nothing comes of it.
-            Err(error) => tracing::debug!(run = %run.id, %error, "letters cannot be read"),
+            Ok(Err(error)) => tracing::debug!(run = %run.id, %error, "letters cannot be read"),
+            Err(panic) => return run.desk.lose(panic),
         }
     }
 }

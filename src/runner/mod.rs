@@ -15,6 +15,7 @@ mod desk;
 mod drive;
 mod hand;
 mod handle;
+mod kept;
 mod letters;
 mod live;
 mod output;
@@ -40,10 +41,11 @@ use crate::report::{Record, RunReport};
 use crate::scheduler::Scheduler;
 use crate::tool::{Tool, ToolSpec};
 
-use attempt::{Kept, RunContext};
+use attempt::RunContext;
 use desk::Desk;
 use drive::{Driver, keep};
 use handle::RunTask;
+use kept::Kept;
 use live::{Live, Publisher};
 use spending::Spending;
 
@@ -362,8 +364,10 @@ impl Runner {
         let at = Arc::clone(&desk);
         let driven = async move {
             let Begun { first, scheduler, record, claim } = runner.begin(&id, begin, publisher.as_ref()).await?;
-            let run = Arc::new(runner.context(id, &scheduler, claim, at)?);
-            keep(run, Driver::new(scheduler, record, runner.planner, publisher), first).await
+            let (kept, hold) =
+                runner.journal.clone().zip(claim).map(|(journal, claim)| Kept::new(journal, claim)).unzip();
+            let run = Arc::new(runner.context(id, &scheduler, kept, at)?);
+            keep(run, Driver::new(scheduler, record, runner.planner, publisher), first, hold).await
         };
         // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
         // by the same thread, while a caller of `block_on` is not one of its tasks.
@@ -458,7 +462,7 @@ impl Runner {
         &self,
         id: RunId,
         scheduler: &Scheduler,
-        claim: Option<Claim>,
+        journal: Option<Kept>,
         desk: Arc<Desk>,
     ) -> Result<RunContext, RunError> {
         let start = scheduler.start();
@@ -473,7 +477,7 @@ impl Runner {
             tools: start.tools.iter().map(tool).collect::<Result<_, _>>()?,
             inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
             start: Arc::clone(start),
-            journal: self.journal.clone().zip(claim).map(|(journal, claim)| Kept { journal, claim }),
+            journal,
             spending: Spending::new(&self.policy.limits, scheduler.usage()),
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),

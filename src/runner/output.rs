@@ -15,7 +15,8 @@ use crate::reference::MAX_DEPTH;
 use crate::report::gather::Parts;
 use crate::scheduler::Scheduler;
 
-use super::attempt::{Kept, RunContext};
+use super::attempt::{RunContext, aborted};
+use super::kept::Kept;
 
 /// Longer error messages are cut.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
@@ -99,11 +100,11 @@ pub(super) fn kept_inline(run: &RunContext, value: Value) -> Result<Result<Outpu
 
 /// Keeps a large value in the journal.
 pub(super) async fn store(run: &RunContext, value: Arc<Value>) -> Result<Output, StepError> {
-    let Some(Kept { journal, claim }) = &run.journal else { return Ok(Output::Inline(value)) };
-    match journal.put_output(claim, value).await {
-        Ok(stored) => Ok(Output::Stored(Arc::new(stored))),
-        Err(error) => Err(run.journal_failed(error)),
-    }
+    let Some(kept) = &run.journal else { return Ok(Output::Inline(value)) };
+    // Nobody wants it any more once the run is over.
+    let held = kept.held().ok_or_else(aborted)?;
+    let stored = run.ask_journal(async { kept.journal.put_output(&held.claim, value).await }).await?;
+    Ok(Output::Stored(Arc::new(stored)))
 }
 
 /// Bounds an answer that did not come from a tool.
@@ -218,13 +219,15 @@ pub(super) async fn make_inline(
         let value = match (&*output, &run.journal) {
             (Output::Inline(_), _) => continue,
             (Output::Gathered(_), _) => match gathered.next() {
-                Some(gathered) => gathered.value(run, output).await,
-                None => Ok(None),
+                Some(gathered) => run.ask_journal(gathered.value(run, output)).await?,
+                None => None,
             },
-            (Output::Stored(stored), Some(kept)) => kept.journal.get_output(&run.id, stored).await.map(Some),
-            (Output::Stored(_), None) => Ok(None),
+            (Output::Stored(stored), Some(kept)) => {
+                Some(run.ask_journal(async { kept.journal.get_output(&run.id, stored).await }).await?)
+            }
+            (Output::Stored(_), None) => None,
         };
-        let Some(value) = value.map_err(|error| run.journal_failed(error))? else {
+        let Some(value) = value else {
             let message = format!("the output of `{}` is in a journal that this run does not have", input.id);
             return Err(StepError::permanent(message));
         };

@@ -101,17 +101,20 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
     let limit = run.planner_timeout.unwrap_or(Duration::MAX);
     let step_came = Arc::new(Notify::new());
     let sink = {
-        let (run, step_came) = (Arc::clone(&run), Arc::clone(&step_came));
+        // A planner may keep it for as long as it likes.
+        let (run, step_came) = (Arc::downgrade(&run), Arc::clone(&step_came));
         PlanSink::new(move |step| {
             step_came.notify_one();
-            run.desk.post(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
+            if let Some(run) = run.upgrade() {
+                run.desk.post(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
+            }
         })
     };
     let mut answering = pin!(AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind());
     let reply = loop {
         match timeout(limit, select(answering.as_mut(), pin!(step_came.notified()))).await {
             Ok(Either::Left((Ok(reply), _))) => break reply.map(|reply| bounded(reply, run.max_output_bytes)),
-            Ok(Either::Left((Err(panic), _))) => break Err(failed(format!("it panicked: {}", panic_text(&*panic)))),
+            Ok(Either::Left((Err(panic), _))) => break Err(failed(format!("it panicked: {}", panic_text(panic)))),
             Ok(Either::Right(_)) => {}
             Err(_) => break Err(failed(format!("nothing came of it within {limit:?}"))),
         }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Decision, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StepErrorKind, StopReason, tool_fn,
+    Decision, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StepErrorKind, StopReason,
+    planner_fn, tool_fn,
 };
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::sleeper;
 
@@ -47,6 +48,26 @@ async fn a_server_is_left_alone_as_long_as_it_asks() {
     assert!(report.succeeded());
     // The jitter of the usual back-off, up to half a second, only adds to it.
     assert!((7_000..7_510).contains(&report.wall_time().as_millis()), "{:?}", report.wall_time());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_panics_as_it_is_dropped_is_one_failure() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("again"));
+        }
+    }
+    fn panics<T>() -> T {
+        std::panic::resume_unwind(Box::new(Bomb))
+    }
+    let plan: Plan = (0..20).map(|n| Step::new(format!("s{n}"), "panic")).collect();
+    let runner = Runner::new(plan).tool("panic", tool_fn(|_| async { panics::<Result<(), _>>() }));
+    let report = timeout(Duration::from_secs(60), runner.run("x")).await.expect("it ends").expect("a report");
+    assert!(report.steps().all(|step| step.error.expect("an error").message == "panicked: no message"));
+    let runner = Runner::new(planner_fn(|_| async { panics::<Result<Plan, _>>() }));
+    let report = timeout(Duration::from_secs(60), runner.run("x")).await.expect("it ends").expect("a report");
+    assert!(report.answer().expect_err("no plan").to_string().contains("it panicked: no message"));
 }
 
 #[tokio::test(start_paused = true)]

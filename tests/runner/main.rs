@@ -1,5 +1,6 @@
 //! The tokio driver: that it does what the scheduler says, when it says so.
 
+mod ending;
 mod failing;
 mod faster;
 mod inside;

@@ -314,10 +314,10 @@ pub enum StepErrorKind {
     /// The process went away under the attempt. As a timeout, but it does not use up a try.
     Interrupted,
     /// The run was stopped under the attempt, or may not use more. As an interruption, but it may happen any number of
-    /// times.
+    /// times. A tool that says so although nobody has stopped the run was interrupted.
     Stopped,
     /// Nothing was done, as the server may not be asked yet: tried again after the pause that the error names, which does
-    /// not use up a try.
+    /// not use up a try. Without a pause it is the longest back-off of the step, and at least a second.
     Deferred,
     /// Will not work next time either: not tried again.
     Permanent,

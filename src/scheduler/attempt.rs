@@ -14,6 +14,9 @@ use crate::tool::Effect;
 
 use super::{Phase, Scheduler, StepState};
 
+/// For how long at least a step is put off by an error that does not say how long.
+const LEAST_DEFERRAL_MS: u64 = 1_000;
+
 impl Scheduler {
     pub(super) fn attempt_returned(
         &mut self,
@@ -43,9 +46,22 @@ impl Scheduler {
                     self.attempt_failed(step, attempt, Arc::new(error), usage, draw, transition);
                 }
             }
-            Err(error) => self.attempt_failed(step, attempt, error, usage, draw, transition),
+            Err(error) => {
+                let error = self.taken_for(error);
+                self.attempt_failed(step, attempt, error, usage, draw, transition);
+            }
         }
         self.after_settling(step, transition);
+    }
+
+    /// What a tool's error is taken for. That the run was stopped, which may happen any number of times, is only said by
+    /// the run: a tool that passes on what became of another run would be called again and again.
+    fn taken_for(&self, error: Arc<StepError>) -> Arc<StepError> {
+        let is_told_to_stop = || self.phase != Phase::Running || self.exhausted(false).is_some();
+        if error.kind != StepErrorKind::Stopped || is_told_to_stop() {
+            return error;
+        }
+        Arc::new(StepError { kind: StepErrorKind::Interrupted, ..(*error).clone() })
     }
 
     /// Decides between another try, a failure for good, and a question to a person.
@@ -67,8 +83,9 @@ impl Scheduler {
             }
             Deferred => {
                 // Whoever says nothing of a pause would be asked again and again.
-                let pause_ms = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0).unwrap_or(self.retry(step).max_ms);
-                let retry_at = self.now.plus_millis(pause_ms.max(1));
+                let longest_ms = || self.retry(step).max_ms.max(LEAST_DEFERRAL_MS);
+                let pause_ms = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0).unwrap_or_else(longest_ms);
+                let retry_at = self.now.plus_millis(pause_ms);
                 RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage }
             }
             Stopped => RunEventKind::AttemptFailed { step, attempt, error, retry_at: self.now, usage },

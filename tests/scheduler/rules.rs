@@ -166,13 +166,36 @@ fn what_a_tool_puts_off_holds_nothing_and_loses_no_try() {
         driver.succeeds(step);
     }
     assert_eq!(driver.running().len(), 4);
-    // One that names no pause is not asked again at once.
+    // One that names no pause is not asked again at once, however soon its step may be tried again.
     driver.returns("x4", Err(StepError::new(StepErrorKind::Deferred, "not yet")));
-    driver.wait(399);
+    driver.wait(999);
+    driver.succeeds("x5");
     assert!(!driver.running().contains(&"x4"));
     driver.wait(1);
-    driver.returns("x5", Err(StepError::permanent("no")));
+    driver.succeeds("x6");
     assert!(driver.running().contains(&"x4"));
+}
+
+#[test]
+fn only_the_run_says_that_it_is_stopped() {
+    let stopped = || Err(StepError::new(StepErrorKind::Stopped, "another run was"));
+    let policy = Policy { max_interruptions: 3, grace_ms: 1_000, ..Policy::default() };
+    let mut driver = Driver::with_plan(policy.clone(), Plan::from_iter([Step::new("a", "read")]));
+    for _ in 0..2 {
+        driver.returns("a", stopped());
+        assert_eq!(driver.running(), ["a"], "it was interrupted");
+    }
+    driver.returns("a", stopped());
+    assert_eq!(driver.state("a"), StepState::Failed);
+
+    let mut driver = Driver::with_plan(policy, Plan::from_iter([Step::new("a", "read"), Step::new("b", "read")]));
+    for _ in 0..9 {
+        driver.send(Event::CancelRequested { at_once: false });
+        driver.returns("a", stopped());
+        driver.send(Event::CancelRequested { at_once: true });
+        driver.send(Event::Resumed { policy: None });
+        assert_eq!(driver.running(), ["a", "b"], "it is not to blame");
+    }
 }
 
 #[test]

@@ -39,13 +39,18 @@ impl Checker {
         let launches = self.books.launches;
         let within = limits.attempts.is_none_or(|most| launches < u64::from(most));
         self.must(within, "attempts are limited", || format!("step {step} after {launches}"));
-        let tokens = self.usage.input_tokens + self.usage.output_tokens;
-        let within = limits.tokens.is_none_or(|most| tokens < most);
-        self.must(within, "tokens are limited", || format!("step {step} after {tokens}"));
+        let usage = self.usage;
+        self.must(!self.is_used_up(), "what is used is limited", || format!("step {step} after {usage:?}"));
         let within = limits.deadline_ms.is_none_or(|most| self.now.as_millis() < most);
         self.must(within, "the deadline is kept", || format!("step {step}"));
         let within = self.books.steps.len() <= limits.steps as usize;
         self.must(within, "steps are limited", || format!("step {step}"));
+    }
+
+    /// Whether a limit on what the run uses is reached.
+    pub(super) fn is_used_up(&self) -> bool {
+        let tokens = self.usage.input_tokens + self.usage.output_tokens;
+        self.books.policy.limits.tokens.is_some_and(|most| tokens >= most)
     }
 
     /// A finished step runs again only if it does something else, or with something else.

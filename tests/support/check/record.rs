@@ -461,10 +461,13 @@ impl Checker {
         if matches!(error.kind, StepErrorKind::Interrupted | StepErrorKind::Aborted) {
             self.books.step_mut(step).interruptions += 1;
         } else if error.kind == StepErrorKind::Stopped {
-            // Who stops a run is not counted against its steps.
+            // Who stops a run is not counted against its steps. The record alone does not tell a stop before a resumption.
+            let is_own_word = matches!(self.told, Some(Event::AttemptReturned { .. }));
+            let is_stopped = self.books.phase == Phase::Stopping || self.is_used_up();
+            self.must(!is_own_word || is_stopped, "only the run says that it is stopped", || format!("step {step}"));
         } else if error.kind == StepErrorKind::Deferred {
             // What is put off uses up no try, and comes back when it said.
-            let pause = error.retry_after_ms.filter(|pause| *pause > 0).unwrap_or(retry.max_ms.max(1));
+            let pause = error.retry_after_ms.filter(|pause| *pause > 0).unwrap_or(retry.max_ms.max(1_000));
             let due = self.now.plus_millis(pause);
             self.must(retry_at == due, "what is put off comes back in time", || format!("step {step} at {retry_at}"));
         } else {

@@ -368,6 +368,7 @@ impl World {
                     StepErrorKind::Transient,
                     StepErrorKind::Transient,
                     StepErrorKind::Timeout,
+                    StepErrorKind::Stopped,
                     StepErrorKind::Deferred,
                     StepErrorKind::Permanent,
                     StepErrorKind::BadInput,

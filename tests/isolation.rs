@@ -145,10 +145,12 @@ async fn a_result_at_the_limits_is_handed_on() {
     let plan = Plan::from_iter([Step::new("deep", "deep"), Step::new("text", "text")]);
     let runner = Runner::new(plan)
         .tool("deep", tool_fn(|_| async move { Ok(deep(100)) }))
-        .tool("text", tool_fn(|_| async move { Ok("x".repeat(1_000)) }))
-        .max_output_bytes(1_004);
-    let report = runner.run("limits").await.expect("a report");
+        .tool("text", tool_fn(|_| async move { Ok("x".repeat(1_000)) }));
+    let report = runner.clone().max_output_bytes(1_002).run("limits").await.expect("a report");
     assert!(report.succeeded(), "{:?}", report.answer());
+    let report = runner.max_output_bytes(1_001).run("limits").await.expect("a report");
+    let refused = report.step("text").expect("the step").error.expect("it has two quotes");
+    assert_eq!(refused.message, "the result is larger than 1001 bytes");
 }
 
 #[tokio::test(start_paused = true)]

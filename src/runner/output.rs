@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 use tokio::sync::OnceCell;
 
 use crate::error::{JournalError, StepError, StepErrorKind};
@@ -30,7 +30,7 @@ enum Excess {
     Depth,
 }
 
-/// Roughly how many bytes of JSON a value is; looks no further than `limit`.
+/// How many bytes of JSON a value is, as it is written down without spaces; looks no further than `limit`.
 fn measure(value: &Value, limit: usize) -> Result<usize, Excess> {
     let mut left = limit;
     subtract(value, MAX_DEPTH, &mut left)?;
@@ -39,21 +39,60 @@ fn measure(value: &Value, limit: usize) -> Result<usize, Excess> {
 
 /// Takes the size of `value` from `left`. It recurses no deeper than `depth`.
 fn subtract(value: &Value, depth: usize, left: &mut usize) -> Result<(), Excess> {
-    const PUNCTUATION: usize = 4;
     let own = match value {
-        Value::String(text) => text.len() + PUNCTUATION,
-        _ => PUNCTUATION,
+        Value::Null | Value::Bool(true) => 4,
+        Value::Bool(false) => 5,
+        Value::Number(number) => number_size(number),
+        Value::String(text) => text_size(text, *left),
+        // Two brackets, and what is between the items.
+        Value::Array(items) => 2 + items.len().saturating_sub(1),
+        Value::Object(fields) => 2 + fields.len().saturating_sub(1),
     };
     *left = left.checked_sub(own).ok_or(Excess::Size)?;
     match value {
         Value::Array(_) | Value::Object(_) if depth == 0 => Err(Excess::Depth),
         Value::Array(items) => items.iter().try_for_each(|item| subtract(item, depth - 1, left)),
         Value::Object(fields) => fields.iter().try_for_each(|(key, field)| {
-            *left = left.checked_sub(key.len() + PUNCTUATION).ok_or(Excess::Size)?;
+            *left = left.checked_sub(text_size(key, *left) + 1).ok_or(Excess::Size)?;
             subtract(field, depth - 1, left)
         }),
         _ => Ok(()),
     }
+}
+
+fn number_size(number: &Number) -> usize {
+    let digits = |number: u64| number.checked_ilog10().unwrap_or(0) as usize + 1;
+    if let Some(number) = number.as_u64() {
+        return digits(number);
+    }
+    number.as_i64().map_or_else(|| float_size(number), |negative| 1 + digits(negative.unsigned_abs()))
+}
+
+/// Apart, as the rest is done a million times a second.
+#[cold]
+fn float_size(number: &Number) -> usize {
+    number.to_string().len()
+}
+
+/// The size of a text in quotes, everything escaped that has to be. One that is over `limit` as it is is not looked at.
+fn text_size(text: &str, limit: usize) -> usize {
+    let plain = text.len() + 2;
+    if plain > limit { plain } else { plain + escapes(text) }
+}
+
+#[inline(never)]
+fn escapes(text: &str) -> usize {
+    match count(text, |byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        0 => 0,
+        // A backslash, but `\u001f` for what has no letter.
+        escaped => escaped + 4 * count(text, |byte| byte < b' ' && !b"\x08\t\n\x0c\r".contains(&byte)),
+    }
+}
+
+/// How many of the bytes are like that. Parts of this length are counted many bytes at a time.
+fn count(text: &str, is_meant: impl Fn(u8) -> bool) -> usize {
+    let parts = text.as_bytes().chunks(usize::from(u8::MAX));
+    parts.map(|part| usize::from(part.iter().map(|byte| u8::from(is_meant(*byte))).sum::<u8>())).sum()
 }
 
 /// Drops a value of any depth. The usual way recurses, and overflows the stack on a value that nests deep enough.
@@ -234,4 +273,32 @@ pub(super) async fn make_inline(
         *output = Output::Inline(value);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_is_measured_as_it_is_written() {
+        let mut texts: Vec<String> = (0..=0x300).filter_map(char::from_u32).map(String::from).collect();
+        texts.extend(["", "plain", "\u{2028}\u{1f600}"].map(str::to_owned));
+        texts.extend([254, 255, 256, 600].map(|length| "\n\u{1}\"".repeat(length)));
+        let numbers = [0, 1, 9, 10, 99, 100, u64::MAX].map(|number| json!(number));
+        let negative = [-1, -9, -10, i64::MIN].map(|number| json!(number));
+        let floats = [0.0, -0.0, 1.0, 0.1 + 0.2, -1.5e-300, f64::MAX, f64::MIN_POSITIVE].map(|number| json!(number));
+        let mut values = vec![json!(null), json!(true), json!(false), json!([]), json!({})];
+        values.extend(texts.iter().map(|text| json!(text)));
+        values.extend(numbers.into_iter().chain(negative).chain(floats));
+        values.push(Value::Object(texts.into_iter().map(|key| (key, json!([1, []]))).collect()));
+        values.push(json!(values));
+        for value in values {
+            let bytes = value.to_string().len();
+            assert_eq!(measure(&value, usize::MAX), Ok(bytes), "{value}");
+            assert_eq!(measure(&value, bytes), Ok(bytes));
+            assert_eq!(measure(&value, bytes - 1), Err(Excess::Size), "{value}");
+        }
+    }
 }

@@ -37,7 +37,7 @@ impl RunHandle {
         &self.id
     }
 
-    /// Everything that happens, from the first event on.
+    /// Everything that happens, from the first event on; of a run that was resumed, from there on.
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(&self.live))
     }

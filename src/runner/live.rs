@@ -1,6 +1,6 @@
 //! What others see of a run while it goes on. The loop writes, any number of readers read, and it waits for none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use crate::event::{Graft, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
 use crate::plan::{Step, StepId};
 use crate::scheduler::{Phase, Scheduler, StepState, StepView};
 
-/// Events kept for readers that come late or are slow.
+/// So many events are kept for readers that come late or are slow, and more of one turn.
 const KEPT_EVENTS: usize = 65_536;
 
 /// A run as its handle shows it.
@@ -102,7 +102,9 @@ struct Log {
     batches: VecDeque<Arc<[RunEvent]>>,
     kept: usize,
     ended: bool,
-    waiting: Vec<Waker>,
+    /// The readers that there have been, and those that wait, by number.
+    readers: u64,
+    waiting: BTreeMap<u64, Waker>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -124,12 +126,15 @@ impl Live {
             let mut log = lock(&self.log);
             log.kept += batch.len();
             log.batches.push_back(batch);
-            while log.kept > KEPT_EVENTS && log.batches.len() > 1 {
-                log.kept -= log.batches.pop_front().map_or(0, |oldest| oldest.len());
+            while let Some(oldest) = log.batches.front().map(|oldest| oldest.len())
+                && log.kept - oldest >= KEPT_EVENTS
+            {
+                log.batches.pop_front();
+                log.kept -= oldest;
             }
             std::mem::take(&mut log.waiting)
         };
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_values().for_each(Waker::wake);
     }
 
     fn show(&self, events: &[RunEvent], scheduler: &Scheduler) {
@@ -277,17 +282,21 @@ impl Drop for Publisher {
             log.ended = true;
             std::mem::take(&mut log.waiting)
         };
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_values().for_each(Waker::wake);
     }
 }
 
-/// The events of a run, from its first one on, as a [`Stream`]. It ends when the run does.
+/// The events of a run, from the first one on that this process has made happen, as a [`Stream`]. It ends when the run
+/// does, or stops. Of a run that was resumed, the first is the resumption: what was before is in
+/// [`Journal::history`](crate::journal::Journal::history).
 ///
-/// The run does not wait for its readers. The last 65,536 events are kept for them; a reader that falls further
+/// The run does not wait for its readers. At least the last 65,536 events are kept for them; a reader that falls further
 /// behind goes on with the oldest that is left, and [`missed`](Self::missed) says how many it has lost. The numbers of
 /// the events ([`RunEvent::seq`]) show where.
 pub struct Events {
     live: Arc<Live>,
+    /// Its own among the readers.
+    number: u64,
     /// The number of the next event; none before the first.
     next: Option<u64>,
     batch: Option<Arc<[RunEvent]>>,
@@ -296,7 +305,12 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(live: Arc<Live>) -> Self {
-        Self { live, next: None, batch: None, missed: 0 }
+        let number = {
+            let mut log = lock(&live.log);
+            log.readers += 1;
+            log.readers
+        };
+        Self { live, number, next: None, batch: None, missed: 0 }
     }
 
     /// How many events this reader came too late for.
@@ -330,9 +344,7 @@ impl Events {
         } else if log.ended {
             Poll::Ready(None)
         } else {
-            if !log.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                log.waiting.push(cx.waker().clone());
-            }
+            log.waiting.entry(self.number).or_insert_with(|| cx.waker().clone()).clone_from(cx.waker());
             Poll::Pending
         }
     }
@@ -356,8 +368,35 @@ impl Stream for Events {
     }
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        lock(&self.live.log).waiting.remove(&self.number);
+    }
+}
+
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").field("next", &self.next).field("missed", &self.missed).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt as _, StreamExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_is_dropped_waits_no_longer() {
+        let live = Arc::new(Live::new());
+        let mut readers: Vec<Events> = (0..3).map(|_| Events::new(Arc::clone(&live))).collect();
+        for _ in 0..2 {
+            readers.iter_mut().for_each(|events| assert!(events.next().now_or_never().is_none()));
+            assert_eq!(lock(&live.log).waiting.len(), 3);
+        }
+        readers.pop();
+        assert_eq!(lock(&live.log).waiting.len(), 2);
+        drop(readers);
+        assert!(lock(&live.log).waiting.is_empty());
     }
 }

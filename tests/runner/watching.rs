@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
-use plandag::{Limits, Phase, Plan, RunReport, Runner, Step, StepState};
+use plandag::{Limits, Phase, Plan, RunEventKind, RunReport, Runner, Step, StepError, StepState, tool_fn};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -95,4 +95,20 @@ async fn a_slow_reader_is_told_what_it_has_missed() {
     let rest = events.by_ref().collect::<Vec<_>>().await;
     // Started, asked, accepted and finished, and two for each step.
     assert_eq!(events.missed() + 1 + rest.len() as u64, u64::from(steps) * 2 + 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_turn_made_happen_is_not_lost_with_the_next() {
+    let below = 70_000;
+    let mut plan = Plan::from_iter([Step::new("fails", "fail")]);
+    plan.extend((0..below).map(|n| Step::new(format!("s{n}"), "fail").depends_on(["fails"])));
+    let fail = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
+    let handle = Runner::new(plan).tool("fail", fail).limits(Limits::NONE).max_replans(1).start("much");
+    let mut events = handle.events();
+    handle.await.expect("a report");
+    let mut skipped = 0;
+    while let Some(event) = events.next().await {
+        skipped += usize::from(matches!(event.kind, RunEventKind::StepSkipped { .. }));
+    }
+    assert_eq!(skipped, below, "{} are missed", events.missed());
 }

@@ -151,11 +151,17 @@ impl Runner {
     }
 
     /// Sets what does the steps that name no tool: the name of a tool, or a tool, which is added under the name in its
-    /// [`ToolSpec`]. Without one, a plan with such steps is rejected.
+    /// [`ToolSpec`], or as `default` if it has none. If another tool has that name already, it gets a number, as in
+    /// `default_2`; an earlier default tool is replaced. Without one, a plan with such steps is rejected.
     #[must_use]
     pub fn default_tool(mut self, tool: impl Into<DefaultTool>) -> Self {
-        let DefaultTool { name, tool } = tool.into();
+        let DefaultTool { mut name, tool } = tool.into();
         if let Some(tool) = tool {
+            let is_free = |name: &str| !self.tools.contains_key(name) || self.default_tool.as_deref() == Some(name);
+            if !is_free(&name) {
+                let numbered = (2..).map(|number| format!("{name}_{number}")).find(|name| is_free(name));
+                name = numbered.unwrap_or(name);
+            }
             self.tools.insert(name.clone(), tool);
         }
         self.default_tool = Some(name);

@@ -80,6 +80,15 @@ async fn a_step_without_tool_goes_to_the_default_tool() {
 }
 
 #[tokio::test]
+async fn a_default_tool_takes_no_other_tools_name() {
+    let says = |what: &'static str| tool_fn(move |_| async move { Ok(what) });
+    let plan = Plan::from_iter([Step::new("a", "default"), Step::described("b", "b"), Step::new("c", "default_2")]);
+    let runner = Runner::new(plan).tool("default", says("mine")).default_tool(says("old")).default_tool(says("new"));
+    let report = runner.run("x").await.expect("a report");
+    assert_eq!(*report.answer().expect("an answer"), json!({ "a": "mine", "b": "new", "c": "new" }));
+}
+
+#[tokio::test]
 async fn a_pool_of_none_is_refused() {
     let plan = Plan::from_iter([Step::new("a", "echo")]);
     let ran = Runner::new(plan).tool("echo", echo()).pool("echo", 0).run("x").await;

@@ -241,7 +241,8 @@ impl Step {
         self
     }
 
-    /// Sets how often and how soon the step is tried again.
+    /// Sets how often and how soon the step is tried again. A busy server is asked
+    /// [more often](Retry::BUSY_ATTEMPTS).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.retry = Some(retry);

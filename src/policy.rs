@@ -15,7 +15,8 @@ use crate::strict;
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Retry {
-    /// Tries in all, the first included; at least 1.
+    /// Tries in all, the first included; at least 1. If there is more than one, a server that is busy and says when to come
+    /// back is tried up to 8 times.
     #[serde(deserialize_with = "strict::at_least_one")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub max_attempts: u32,

@@ -272,7 +272,9 @@ impl RunReport {
     ///
     /// # Errors
     ///
-    /// If there is no such step, if it has no output, or if that is of another type.
+    /// If there is no such step, if it has no output, or if that is of another type. Also, [`NoOutput::Stored`], if it is
+    /// [large](Output::INLINE_BYTES) and the run has a journal: only the answer is read from there with the report, the
+    /// rest with [`Journal::get_output`].
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<T, NoOutput> {
         let id = || StepId::from(step);
         let report = self.step(step).ok_or_else(|| NoOutput::UnknownStep { step: id() })?;

@@ -218,7 +218,8 @@ impl Runner {
         self
     }
 
-    /// Sets how often, and how soon, a step is tried again that does not say so itself.
+    /// Sets how often, and how soon, a step is tried again that does not say so itself. A busy server is asked
+    /// [more often](Retry::BUSY_ATTEMPTS).
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.policy.retry = retry;
@@ -239,14 +240,16 @@ impl Runner {
         self
     }
 
-    /// Sets how long a run may take; it is stopped then, and can be resumed.
+    /// Sets how long a run may take; it is stopped then, and can be resumed. It is one of the [limits](Self::limits),
+    /// which are set as a whole: set them before.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.limits.deadline_ms = Some(millis(deadline));
         self
     }
 
-    /// Sets what a run may use up.
+    /// Sets what a run may use up, altogether: a [deadline](Self::deadline) that was set before is replaced as well, by
+    /// none if these name none.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.policy.limits = limits;
@@ -289,7 +292,8 @@ impl Runner {
         self
     }
 
-    /// Sets the size, as JSON, over which a tool's result is refused and the attempt has failed; 32 MiB at first.
+    /// Sets the size, as JSON without spaces, over which a tool's result is refused and the attempt has failed; 32 MiB at
+    /// first.
     #[must_use]
     pub fn max_output_bytes(mut self, max_output_bytes: usize) -> Self {
         self.max_output_bytes = max_output_bytes;

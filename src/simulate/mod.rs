@@ -58,7 +58,8 @@ type ResultFn<'a> = Box<dyn FnMut(&Launch) -> Result<Returned, StepError> + 'a>;
 /// Unless said otherwise every attempt succeeds with a null and takes its step's `estimate_ms`, else the mean of its
 /// tool, else a second; planning takes no time; and there are no limits on size. References are not filled and
 /// conditions count as true. No timeout is enforced: an attempt that times out is one whose
-/// [result](Self::results) is that error.
+/// [result](Self::results) is that error. All tools may act unasked, whatever [`Policy::allow`] says: nobody is there to
+/// approve a step.
 pub struct Simulation<'a> {
     start: RunStart,
     planner: PlannerFn<'a>,

@@ -274,7 +274,7 @@ fn with_arguments(step: &Step, set: &BTreeMap<String, Value>) -> Result<Step, Fo
             return Err(error(TOO_DEEP));
         }
         if reference::has_references(value) {
-            return Err(error("a value set here cannot refer to other steps"));
+            return Err(error("a value set here can neither refer to other steps nor nest too deep"));
         }
         let mut place = &mut changed.args;
         for part in name.split('.') {

@@ -69,7 +69,8 @@ fn a_run_of_our_own_has_the_figures_of_the_run() {
         ("on_failure".to_owned(), json!("continue")),
         ("retry".to_owned(), retry),
     ]);
-    place.plan(json!([sleep("slow", 100, &[]), flaky, sleep("end", 100, &["slow", "flaky"])]));
+    // However short the pauses are by chance, its timeouts take longer than the other step.
+    place.plan(json!([sleep("slow", 5, &[]), flaky, sleep("end", 100, &["slow", "flaky"])]));
     let check = |arguments: &[&str]| {
         let end = place.run([arguments, &["--json"]].concat()).last_event();
         let run = end["run"].as_str().unwrap().to_owned();

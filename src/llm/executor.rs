@@ -124,19 +124,11 @@ impl StepModel {
     }
 
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
-        let talk = cx.carried_over::<Talk>().map_or_else(|| self.begin(&cx), Ok)?;
-        let mut talk = Kept { cx: &cx, talk: Some(talk) };
-        let reply = match self.last_reply(&cx, &mut talk).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                if error.kind == StepErrorKind::Permanent {
-                    talk.end();
-                }
-                return Err(error);
-            }
-        };
-        talk.end();
-        self.outcome(reply)
+        let talk = cx.carried_over().map_or_else(|| self.begin(&cx), Ok)?;
+        let mut kept = Kept { cx: &cx, talk, goes_on: true };
+        let reply = self.last_reply(&cx, &mut kept.talk).await;
+        kept.goes_on = reply.as_ref().is_err_and(|error| error.kind != StepErrorKind::Permanent);
+        self.outcome(reply?)
     }
 
     fn begin(&self, cx: &StepContext) -> Result<Talk, StepError> {
@@ -151,8 +143,7 @@ impl StepModel {
     }
 
     /// Asks the model, and calls what it asks for, until it answers.
-    async fn last_reply(&self, cx: &StepContext, kept: &mut Kept<'_>) -> Result<ModelReply, StepError> {
-        let Some(talk) = &mut kept.talk else { return Err(StepError::permanent("there is nothing to go on with")) };
+    async fn last_reply(&self, cx: &StepContext, talk: &mut Talk) -> Result<ModelReply, StepError> {
         loop {
             // Others may have used up what there is, and each round costs more than the one before it.
             cx.check_limits()?;
@@ -185,7 +176,9 @@ impl StepModel {
     /// a process that is killed meanwhile would know nothing. So this one waits, and asks again.
     async fn ask_in_turn(&self, cx: &StepContext, talk: &mut Talk) -> Result<ModelReply, StepError> {
         talk.request.wait = true;
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
+            tries += 1;
             let error = match self.ask(cx, talk).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) if !error.problem.may_pass() => return Err(error.into()),
@@ -199,7 +192,6 @@ impl StepModel {
             cx.check_limits()?;
             tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
         }
-        Err(StepError::permanent("the model was not asked"))
     }
 
     fn system(&self, inputs: &str) -> String {
@@ -340,6 +332,7 @@ impl StepModel {
 }
 
 /// What a model and its tools have said to each other about a step.
+#[derive(Default)]
 struct Talk {
     request: ModelRequest,
     /// How often the model has called tools.
@@ -351,20 +344,14 @@ struct Talk {
 /// A talk that is for the next attempt at the step if this one is put off, turned away or dropped: its rounds are paid for.
 struct Kept<'a> {
     cx: &'a StepContext,
-    talk: Option<Talk>,
-}
-
-impl Kept<'_> {
-    /// The talk has come to its end.
-    fn end(&mut self) {
-        self.talk = None;
-    }
+    talk: Talk,
+    goes_on: bool,
 }
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        if let Some(talk) = self.talk.take().filter(|talk| talk.round > 0) {
-            self.cx.carry_over(talk);
+        if self.goes_on && self.talk.round > 0 {
+            self.cx.carry_over(std::mem::take(&mut self.talk));
         }
     }
 }

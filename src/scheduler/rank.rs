@@ -84,12 +84,11 @@ impl Scheduler {
         // A step that stands for others only waits for them; what one will stand for nobody knows before.
         let planners: BTreeSet<u16> = self.scopes.keys().map(|parent| self.node(*parent).tool).collect();
         let stands_for_others = |number: StepNumber| planners.contains(&self.node(number).tool);
-        let mut leaves = open.iter().copied().filter(|number| !stands_for_others(*number));
+        let leaves: Vec<StepNumber> = open.iter().copied().filter(|number| !stands_for_others(*number)).collect();
         let expected = |number: StepNumber| self.expected_ms[number as usize];
         let uses_pools = |number: StepNumber| !self.shapes[self.node(number).shape as usize].needs.is_empty();
-        let Some(first) = leaves.next() else { return };
-        if uses_pools(first) || leaves.clone().any(uses_pools) || leaves.all(|other| expected(other) == expected(first))
-        {
+        let is_like_the_next = |pair: &[StepNumber]| expected(pair[0]) == expected(pair[1]);
+        if leaves.iter().copied().any(uses_pools) || leaves.windows(2).all(is_like_the_next) {
             return;
         }
         let mut place = vec![NONE; self.nodes.len()];

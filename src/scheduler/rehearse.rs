@@ -12,7 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Steps by their places, in which those of one scope are in a topological order, and what each is expected to take.
+/// Steps by their places, and what each is expected to take.
 #[derive(Debug)]
 pub(super) struct Rehearsal {
     expected: Vec<u64>,

@@ -1,12 +1,12 @@
 //! Where the tasks of a run meet.
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::journal::Letter;
 use super::attempt::Job;
 use super::drive::{Driver, Orders};
 use super::hand::Hand;
+use super::staffing::{Help, Next, State, Task};
 
 /// What the driver of a run is told: mostly what it tells the scheduler.
 #[derive(Debug)]
@@ -42,79 +43,20 @@ impl Message {
 /// here and, if nobody is driving, makes the next turn itself; often that turn gives it its next call, so a chain of
 /// steps is run by one task that wakes no other. What comes from elsewhere (the planner, a call that had to wait, the
 /// timer, the user) is for the *keeper*, the run's own task, which also sees the run to its end.
-pub(super) struct Desk(Mutex<State>);
-
-/// How many answers may wait for a turn while calls wait for a hand, and how long after the last turn, when a hand asks
-/// what to do: a step's end is noted so much too late, and what it lets begin is begun so much later.
-const MOST_WAITING: usize = 8;
-const LONGEST_WAITING: Duration = Duration::from_micros(200);
-
-/// A call that is over sooner is not worth another hand's while: to wake one, and to hand over what a call is made of
-/// from one core to another, takes as long. That of a tool that does nothing takes less than half of it.
-const SHORT: Duration = Duration::from_nanos(500);
-
-struct State {
-    /// What has happened since the last turn.
-    messages: Vec<Message>,
-    /// None while somebody makes a turn, and once the keeper has taken it for good.
-    driver: Option<Box<Driver>>,
-    /// Calls that nobody has begun.
-    jobs: VecDeque<Job>,
-    /// Attempts that were begun and have become tasks of their own, and those that were told to end before.
-    tasks: BTreeMap<AttemptNumber, Task>,
-    /// How many hands there are, and how many there may be.
-    hands: usize,
-    max_hands: usize,
-    /// Whether the keeper is there while a call blocks its thread.
-    is_watched_over: bool,
-    /// How many hands have made a turn or a call since they last had nothing to do.
-    working: usize,
-    /// How many of them the keeper has found in calls that block their threads, and when.
-    stuck: usize,
-    stuck_at: Option<Instant>,
-    /// What a call of each tool takes, on the average of the last few, until it is over or has to wait.
-    paces: Vec<Option<Duration>>,
-    /// When the last turn began, where turns may be left for later.
-    turned: Option<Instant>,
-    /// How many calls were begun, and how many they were when the keeper last looked whether there are more.
-    begun: u64,
-    watched: Option<u64>,
-    /// Hands that wait for something to do.
-    idle: Vec<Waker>,
-    /// The keeper, if it waits.
-    keeper: Option<Waker>,
-    wake_at: Option<Timestamp>,
-    /// Whether the run is over, or cannot go on: nobody but the keeper may take the driver.
-    is_over: bool,
-    /// Whether everything is to end.
-    is_closed: bool,
-    /// The panic of a hand or of the journal, which the keeper goes on with.
-    panic: Option<Box<dyn Any + Send>>,
+pub(super) struct Desk {
+    state: Mutex<State>,
+    /// How often hands that are awake have been told to look.
+    calls: AtomicU32,
 }
 
-enum Task {
-    /// Its handle comes in a moment.
-    Starting,
-    Running(AbortHandle),
-    /// It was told to end before it could be.
-    Revoked,
-}
+/// How long a hand that has nothing to do stays awake while others work: to wake one takes longer.
+const AWAKE_FOR: Duration = Duration::from_micros(20);
 
 /// Who makes a turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
     Hand,
     Keeper,
-}
-
-/// What a hand does next.
-pub(super) enum Next {
-    /// A turn that begins now.
-    Turn(Box<Driver>, Instant),
-    Call(Job),
-    /// It lets others run, and asks again.
-    Rest,
-    End,
 }
 
 /// What follows a turn.
@@ -134,154 +76,15 @@ pub(super) enum Keep {
     Panic(Box<dyn Any + Send>),
 }
 
-/// Tasks that have something to do now.
-#[must_use = "they wait until they are called"]
-#[derive(Default)]
-pub(super) struct Help {
-    hand: Option<Waker>,
-    keeper: Option<Waker>,
-    /// Whether one more hand is needed.
-    pub(super) wants_hand: bool,
-}
-
-impl Help {
-    /// Wakes those that are there. Says whether there was anybody.
-    pub(super) fn wake(self) -> bool {
-        let woken = [self.hand, self.keeper].into_iter().flatten().map(Waker::wake).count();
-        woken > 0
-    }
-}
-
-impl State {
-    /// The driver with all messages, if it is there and there are any.
-    fn take_turn(&mut self) -> Option<Box<Driver>> {
-        if self.messages.is_empty() || self.is_over {
-            return None;
-        }
-        let mut driver = self.driver.take()?;
-        std::mem::swap(&mut self.messages, driver.messages());
-        Some(driver)
-    }
-
-    /// Whether calls are shared out among the hands; otherwise one hand makes them all. They are while the next one
-    /// takes long enough or is of a tool that has not been called yet, and where turns may have to wait, so that there
-    /// is something to do meanwhile.
-    fn shares(&self) -> bool {
-        let takes_long = |job: &Job| match self.paces.get(usize::from(job.launch.tool)) {
-            Some(Some(pace)) => *pace >= SHORT,
-            _ => true,
-        };
-        self.turned.is_none() || self.jobs.front().is_some_and(takes_long)
-    }
-
-    /// Takes note of what a call has taken.
-    fn measure(&mut self, tool: u16, took: Duration) {
-        let tool = usize::from(tool);
-        if self.paces.len() <= tool {
-            self.paces.resize(tool + 1, None);
-        }
-        // A single one that was interrupted says nothing.
-        self.paces[tool] = Some(self.paces[tool].map_or(took, |pace| (pace * 3 + took.min((pace * 2).max(SHORT))) / 4));
-    }
-
-    /// A hand has something to do.
-    fn employ(&mut self, hand: &mut Hand) {
-        self.working += usize::from(!std::mem::replace(&mut hand.works, true));
-    }
-
-    /// Whether a hand is one too many, beside those that work and are not stuck. If it has not begun to work it is as
-    /// soon as there is one.
-    fn is_spare(&self, works: bool) -> bool {
-        self.working - usize::from(works) > self.stuck && !self.shares()
-    }
-
-    /// Whether the turn is left for later while at least `calls` wait: one turn for several answers costs less than one
-    /// for each. What becomes ready by it would not be begun sooner, as all hands have something to do and calls that
-    /// were launched before come first; and whoever makes the last call but one makes the turn.
-    fn leaves_turn(&self, calls: usize) -> bool {
-        self.messages.len() < MOST_WAITING
-            && self.jobs.len() >= calls
-            && (!self.shares() || self.idle.is_empty() && self.hands >= self.max_hands)
-            && self.turned.is_some()
-    }
-
-    /// Whether the last turn was a moment ago.
-    fn turned_lately(&self, now: Instant) -> bool {
-        self.turned.is_some_and(|turned| now - turned < LONGEST_WAITING)
-    }
-
-    /// The next call to make. One that was told to end before is answered here.
-    fn take_job(&mut self) -> Option<Job> {
-        loop {
-            let job = self.jobs.pop_front()?;
-            self.begun += 1;
-            if self.tasks.is_empty() || self.tasks.remove(&job.attempt()).is_none() {
-                return Some(job);
-            }
-            self.messages.push(Message::Event(job.aborted()));
-        }
-    }
-
-    /// One more hand, if there are calls that nobody has begun; it finds another one in its turn. And the keeper, if
-    /// there are messages that nobody else deals with.
-    fn help(&mut self) -> Help {
-        let mut help = Help::default();
-        if self.driver.is_some() && !self.messages.is_empty() && !self.leaves_turn(1) {
-            help.keeper = self.keeper.take();
-        }
-        if !self.jobs.is_empty() {
-            if self.hands - self.idle.len() <= self.stuck || self.shares() {
-                help.hand = self.idle.pop();
-                help.wants_hand = help.hand.is_none() && self.hands < self.max_hands;
-                self.hands += usize::from(help.wants_hand);
-            }
-            if help.hand.is_none() && !help.wants_hand {
-                help.keeper = self.watch().or(help.keeper);
-            }
-        }
-        help
-    }
-
-    /// Has the keeper [look](Desk::relieve) whether calls that wait are begun.
-    fn watch(&mut self) -> Option<Waker> {
-        if self.watched.is_some() || !self.is_watched_over {
-            return None;
-        }
-        self.watched = Some(self.begun);
-        self.keeper.take()
-    }
-}
-
 impl Desk {
     /// A desk at which as many hands make calls as the runtime has threads.
     pub(super) fn new(runtime: &Handle) -> Self {
-        Self(Mutex::new(State {
-            messages: Vec::new(),
-            driver: None,
-            jobs: VecDeque::new(),
-            tasks: BTreeMap::new(),
-            hands: 0,
-            max_hands: runtime.metrics().num_workers(),
-            // On a single thread, whoever looks has found that thread free; that it took long says nothing.
-            is_watched_over: runtime.runtime_flavor() != RuntimeFlavor::CurrentThread,
-            working: 0,
-            stuck: 0,
-            stuck_at: None,
-            paces: Vec::new(),
-            turned: None,
-            begun: 0,
-            watched: None,
-            idle: Vec::new(),
-            keeper: None,
-            wake_at: None,
-            is_over: false,
-            is_closed: false,
-            panic: None,
-        }))
+        let state = State::new(runtime);
+        Self { state: Mutex::new(state), calls: AtomicU32::new(0) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts the driver in its place, with the first message for it.
@@ -313,63 +116,44 @@ impl Desk {
     /// Takes the answer to a hand's last call, and says what the hand does next.
     pub(super) fn poll_next(&self, hand: &mut Hand, cx: &Context<'_>) -> Poll<(Next, Help)> {
         let now = Instant::now();
-        let asked = std::mem::replace(&mut hand.asked, now);
-        let began = hand.began.take();
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        if let Some(tool) = hand.called.take()
-            && !state.jobs.is_empty()
-        {
-            // What came with a turn is measured only if it took so long that the turn makes no difference.
-            if let Some(began) = began.or_else(|| Some(asked).filter(|asked| now - *asked >= LONGEST_WAITING)) {
-                state.measure(tool, now - began);
-            }
+        let mut state = self.lock();
+        state.note(hand, now, cx);
+        let mut next = state.next(hand, now);
+        if next.is_none() && state.lays_off(hand) {
+            state.awake += 1;
+            let seen = self.calls.load(Ordering::Relaxed);
+            drop(state);
+            let now = self.stay_awake(seen);
+            state = self.lock();
+            state.awake -= 1;
+            next = state.next(hand, now);
         }
-        if std::mem::take(&mut hand.is_idle) {
-            hand.rest();
-            state.idle.retain(|waker| !waker.will_wake(cx.waker()));
-        } else if hand.works && state.stuck_at.is_some_and(|at| asked < at) {
-            state.stuck = state.stuck.saturating_sub(1);
+        if let Some(next) = next {
+            return Poll::Ready(next);
         }
-        if let Some(answer) = hand.answer.take() {
-            if let Event::AttemptReturned { attempt, .. } = &answer
-                && !state.tasks.is_empty()
-            {
-                state.tasks.remove(attempt);
-            }
-            state.messages.push(Message::Event(answer));
-        }
-        if state.is_closed {
-            let keeper = state.keeper.take();
-            return Poll::Ready((Next::End, Help { keeper, ..Help::default() }));
-        }
-        if hand.is_tired() {
-            hand.rest();
-            return Poll::Ready((Next::Rest, state.help()));
-        }
-        let leaves_turn = state.leaves_turn(2) && state.turned_lately(now);
-        if !leaves_turn && let Some(driver) = state.take_turn() {
-            state.employ(hand);
-            return Poll::Ready((Next::Turn(driver, now), Help::default()));
-        }
-        if !state.is_spare(hand.works)
-            && let Some(job) = state.take_job()
-        {
-            state.employ(hand);
-            hand.began = Some(now);
-            return Poll::Ready((Next::Call(job), state.help()));
-        }
-        if let Some(driver) = state.take_turn() {
-            state.employ(hand);
-            return Poll::Ready((Next::Turn(driver, now), Help::default()));
-        }
-        state.working -= usize::from(std::mem::take(&mut hand.works));
         hand.is_idle = true;
         state.idle.push(cx.waker().clone());
         let keeper = if state.jobs.is_empty() { None } else { state.watch() };
-        drop(guard);
+        drop(state);
         keeper.into_iter().for_each(Waker::wake);
         Poll::Pending
+    }
+
+    /// Waits a moment for a call to look again, and does not sleep. Says when it is over.
+    fn stay_awake(&self, seen: u32) -> Instant {
+        let began = Instant::now();
+        loop {
+            (0..8).for_each(|_| std::hint::spin_loop());
+            let now = Instant::now();
+            if self.calls.load(Ordering::Relaxed) != seen || now - began >= AWAKE_FOR {
+                return now;
+            }
+        }
+    }
+
+    /// Has a hand that is awake look.
+    pub(super) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes back a call that was not begun.

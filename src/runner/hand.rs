@@ -14,8 +14,9 @@ use tracing::Instrument as _;
 use crate::event::Event;
 
 use super::attempt::{Calls, RunContext, call};
-use super::desk::{By, Help, Next};
+use super::desk::By;
 use super::drive::turns;
+use super::staffing::{Help, Next};
 
 /// Makes one call after the other, and the turns that follow from them.
 ///
@@ -128,6 +129,9 @@ pub(super) fn summon(run: &Arc<RunContext>, help: Help) -> bool {
     let wants_hand = help.wants_hand;
     if wants_hand {
         spawn(run);
+    }
+    if help.calls {
+        run.desk.call();
     }
     help.wake() || wants_hand
 }

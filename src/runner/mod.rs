@@ -21,6 +21,7 @@ mod live;
 mod output;
 mod planning;
 mod spending;
+mod staffing;
 
 use std::collections::BTreeMap;
 use std::fmt;

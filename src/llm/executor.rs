@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::kept::{Kept, Progress};
 use super::markers::{value_without_markers, without_markers};
 use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
@@ -124,10 +125,9 @@ impl StepModel {
     }
 
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
-        let talk = cx.carried_over().map_or_else(|| self.begin(&cx), Ok)?;
-        let mut kept = Kept { cx: &cx, talk, goes_on: true };
-        let reply = self.last_reply(&cx, &mut kept.talk).await;
-        kept.goes_on = reply.as_ref().is_err_and(|error| error.kind != StepErrorKind::Permanent);
+        let mut kept = Kept::from_last(&cx, || self.begin(&cx))?;
+        let reply = self.last_reply(&cx, &mut kept.progress).await;
+        kept.is_over = reply.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
         self.outcome(reply?)
     }
 
@@ -341,18 +341,9 @@ struct Talk {
     has_acted: bool,
 }
 
-/// A talk that is for the next attempt at the step if this one is put off, turned away or dropped: its rounds are paid for.
-struct Kept<'a> {
-    cx: &'a StepContext,
-    talk: Talk,
-    goes_on: bool,
-}
-
-impl Drop for Kept<'_> {
-    fn drop(&mut self) {
-        if self.goes_on && self.talk.round > 0 {
-            self.cx.carry_over(std::mem::take(&mut self.talk));
-        }
+impl Progress for Talk {
+    fn is_paid_for(&self) -> bool {
+        self.round > 0
     }
 }
 

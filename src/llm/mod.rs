@@ -13,6 +13,7 @@ mod executor;
 mod finish;
 mod gate;
 mod json_format;
+mod kept;
 mod line_format;
 mod markers;
 mod native;

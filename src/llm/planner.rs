@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::ask::Ask;
 use super::error::ModelError;
+use super::kept::Progress;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, text};
@@ -44,6 +45,32 @@ enum Patience {
     Waits,
     /// Says so at once: it is a step, which holds a slot, and has tries of its own.
     GoesBack,
+}
+
+/// How far a step has come with its plan.
+#[derive(Default)]
+pub(super) struct Corrections {
+    /// How often another answer was asked for.
+    count: u32,
+    /// What is wrong with the last answer, if it is known already.
+    offences: Option<Arc<Vec<PlanError>>>,
+    last_answer: Option<Arc<str>>,
+}
+
+impl Corrections {
+    /// Begins with what the run has refused of the last answer, unless something was wrong with it before.
+    pub(super) fn begin(&mut self, refused: Option<Vec<PlanError>>) {
+        if self.offences.is_none() {
+            self.count = 0;
+            self.offences = refused.map(Arc::new);
+        }
+    }
+}
+
+impl Progress for Corrections {
+    fn is_paid_for(&self) -> bool {
+        self.last_answer.is_some() || self.offences.is_some()
+    }
 }
 
 /// Why there is no plan.
@@ -157,8 +184,8 @@ impl LlmPlanner {
             usage += spent;
             Ok(())
         };
-        let planned =
-            self.until_usable(PlanRequest::first(start), start, Patience::Waits, first_plan, &mut spent).await;
+        let (request, mut none) = (PlanRequest::first(start), Corrections::default());
+        let planned = self.until_usable(request, start, Patience::Waits, &mut none, first_plan, &mut spent).await;
         let plan = planned.map_err(|unplanned| match unplanned {
             Unplanned::Unusable(offences) => offences,
             Unplanned::NotAnswered(error) => vec![error.into()],
@@ -171,11 +198,10 @@ impl LlmPlanner {
     pub(super) async fn plan_for(
         &self,
         start: &RunStart,
-        reason: PlanReason,
+        corrections: &mut Corrections,
         spent: Spent<'_>,
     ) -> Result<Plan, Unplanned> {
-        let request = PlanRequest { reason, ..PlanRequest::first(start) };
-        self.until_usable(request, start, Patience::GoesBack, first_plan, spent).await
+        self.until_usable(PlanRequest::first(start), start, Patience::GoesBack, corrections, first_plan, spent).await
     }
 
     /// Has another plan made for what a step became, or an answer without one.
@@ -183,12 +209,12 @@ impl LlmPlanner {
         &self,
         start: &RunStart,
         expansion: Expansion,
-        reason: PlanReason,
+        corrections: &mut Corrections,
         spent: Spent<'_>,
     ) -> Result<ToolOutput, Unplanned> {
         let request = PlanRequest {
             revision: 2,
-            reason,
+            reason: PlanReason::Failures,
             plan: expansion.plan.clone(),
             finished: expansion.finished.clone(),
             failed: expansion.failed.clone(),
@@ -206,7 +232,7 @@ impl LlmPlanner {
             Dag::check(&plan, start)?;
             Ok(plan.into())
         };
-        self.until_usable(request, start, Patience::GoesBack, outcome, spent).await
+        self.until_usable(request, start, Patience::GoesBack, corrections, outcome, spent).await
     }
 
     /// Asks until `take` has no offence to find.
@@ -215,16 +241,19 @@ impl LlmPlanner {
         mut request: PlanRequest,
         start: &RunStart,
         patience: Patience,
+        corrections: &mut Corrections,
         take: impl Fn(Revision) -> Result<T, Vec<PlanError>>,
         spent: Spent<'_>,
     ) -> Result<T, Unplanned> {
-        let mut corrections = 0;
         loop {
+            if let Some(offences) = &corrections.offences {
+                request.reason = PlanReason::Rejected(Arc::clone(offences));
+                request.rejected_answer = corrections.last_answer.clone();
+            }
             let sink = PlanSink::ignore();
             let reply = match patience {
                 Patience::Waits => self.ask(&request, &sink).await,
-                // An answer that was paid for would be lost with the attempt, so what corrects it waits its turn.
-                Patience::GoesBack => match self.ask_once(&request, &sink, corrections > 0).await {
+                Patience::GoesBack => match self.ask_once(&request, &sink, false).await {
                     Ok(reply) => reply,
                     Err(error) => {
                         let _ = spent(error.usage);
@@ -233,6 +262,7 @@ impl LlmPlanner {
                 },
             };
             let may_go_on = spent(reply.usage);
+            (corrections.offences, corrections.last_answer) = (None, reply.text);
             let offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
                 revision => match take(revision) {
@@ -240,13 +270,12 @@ impl LlmPlanner {
                     Err(offences) => offences,
                 },
             };
-            if corrections == start.policy.max_corrections || offences.iter().any(PlanError::is_final) {
+            if corrections.count == start.policy.max_corrections || offences.iter().any(PlanError::is_final) {
                 return Err(Unplanned::Unusable(offences));
             }
             may_go_on.map_err(Unplanned::LimitReached)?;
-            corrections += 1;
-            request.rejected_answer = reply.text;
-            request.reason = PlanReason::Rejected(Arc::new(offences));
+            corrections.count += 1;
+            corrections.offences = Some(Arc::new(offences));
         }
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::planner::{LlmPlanner, Unplanned};
+use super::kept::Kept;
+use super::planner::{Corrections, LlmPlanner, Unplanned};
 use super::text;
 use crate::error::{PlanError, StepError, StepErrorKind};
-use crate::event::{PlanReason, RunStart};
+use crate::event::RunStart;
 use crate::plan::StepId;
 use crate::policy::{Limits, Policy};
 use crate::reference;
@@ -106,23 +107,21 @@ impl PlanTool {
             cx.add_usage(usage);
             cx.check_limits()
         };
-        match cx.expansion.clone() {
-            None => {
-                let plan = planner
-                    .plan_for(&start, refused(cx).unwrap_or(PlanReason::First), &mut spent)
-                    .await
-                    .map_err(|why| failed("", why))?;
-                Ok(plan.into())
-            }
+        let mut kept = Kept::from_last(cx, || Ok(Corrections::default()))?;
+        kept.progress.begin(refused(cx));
+        let mut before = String::new();
+        let planned = match cx.expansion.clone() {
+            None => planner.plan_for(&start, &mut kept.progress, &mut spent).await.map(ToolOutput::from),
             Some(expansion) => {
-                let before = expansion.failed.first().map_or_else(String::new, |step| {
-                    format!("step `{}` of its plan failed: {}; ", step.id, step.error.message)
-                });
-                let reason = refused(cx).unwrap_or(PlanReason::Failures);
-                let revised = planner.revise_for(&start, *expansion, reason, &mut spent).await;
-                revised.map_err(|why| failed(&before, why))
+                if let Some(step) = expansion.failed.first() {
+                    before = format!("step `{}` of its plan failed: {}; ", step.id, step.error.message);
+                }
+                planner.revise_for(&start, *expansion, &mut kept.progress, &mut spent).await
             }
-        }
+        };
+        // A plan is not over before the run takes it.
+        kept.is_over = matches!(planned, Err(Unplanned::Unusable(_) | Unplanned::LimitReached(_)));
+        planned.map_err(|why| failed(&before, why))
     }
 }
 
@@ -134,7 +133,7 @@ fn filled_in(objective: &str) -> String {
 }
 
 /// What was wrong with the plan that the last try came to, if the run refused that.
-fn refused(cx: &StepContext) -> Option<PlanReason> {
+fn refused(cx: &StepContext) -> Option<Vec<PlanError>> {
     let error = cx.last_error.as_ref().filter(|error| error.kind == StepErrorKind::InvalidPlan && cx.tries > 1)?;
     let said = |offence: &Value| Some(offence.get("message")?.as_str()?.to_owned());
     let offences = error.details.iter().flat_map(|details| details.as_array()).flatten().filter_map(said);
@@ -142,7 +141,7 @@ fn refused(cx: &StepContext) -> Option<PlanReason> {
     if offences.is_empty() {
         offences.push(PlanError::Malformed { message: error.message.clone() });
     }
-    Some(PlanReason::Rejected(Arc::new(offences)))
+    Some(offences)
 }
 
 fn failed(before: &str, why: Unplanned) -> StepError {

@@ -467,19 +467,68 @@ async fn planned_in_one_slot(planner: &Arc<Script>) -> RunReport {
 #[tokio::test(start_paused = true)]
 async fn a_planner_of_a_step_holds_no_slot_while_its_provider_is_busy() {
     let busy = || ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000));
-    let tries = AtomicU32::new(0);
-    let planner = Script::new(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+    let calls = AtomicU32::new(0);
+    let planner = Script::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
         0 => Err(busy()),
         1 => Ok(says("Sure, here is your plan!\n")),
+        // What corrects an answer waits outside of the attempt, too.
+        2 => Err(ModelError::deferred("used up", 30_000)),
+        3 => Ok(says("1. @work {}\n2. @no-such-tool {}\nEND\n")),
+        4 => Err(busy()),
         _ => Ok(says("1. @work {}\nEND\n")),
     });
     let report = planned_in_one_slot(&planner).await;
-    assert!(report.succeeded());
+    assert!(report.succeeded(), "{report:?}");
     let settled = |id: &str| report.step(id).unwrap().settled.unwrap().as_secs_f64();
     assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
-    assert!(settled("plans") >= 30.0, "nobody calls before the provider wants it");
-    let waits: Vec<bool> = planner.asked().iter().map(|request| request.wait).collect();
-    assert_eq!(waits, [false, false, true], "the answer that is corrected would be lost, so that waits its turn");
+    assert!(
+        (90.0..95.0).contains(&settled("plans")),
+        "nobody calls before the provider wants it: {}",
+        settled("plans")
+    );
+    let asked = planner.asked();
+    assert!(asked.iter().all(|request| !request.wait));
+    let told: Vec<(bool, bool)> = asked
+        .iter()
+        .map(|request| (last_words(request).contains("line 1"), last_words(request).contains("no-such-tool")))
+        .collect();
+    let (first, prose, tool) = ((false, false), (true, false), (false, true));
+    assert_eq!(
+        told,
+        [first, first, prose, prose, tool, tool],
+        "{:#?}",
+        asked.iter().map(last_words).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_the_run_refuses_the_plan_of_a_step_is_told_however_often_that_is_put_off() {
+    let calls = AtomicU32::new(0);
+    let planner = Script::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+        0 => Ok(says("1. @ghost {}\nEND\n")),
+        1 | 2 => Err(ModelError::deferred("used up", 30_000)),
+        _ => Ok(says("1. @work {}\nEND\n")),
+    });
+    let plan = Plan::from_iter([Step::new("plans", PlanTool::NAME).args(json!({ "objective": "cover it" }))]);
+    // The planner is told of a tool that the run has not.
+    let tools = vec![ToolSpec::new("work", ""), ToolSpec::new("ghost", "")];
+    let sub = PlanTool::new(LlmPlanner::new(planner.clone()), tools, "work");
+    let runner = Runner::new(plan).tool("work", tool_fn(|_| async { Ok(()) })).tool(PlanTool::NAME, sub);
+    let report = runner.run("").await.unwrap();
+    assert!(report.succeeded(), "{report:?}");
+    let asked = planner.asked();
+    let is_told =
+        |request: &ModelRequest| last_words(request).contains("step `1` uses the tool `ghost`, which this run");
+    assert_eq!(asked.iter().map(is_told).collect::<Vec<_>>(), [false, true, true, true]);
+    let answers = |request: &ModelRequest| matches!(&request.messages[..], [_, Message::Assistant { text, .. }, _] if text.contains("@ghost"));
+    assert!(asked[1..].iter().all(answers), "what it had answered is told: {asked:?}");
+}
+
+fn last_words(request: &ModelRequest) -> &str {
+    match request.messages.last() {
+        Some(Message::User(words)) => words,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -145,6 +145,14 @@ pub enum PlanError {
         /// What shows it.
         message: String,
     },
+    /// The provider of the model that plans failed before the plan was whole.
+    #[error("the plan was broken off: {message}")]
+    BrokenOff {
+        /// What kind of trouble there is.
+        problem: ModelProblem,
+        /// What happened.
+        message: String,
+    },
     /// The planner itself failed.
     #[error("the planner failed: {message}")]
     Planner {
@@ -186,7 +194,7 @@ impl PlanError {
             Self::Undecided { .. } => "plan.undecided",
             Self::Truncated { .. } => "planner.truncated",
             Self::Planner { .. } => "planner.failed",
-            Self::Model { problem, .. } => problem.code(),
+            Self::Model { problem, .. } | Self::BrokenOff { problem, .. } => problem.code(),
             Self::Declined => "planner.declined",
         }
     }

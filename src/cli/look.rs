@@ -147,7 +147,7 @@ pub(crate) fn unusable_answers(answers: &[&[PlanError]]) -> Failure {
 /// What can be done about a planner that gave no plan.
 fn advice(offences: &[PlanError]) -> &'static [&'static str] {
     match offences.first() {
-        Some(PlanError::Model { problem, .. }) => model::advice(*problem),
+        Some(PlanError::Model { problem, .. } | PlanError::BrokenOff { problem, .. }) => model::advice(*problem),
         Some(PlanError::Truncated { .. }) => &["ask for less at once, or try another --model"],
         Some(PlanError::Malformed { .. }) => &[
             "try another --model, or another --plan-format",

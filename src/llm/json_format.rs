@@ -145,7 +145,7 @@ impl JsonReader {
         if text == DONE {
             return End::Done;
         }
-        match serde_json::from_str::<Whole>(text) {
+        match serde_json::from_str(text).map(|strict::Object(whole): strict::Object<Whole>| whole) {
             // That it is too long was said, and what is missing of it is not the planner's doing.
             _ if matches!(self.list, List::Overlong) => End::Whole,
             Ok(Whole { steps, answer }) if steps.is_empty() => match answer.unwrap_or_default().trim() {
@@ -153,6 +153,11 @@ impl JsonReader {
                 DONE => End::Done,
                 answer => End::Answer(answer.to_owned()),
             },
+            Ok(Whole { answer: Some(answer), .. }) if !answer.trim().is_empty() => {
+                let message = "there are steps and an answer: an answer stands in place of steps".to_owned();
+                take(Err(PlanError::Malformed { message }));
+                End::Whole
+            }
             Ok(Whole { steps, .. }) => {
                 // Not all that is JSON to the one reader is so to the other. A step must not get lost between them.
                 let unread = match self.list {
@@ -169,10 +174,12 @@ impl JsonReader {
             Err(error) => {
                 let (line, column) = (error.line(), error.column());
                 let there = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-                let message = match self.text.contains('{') {
-                    true => format!("not JSON: {error}: `{}`", cut(there.trim())),
-                    false => format!("not JSON, but text (line {line}, column {column}): `{}`", cut(there.trim())),
+                let what = match self.text.contains('{') {
+                    true if error.is_data() => format!("not an answer of that form: {error}"),
+                    true => format!("not JSON: {error}"),
+                    false => format!("not JSON, but text (line {line}, column {column})"),
                 };
+                let message = format!("{what}: `{}`", cut(there.trim()));
                 take(Err(PlanError::Malformed { message }));
                 End::Whole
             }
@@ -257,7 +264,8 @@ fn is_incomplete(error: &JiterErrorType) -> bool {
 /// Reads one step.
 fn item(text: &str, place: usize) -> Result<Written, PlanError> {
     let malformed = |what: String| PlanError::Malformed { message: format!("step {place} of the list: {what}") };
-    let item: Item = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    let strict::Object(item): strict::Object<Item> =
+        serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
     let id = item.id.into_text();
     let depends_on: Vec<String> = item.depends_on.into_iter().map(Id::into_text).collect();
     let content = match item.tool.filter(|tool| !tool.is_empty()) {

@@ -11,6 +11,7 @@ use genai::chat::{
 use genai::resolver::{AuthData, Endpoint, ProviderConfig};
 use genai::{Client, ModelIden};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::ModelError;
 use super::finish::finished;
@@ -78,8 +79,20 @@ impl Native {
         let mut events = answered.map_err(|error| call.trouble.of(error))?.stream;
         let mut text = String::new();
         // Only an `End` says that the answer is whole: a connection that breaks between two events just ends.
+        let (mut silent_since, mut frames) = (Instant::now(), 0);
         let end = loop {
-            match events.next().await {
+            let event = timeout_at(silent_since + call.trouble.server.stall_after, events.next()).await;
+            // Comments only keep the connection open: they are no word of the model's.
+            let before = std::mem::replace(&mut frames, lock(&noticed).frames);
+            if before != frames {
+                silent_since = Instant::now();
+            }
+            let event = match event {
+                Ok(event) => event,
+                Err(_) if before != frames => continue,
+                Err(_) => break Err(call.trouble.stalled()),
+            };
+            match event {
                 Some(Ok(ChatStreamEvent::Chunk(chunk))) => {
                     text.push_str(&chunk.content);
                     if text.len() > MAX_ANSWER_BYTES {
@@ -94,11 +107,11 @@ impl Native {
                 None => break Err(call.trouble.cut_off()),
             }
         };
-        let Noticed { has_begun, usage, blocked } = std::mem::take(&mut *lock(&noticed));
+        let Noticed { frames, usage, blocked } = std::mem::take(&mut *lock(&noticed));
         if let Some(why) = blocked {
             return Ok(blocked_for(why, usage));
         }
-        let end = end.map_err(|error| match has_begun {
+        let end = end.map_err(|error| match frames > 0 {
             true => call.trouble.paid(ModelError { usage, ..error }, text.len()),
             false => error,
         })?;
@@ -137,7 +150,7 @@ fn options(request: &ModelRequest, call: &Call<'_>) -> ChatOptions {
 /// What `genai` does not hand on of an answer in pieces.
 #[derive(Default)]
 struct Noticed {
-    has_begun: bool,
+    frames: usize,
     usage: Usage,
     /// Why the request is not answered.
     blocked: Option<String>,
@@ -145,7 +158,7 @@ struct Noticed {
 
 impl Noticed {
     fn take(&mut self, event: &str) {
-        self.has_begun = true;
+        self.frames += usize::from(!event.is_empty());
         if !event.contains("\"usage") && !event.contains("\"promptFeedback\"") {
             return;
         }

@@ -73,6 +73,13 @@ impl Progress for Corrections {
     }
 }
 
+/// What a model has answered.
+struct Asked {
+    reply: PlanReply,
+    /// Why its provider is to be left alone for a while, if it failed before the answer was whole.
+    broken_off: Option<ModelError>,
+}
+
 /// Why there is no plan.
 pub(super) enum Unplanned {
     /// The last answer is none, for these reasons.
@@ -254,7 +261,11 @@ impl LlmPlanner {
             let reply = match patience {
                 Patience::Waits => self.ask(&request, &sink).await,
                 Patience::GoesBack => match self.ask_once(&request, &sink, false).await {
-                    Ok(reply) => reply,
+                    Ok(Asked { reply, broken_off: Some(error) }) => {
+                        let _ = spent(reply.usage);
+                        return Err(Unplanned::NotAnswered(error));
+                    }
+                    Ok(asked) => asked.reply,
                     Err(error) => {
                         let _ = spent(error.usage);
                         return Err(Unplanned::NotAnswered(error));
@@ -285,7 +296,12 @@ impl LlmPlanner {
         let reply = loop {
             tries += 1;
             let error = match self.ask_in_turn(request, sink).await {
-                Ok(reply) => break reply,
+                Ok(Asked { reply, broken_off: Some(error) }) => {
+                    // Steps of it may have begun, so it is corrected and not asked for again; but not at once.
+                    self.wait(1, error).await;
+                    break reply;
+                }
+                Ok(asked) => break asked.reply,
                 Err(error) => error,
             };
             usage += error.usage;
@@ -294,16 +310,21 @@ impl LlmPlanner {
                 break Revision::Unusable(vec![given_up(error, tries).into()]).into();
             }
             tracing::warn!(error = %error, tries, "the planner does not answer");
-            let pause = pause(tries, error.retry_after_ms);
-            (self.on_wait)(PlannerWait { pause, why: error.message });
-            tokio::time::sleep(pause).await;
+            self.wait(tries, error).await;
         };
         usage += reply.usage;
         PlanReply { usage, ..reply }
     }
 
+    /// Leaves the provider alone for a while.
+    async fn wait(&self, tries: u32, error: ModelError) {
+        let pause = pause(tries, error.retry_after_ms);
+        (self.on_wait)(PlannerWait { pause, why: error.message });
+        tokio::time::sleep(pause).await;
+    }
+
     /// Asks the model once, as soon as its provider takes a call.
-    async fn ask_in_turn(&self, request: &PlanRequest, sink: &PlanSink) -> Result<PlanReply, ModelError> {
+    async fn ask_in_turn(&self, request: &PlanRequest, sink: &PlanSink) -> Result<Asked, ModelError> {
         match self.ask_once(request, sink, false).await {
             Err(error) if error.is_deferred => {
                 let pause = Duration::from_millis(error.retry_after_ms.unwrap_or_default());
@@ -315,12 +336,12 @@ impl LlmPlanner {
     }
 
     /// Asks the model once. An error says that there is not a word of an answer.
-    async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<PlanReply, ModelError> {
+    async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<Asked, ModelError> {
         let ask = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden };
         let asked = ModelRequest { wait, ..ask.request(request) };
         let mut writing = Writing::new(self, request, sink);
         match self.model.stream(asked, &mut |piece| writing.push(piece)).await {
-            Ok(reply) => Ok(self.reply(request, writing, reply)),
+            Ok(reply) => Ok(Asked { reply: self.reply(request, writing, reply), broken_off: None }),
             Err(error) if !writing.answer.is_empty() => Ok(writing.broken_off(error)),
             Err(error) => Err(error),
         }
@@ -492,11 +513,20 @@ impl<'a> Writing<'a> {
     }
 
     /// The connection broke, or the provider did, after the answer had begun.
-    fn broken_off(self, error: ModelError) -> PlanReply {
+    fn broken_off(self, error: ModelError) -> Asked {
         let (_, mut draft, answer) = self.finish();
         let message = format!("{} after {} complete steps", error.message, draft.steps.len());
-        draft.offences.insert(0, PlanError::Truncated { message });
-        PlanReply { revision: Revision::Unusable(draft.offences), usage: error.usage, text: Some(answer.into()) }
+        let problem = error.problem;
+        let is_busy = matches!(problem, ModelProblem::RateLimited | ModelProblem::Unavailable);
+        let offence = match problem.may_pass() {
+            true if is_busy => PlanError::BrokenOff { problem, message },
+            true => PlanError::Truncated { message },
+            false => PlanError::Model { problem, message },
+        };
+        draft.offences.insert(0, offence);
+        let (revision, usage) = (Revision::Unusable(draft.offences), error.usage);
+        let reply = PlanReply { revision, usage, text: Some(answer.into()) };
+        Asked { reply, broken_off: is_busy.then_some(error) }
     }
 }
 

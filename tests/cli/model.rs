@@ -261,7 +261,16 @@ fn what_can_go_wrong_with_a_provider_has_its_code_and_a_way_out() {
             .set_body_json(json!({ "error": { "message": message } }))
     };
     let html = ResponseTemplate::new(200).set_body_raw("<html></html>", "text/html");
+    // The first words of a plan, and then an error.
+    let broken_off = |error: Value| {
+        let words = json!({ "choices": [{ "delta": { "content": "1. a" } }] });
+        let events = format!("data: {words}\n\ndata: {}\n\n", json!({ "error": error }));
+        ResponseTemplate::new(200).set_body_raw(events, "text/event-stream")
+    };
     for (response, exit, code, calls) in [
+        (broken_off(json!({ "code": 429, "message": "slow down" })), 6, "provider.rate_limited", 3),
+        (broken_off(json!({ "code": 502, "message": "bad gateway" })), 6, "provider.unavailable", 3),
+        (broken_off(json!({ "code": 401, "message": "bad key" })), 5, "config.wrong_key", 1),
         (error(401, "bad key"), 5, "config.wrong_key", 1),
         (error(404, "the model `mock` does not exist"), 5, "config.unknown_model", 1),
         (error(429, "slow down"), 6, "provider.rate_limited", 5),

@@ -134,6 +134,9 @@ fn break_json(way: usize, random: &mut Random) -> (String, ReplyEnd) {
         16 => return (whole.replacen("},", "}", 1), end),
         17 => return (format!("{whole}{whole}"), end),
         18 => return (r#"{"steps": []}"#.to_owned(), end),
+        19 => *step = json!([step["id"], step["task"], null, null, []]),
+        20 => plan["answer"] = json!("42"),
+        21 => return (json!([plan["steps"], "42"]).to_string(), end),
         _ => {
             let broken = ["{\"query\": ", "[", "{'query': 1}", "{\"query\": \"a\", \"query\": \"b\"}"];
             plan["steps"][2]["args"] = json!(broken[random.below(broken.len())]);
@@ -152,7 +155,7 @@ fn none_of_two_hundred_broken_answers_is_taken_for_a_plan() {
     for number in 0..200 {
         let (format, (text, end)) = match number % 2 {
             0 => (PlanTextFormat::Lines, break_lines(number / 2 % 17, &mut random)),
-            _ => (PlanTextFormat::Json, break_json(number / 2 % 20, &mut random)),
+            _ => (PlanTextFormat::Json, break_json(number / 2 % 23, &mut random)),
         };
         if let Ok(plan) = taken(format, &text, end) {
             panic!("seed {seed}, answer {number} was taken for a plan of {} steps:\n{text}", plan.steps.len());
@@ -190,6 +193,24 @@ fn a_step_that_cannot_be_read_is_named_and_not_left_out() {
             let found = offences(PlanTextFormat::Json, &text, ReplyEnd::Complete);
             assert!(found.len() == 1 && found[0].starts_with(place) && found[0].contains(why), "{found:?}");
         }
+    }
+}
+
+/// Who is told that JSON is none looks for the wrong mistake.
+#[test]
+fn json_of_another_form_is_not_called_text() {
+    let whole = json_plan();
+    let plan: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    for (text, why) in [
+        (plan["steps"].to_string(), "not an answer of that form: invalid type: sequence, expected an object"),
+        (json!({ "plan": plan }).to_string(), "not an answer of that form: unknown field `plan`"),
+        (json!({ "steps": "1. a" }).to_string(), "not an answer of that form: invalid type: string"),
+        (format!("{whole}{whole}"), "not JSON: trailing characters"),
+        ("Sure, here you are!".to_owned(), "not JSON, but text (line 1, column 1)"),
+        (json!({ "steps": plan["steps"], "answer": "42" }).to_string(), "there are steps and an answer"),
+    ] {
+        let found = offences(PlanTextFormat::Json, &text, ReplyEnd::Complete);
+        assert!(found.iter().any(|offence| offence.contains(why)), "{why}: {found:?}");
     }
 }
 

@@ -235,6 +235,7 @@ impl Redact for PlanError {
             | Self::TooLarge { what: message, count: _, limit: _ }
             | Self::BadPatch { message }
             | Self::Truncated { message }
+            | Self::BrokenOff { problem: _, message }
             | Self::Planner { message }
             | Self::Model { problem: _, message } => message.redact(secrets),
             Self::Empty

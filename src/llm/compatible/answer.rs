@@ -184,8 +184,8 @@ pub(super) struct Streamed<'a> {
     is_whole: bool,
     /// How the model has said that it ended. What comes after that is at most what it cost.
     reason: Option<String>,
-    /// Whether anything was an event of such a server.
-    has_begun: bool,
+    /// How many events there were.
+    event_count: usize,
     /// Why the model does not answer, if it has said so.
     refusal: String,
     /// Who wants to have each piece.
@@ -200,7 +200,7 @@ impl<'a> Streamed<'a> {
             reply: ModelReply::default(),
             is_whole: false,
             reason: None,
-            has_begun: false,
+            event_count: 0,
             refusal: String::new(),
             piece,
             trouble,
@@ -210,6 +210,11 @@ impl<'a> Streamed<'a> {
     /// Whether the server has said that nothing more comes: only then an answer counts.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// How many events there were: comments are none.
+    pub(super) fn event_count(&self) -> usize {
+        self.event_count
     }
 
     /// Whether the model has said how it ended.
@@ -237,7 +242,7 @@ impl<'a> Streamed<'a> {
         std::mem::take(&mut self.events).end(|data| self.event(data))?;
         match self.is_whole || self.has_ended() {
             true => Ok(()),
-            false if self.has_begun => Err(self.trouble.cut_off()),
+            false if self.event_count > 0 => Err(self.trouble.cut_off()),
             // Some call a stream of events a page: only one that has been read to its end without an event is one.
             false if kind.starts_with("text/html") => Err(self.trouble.not_json(kind)),
             false => Err(self.trouble.no_word()),
@@ -254,7 +259,7 @@ impl<'a> Streamed<'a> {
             self.is_whole = true;
             return Ok(());
         }
-        self.has_begun = true;
+        self.event_count += 1;
         let mut mended = String::new();
         let answer = match Answer::read(data, &mut mended, self.trouble) {
             // What comes after the end of an answer is at most what it cost, and of that perhaps only a part.

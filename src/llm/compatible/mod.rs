@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, RequestBuilder, Response, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ModelError;
 use super::provider::{Call, MAX_ANSWER_BYTES, http_client, too_long};
@@ -20,6 +20,9 @@ use super::{ModelReply, ModelRequest};
 use answer::{Answer, Models, Streamed};
 use kept::Kept;
 use request::Body;
+
+/// How long is waited for what it cost and for the end mark, when the model has said that its answer is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A connection to such a server.
 pub(super) struct Compatible {
@@ -93,12 +96,21 @@ impl Compatible {
         streamed: &mut Streamed<'_>,
         trouble: &Trouble<'_>,
     ) -> Result<(), ModelError> {
+        let mut silent_since = Instant::now();
         while !streamed.is_whole() {
-            match timeout(self.stall_after, response.chunk()).await {
-                Ok(Ok(Some(bytes))) => streamed.take(&bytes)?,
+            let patience = if streamed.has_ended() { self.stall_after.min(LAST_WORDS) } else { self.stall_after };
+            match timeout_at(silent_since + patience, response.chunk()).await {
+                Ok(Ok(Some(bytes))) => {
+                    let (before, had_ended) = (streamed.event_count(), streamed.has_ended());
+                    streamed.take(&bytes)?;
+                    // Comments only keep the connection open: they are no word of the model's.
+                    if streamed.event_count() > before && !had_ended {
+                        silent_since = Instant::now();
+                    }
+                }
                 Ok(Ok(None)) => return streamed.end(kind(response)),
                 Ok(Err(error)) => return Err(trouble.transport(&error)),
-                // All that may be missing is what it cost, and that nothing more comes.
+                // All that is missing is what it cost, and that nothing more comes.
                 Err(_) if streamed.has_ended() => return streamed.end(kind(response)),
                 Err(_) => return Err(trouble.stalled()),
             }

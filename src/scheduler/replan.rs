@@ -109,13 +109,17 @@ impl Scheduler {
     /// Sends the offences back, or gives up on the planner for this time.
     fn reject(
         &mut self,
-        offences: Vec<PlanError>,
+        mut offences: Vec<PlanError>,
         answer: Option<Arc<str>>,
         usage: Usage,
         transition: &mut Transition,
     ) {
         let Some(pending) = &self.pending else { return };
         let (request, reported) = (pending.request, pending.reported.clone());
+        // None at all says that nobody answered, which may happen any number of times.
+        if offences.is_empty() {
+            offences.push(PlanError::Planner { message: "it has no usable answer, and does not say why".into() });
+        }
         let declined = offences.contains(&PlanError::Declined);
         // A planner that has no other plan says nothing about what was wrong with the one it had.
         let rejected_before = match &pending.reason {

@@ -233,4 +233,6 @@ fn a_run_without_a_plan_ends_with_what_was_wrong_with_the_last_one() {
     let unknown = || Revision::Plan(Plan::from_iter([Step::new("a", "nothing")]));
     assert_eq!(ended([empty(), empty(), unknown()]), "plan.unknown_tool");
     assert_eq!(ended([empty(), unknown(), Revision::Declined]), "plan.unknown_tool", "it declined to say more");
+    let silent = || Revision::Unusable(Vec::new());
+    assert_eq!(ended([silent(), silent(), silent()]), "planner.failed", "it is asked no more often for that");
 }

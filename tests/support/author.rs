@@ -230,7 +230,7 @@ impl Author {
         let mut steps = self.accepted.clone();
         let place = rng.usize(0..steps.len().max(1));
         let Some(step) = steps.get(place).cloned() else { return Err(PlanError::Empty) };
-        match rng.u8(0..14) {
+        match rng.u8(0..15) {
             0 => return Err(PlanError::Planner { message: "no connection".into() }),
             1 => return Err(PlanError::Truncated { message: "no end mark".into() }),
             2 => steps.clear(),
@@ -256,6 +256,7 @@ impl Author {
             }
             11 => return Ok(Revision::Patch(Patch::default())),
             12 => return Ok(Revision::Patch(Patch { drop: vec![StepId::new("nobody")], ..Patch::default() })),
+            13 => return Ok(Revision::Unusable(Vec::new())),
             _ => {
                 let patch = Patch { add: vec![step], drop: vec![one_of(rng, &steps).id.clone()], ..Patch::default() };
                 return Ok(Revision::Patch(patch));

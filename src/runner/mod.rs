@@ -34,7 +34,7 @@ use tracing::Instrument as _;
 
 use crate::error::{JournalError, RunError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
-use crate::history::{Told, decide};
+use crate::history::{Told, bounded, decide};
 use crate::journal::{Claim, Journal, RunId};
 use crate::planner::Planner;
 use crate::policy::{Limits, Policy, ReplanWhen, Retry};
@@ -88,13 +88,16 @@ pub struct Runner {
     planner: Arc<dyn Planner>,
     tools: IndexMap<String, Arc<dyn Tool>>,
     default_tool: Option<String>,
-    inputs: BTreeMap<String, Value>,
-    labels: BTreeMap<String, Value>,
+    inputs: BTreeMap<String, Given>,
+    labels: BTreeMap<String, Given>,
     journal: Option<Arc<dyn Journal>>,
     accept_changes: bool,
     policy: Policy,
     max_output_bytes: usize,
 }
+
+/// What a run is given; none if it nests too deep to be copied.
+type Given = Option<Value>;
 
 /// What does the steps that name no tool: a tool of the runner, or one more.
 pub struct DefaultTool {
@@ -172,7 +175,7 @@ impl Runner {
     /// Sets the value of `${inputs.name}`.
     #[must_use]
     pub fn input(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.inputs.insert(name.into(), value.into());
+        self.inputs.insert(name.into(), output::bounded_answer(value.into(), usize::MAX).ok());
         self
     }
 
@@ -186,7 +189,7 @@ impl Runner {
     /// Has the run remember something, in [`RunStart::labels`]: what a program needs to take it up again, say.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.labels.insert(name.into(), value.into());
+        self.labels.insert(name.into(), output::bounded_answer(value.into(), usize::MAX).ok());
         self
     }
 
@@ -356,7 +359,7 @@ impl Runner {
     ///
     /// If there is no journal, or it does not know the run, or fails; also if the decision cannot be taken up.
     pub async fn decide(&self, run: impl Into<RunId>, step: StepNumber, decision: Decision) -> Result<Told, RunError> {
-        let run = run.into();
+        let (run, decision) = (run.into(), bounded(decision)?);
         Ok(decide(self.journal_for(&run)?, &run, step, decision).await?)
     }
 
@@ -439,19 +442,24 @@ impl Runner {
 
     /// What a new run is started with, if that can be read back.
     fn run_start(&self, objective: String) -> Result<RunStart, RunError> {
-        let start = RunStart {
-            objective,
-            inputs: self.inputs.clone(),
-            policy: self.policy.clone(),
-            tools: self.specs(),
-            default_tool: self.default_tool.clone(),
-            labels: self.labels.clone(),
+        let too_deep = |name: &str| RunError::Configuration(format!("`{name}` nests too deep"));
+        let given = |values: &BTreeMap<String, Given>| -> Result<_, RunError> {
+            let value =
+                |(name, value): (&String, &Given)| Ok((name.clone(), value.clone().ok_or_else(|| too_deep(name))?));
+            values.iter().map(value).collect()
         };
-        let arguments = start.tools.iter().map(|tool| (&tool.name, &tool.arguments));
-        match start.inputs.iter().chain(&start.labels).chain(arguments).find(|(_, value)| is_too_deep(value)) {
-            Some((name, _)) => Err(RunError::Configuration(format!("`{name}` nests too deep"))),
-            None => Ok(start),
+        let tools = self.specs();
+        if let Some(tool) = tools.iter().find(|tool| is_too_deep(&tool.arguments)) {
+            return Err(too_deep(&tool.name));
         }
+        Ok(RunStart {
+            objective,
+            inputs: given(&self.inputs)?,
+            policy: self.policy.clone(),
+            tools,
+            default_tool: self.default_tool.clone(),
+            labels: given(&self.labels)?,
+        })
     }
 
     fn specs(&self) -> Vec<ToolSpec> {

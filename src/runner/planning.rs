@@ -105,8 +105,12 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
         let (run, step_came) = (Arc::downgrade(&run), Arc::clone(&step_came));
         PlanSink::new(move |step| {
             step_came.notify_one();
+            // One that is refused comes again with the whole plan, and is told of there.
+            let steps = output::bounded_steps(vec![Arc::new(step)]).unwrap_or_default();
             if let Some(run) = run.upgrade() {
-                run.desk.post(Message::Event(Event::PlanStep { request: number, step: Arc::new(step) }));
+                for step in steps {
+                    run.desk.post(Message::Event(Event::PlanStep { request: number, step }));
+                }
             }
         })
     };
@@ -130,10 +134,13 @@ fn failed(message: String) -> PlanError {
 fn bounded(reply: PlanReply, max_output_bytes: usize) -> PlanReply {
     let bounded = match reply.revision {
         Revision::Plan(plan) => output::bounded_plan(plan).map(Revision::Plan),
-        Revision::Patch(Patch { add, change, drop, answer }) => output::bounded_steps(add).and_then(|add| {
-            let change = output::bounded_steps(change)?;
-            Ok(Revision::Patch(Patch { add, change, drop, answer }))
-        }),
+        Revision::Patch(Patch { add, change, drop, answer }) => {
+            let added = add.len();
+            output::bounded_steps(add.into_iter().chain(change).collect()).map(|mut add| {
+                let change = add.split_off(added);
+                Revision::Patch(Patch { add, change, drop, answer })
+            })
+        }
         Revision::Answer(answer) => output::bounded_answer(answer, max_output_bytes).map(Revision::Answer),
         other @ (Revision::Declined | Revision::Unusable(_)) => Ok(other),
     };

@@ -1,13 +1,13 @@
 //! Plans that come step by step, revisions and reviews.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use plandag::journal::MemoryJournal;
 use plandag::{
-    Effect, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, ReplanWhen,
-    Revision, Runner, Step, StepError, ToolOutput, ToolSpec, Usage, planner_fn, tool_fn,
+    Decision, Effect, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner,
+    Policy, ReplanWhen, Revision, Runner, Step, StepError, ToolOutput, ToolSpec, Usage, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -111,6 +111,80 @@ async fn the_text_of_a_revision_that_does_not_fit_is_kept() {
     let runner = Runner::new(planner).tool("fail", fail).tool("echo", echo());
     let report = runner.run("try").await.expect("a report");
     assert_eq!(report.answer().expect("an answer"), "b after nobody", "the planner sees what it wrote");
+}
+
+/// Does what a closure does, which is given the sink as well.
+struct Writer<F>(F);
+
+impl<F: Fn(PlanSink) -> PlanReply + Send + Sync> Planner for Writer<F> {
+    fn plan<'a>(
+        &'a self,
+        _: PlanRequest,
+        sink: PlanSink,
+    ) -> futures::future::BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move { Ok((self.0)(sink)) })
+    }
+}
+
+/// So deep that the usual way of dropping it overflows the stack.
+fn deep() -> Value {
+    (0..200_000).fold(Value::Null, |inner, _| vec![inner].into())
+}
+
+fn deep_step(id: &str) -> Arc<Step> {
+    Arc::new(Step::new(id, "echo").args(deep()))
+}
+
+#[tokio::test]
+async fn a_step_that_nests_too_deep_waits_for_the_whole_plan() {
+    let late: Arc<Mutex<Option<PlanSink>>> = Arc::default();
+    let kept = Arc::clone(&late);
+    let streams = Writer(move |sink: PlanSink| {
+        sink.step(Step::new("a", "echo").args(deep()));
+        *kept.lock().expect("a sink") = Some(sink);
+        Plan::from_iter([Step::new("a", "echo").args(json!("shallow"))]).into()
+    });
+    let report = Runner::new(streams).tool("echo", echo()).run("stream").await.expect("a report");
+    assert_eq!(report.answer().expect("an answer"), "shallow");
+    let late = late.lock().expect("a sink").take().expect("it was kept");
+    late.step(Step::new("a", "echo").args(deep()));
+}
+
+#[tokio::test]
+async fn a_patch_that_nests_too_deep_is_rejected() {
+    let patches: [fn() -> Patch; 3] = [
+        || Patch { add: vec![deep_step("a")], change: vec![deep_step("b")], ..Patch::default() },
+        || {
+            let add = vec![Arc::new(Step::new("a", "echo"))];
+            Patch { add, change: vec![deep_step("b"), deep_step("c")], ..Patch::default() }
+        },
+        || {
+            let step = deep_step("a");
+            Patch { add: vec![Arc::clone(&step), deep_step("b")], change: vec![step], ..Patch::default() }
+        },
+    ];
+    for patch in patches {
+        let planner = Writer(move |_| patch().into());
+        let report = Runner::new(planner).tool("echo", echo()).run("patch").await.expect("a report");
+        let error = report.answer().expect_err("there is no plan").to_string();
+        assert!(error.contains("nest deeper than 100"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_run_is_given_is_refused_if_it_nests_too_deep() {
+    let runner = Runner::new(Plan::from_iter([Step::new("a", "echo")])).tool("echo", echo());
+    for runner in [runner.clone().input("given", deep()), runner.clone().label("given", deep())] {
+        let error = runner.run("given").await.expect_err("it is refused").to_string();
+        assert!(error.ends_with("`given` nests too deep"), "{error}");
+        assert!(runner.input("given", 1).label("given", 1).run("given").await.expect("a report").succeeded());
+    }
+}
+
+#[tokio::test]
+async fn a_decision_that_nests_too_deep_is_refused_without_a_journal_as_well() {
+    let decision = Decision::Succeeded(Output::inline(deep()));
+    assert!(Runner::new(Plan::new()).decide("run", 0, decision).await.is_err());
 }
 
 /// Writes a plan of three steps, one a second, the last of which needs the first two.

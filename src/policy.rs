@@ -73,7 +73,8 @@ pub enum ReplanWhen {
     Inside,
 }
 
-/// What a run may use up. Reaching a limit stops the run; a stopped run can be resumed with higher ones.
+/// What a run may use up. Reaching a limit stops the run; a stopped run can be resumed with higher ones. What a fork took
+/// over does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {

@@ -19,7 +19,7 @@ use crate::policy::Policy;
 use crate::reference;
 use crate::tool::Effect;
 
-use super::state::{NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
+use super::state::{Beginning, NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -218,7 +218,7 @@ impl Scheduler {
         // Where there is a plan already, the run is a fork: from here on it is a run of its own.
         if *reason == PlanReason::First && self.revision > 0 {
             self.replans = 0;
-            self.own = (self.at, self.attempts());
+            self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count() };
         }
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {

@@ -184,7 +184,7 @@ impl Scheduler {
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.policy.limits.deadline_ms.map(|millis| self.own.0.plus_millis(millis))
+        self.policy.limits.deadline_ms.map(|millis| self.own.at.plus_millis(millis))
     }
 
     pub(super) fn check_deadline(&mut self, transition: &mut Transition) {

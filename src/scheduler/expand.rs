@@ -96,13 +96,13 @@ impl Scheduler {
     /// comes again with the whole plan.
     pub(super) fn plan_step(&mut self, request: RequestNumber, step: &Arc<Step>, transition: &mut Transition) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
-        let limits = &self.policy.limits;
-        if self.phase != Phase::Running || self.step_count() >= limits.steps || self.names().contains_key(&step.id) {
+        let room = self.room();
+        if self.phase != Phase::Running || room.steps == 0 || self.names().contains_key(&step.id) {
             return;
         }
         if let Ok(graft) = self.graft_draft(step) {
             // No plan may have as many.
-            if pending.edges + graft.edges() > u64::from(limits.edges) {
+            if pending.edges + graft.edges() > u64::from(room.edges) {
                 return;
             }
             let first = graft.first;

@@ -18,6 +18,7 @@ use crate::dag::{Checked, Rules, check_with, dependencies};
 use crate::error::PlanError;
 use crate::event::{Added, AnswerFrom, Graft, StepNumber};
 use crate::plan::{Patch, Plan, Step, StepId};
+use crate::tool::Room;
 
 use super::state::{NONE, Name, Node};
 use super::{Scheduler, StepState};
@@ -49,6 +50,13 @@ enum Fate {
 }
 
 impl Scheduler {
+    /// What is left of the limits for a plan.
+    pub(super) fn room(&self) -> Room {
+        let limits = &self.policy.limits;
+        let steps = limits.steps.saturating_sub(self.step_count() - self.own.steps);
+        Room { steps, edges: limits.edges }
+    }
+
     /// The graft of a whole plan.
     pub(super) fn graft_plan(&self, mut listed: Listed) -> Result<Graft, Vec<PlanError>> {
         self.pull_in_facts(&mut listed);
@@ -131,7 +139,9 @@ impl Scheduler {
         let mut pools: BTreeMap<String, u32> = listed.pools.clone();
         pools.extend(self.pools.sizes().map(|(name, size)| (name.to_owned(), size)));
         let limits = &self.policy.limits;
-        let rules = Rules { start: Some(&self.start), external, max_steps: limits.steps, max_edges: limits.edges };
+        // What there is already may all be part of it.
+        let max_steps = self.own.steps.saturating_add(limits.steps);
+        let rules = Rules { start: Some(&self.start), external, max_steps, max_edges: limits.edges };
         check_with(&listed.steps, listed.answer.as_ref(), &pools, &rules)
     }
 
@@ -176,10 +186,10 @@ impl Scheduler {
                 }
             };
         }
-        let total = u64::from(first) + graft.added.len() as u64;
+        let count = u64::from(first - self.own.steps) + graft.added.len() as u64;
         let limit = self.policy.limits.steps;
-        if total > u64::from(limit) {
-            offences.push(PlanError::TooLarge { what: "steps in this run".into(), count: total, limit: limit.into() });
+        if count > u64::from(limit) {
+            offences.push(PlanError::TooLarge { what: "steps in this run".into(), count, limit: limit.into() });
         }
         self.leave_out(scope, &kept, &mut graft);
         self.check_child_facts(&checked, &numbers, &graft, &mut offences);

@@ -45,7 +45,7 @@ use crate::tool::ToolSpec;
 
 pub use hindrance::Hindrance;
 use outside::Outside;
-use state::{Aborting, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
+use state::{Aborting, Beginning, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
 
 /// Runs one plan through all its revisions.
 ///
@@ -110,8 +110,7 @@ pub struct Scheduler {
     requests: u32,
     revision: u32,
     replans: u32,
-    /// When this run began, and its first attempt: a fork is limited by what it does itself.
-    own: (Timestamp, AttemptNumber),
+    own: Beginning,
     pending: Option<Request>,
     /// A request whose answer was rejected, and that is to be made again.
     again: Option<Request>,
@@ -239,7 +238,7 @@ impl Scheduler {
             requests: 0,
             revision: 0,
             replans: 0,
-            own: (Timestamp::ZERO, 0),
+            own: Beginning::default(),
             pending: None,
             again: None,
             reviewed: false,

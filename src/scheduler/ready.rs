@@ -11,7 +11,6 @@ use crate::error::{StepError, StepErrorKind};
 use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
 use crate::plan::Step;
 use crate::policy::Order;
-use crate::tool::Room;
 
 use super::queue::Key;
 use super::state::{Gate, Node, Shape, UNRANKED};
@@ -46,7 +45,7 @@ impl Scheduler {
     /// The limit that forbids more work, if one does.
     pub(super) fn exhausted(&self, attempt_wanted: bool) -> Option<StopReason> {
         let limits = &self.policy.limits;
-        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() - self.own.1 >= limit) {
+        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() - self.own.attempts >= limit) {
             Some(StopReason::Attempts)
         } else {
             self.usage.reaches(limits).or_else(|| self.noted.reaches(limits))
@@ -106,7 +105,7 @@ impl Scheduler {
         let attempt = self.attempts();
         let inputs = self.inputs(step);
         self.emit(RunEventKind::AttemptStarted { step, attempt }, transition);
-        let (node, limits) = (self.node(step), &self.policy.limits);
+        let node = self.node(step);
         transition.commands.push(Command::Launch(Box::new(Launch {
             attempt,
             step,
@@ -118,7 +117,7 @@ impl Scheduler {
             inputs,
             last_error: node.error.clone(),
             expansion: self.expansion(step),
-            room: Room { steps: limits.steps.saturating_sub(self.step_count()), edges: limits.edges },
+            room: self.room(),
         })));
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use serde::Serialize;
 
 use crate::dag::ById;
 use crate::error::StepError;
@@ -213,6 +214,14 @@ pub(super) struct Shape {
     pub(super) gate: Option<u16>,
     /// Ready steps; those that are not ready any more are dropped when they come up.
     pub(super) ready: ReadyQueue,
+}
+
+/// When a run began, and what there was by then: a fork is limited by what it does itself.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Beginning {
+    pub(super) at: Timestamp,
+    pub(super) attempts: u32,
+    pub(super) steps: u32,
 }
 
 /// How many steps are in the states that decide what happens next.

@@ -8,8 +8,8 @@ use plandag::history::{Changes, Fork, ForkError, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
-    Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunEvent, RunEventKind, RunReport,
-    Runner, Step, StepError, StepId, tool_fn,
+    Limits, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunEvent, RunEventKind,
+    RunReport, Runner, Step, StepError, StepId, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -345,6 +345,34 @@ async fn what_was_drafted_of_a_plan_that_was_never_accepted_is_not_run() {
         let called = runs.called();
         assert!(called.iter().all(|step| step == "good" || step == "bad"), "after {length} events: {called:?}");
     }
+}
+
+#[tokio::test]
+async fn a_fork_has_room_for_steps_of_its_own() {
+    let mut runs = Runs::new(plan());
+    let mut run = runs.run().await;
+    // `list`, `map`, `join`, and what `map` becomes: eight steps.
+    for (steps, fits) in [(8, true), (8, true), (7, false)] {
+        runs.runner = runs.runner.limits(Limits { steps, ..Limits::default() });
+        let report = runs.finish(&runs.fork(&run, &from("list")).await.unwrap()).await;
+        assert_eq!(report.answer().ok(), fits.then_some(&all()));
+        run = report.run().clone();
+    }
+}
+
+#[tokio::test]
+async fn what_a_fork_took_over_fits_into_its_plan() {
+    let mut runs = Runs::new(planner_fn(|request: PlanRequest| async move {
+        let is_first = request.reason == PlanReason::First;
+        let last = if is_first { "bad" } else { "good" };
+        Ok(Plan::from_iter(["a", "b", "c", "d", "e", last].map(say)))
+    }));
+    *runs.fails.lock().unwrap() = Some("bad");
+    runs.runner = runs.runner.max_replans(0);
+    let run = runs.run().await;
+    runs.runner = runs.runner.max_replans(1).limits(Limits { steps: 2, ..Limits::default() });
+    let report = runs.finish(&runs.fork(&run, &Changes::default()).await.unwrap()).await;
+    assert!(report.succeeded(), "{:?}", report.answer());
 }
 
 #[tokio::test(start_paused = true)]

@@ -61,7 +61,7 @@ pub(super) fn request(scheduler: &Scheduler, record: &Record, asked: RequestPlan
             .filter(|step| matches!(step.state, StepState::Skipped(SkipReason::Failed(_))))
             .map(|step| step.id.clone())
             .collect(),
-        max_steps: scheduler.policy().limits.steps,
+        max_steps: scheduler.most_steps(),
         max_edges: scheduler.policy().limits.edges,
         must_answer: asked.must_answer,
     }

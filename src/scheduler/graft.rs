@@ -57,6 +57,15 @@ impl Scheduler {
         Room { steps, edges: limits.edges }
     }
 
+    /// How many steps a plan may have that repeats what is there and has not failed.
+    pub(crate) fn most_steps(&self) -> u32 {
+        let kept = |number: &&StepNumber| {
+            let node = self.node(**number);
+            node.member && !node.is_fatal()
+        };
+        self.room().steps.saturating_add(self.root.members.iter().filter(kept).count() as u32)
+    }
+
     /// The graft of a whole plan.
     pub(super) fn graft_plan(&self, mut listed: Listed) -> Result<Graft, Vec<PlanError>> {
         self.pull_in_facts(&mut listed);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plandag::journal::MemoryJournal;
 use plandag::{
-    Decision, Effect, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner,
+    Decision, Effect, Limits, Output, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner,
     Policy, ReplanWhen, Revision, Runner, Step, StepError, ToolOutput, ToolSpec, Usage, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
@@ -111,6 +111,35 @@ async fn the_text_of_a_revision_that_does_not_fit_is_kept() {
     let runner = Runner::new(planner).tool("fail", fail).tool("echo", echo());
     let report = runner.run("try").await.expect("a report");
     assert_eq!(report.answer().expect("an answer"), "b after nobody", "the planner sees what it wrote");
+}
+
+#[tokio::test]
+async fn a_planner_is_told_for_how_many_steps_there_is_room() {
+    for (more, fits) in [(0, true), (1, false)] {
+        let planner = planner_fn(move |request: PlanRequest| async move {
+            Ok(Plan::from_iter(match request.revision {
+                1 => vec![
+                    Step::new("a", "echo"),
+                    Step::new("bad", "fail"),
+                    Step::new("below", "echo").depends_on(["bad"]),
+                ],
+                _ => {
+                    let new = (1..request.max_steps + more).map(|n| Step::new(format!("new-{n}"), "echo"));
+                    new.chain([Step::new("a", "echo")]).collect()
+                }
+            }))
+        });
+        let policy = Policy {
+            replan_when: ReplanWhen::Stuck,
+            max_corrections: 0,
+            limits: Limits { steps: 6, ..Limits::default() },
+            ..Policy::default()
+        };
+        let fail = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
+        let report = Runner::new(planner).policy(policy).tool("echo", echo()).tool("fail", fail).run("fit").await;
+        let report = report.expect("a report");
+        assert_eq!((report.succeeded(), report.steps().count()), if fits { (true, 6) } else { (false, 3) });
+    }
 }
 
 /// Does what a closure does, which is given the sink as well.

@@ -330,7 +330,10 @@ impl Driver {
         self.transition.commands = commands;
     }
 
-    fn launch(&mut self, launch: Box<Launch>) {
+    fn launch(&mut self, mut launch: Box<Launch>) {
+        for step in launch.expansion.iter_mut().flat_map(|expansion| &mut expansion.finished) {
+            step.output = step.output.as_ref().map(|output| planning::put_together(output, &self.scheduler));
+        }
         let gathered = self.gathering.of(&self.scheduler, launch.inputs.listed());
         self.orders.jobs.push(Job { launch, gathered });
         self.running += 1;

@@ -86,7 +86,7 @@ fn finished(step: StepView<'_>, scheduler: &Scheduler) -> FinishedStep {
 }
 
 /// An output whose parts are in other steps, as one value, if all of them are at hand.
-fn put_together(output: &Output, scheduler: &Scheduler) -> Output {
+pub(super) fn put_together(output: &Output, scheduler: &Scheduler) -> Output {
     let mut parts = Parts::default();
     parts.add(output, scheduler);
     match output {

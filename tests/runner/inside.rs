@@ -7,8 +7,8 @@ use plandag::history::{Changes, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
-    Plan, PlanRequest, Planner, RunReport, Runner, Step, StepContext, StepError, StepErrorKind, Tool, ToolOutput,
-    ToolSpec, planner_fn, tool_fn,
+    Output, Plan, PlanRequest, Planner, RunReport, Runner, Step, StepContext, StepError, StepErrorKind, Tool,
+    ToolOutput, ToolSpec, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -154,4 +154,36 @@ async fn what_is_tried_again_begins_with_the_last_plan() {
     let report = runner(2, &called).journal(journal).resume(new).await.expect("it comes to an end");
     assert_eq!(*report.answer().unwrap(), json!("way2"));
     assert_eq!(*called.lock().unwrap(), ["it/way2", "it/after", "end"]);
+}
+
+#[tokio::test]
+async fn what_a_step_inside_has_become_is_one_value() {
+    struct Reader;
+    impl Tool for Reader {
+        fn spec(&self) -> ToolSpec {
+            ToolSpec { replans: true, ..ToolSpec::new("reader", "") }
+        }
+
+        fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+            let returned = match &cx.expansion {
+                None => {
+                    let bad = Step::new("bad", "fails").depends_on(["sub"]);
+                    Plan::from_iter([Step::new("sub", "pair"), bad]).into()
+                }
+                Some(before) => match &before.finished[0].output {
+                    Some(Output::Inline(value)) => ToolOutput::Value(Value::clone(value)),
+                    other => panic!("{other:?}"),
+                },
+            };
+            Box::pin(async move { Ok(returned) })
+        }
+    }
+    let pair = tool_fn(|_| async { Ok(Plan::from_iter([say("left"), Step::new("right", "pairs")])) });
+    let pairs = tool_fn(|_| async { Ok(Plan::from_iter([say("x"), say("y")])) });
+    let report = runner_of(Plan::from_iter([Step::new("it", "reader")]), 0, &Arc::default())
+        .tool("reader", Reader)
+        .tool("pair", pair)
+        .tool("pairs", pairs);
+    let report = run(report).await;
+    assert_eq!(report.answer().expect("an answer"), &json!({ "left": "left", "right": { "x": "x", "y": "y" } }));
 }

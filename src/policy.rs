@@ -177,8 +177,8 @@ pub struct Policy {
     /// Tools that may act on text from outside unasked. A step of any other tool that acts waits for a person's
     /// approval if output of an [untrusted](crate::ToolSpec::untrusted) tool has reached it.
     pub allow: BTreeSet<String>,
-    /// Whether somebody is there to approve steps while the run goes on. It waits for them then; otherwise it stops when
-    /// only steps are left about which a person has to decide.
+    /// Whether somebody is there to approve steps while the run goes on. It waits for them then; otherwise, and where only
+    /// steps are left whose outcome is unknown, it stops.
     pub attended: bool,
 }
 

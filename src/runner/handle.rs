@@ -58,8 +58,10 @@ impl RunHandle {
         self.task.send(Event::CancelRequested { at_once: true });
     }
 
-    /// Says what became of a step whose outcome is unknown, or whether one may act that waits for approval. A run
-    /// that is not [attended](crate::Policy::attended) stops when nothing else is left to do.
+    /// Says what became of a step whose outcome is unknown, or whether one may act that waits for approval.
+    ///
+    /// When nothing else is left to do, the run stops, unless it is [attended](crate::Policy::attended) and a step waits
+    /// for approval. About a run that has stopped, [`Runner::decide`](super::Runner::decide) decides.
     ///
     /// # Errors
     ///

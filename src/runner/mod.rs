@@ -281,8 +281,7 @@ impl Runner {
         self
     }
 
-    /// Sets whether runs wait for [`RunHandle::decide`] when only steps are left that need a person's approval;
-    /// otherwise they stop.
+    /// Sets whether runs wait for [`RunHandle::decide`] while a step needs a person's approval: see [`Policy::attended`].
     #[must_use]
     pub fn attended(mut self, attended: bool) -> Self {
         self.policy.attended = attended;

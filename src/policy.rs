@@ -180,6 +180,10 @@ pub struct Policy {
     /// Whether somebody is there to approve steps while the run goes on. It waits for them then; otherwise, and where only
     /// steps are left whose outcome is unknown, it stops.
     pub attended: bool,
+    /// What the program that carries the run out wants to find again when it takes it up anew. Unlike
+    /// [`RunStart::labels`](crate::RunStart::labels), it may be another thing each time. Nothing of it is looked at here.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Default for Policy {
@@ -201,6 +205,7 @@ impl Default for Policy {
             max_interruptions: 5,
             allow: BTreeSet::new(),
             attended: false,
+            labels: BTreeMap::new(),
         }
     }
 }

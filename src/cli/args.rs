@@ -13,7 +13,7 @@ use super::analyse::AnalyseArgs;
 use super::bench::BenchArgs;
 use super::duration;
 use super::earlier::EarlierArgs;
-use super::history::{KeepArgs, Verb};
+use super::history::{Before, KeepArgs, Verb};
 use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
 use super::order::Order;
 use super::serve::{OpenArgs, ServeArgs};
@@ -247,6 +247,8 @@ pub(crate) struct RunArgs {
     /// Events and errors as JSON lines on standard output; the answer is in the last one
     #[arg(long)]
     pub(crate) json: bool,
+    #[arg(skip)]
+    pub(crate) before: Before,
 }
 
 /// Plans an objective and writes the plan down; runs nothing.

@@ -90,7 +90,7 @@ impl Beginning {
         let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
         let runner = match journal {
             Some(journal) => {
-                let (name, value) = Recorded::label(plan.as_ref(), batch.as_ref());
+                let (name, value) = Recorded::label(&args.before, plan.as_ref(), batch.as_ref());
                 runner.journal(journal).label(name, value)
             }
             None => runner,
@@ -263,6 +263,7 @@ pub(crate) fn policy(args: &RunArgs) -> Policy {
         policy.timeout_ms = Some(millis(timeout));
     }
     policy.limits.deadline_ms = args.limits.deadline.map(millis);
+    policy.labels = args.before.labels.clone();
     policy
 }
 

@@ -93,6 +93,7 @@ fn policy(rng: &mut Rng) -> Policy {
         max_interruptions: count(rng),
         allow: [text(rng)].into(),
         attended: rng.bool(),
+        labels: [(text(rng), text(rng))].into(),
     }
 }
 

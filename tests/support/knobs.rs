@@ -126,6 +126,7 @@ impl Knobs {
             patience: rng.u32(0..20),
             allow: percent(rng, 20).then(|| one_of(rng, &["pay", "put"]).to_string()).into_iter().collect(),
             attended: rng.bool(),
+            labels: Default::default(),
             max_interruptions: rng.u32(if self.failures { 1..=5 } else { 2..=5 }),
         }
     }

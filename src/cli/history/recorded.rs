@@ -1,6 +1,6 @@
 //! The command that a run was started with, kept with the run, so that it can be gone on with from anywhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
@@ -34,11 +34,20 @@ pub(crate) struct Recorded {
     batch: Option<Batch>,
 }
 
+/// What a process that goes on with a run takes over from those before it.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// What the run was started with. None: it was not started yet.
+    pub(super) arguments: Option<Vec<String>>,
+    /// What it was told since, for [`Policy::labels`](plandag::Policy::labels).
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
 impl Recorded {
-    /// What this process was started with, as a label of the run that it starts.
-    pub(crate) fn label(plan: Option<&Plan>, batch: Option<&Batch>) -> (&'static str, Value) {
+    /// What a run is started with, as a label of it: what this process was, unless it asks the same as one `before`.
+    pub(crate) fn label(before: &Before, plan: Option<&Plan>, batch: Option<&Batch>) -> (&'static str, Value) {
         let recorded = Self {
-            arguments: arguments(),
+            arguments: before.arguments.clone().unwrap_or_else(arguments),
             // A directory that is gone cannot be gone back to.
             directory: std::env::current_dir().unwrap_or_default(),
             plan: plan.cloned(),
@@ -64,6 +73,10 @@ impl Recorded {
             Ok(_) => Err(not_understood("they are not those of plandag run")),
             Err(error) => Err(not_understood(&error.render().to_string())),
         }
+    }
+
+    pub(super) fn arguments(&self) -> &[String] {
+        &self.arguments
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -127,7 +140,7 @@ fn arguments() -> Vec<String> {
     arguments
 }
 
-fn not_understood(why: &str) -> Failure {
+pub(super) fn not_understood(why: &str) -> Failure {
     let message = "this release does not understand the arguments that the run was started with";
     Failure::new("journal.foreign_run", ExitCode::Usage, message)
         .note(why.lines().next().unwrap_or_default())

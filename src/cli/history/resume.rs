@@ -1,5 +1,6 @@
 //! `plandag resume`.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use clap::Args;
 use plandag::journal::{Journal as _, RunId, SqliteJournal};
 use plandag::report::ExitCode;
 use plandag::{FailureReason, RunEvent, RunEventKind, RunOutcome, RunStart};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::runtime::Runtime;
 
 use super::super::args::{RunArgs, TEMPLATE, at_least_one};
@@ -18,7 +20,8 @@ use super::super::failure::Failure;
 use super::super::model::args::{base_url, tokens, usd};
 use super::super::run::{self, Going};
 use super::keep::{JournalArgs, Survives};
-use super::{Recorded, find, journal_failure};
+use super::recorded::{Before, Recorded, not_understood};
+use super::{find, journal_failure};
 
 /// Goes on with a run that was stopped or interrupted. What is finished is not done again.
 #[derive(Args, Debug)]
@@ -46,6 +49,18 @@ pub(crate) struct ResumeArgs {
     /// Goes on although the plan or the tools are not what they were
     #[arg(long)]
     accept_changes: bool,
+    #[command(flatten)]
+    told: Told,
+    /// Events and errors as JSON lines on standard output; the answer is in the last one
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What a run is told anew when it is gone on with. It is a part of the record then, and holds until the run is told
+/// something else.
+#[derive(Args, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+struct Told {
     /// Most steps at once, from now on
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_parallel: Option<NonZeroU32>,
@@ -69,18 +84,54 @@ pub(crate) struct ResumeArgs {
     base_url: Option<String>,
     /// Writes the answer to a file instead of where the run would have
     #[arg(short, long, value_name = "FILE")]
+    #[serde(serialize_with = "lossy")]
     output: Option<PathBuf>,
-    /// Events and errors as JSON lines on standard output; the answer is in the last one
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
-impl ResumeArgs {
-    /// The run's own arguments, with those of this command on top.
-    fn over(&self, mut args: RunArgs) -> Result<RunArgs, Failure> {
-        args.json = self.json;
-        args.confirm = false;
-        args.open = false;
+/// As a part of the record: where a path is no text, it is one as near to it as can be, as in the run's own arguments.
+fn lossy<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
+impl Told {
+    /// The name of the label.
+    const LABEL: &str = "resume";
+
+    /// What a run was told so far.
+    fn of(past: &[RunEvent]) -> Result<Self, Failure> {
+        let policy = past.iter().rev().find_map(|event| match &event.kind {
+            RunEventKind::RunResumed { policy } => policy.as_deref(),
+            RunEventKind::RunStarted { start } => Some(&start.policy),
+            _ => None,
+        });
+        match policy.and_then(|policy| policy.labels.get(Self::LABEL)) {
+            Some(json) => serde_json::from_str(json).map_err(|error| not_understood(&error.to_string())),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// This as a label, if it is anything.
+    fn labels(&self) -> BTreeMap<String, String> {
+        let json = || serde_json::to_string(self).unwrap_or_default();
+        (*self != Self::default()).then(|| (Self::LABEL.to_owned(), json())).into_iter().collect()
+    }
+
+    /// This, with what was told `before` where it says nothing.
+    fn or(self, before: Self) -> Self {
+        Self {
+            max_parallel: self.max_parallel.or(before.max_parallel),
+            max_replans: self.max_replans.or(before.max_replans),
+            timeout: self.timeout.or(before.timeout),
+            deadline: self.deadline.or(before.deadline),
+            max_tokens: self.max_tokens.or(before.max_tokens),
+            max_usd: self.max_usd.or(before.max_usd),
+            base_url: self.base_url.or(before.base_url),
+            output: self.output.or(before.output),
+        }
+    }
+
+    /// The run's own arguments, with this on top.
+    fn over(self, mut args: RunArgs) -> RunArgs {
         args.settings.max_parallel = self.max_parallel.or(args.settings.max_parallel);
         args.limits.sequential &= self.max_parallel.is_none();
         args.limits.max_replans = self.max_replans.or(args.limits.max_replans);
@@ -88,16 +139,18 @@ impl ResumeArgs {
         args.limits.deadline = self.deadline.or(args.limits.deadline);
         args.spending.max_tokens = self.max_tokens.or(args.spending.max_tokens);
         args.spending.max_usd = self.max_usd.or(args.spending.max_usd);
-        args.model.base_url = self.base_url.clone().or(args.model.base_url);
-        if let Some(output) = &self.output {
-            let absolute = std::path::absolute(output);
-            args.output = Some(absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?);
-        }
-        Ok(args)
+        args.model.base_url = self.base_url.or(args.model.base_url);
+        args.output = self.output.or(args.output);
+        args
     }
 }
 
 pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Failure> {
+    let mut told = args.told.clone();
+    if let Some(output) = &mut told.output {
+        let absolute = std::path::absolute(&*output);
+        *output = absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?;
+    }
     let journal = args.journal.open(args.durability)?;
     let runtime = run::runtime()?;
     let summary = runtime.block_on(async {
@@ -107,7 +160,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
         }
     })?;
     let going = Going { journal, run: summary.run, past: Vec::new(), accept_changes: args.accept_changes };
-    take_up(going, |run_args| args.over(run_args), runtime, console)
+    take_up(going, told, args.json, runtime, console)
 }
 
 /// Goes on with a run that this process has just written down.
@@ -119,18 +172,15 @@ pub(super) fn go_on(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let going = Going { journal, run, past: Vec::new(), accept_changes: false };
-    take_up(going, |args| Ok(RunArgs { json, confirm: false, open: false, ..args }), runtime, console)
+    take_up(going, Told::default(), json, runtime, console)
 }
 
-fn take_up(
-    mut going: Going,
-    over: impl FnOnce(RunArgs) -> Result<RunArgs, Failure>,
-    runtime: Runtime,
-    console: &Console,
-) -> Result<ExitCode, Failure> {
+fn take_up(mut going: Going, told: Told, json: bool, runtime: Runtime, console: &Console) -> Result<ExitCode, Failure> {
     going.past = runtime.block_on(going.journal.history(&going.run)).map_err(journal_failure)?;
     let recorded = Recorded::of(start(&going.past)?)?;
-    let args = over(recorded.args()?)?;
+    let told = told.or(Told::of(&going.past)?);
+    let before = Before { arguments: Some(recorded.arguments().to_vec()), labels: told.labels() };
+    let args = RunArgs { json, confirm: false, open: false, before, ..told.over(recorded.args()?) };
     go_to(&recorded)?;
     if never_had_a_plan(&going.past) {
         console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));

@@ -17,6 +17,7 @@ use crate::event::{
 };
 use crate::journal::Letter;
 use crate::plan::{Plan, Step};
+use crate::policy::Policy;
 use crate::redact::Secrets;
 use crate::reference;
 use crate::tool::ToolSpec;
@@ -52,9 +53,8 @@ impl Redact for RunEventKind {
             | Self::AttemptFailed { step: _, attempt: _, error, retry_at: _, usage: _ }
             | Self::StepFailed { step: _, attempt: _, error, usage: _ } => error.redact(secrets),
             Self::StepSucceeded { step: _, attempt: _, output, usage: _ } => output.redact(secrets),
-            // A policy has numbers, and names of pools and tools.
-            Self::RunResumed { policy: _ }
-            | Self::StopRequested { why: _ }
+            Self::RunResumed { policy } => policy.redact(secrets),
+            Self::StopRequested { why: _ }
             | Self::UsageNoted { attempt: _, usage: _ }
             | Self::RunStopped { why: _ }
             | Self::StepReady { step: _ }
@@ -80,11 +80,38 @@ impl Redact for Letter {
 
 impl Redact for RunStart {
     fn redact(&mut self, secrets: &Secrets) {
-        let Self { objective, inputs, policy: _, tools, default_tool: _, labels } = self;
+        let Self { objective, inputs, policy, tools, default_tool: _, labels } = self;
         objective.redact(secrets);
+        policy.redact(secrets);
         inputs.values_mut().for_each(|input| input.redact(secrets));
         tools.redact(secrets);
         labels.values_mut().for_each(|label| self::label(label, secrets));
+    }
+}
+
+impl Redact for Policy {
+    fn redact(&mut self, secrets: &Secrets) {
+        // Numbers, and names of pools and tools.
+        let Self {
+            max_parallel: _,
+            pools: _,
+            retry: _,
+            timeout_ms: _,
+            planner_timeout_ms: _,
+            max_replans: _,
+            max_corrections: _,
+            replan_when: _,
+            review: _,
+            limits: _,
+            grace_ms: _,
+            order: _,
+            patience: _,
+            max_interruptions: _,
+            allow: _,
+            attended: _,
+            labels,
+        } = self;
+        labels.values_mut().for_each(|label| label.redact(secrets));
     }
 }
 

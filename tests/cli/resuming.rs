@@ -1,0 +1,53 @@
+//! What a run goes on with when it is taken up again.
+
+use serde_json::json;
+
+use crate::model_server::{Model, Server};
+use crate::support::Place;
+
+#[test]
+fn what_a_resume_is_told_holds_for_those_after_it() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let gone = Server::with(Model);
+    let ran = gone.run(&place, ["run", "x", "--model", "m", "--sequential", "--max-tokens", "130", "--json"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    drop(gone);
+    let url = server.url();
+    let told =
+        ["resume", "--base-url", &url, "--max-parallel", "2", "--max-tokens", "300", "-o", "answer.txt", "--json"];
+    let told = place.run(told);
+    assert_eq!((told.exit, server.calls().len()), (8, 1), "{told:?}");
+    let again = place.run(["resume", "--json"]);
+    assert_eq!((again.exit, server.calls().len()), (8, 1), "the limit holds still: {again:?}");
+    let more = place.run(["resume", "--max-tokens", "100000"]);
+    assert_eq!((more.exit, more.stdout.as_str()), (0, ""), "{more:?}");
+    assert_eq!(std::fs::read_to_string(place.path().join("answer.txt")).unwrap(), "found it\n");
+
+    let run = told.last_event()["run"].as_str().unwrap().to_owned();
+    let exported = place.run(["export", &run, "--format", "ndjson"]);
+    let resumed = exported.events().into_iter().filter(|event| event["event"] == "run_resumed");
+    let told = resumed.filter(|event| event["policy"].is_object()).map(|event| {
+        let policy = &event["policy"];
+        (policy["max_parallel"].as_u64(), policy["limits"]["tokens"].as_u64())
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [(Some(2), Some(300)), (Some(2), Some(100_000))], "as it was told, twice: {exported:?}");
+    let fork = place.run(["fork", &run, "--from", "3"]);
+    assert_eq!(fork.exit, 0, "it asks where the models are now: {fork:?}");
+}
+
+#[test]
+fn a_run_that_is_asked_again_goes_on_as_it_was_asked() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = place.run(["run", "x", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--json"]);
+    assert_eq!(ran.exit, 6, "{ran:?}");
+    let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    let asked = place.run(["resume", &run, "--base-url", &server.url(), "--max-tokens", "130", "--json"]);
+    assert_eq!(asked.exit, 8, "{asked:?}");
+    let calls = server.calls().len();
+    let run = asked.last_event()["run"].as_str().unwrap().to_owned();
+    let again = place.run(["resume", &run, "--json"]);
+    assert_eq!((again.exit, server.calls().len()), (8, calls), "{again:?}");
+    let more = place.run(["resume", &run, "--max-tokens", "100000", "--json"]);
+    assert_eq!((more.exit, &more.last_event()["answer"]), (0, &json!("found it")), "{more:?}");
+}

@@ -18,6 +18,7 @@ use super::earlier;
 use super::failure::Failure;
 use super::history::Recorded;
 use super::model::Models;
+use super::model::args::Chosen;
 use super::output::Output;
 use super::prediction::{Prediction, counted};
 use super::questions;
@@ -53,7 +54,8 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     }
     let runner = toolbox.runner(job.planner, &args.settings, policy);
     let plan = job.plan.map(|(plan, _)| plan);
-    Beginning { runner, objective: job.objective, plan, batch: None }.go(&toolbox, output, args, console)
+    let model = models.as_ref().and_then(Models::chosen).cloned();
+    Beginning { runner, objective: job.objective, plan, batch: None, model }.go(&toolbox, output, args, console)
 }
 
 /// Runs what the lines of a file stand for, as one run.
@@ -63,12 +65,13 @@ fn run_batch(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let equipment = Equipment::of(args, needs_model, console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let batch = Batch::of(sources, args, &equipment, console)?;
-    let Equipment { toolbox, policy, .. } = equipment;
+    let Equipment { toolbox, models, policy } = equipment;
+    let model = models.as_ref().and_then(Models::chosen).cloned();
     let plan = batch.plan(&args.source, &policy);
     let objective = plan.objective.clone().unwrap_or_default();
     let (name, tool) = batch.tool(reviser(args, &toolbox));
     let runner = toolbox.runner(plan.clone(), &args.settings, replans_of_lines(policy)).tool(name, tool);
-    Beginning { runner, objective, plan: Some(plan), batch: Some(batch) }.go(&toolbox, output, args, console)
+    Beginning { runner, objective, plan: Some(plan), batch: Some(batch), model }.go(&toolbox, output, args, console)
 }
 
 /// A run that is about to begin.
@@ -79,18 +82,20 @@ struct Beginning {
     plan: Option<Plan>,
     /// What the steps of that plan stand for, if it is many in one.
     batch: Option<Batch>,
+    /// The model, if it was chosen because none was named.
+    model: Option<Chosen>,
 }
 
 impl Beginning {
     /// Carries it out, and tells how it went.
     fn go(self, toolbox: &Toolbox, output: Output<'_>, args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
-        let Self { runner, objective, plan, batch } = self;
+        let Self { runner, objective, plan, batch, model } = self;
         let journal = args.keep.open()?;
         let is_kept = journal.is_some();
         let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
         let runner = match journal {
             Some(journal) => {
-                let (name, value) = Recorded::label(&args.before, plan.as_ref(), batch.as_ref());
+                let (name, value) = Recorded::label(&args.before, plan.as_ref(), batch.as_ref(), model.as_ref());
                 runner.journal(journal).label(name, value)
             }
             None => runner,

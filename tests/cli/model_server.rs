@@ -61,14 +61,23 @@ pub(crate) fn ended(text: &str, reason: &str, usage: &Value) -> ResponseTemplate
     ResponseTemplate::new(200).set_body_raw(body, "text/event-stream")
 }
 
+/// A list of models.
+pub(crate) fn listed(names: &[&str]) -> ResponseTemplate {
+    let models: Vec<Value> = names.iter().map(|name| json!({ "id": name, "object": "model" })).collect();
+    ResponseTemplate::new(200).set_body_json(json!({ "object": "list", "data": models }))
+}
+
 impl Server {
     pub(crate) fn with(respond: impl Respond + 'static) -> Self {
+        Self::listing(listed(&["first"]), respond)
+    }
+
+    /// One that answers this when it is asked for its models.
+    pub(crate) fn listing(list: impl Respond + 'static, respond: impl Respond + 'static) -> Self {
         let runtime = Runtime::new().unwrap();
         let server = runtime.block_on(async {
             let server = MockServer::start().await;
-            let list = json!({ "object": "list", "data": [{ "id": "first", "object": "model" }] });
-            let listed = ResponseTemplate::new(200).set_body_json(list);
-            Mock::given(method("GET")).and(path("/v1/models")).respond_with(listed).mount(&server).await;
+            Mock::given(method("GET")).and(path("/v1/models")).respond_with(list).mount(&server).await;
             Mock::given(method("POST")).respond_with(respond).mount(&server).await;
             server
         });

@@ -1,8 +1,11 @@
 //! What a run goes on with when it is taken up again.
 
-use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::model_server::{Model, Server};
+use serde_json::json;
+use wiremock::{Request, Respond, ResponseTemplate};
+
+use crate::model_server::{Model, Server, listed};
 use crate::support::Place;
 
 #[test]
@@ -50,4 +53,27 @@ fn a_run_that_is_asked_again_goes_on_as_it_was_asked() {
     assert_eq!((again.exit, server.calls().len()), (8, calls), "{again:?}");
     let more = place.run(["resume", &run, "--max-tokens", "100000", "--json"]);
     assert_eq!((more.exit, &more.last_event()["answer"]), (0, &json!("found it")), "{more:?}");
+}
+
+/// Lists another model first each time.
+#[derive(Default)]
+struct Changing(AtomicUsize);
+
+impl Respond for Changing {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        listed(&[&format!("model-{}", self.0.fetch_add(1, Ordering::SeqCst)), "last"])
+    }
+}
+
+#[test]
+fn a_model_that_was_chosen_for_a_run_stays_its_model() {
+    let (server, place) = (Server::listing(Changing::default(), Model), Place::new());
+    let ran = server.run(&place, ["run", "x", "--sequential", "--max-tokens", "130", "--json"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    place.file("plandag.toml", "model = \"of-project\"\n");
+    let mut resume = place.command(["resume", "--max-tokens", "100000"]);
+    let resumed = resume.env("PLANDAG_MODEL", "of-environment").output().unwrap();
+    assert!(resumed.status.success(), "{resumed:?}");
+    let calls = server.calls();
+    assert!(calls.len() > 3 && calls.iter().all(|(call, _)| call["model"] == "model-0"), "{calls:?}");
 }

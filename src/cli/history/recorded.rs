@@ -14,7 +14,7 @@ use super::super::args::{Cli, Command, RunArgs};
 use super::super::batch::Batch;
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::model::args::base_url;
+use super::super::model::args::{Chosen, base_url};
 use super::super::model::{OPENAI_BASE_URL, variable};
 use super::super::source::STDIN;
 use super::super::text;
@@ -32,6 +32,9 @@ pub(crate) struct Recorded {
     /// What the steps of that plan stand for, if it is one of many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch: Option<Batch>,
+    /// The model, if it was chosen because none was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<Chosen>,
 }
 
 /// What a process that goes on with a run takes over from those before it.
@@ -45,13 +48,19 @@ pub(crate) struct Before {
 
 impl Recorded {
     /// What a run is started with, as a label of it: what this process was, unless it asks the same as one `before`.
-    pub(crate) fn label(before: &Before, plan: Option<&Plan>, batch: Option<&Batch>) -> (&'static str, Value) {
+    pub(crate) fn label(
+        before: &Before,
+        plan: Option<&Plan>,
+        batch: Option<&Batch>,
+        model: Option<&Chosen>,
+    ) -> (&'static str, Value) {
         let recorded = Self {
             arguments: before.arguments.clone().unwrap_or_else(arguments),
             // A directory that is gone cannot be gone back to.
             directory: std::env::current_dir().unwrap_or_default(),
             plan: plan.cloned(),
             batch: batch.cloned(),
+            model: model.cloned(),
         };
         (LABEL, serde_json::to_value(recorded).unwrap_or_default())
     }
@@ -69,7 +78,13 @@ impl Recorded {
     /// The arguments, read anew. Paths in them are meant from [`directory`](Self::directory).
     pub(super) fn args(&self) -> Result<RunArgs, Failure> {
         match Cli::try_parse_from(&self.arguments).map(|cli| cli.command) {
-            Ok(Command::Run(args)) => Ok(*args),
+            Ok(Command::Run(mut args)) => {
+                if self.model.is_some() {
+                    // What the environment names now was not named then.
+                    (args.model.model, args.model.chosen) = (None, self.model.clone());
+                }
+                Ok(*args)
+            }
             Ok(_) => Err(not_understood("they are not those of plandag run")),
             Err(error) => Err(not_understood(&error.render().to_string())),
         }

@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use plandag::Secrets;
 use plandag::llm::{PlanTextFormat, Prompts};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::args::TEMPLATE;
 
@@ -49,6 +49,17 @@ pub(crate) struct ModelArgs {
     /// [default: those of --files and of servers]
     #[arg(long, value_name = "TOOLS")]
     pub(crate) step_tools: Option<StepTools>,
+    /// The model that was chosen for the run when it was started, if none was named.
+    #[arg(skip)]
+    pub(crate) chosen: Option<Chosen>,
+}
+
+/// A model that was chosen because none was named.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Chosen {
+    pub(crate) name: String,
+    /// Its server, if that was not named either.
+    pub(crate) url: Option<String>,
 }
 
 impl ModelArgs {

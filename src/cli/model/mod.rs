@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::console::Console;
 use super::failure::Failure;
 use super::text;
-use args::{ModelArgs, SpendingArgs, StepTools};
+use args::{Chosen, ModelArgs, SpendingArgs, StepTools};
 use config::Files;
 use servers::Servers;
 
@@ -101,7 +101,11 @@ impl Models {
         let steps = own(&args.step_model, |config| config.step_model.clone());
         let answer = own(&args.answer_model, |config| config.answer_model.clone());
         let named = all.or_else(|| planner.clone()).or_else(|| steps.clone());
-        let Some(all) = named.map_or_else(|| servers.any_model(), |name| Ok(Some(name)))? else { return Ok(None) };
+        // What files name now was not named when one was chosen.
+        let named = named.filter(|_| args.chosen.is_none());
+        let chosen = if named.is_none() { servers.any_model()? } else { None };
+        let chosen_name = chosen.as_ref().map(|chosen| chosen.name.clone());
+        let Some(all) = named.or(chosen_name) else { return Ok(None) };
 
         let options = Options {
             temperature: args.temperature.or_else(|| files.find(|config| config.temperature)),
@@ -135,6 +139,7 @@ impl Models {
                 .unwrap_or_default(),
             args: ModelArgs {
                 plan_format: args.plan_format.or_else(|| files.find(|config| config.plan_format)),
+                chosen,
                 ..args.clone()
             },
             planner,
@@ -254,6 +259,11 @@ impl Models {
     /// Is told what the planner waits for.
     pub(crate) fn waits(&self) -> watch::Receiver<Option<PlannerWait>> {
         self.waits.subscribe()
+    }
+
+    /// The model that was chosen, if none was named.
+    pub(crate) fn chosen(&self) -> Option<&Chosen> {
+        self.args.chosen.as_ref()
     }
 
     /// The model that plans.

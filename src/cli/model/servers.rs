@@ -10,7 +10,7 @@ use plandag::{ModelProblem, Secrets};
 use tokio::time::timeout;
 
 use super::advice;
-use super::args::ModelArgs;
+use super::args::{Chosen, ModelArgs};
 use super::config::{Files, PROJECT_FILE, ProviderConfig};
 use super::detect::{self, Found};
 use crate::cli::console::Console;
@@ -101,41 +101,58 @@ impl<'a> Servers<'a> {
         self.places.get(model).map(Server::rate_limits).unwrap_or_default()
     }
 
-    /// A model where none was named: one of the server that was, or one that is found on this machine.
-    pub(crate) fn any_model(&mut self) -> Result<Option<String>, Failure> {
+    /// A model where none was named: the one that was chosen when the run was started, else one of the server that was
+    /// named, or one that is found on this machine.
+    pub(crate) fn any_model(&mut self) -> Result<Option<Chosen>, Failure> {
+        if let (Some(chosen), None) = (&self.args.chosen, &self.args.base_url)
+            && let Some(url) = &chosen.url
+        {
+            self.places.insert(chosen.name.clone(), Server::at(url));
+            return Ok(Some(chosen.clone()));
+        }
         let named = match self.address() {
             Some(address) => Some(self.with_key(Server::at(address.url), address.is_trusted)?),
             None => self.ollama_address().map(|address| self.ollama(address)).transpose()?,
         };
         if let Some((server, looked)) = named {
-            let shown = plandag::llm::shown_address(server.address().unwrap_or_default());
-            let provider = connect(server.clone(), &looked)?;
-            let listed = detect::block_on(async { timeout(PATIENCE, provider.model_names()).await })?;
-            let listed = listed.unwrap_or_else(|_| {
-                let message = format!("{shown} has not listed its models within {}", human(PATIENCE));
-                Err(ModelError::new(ModelProblem::Stalled, message))
-            });
-            let names = listed.map_err(|error| unusable(&error, "its list of models"))?;
-            let Some(first) = names.into_iter().next() else {
-                return Err(Failure::new(
-                    ModelProblem::UnknownModel.code(),
-                    ExitCode::Configuration,
-                    format!("the server at {shown} lists no model"),
-                )
-                .help("name the model: --model NAME"));
+            let name = match &self.args.chosen {
+                Some(chosen) => chosen.name.clone(),
+                None => self.first_model(&server, &looked)?,
             };
-            self.say(&format!(
-                "no model is named: using `{first}`, the first that {shown} lists (--model names another)"
-            ));
-            self.places.insert(first.clone(), server);
-            return Ok(Some(first));
+            self.places.insert(name.clone(), server);
+            return Ok(Some(Chosen { name, url: None }));
+        }
+        if self.args.chosen.is_some() {
+            return Ok(self.args.chosen.clone());
         }
         let found = self.local()?.first().cloned();
         let Some(Found { name, url, models }) = found else { return Ok(None) };
         let first = models.into_iter().next().unwrap_or_default();
         self.say(&format!("no model is named: found {name} at {url}, using its model `{first}` (--model names another, --offline none)"));
-        self.places.insert(first.clone(), Server::at(url));
-        Ok(Some(first))
+        self.places.insert(first.clone(), Server::at(url.clone()));
+        Ok(Some(Chosen { name: first, url: Some(url) }))
+    }
+
+    /// The first model that a server lists.
+    fn first_model(&self, server: &Server, looked: &[String]) -> Result<String, Failure> {
+        let shown = plandag::llm::shown_address(server.address().unwrap_or_default());
+        let provider = connect(server.clone(), looked)?;
+        let listed = detect::block_on(async { timeout(PATIENCE, provider.model_names()).await })?;
+        let listed = listed.unwrap_or_else(|_| {
+            let message = format!("{shown} has not listed its models within {}", human(PATIENCE));
+            Err(ModelError::new(ModelProblem::Stalled, message))
+        });
+        let names = listed.map_err(|error| unusable(&error, "its list of models"))?;
+        let Some(first) = names.into_iter().next() else {
+            return Err(Failure::new(
+                ModelProblem::UnknownModel.code(),
+                ExitCode::Configuration,
+                format!("the server at {shown} lists no model"),
+            )
+            .help("name the model: --model NAME"));
+        };
+        self.say(&format!("no model is named: using `{first}`, the first that {shown} lists (--model names another)"));
+        Ok(first)
     }
 
     fn server(&mut self, model: &str) -> Result<(Server, Vec<String>), Failure> {

@@ -152,6 +152,24 @@ impl Secrets {
         Cow::Owned(redacted)
     }
 
+    /// The end of a text without secrets: no more than so many bytes of the text, and nothing of a secret that they begin
+    /// within.
+    #[cfg(all(feature = "mcp", unix))]
+    pub(crate) fn redacted_end(&self, text: &str, bytes: usize) -> String {
+        let is_whole = |at: &usize| text.is_char_boundary(*at);
+        let mut from = (text.len().saturating_sub(bytes)..text.len()).find(is_whole).unwrap_or(text.len());
+        if let Some(cut) = self.known().find(text).iter().find(|secret| secret.start < from && from < secret.end) {
+            from = cut.end;
+        }
+        self.redact(&text[from..]).into_owned()
+    }
+
+    /// How long a secret is at most, whatever it looks like.
+    #[cfg(all(feature = "mcp", unix))]
+    pub(crate) fn longest(&self) -> usize {
+        self.known().forms.iter().map(String::len).max().unwrap_or_default()
+    }
+
     /// JSON without secrets, and still JSON: only what is in strings is taken out.
     pub fn redact_json(&self, json: String) -> String {
         let Cow::Owned(redacted) = self.redact(&json) else { return json };
@@ -388,6 +406,18 @@ mod tests {
         for harmless in ["http://host/a@b:c", "http://host/?q=a:b@c", "http://host/#key=1", "?key=1", "100%"] {
             assert_eq!(secrets(harmless), [""; 0], "{harmless}");
         }
+    }
+
+    #[cfg(all(feature = "mcp", unix))]
+    #[test]
+    fn nothing_of_a_secret_is_left_where_an_end_begins() {
+        let secrets = Secrets::new(["s3cr3t-word"]);
+        for bytes in 0..20 {
+            let end = secrets.redacted_end("ä: s3cr3t-word ü", bytes);
+            let whole = "ä: [redacted] ü";
+            assert!(whole.ends_with(&end) && (bytes >= 14 || " ü".ends_with(&end)), "{bytes}: {end}");
+        }
+        assert!(secrets.longest() > "s3cr3t-word".len(), "in a URL it is longer");
     }
 
     #[test]

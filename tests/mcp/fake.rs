@@ -48,6 +48,10 @@ fn answer(id: &Value, result: Value) {
     send(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
 }
 
+fn token() -> String {
+    std::env::var("SOME_TOKEN").unwrap()
+}
+
 fn text(text: impl Into<Value>) -> Value {
     json!({ "content": [{ "type": "text", "text": text.into() }] })
 }
@@ -123,6 +127,12 @@ impl Server {
             "two_of_a_name" => vec![say.clone(), say],
             "strange_name" => vec![say, named("\u{1b}[2J")],
             "lies_about_its_name" => vec![say, named("other.say")],
+            "describes_secrets" => {
+                let mut say = say;
+                say["description"] = format!("{}{}", "d".repeat(1_960), token()).into();
+                vec![say, named("act")]
+            }
+            "lists_secrets" => vec![say, named(&format!("!{}", token()))],
             _ => vec![say, named("act")],
         };
         if self.is("endless_pages") {
@@ -157,7 +167,11 @@ impl Server {
             },
             "dies_in_a_call" => exit(1),
             "dies_telling_secrets" => {
-                eprintln!("the token is {}", std::env::var("SOME_TOKEN").unwrap());
+                eprintln!("the token is {}", token());
+                exit(1);
+            }
+            "dies_with_a_cut_secret" => {
+                eprintln!("the token is {} {}", token(), "e".repeat(2_000));
                 exit(1);
             }
             "huge_message" => answer(id, text("x".repeat(5 * 1024 * 1024))),
@@ -216,7 +230,7 @@ impl Server {
                 answer(id, text(said));
                 send(&json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }));
             }
-            "tells_secrets" => answer(id, text(std::env::var("SOME_TOKEN").unwrap())),
+            "tells_secrets" => answer(id, text(token())),
             "tells_environment" => {
                 let variables: BTreeMap<String, String> = std::env::vars().collect();
                 answer(id, text(variables.into_keys().collect::<Vec<_>>().join(" ")));

@@ -236,6 +236,21 @@ async fn secrets_do_not_come_back() {
     assert!(error.message.contains("[redacted]") && !error.message.contains("canary"), "{error}");
 }
 
+#[tokio::test]
+async fn no_part_of_a_secret_comes_back_where_a_text_is_cut() {
+    let token = format!("canary-{}-end-of-it", "5ecret".repeat(8));
+    let more = json!({ "env": { "SOME_TOKEN": token } });
+    let servers = running("describes_secrets", more.clone()).await;
+    let description = tool(&servers, "fake.say").spec().description;
+    assert!(description.ends_with("d[redacted]"), "{description}");
+    servers.close().await;
+    let error = failing("dies_with_a_cut_secret", more.clone()).await;
+    assert!(error.message.contains("it says: eee") || error.message.contains("[redacted] eee"), "{error}");
+    assert!(!error.message.contains("5ecret") && !error.message.contains("end-of-it"), "{error}");
+    let listed = refused("lists_secrets", more).await;
+    assert!(listed.contains("`![redacted]...`") && !listed.contains("canary"), "{listed}");
+}
+
 /// The first error in the environment of the server itself: nothing but what it was given.
 #[tokio::test]
 async fn servers_have_a_clean_environment() {

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::config::{Launch, ServerConfig};
 use super::pipe::{MAX_MESSAGE_BYTES, Pipe, Reason};
 use super::process::Process;
-use super::trouble;
+use super::trouble::{self, cut};
 
 const MAX_TOOLS: usize = 1_000;
 const MAX_PAGES: usize = 100;
@@ -59,8 +59,9 @@ impl Connection {
             |ready: Result<_, ClientInitializeError>| ready.map_err(|error| trouble::of_start(&error, &config.launch));
         let (started, mut process) = match &config.launch {
             Launch::Program { command, args, env, cwd } => {
-                let (process, stdin, stdout) = Process::start(command, args, env.iter(), cwd.as_deref())
-                    .map_err(|error| format!("`{command}` cannot be started: {error}"))?;
+                let (process, stdin, stdout) =
+                    Process::start(command, args, env.iter(), cwd.as_deref(), config.secrets.clone())
+                        .map_err(|error| format!("`{command}` cannot be started: {error}"))?;
                 let pipe = Pipe::new(stdin, stdout, reason.clone());
                 let started = timeout(config.start, client.clone().serve(pipe)).await.map_err(late);
                 (started.and_then(begun), Some(process))
@@ -237,7 +238,7 @@ impl Listed {
 }
 
 fn shown(name: &str) -> String {
-    name.chars().take(40).flat_map(char::escape_default).collect()
+    cut(name, 40).chars().flat_map(char::escape_default).collect()
 }
 
 fn http(

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::owner;
+use crate::redact::Secrets;
 
 /// How long a server has to end by itself once its input is closed, and once more when it was asked to.
 const GRACE: Duration = Duration::from_secs(1);
@@ -41,8 +42,12 @@ pub(super) struct Process {
 }
 
 /// The end of what was written on the standard error.
-#[derive(Clone, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<u8>>>);
+#[derive(Clone)]
+struct Tail {
+    bytes: Arc<Mutex<VecDeque<u8>>>,
+    /// What it may not tell.
+    secrets: Secrets,
+}
 
 impl Process {
     pub(super) fn start<'a>(
@@ -50,6 +55,7 @@ impl Process {
         args: &[String],
         env: impl Iterator<Item = (&'a String, &'a String)>,
         cwd: Option<&Path>,
+        secrets: Secrets,
     ) -> io::Result<(Self, ChildStdin, ChildStdout)> {
         let mut command = Command::new(program);
         command.args(args).env_clear().kill_on_drop(true).process_group(0);
@@ -70,7 +76,7 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let tail = Tail::default();
+        let tail = Tail { bytes: Arc::default(), secrets };
         let reader = leader.stderr.take().map(|stderr| tokio::spawn(tail.clone().read(stderr)));
         let pipes = leader.stdin.take().zip(leader.stdout.take());
         let (stdin, stdout) = pipes.ok_or_else(|| io::Error::other("the process has no pipes"))?;
@@ -123,18 +129,20 @@ impl Drop for Process {
 
 impl Tail {
     async fn read(self, mut stderr: ChildStderr) {
+        // A secret that the cut goes through is whole in what is kept, or not in what is told.
+        let most = TAIL_BYTES + self.secrets.longest();
         let mut buffer = vec![0; 8 * 1024];
         while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-            let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.extend(&buffer[..read]);
-            let excess = tail.len().saturating_sub(TAIL_BYTES);
-            tail.drain(..excess);
+            let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes.extend(&buffer[..read]);
+            let excess = bytes.len().saturating_sub(most);
+            bytes.drain(..excess);
         }
     }
 
     fn text(&self) -> String {
-        let bytes: Vec<u8> = self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
+        let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let text = self.secrets.redacted_end(&String::from_utf8_lossy(&bytes), TAIL_BYTES);
         let last: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         last[last.len().saturating_sub(3)..].join(" / ")
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::connection::Listed;
 use super::owner;
 use super::server::Server;
+use super::trouble::cut;
 use crate::error::StepError;
 use crate::tool::{Effect, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 
@@ -48,7 +49,8 @@ impl Tool for McpTool {
         let listed = self.listed();
         let config = self.server.config();
         let millis = u64::try_from((config.call + SPARE).as_millis()).unwrap_or(u64::MAX);
-        let description: String = listed.description.chars().take(MAX_DESCRIPTION_CHARS).collect();
+        // What is left of a secret that was cut would not be found.
+        let description = cut(&config.secrets.redact(&listed.description), MAX_DESCRIPTION_CHARS);
         ToolSpec {
             arguments: listed.arguments.clone(),
             output: r#"{"text": <all texts of the result>}, and if the result has them "structured": <a value> and "other": [<parts that are not text, as MCP has them>]"#.into(),
@@ -56,7 +58,7 @@ impl Tool for McpTool {
             untrusted: true,
             idempotent: config.trust && listed.idempotent,
             timeout: ToolTimeout::Millis(millis),
-            ..ToolSpec::new(self.name(), config.secrets.redact(&description).into_owned())
+            ..ToolSpec::new(self.name(), description)
         }
     }
 
@@ -96,10 +98,7 @@ fn output(result: CallToolResult) -> Result<Value, StepError> {
     }
     let text = texts.join("\n");
     if result.is_error == Some(true) {
-        let said = match text.char_indices().nth(MAX_ERROR_CHARS) {
-            Some((end, _)) => format!("{}...", &text[..end]),
-            None => text,
-        };
+        let said = cut(&text, MAX_ERROR_CHARS);
         return Err(StepError::permanent(format!("the tool reports an error: {said}")));
     }
     let mut output = json!({ "text": text });

@@ -82,9 +82,13 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// Somebody else's words on one line, and not many.
 fn words(said: &str) -> String {
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    match said.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}...", &said[..end]),
-        None => said,
+    cut(&said.split_whitespace().collect::<Vec<_>>().join(" "), MAX_CHARS)
+}
+
+/// The beginning of a text, with a mark where it was cut: what is left of a secret is found by that.
+pub(super) fn cut(text: &str, chars: usize) -> String {
+    match text.char_indices().nth(chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }

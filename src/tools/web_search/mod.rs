@@ -175,11 +175,16 @@ impl WebSearch {
         {
             text = text.replace(key.as_str(), "[key]");
         }
-        if text.len() > MAX_SAID_BYTES {
-            text.truncate(floor_char_boundary(&text, MAX_SAID_BYTES));
-            text.push_str("...");
-        }
+        cut(&mut text, MAX_SAID_BYTES);
         text
+    }
+}
+
+/// Leaves the beginning of a text, with a mark where it was cut: what is left of a secret is found by that.
+fn cut(text: &mut String, bytes: usize) {
+    if text.len() > bytes {
+        text.truncate(floor_char_boundary(text, bytes));
+        text.push_str("...");
     }
 }
 
@@ -209,7 +214,7 @@ impl Answer {
 impl Hit {
     fn bounded(mut self) -> Self {
         for text in [&mut self.title, &mut self.url, &mut self.text] {
-            text.truncate(floor_char_boundary(text, MAX_TEXT_BYTES));
+            cut(text, MAX_TEXT_BYTES);
         }
         self
     }

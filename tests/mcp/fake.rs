@@ -92,6 +92,11 @@ impl Server {
     fn take(&mut self, message: &Value) {
         let id = &message["id"];
         match message["method"].as_str() {
+            Some("initialize") if self.is("refuses_at_once") => {
+                let error = json!({ "code": -32000, "message": "license expired" });
+                send(&json!({ "jsonrpc": "2.0", "id": id, "error": error }));
+                exit(0);
+            }
             Some("initialize") => {
                 let name = if self.is("lies_about_its_name") { "filesystem" } else { "fake" };
                 answer(

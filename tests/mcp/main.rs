@@ -110,6 +110,8 @@ async fn a_server_that_does_not_get_ready_says_why() {
     assert!(endless.contains("more than 100 pages"), "{endless}");
     let twice = refused("two_of_a_name", json!({})).await;
     assert!(twice.contains("two tools with the name `say`"), "{twice}");
+    let unlicensed = refused("refuses_at_once", json!({})).await;
+    assert!(unlicensed.ends_with("it refuses `initialize`: license expired (exit status: 0)"), "{unlicensed}");
     let strange = refused("strange_name", json!({})).await;
     assert!(strange.contains(r"\u{1b}[2J"), "{strange}");
 }

@@ -20,7 +20,7 @@ use super::client::Client;
 use super::config::{Launch, ServerConfig};
 use super::pipe::{MAX_MESSAGE_BYTES, Pipe, Reason};
 use super::process::Process;
-use super::trouble::{self, cut};
+use super::trouble::{self, Trouble, cut};
 
 const MAX_TOOLS: usize = 1_000;
 const MAX_PAGES: usize = 100;
@@ -54,7 +54,7 @@ impl Connection {
     pub(super) async fn open(config: &ServerConfig) -> Result<Self, String> {
         let client = Client::default();
         let reason = Reason::default();
-        let late = |_| format!("it is not ready after {:?}", config.start);
+        let late = |_| Trouble::Silence(format!("it is not ready after {:?}", config.start));
         let begun =
             |ready: Result<_, ClientInitializeError>| ready.map_err(|error| trouble::of_start(&error, &config.launch));
         let (started, mut process) = match &config.launch {
@@ -81,8 +81,8 @@ impl Connection {
                 process: Mutex::new(process),
                 changed: StdMutex::default(),
             }),
-            Err(message) => {
-                let message = explain(message, &reason, process.as_mut()).await;
+            Err(trouble) => {
+                let message = explain(trouble, &reason, process.as_mut()).await;
                 if let Some(process) = process {
                     process.end().await;
                 }
@@ -109,7 +109,8 @@ impl Connection {
     }
 
     /// The tools that the server has now.
-    pub(super) async fn list(&self, config: &ServerConfig) -> Result<Vec<Listed>, String> {
+    pub(super) async fn list(&self, config: &ServerConfig) -> Result<Vec<Listed>, Trouble> {
+        let answer = |message: String| Err(Trouble::Answer(message));
         let mut tools: Vec<Listed> = Vec::new();
         let mut names = BTreeSet::new();
         let mut cursor = None;
@@ -118,19 +119,20 @@ impl Connection {
             let params = PaginatedRequestParams::default().with_cursor(cursor.take());
             let request = ClientRequest::ListToolsRequest(ListToolsRequest::with_param(params));
             let asked = timeout(config.start, self.ask(request, config)).await;
-            let page = match asked.map_err(|_| format!("it has not listed its tools after {:?}", config.start))? {
+            let late = |_| Trouble::Silence(format!("it has not listed its tools after {:?}", config.start));
+            let page = match asked.map_err(late)? {
                 Ok(ServerResult::ListToolsResult(page)) => page,
-                Ok(_) => return Err("it answers the question for its tools with something else".into()),
+                Ok(_) => return answer("it answers the question for its tools with something else".into()),
                 Err(error) => return Err(trouble::of_request(&error, "tools/list", &config.launch)),
             };
             for tool in page.tools {
                 if !names.insert(tool.name.to_string()) {
-                    return Err(format!("it has two tools with the name `{}`", shown(&tool.name)));
+                    return answer(format!("it has two tools with the name `{}`", shown(&tool.name)));
                 }
-                tools.push(Listed::new(tool)?);
+                tools.push(Listed::new(tool).map_err(Trouble::Answer)?);
             }
             if tools.len() > MAX_TOOLS {
-                return Err(format!("it has more than {MAX_TOOLS} tools"));
+                return answer(format!("it has more than {MAX_TOOLS} tools"));
             }
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -138,7 +140,7 @@ impl Connection {
                 break;
             }
         }
-        if is_complete { Ok(tools) } else { Err(format!("its list of tools has more than {MAX_PAGES} pages")) }
+        if is_complete { Ok(tools) } else { answer(format!("its list of tools has more than {MAX_PAGES} pages")) }
     }
 
     /// Notes which tools are not what they were.
@@ -168,8 +170,8 @@ impl Connection {
     }
 
     /// A message with all that is known about why.
-    pub(super) async fn explain(&self, message: String) -> String {
-        explain(message, &self.reason, self.process.lock().await.as_mut()).await
+    pub(super) async fn explain(&self, trouble: Trouble) -> String {
+        explain(trouble, &self.reason, self.process.lock().await.as_mut()).await
     }
 
     /// Ends the connection, and the process.
@@ -185,17 +187,21 @@ impl Connection {
 }
 
 /// What went wrong, with all that is known about why.
-async fn explain(message: String, reason: &Reason, process: Option<&mut Process>) -> String {
-    let mut message = reason.get().unwrap_or(message);
-    if let Some(process) = process {
-        if let Some(status) = process.ended().await {
-            // Whatever else went wrong did so because of that.
-            message = format!("{} ({status})", reason.get().as_deref().unwrap_or("it has ended"));
-        }
-        let tail = process.tail();
-        if !tail.is_empty() {
-            message.push_str(&format!("; it says: {tail}"));
-        }
+async fn explain(trouble: Trouble, reason: &Reason, process: Option<&mut Process>) -> String {
+    let Some(process) = process else { return reason.get().unwrap_or_else(|| trouble.message()) };
+    let status = process.ended().await;
+    let mut message = match trouble {
+        Trouble::Answer(message) => message,
+        // Whatever else went wrong did so because of that.
+        Trouble::Silence(_) if status.is_some() => reason.get().unwrap_or_else(|| "it has ended".to_owned()),
+        Trouble::Silence(message) => reason.get().unwrap_or(message),
+    };
+    if let Some(status) = status {
+        message.push_str(&format!(" ({status})"));
+    }
+    let tail = process.tail();
+    if !tail.is_empty() {
+        message.push_str(&format!("; it says: {tail}"));
     }
     message
 }

@@ -45,8 +45,8 @@ impl Server {
         let connection = Connection::open(&config).await.map_err(failed)?;
         let tools = match connection.list(&config).await {
             Ok(tools) => tools,
-            Err(message) => {
-                let message = connection.explain(message).await;
+            Err(trouble) => {
+                let message = connection.explain(trouble).await;
                 connection.end().await;
                 return Err(failed(message));
             }
@@ -109,7 +109,7 @@ impl Server {
         if !connection.is_closed() {
             let changes = connection.changes();
             if changes != state.compared {
-                let now = connection.list(&self.config).await.map_err(|message| self.unusable(&message))?;
+                let now = connection.list(&self.config).await.map_err(|trouble| self.unusable(&trouble.message()))?;
                 connection.compare(&self.tools, &now);
                 state.compared = changes;
             }
@@ -122,7 +122,7 @@ impl Server {
         state.restarts += 1;
         connection.end().await;
         let again = Connection::open(&self.config).await.map_err(|message| self.unusable(&message))?;
-        let now = again.list(&self.config).await.map_err(|message| self.unusable(&message))?;
+        let now = again.list(&self.config).await.map_err(|trouble| self.unusable(&trouble.message()))?;
         again.compare(&self.tools, &now);
         let again = Arc::new(again);
         state.connection = Some(Arc::clone(&again));

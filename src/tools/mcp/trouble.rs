@@ -12,31 +12,54 @@ use super::config::Launch;
 /// As much is repeated of what a server says that is not MCP.
 const MAX_CHARS: usize = 200;
 
-/// Why a server could not be begun with.
-pub(super) fn of_start(error: &ClientInitializeError, launch: &Launch) -> String {
-    use ClientInitializeError as Error;
-    let asked = "initialize";
-    match error {
-        Error::TransportError { error, .. } => of_transport(error, asked, launch),
-        Error::LegacyFallbackFailed { fallback, .. } => of_start(fallback, launch),
-        Error::JsonRpcError(error) => format!("{} refuses `{asked}`: {}", it(launch), words(&error.message)),
-        Error::NoCompatibleProtocolVersion { .. } => {
-            format!("{} speaks no version of MCP that is known here", it(launch))
-        }
-        Error::ConnectionClosed(_) => format!("{} has closed the connection before it was ready", it(launch)),
-        _ => format!("{} answers `{asked}` with something else", it(launch)),
+/// What went wrong.
+pub(super) enum Trouble {
+    /// The server has answered, with this.
+    Answer(String),
+    /// It has not: how its process or the connection ended says more than this does.
+    Silence(String),
+}
+
+impl Trouble {
+    pub(super) fn message(self) -> String {
+        let (Self::Answer(message) | Self::Silence(message)) = self;
+        message
     }
 }
 
+/// Why a server could not be begun with.
+pub(super) fn of_start(error: &ClientInitializeError, launch: &Launch) -> Trouble {
+    use ClientInitializeError as Error;
+    let (it, asked) = (it(launch), "initialize");
+    Trouble::Answer(match error {
+        Error::TransportError { error, .. } => return Trouble::Silence(of_transport(error, asked, launch)),
+        Error::LegacyFallbackFailed { fallback, .. } => return of_start(fallback, launch),
+        Error::ConnectionClosed(_) => {
+            return Trouble::Silence(format!("{it} has closed the connection before it was ready"));
+        }
+        Error::JsonRpcError(error) => format!("{it} refuses `{asked}`: {}", words(&error.message)),
+        Error::NoCompatibleProtocolVersion { .. } => format!("{it} speaks no version of MCP that is known here"),
+        _ => format!("{it} answers `{asked}` with something else"),
+    })
+}
+
 /// Why it does not answer.
-pub(super) fn of_request(error: &ServiceError, asked: &str, launch: &Launch) -> String {
-    match error {
+pub(super) fn of_request(error: &ServiceError, asked: &str, launch: &Launch) -> Trouble {
+    let it = it(launch);
+    Trouble::Silence(match error {
         ServiceError::TransportSend(error) => of_transport(error, asked, launch),
         ServiceError::TransportClosed => "the connection is closed".to_owned(),
-        ServiceError::McpError(error) => format!("{} refuses `{asked}`: {}", it(launch), words(&error.message)),
-        ServiceError::Timeout { timeout } => format!("{} has not answered `{asked}` within {timeout:?}", it(launch)),
-        error => format!("{} answers `{asked}` with something else: {}", it(launch), words(&error.to_string())),
-    }
+        ServiceError::Timeout { timeout } => format!("{it} has not answered `{asked}` within {timeout:?}"),
+        ServiceError::McpError(error) => {
+            return Trouble::Answer(format!("{it} refuses `{asked}`: {}", words(&error.message)));
+        }
+        error => {
+            return Trouble::Answer(format!(
+                "{it} answers `{asked}` with something else: {}",
+                words(&error.to_string())
+            ));
+        }
+    })
 }
 
 fn of_transport(error: &DynamicTransportError, asked: &str, launch: &Launch) -> String {

@@ -77,7 +77,7 @@ fn files_say_only_what_makes_sense() {
     for key in ["model", "planner_model", "step_model", "answer_model"] {
         refused(&format!("{key} = \"\"\n"), &format!("{key}: a model has a name"));
     }
-    refused("max_usd = -1.0\n", "more than nothing");
+    refused("max_usd = -1.0\n", "at least 0.000001");
     refused("[providers.opnai]\nconcurrency = 1\n", "no such provider");
     let secret = place.path().parent().unwrap().join("plandag-prompt-outside.txt");
     std::fs::write(&secret, "what a project must not send anywhere").unwrap();

@@ -201,7 +201,12 @@ pub(crate) fn usd(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn is_limit(amount: f64) -> Result<f64, String> {
-    if amount.is_finite() && amount > 0.0 { Ok(amount) } else { Err("it has to be more than nothing".to_owned()) }
+    // A run counts in millionths.
+    if amount.is_finite() && amount >= 0.000_001 {
+        Ok(amount)
+    } else {
+        Err("it has to be at least 0.000001".to_owned())
+    }
 }
 
 /// `NAME=FILE`, the name one of a prompt.
@@ -241,7 +246,13 @@ mod tests {
         assert_eq!(temperature("0.5"), Ok(0.5));
         assert!(temperature("3").is_err() && temperature("warm").is_err() && temperature("NaN").is_err());
         assert_eq!(usd("$0.50"), Ok(0.5));
-        assert!(usd("0").is_err() && usd("-1").is_err() && usd("inf").is_err());
+        assert!(
+            usd("0").is_err()
+                && usd("0.0000009").is_err()
+                && usd("0.000001").is_ok()
+                && usd("-1").is_err()
+                && usd("inf").is_err()
+        );
         assert!(prompt("planner=a.md").is_ok() && prompt("sonnet=a.md").is_err() && prompt("planner").is_err());
     }
 }

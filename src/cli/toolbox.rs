@@ -15,6 +15,7 @@ use plandag::{
     Tool, ToolOutput, ToolSpec, ToolTimeout, offline, tools,
 };
 use tokio::sync::watch;
+use url::Url;
 
 use super::args::Settings;
 use super::console::Console;
@@ -381,11 +382,20 @@ fn allowed(patterns: &[String], tools: &[(String, Arc<dyn Tool>)]) -> Result<Vec
 /// The search engine that the environment names: Tavily where there is a key for it, else a wiki, which needs none.
 fn web_search() -> Result<WebSearch, Failure> {
     let url = |name: &'static str, usual: &str| {
+        let wrong = |why: String| {
+            Failure::new(
+                "config.web_search",
+                ExitCode::Configuration,
+                format!("{name} is no address of the web: {why}"),
+            )
+            .help(format!("set {name} to an address such as {usual}, or leave it out"))
+        };
         let text = std::env::var(name).ok().filter(|text| !text.is_empty());
-        text.as_deref().unwrap_or(usual).parse().map_err(|error| {
-            Failure::new("config.web_search", ExitCode::Configuration, format!("{name} is not a URL: {error}"))
-                .help(format!("set {name} to an address such as {usual}, or leave it out"))
-        })
+        let url: Url = text.as_deref().unwrap_or(usual).parse().map_err(|error| wrong(format!("{error}")))?;
+        match url.scheme() {
+            "http" | "https" => Ok(url),
+            scheme => Err(wrong(format!("it begins with {scheme}:"))),
+        }
     };
     match std::env::var("TAVILY_API_KEY").ok().filter(|key| !key.trim().is_empty()) {
         Some(key) => Ok(WebSearch::tavily(key.trim(), url("TAVILY_BASE_URL", "https://api.tavily.com/")?)),

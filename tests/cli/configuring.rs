@@ -280,6 +280,17 @@ impl Respond for Other {
 }
 
 #[test]
+fn a_search_engine_is_on_the_web() {
+    let place = Place::new();
+    let plan = place.plan(json!([{ "id": "a", "tool": "web_search", "args": { "query": "x" } }]));
+    for (address, why) in [("ftp://x/y", "it begins with ftp:"), ("file:///etc/passwd", "it begins with file:")] {
+        let mut command = place.command(["run".as_ref(), plan.as_os_str()]);
+        let ran: Ran = command.env_remove("TAVILY_API_KEY").env("MEDIAWIKI_API_URL", address).output().unwrap().into();
+        assert!(ran.exit == 5 && ran.stderr.contains("config.web_search") && ran.stderr.contains(why), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_limit_on_money_without_a_price_is_named_as_it_was_set() {
     let (server, place) = (Server::with(Model), Place::new());
     place.file("plandag.toml", "max_usd = 1.0\n");

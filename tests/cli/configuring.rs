@@ -280,6 +280,23 @@ impl Respond for Other {
 }
 
 #[test]
+fn the_findings_of_the_doctor_are_told_whatever_is_wrong() {
+    let place = Place::new();
+    let asked = ["doctor", "--json", "--model", "m", "--base-url", "http://127.0.0.1:9/v1"];
+    for (file, exit, code) in [("", 6, "provider.unreachable"), ("x = 1\n", 5, "config.invalid")] {
+        place.file("plandag.toml", file);
+        let ran = place.run(asked);
+        let found = ran.last_event();
+        assert_eq!((ran.exit, ran.events().len(), &found["error"]["code"]), (exit, 1, &json!(code)), "{ran:?}");
+        assert_eq!(found["config"][0], json!({ "path": "plandag.toml", "found": true }), "{ran:?}");
+        assert!(!found["keys"].as_array().unwrap().is_empty() && found["servers"].is_array(), "{ran:?}");
+        assert!(found["call"].is_null(), "{ran:?}");
+    }
+    let shown = place.run(["doctor"]);
+    assert!(shown.exit == 5 && shown.stdout.contains("✓ plandag.toml"), "{shown:?}");
+}
+
+#[test]
 fn a_search_engine_is_on_the_web() {
     let place = Place::new();
     let plan = place.plan(json!([{ "id": "a", "tool": "web_search", "args": { "query": "x" } }]));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use plandag::ModelProblem;
 use plandag::llm::{Provider, Server};
 use plandag::report::ExitCode;
 
@@ -27,19 +28,32 @@ pub(crate) struct Found {
     pub(crate) models: Vec<String>,
 }
 
-/// The servers that answer and have a model, all asked at once.
-pub(crate) fn local() -> Result<Vec<Found>, Failure> {
-    let asked = USUAL.map(|(name, url)| async move {
-        let models = models(Server::at(url)).await?;
-        (!models.is_empty()).then(|| Found { name, url: url.to_owned(), models })
-    });
-    Ok(block_on(join_all(asked))?.into_iter().flatten().collect())
+/// What came of asking one of the usual places for its models.
+pub(crate) struct Asked {
+    pub(crate) name: &'static str,
+    pub(crate) url: &'static str,
+    pub(crate) models: Result<Vec<String>, ModelProblem>,
 }
 
-/// The models of a server. None: it does not answer in time, or not as such a server would.
-pub(crate) async fn models(server: Server) -> Option<Vec<String>> {
-    let provider = Provider::new(server).ok()?;
-    tokio::time::timeout(PATIENCE, provider.model_names()).await.ok()?.ok()
+/// The usual places, all asked at once.
+pub(crate) fn usual() -> Result<Vec<Asked>, Failure> {
+    block_on(join_all(USUAL.map(|(name, url)| async move { Asked { name, url, models: models(url).await } })))
+}
+
+/// The servers that answer and have a model.
+pub(crate) fn local() -> Result<Vec<Found>, Failure> {
+    let found = |Asked { name, url, models }: Asked| {
+        let models = models.ok().filter(|models| !models.is_empty())?;
+        Some(Found { name, url: url.to_owned(), models })
+    };
+    Ok(usual()?.into_iter().filter_map(found).collect())
+}
+
+/// The models of a server, or why they are not known.
+async fn models(url: &str) -> Result<Vec<String>, ModelProblem> {
+    let provider = Provider::new(Server::at(url)).map_err(|error| error.problem)?;
+    let listed = tokio::time::timeout(PATIENCE, provider.model_names()).await;
+    listed.map_err(|_| ModelProblem::Unreachable)?.map_err(|error| error.problem)
 }
 
 pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {

@@ -1,5 +1,6 @@
 //! `plandag doctor`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plandag::ModelProblem;
@@ -8,7 +9,7 @@ use plandag::report::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::{DoctorArgs, SpendingArgs};
-use super::config::{self, Files};
+use super::config;
 use super::servers::variable;
 use super::{Models, advice, detect};
 use crate::cli::console::Console;
@@ -38,26 +39,31 @@ pub(crate) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode, Fail
     if !args.json {
         console.styled(&findings.render())?;
     }
-    let models = Models::find_unpriced(&args.model, &SpendingArgs::default(), None, console)?;
-    let call = match &models {
-        Some(models) => try_call(models)?,
-        None => {
-            return Err(Failure::new("config.no_planner", ExitCode::Configuration, "there is no model")
-                .help("start a local server, or name a model: --model gpt-4o-mini, with OPENAI_API_KEY set")
-                .help("without a model, objectives are answered from documents: plandag run \"...\" --files DIR"));
-        }
-    };
-    let unpriced = models.as_ref().and_then(|models| models.check_prices().err());
+    let tried = try_models(args, &findings, console);
     if args.json {
         // Who does not read the findings does not miss them.
-        let _ = console.json(&findings.to_json(&call, unpriced.as_ref()));
-        return Ok(ExitCode::Success);
+        let _ = console.json(&findings.to_json(&tried));
+        return Ok(tried.map_or_else(|failure| failure.exit(), |_| ExitCode::Success));
     }
+    let Tried { call, unpriced } = tried?;
     console.styled(&call.render())?;
     if let Some(unpriced) = unpriced {
         console.styled(&finding("price", false, &unpriced.brief()))?;
     }
     Ok(ExitCode::Success)
+}
+
+/// What came of using what is configured.
+struct Tried {
+    call: Call,
+    /// Why a limit on money means nothing.
+    unpriced: Option<Failure>,
+}
+
+fn try_models(args: &DoctorArgs, findings: &Findings, console: &Console) -> Result<Tried, Failure> {
+    let models = Models::find_unpriced(&args.model, &SpendingArgs::default(), None, console)?;
+    let models = models.ok_or_else(|| findings.no_model())?;
+    Ok(Tried { call: try_call(&models)?, unpriced: models.check_prices().err() })
 }
 
 /// What there is.
@@ -66,19 +72,19 @@ struct Findings {
     files: Vec<(String, bool)>,
     /// Environment variables for keys, and whether they are set.
     keys: Vec<(&'static str, bool)>,
-    servers: Vec<detect::Found>,
+    servers: Vec<detect::Asked>,
 }
 
 impl Findings {
     fn gather() -> Result<Self, Failure> {
-        let read = Files::read()?;
-        let user = config::user_file().map(|path| (path.to_string_lossy().into_owned(), read.user.is_some()));
-        let project = (config::PROJECT_FILE.to_owned(), read.project.is_some());
+        let file = |path: &Path| (path.to_string_lossy().into_owned(), path.exists());
+        let user = config::user_file().map(|path| file(&path));
+        let project = file(Path::new(config::PROJECT_FILE));
         let variables = PROVIDERS.iter().filter_map(|name| Server::named(name)?.key_variable());
         Ok(Self {
             files: [project].into_iter().chain(user).collect(),
             keys: variables.map(|name| (name, variable(name).is_some())).collect(),
-            servers: detect::local()?,
+            servers: detect::usual()?,
         })
     }
 
@@ -91,32 +97,60 @@ impl Findings {
         for (name, is_set) in &self.keys {
             line("key", *is_set, format!("{name} is {}", if *is_set { "set" } else { "not set" }));
         }
-        for (name, url) in detect::USUAL {
-            match self.servers.iter().find(|found| found.url == url) {
-                Some(found) => line("server", true, format!("{name} at {url}: {}", shown(&found.models))),
-                None => line("server", false, format!("{name} at {url}: no model server answers")),
-            }
+        for detect::Asked { name, url, models } in &self.servers {
+            let what = match models {
+                Ok(models) if models.is_empty() => "it answers, and has no model".to_owned(),
+                Ok(models) => shown(models),
+                Err(problem) if wants_key(*problem) => "it answers, and wants a key".to_owned(),
+                Err(_) => "no model server answers".to_owned(),
+            };
+            let has_model = models.as_ref().is_ok_and(|models| !models.is_empty());
+            line("server", has_model, format!("{name} at {url}: {what}"));
         }
         lines
     }
 
-    fn to_json(&self, call: &Call, unpriced: Option<&Failure>) -> Value {
+    fn no_model(&self) -> Failure {
+        let locked = self.servers.iter().filter(|asked| asked.models.as_ref().is_err_and(|why| wants_key(*why)));
+        let failure = Failure::new("config.no_planner", ExitCode::Configuration, "there is no model");
+        locked
+            .fold(failure, |failure, asked| {
+                failure.help(format!("use the server that wants a key: --base-url {} --api-key-file FILE", asked.url))
+            })
+            .help("start a local server, or name a model: --model gpt-4o-mini, with OPENAI_API_KEY set")
+            .help("without a model, objectives are answered from documents: plandag run \"...\" --files DIR")
+    }
+
+    fn to_json(&self, tried: &Result<Tried, Failure>) -> Value {
         let files = self.files.iter().map(|(path, is_there)| json!({ "path": path, "found": is_there }));
         let keys = self.keys.iter().map(|(name, is_set)| json!({ "variable": name, "set": is_set }));
-        let servers =
-            self.servers.iter().map(|found| json!({ "name": found.name, "url": found.url, "models": found.models }));
+        let servers = self.servers.iter().filter_map(|detect::Asked { name, url, models }| match models {
+            Ok(models) => Some(json!({ "name": name, "url": url, "models": models, "wants_key": false })),
+            Err(problem) if wants_key(*problem) => {
+                Some(json!({ "name": name, "url": url, "models": [], "wants_key": true }))
+            }
+            Err(_) => None,
+        });
+        let call = |Tried { call, .. }: &Tried| {
+            json!({
+                "model": call.model, "place": call.place, "ms": call.took.as_millis() as u64,
+                "tokens_in": call.tokens_in, "tokens_out": call.tokens_out,
+            })
+        };
         json!({
             "v": 1,
             "config": files.collect::<Vec<_>>(),
             "keys": keys.collect::<Vec<_>>(),
             "servers": servers.collect::<Vec<_>>(),
-            "call": {
-                "model": call.model, "place": call.place, "ms": call.took.as_millis() as u64,
-                "tokens_in": call.tokens_in, "tokens_out": call.tokens_out,
-            },
-            "price": unpriced.map(Failure::brief),
+            "call": tried.as_ref().ok().map(call),
+            "price": tried.as_ref().ok().and_then(|tried| tried.unpriced.as_ref()).map(Failure::brief),
+            "error": tried.as_ref().err().map(Failure::fields),
         })
     }
+}
+
+fn wants_key(problem: ModelProblem) -> bool {
+    matches!(problem, ModelProblem::MissingKey | ModelProblem::WrongKey)
 }
 
 fn finding(heading: &str, good: bool, what: &str) -> String {
@@ -166,7 +200,8 @@ fn try_call(models: &Models) -> Result<Call, Failure> {
         Ok(Err(error)) => {
             let exit = ExitCode::of_offences(&[error.clone().into()]);
             let failure = failure(error.problem.code(), exit, error.message);
-            if error.problem == ModelProblem::UnknownModel
+            // One that it does not have, or that is none to talk with.
+            if matches!(error.problem, ModelProblem::UnknownModel | ModelProblem::Rejected)
                 && let Ok(Ok(names)) = detect::block_on(planner.provider.model_names())
                 && !names.is_empty()
             {
@@ -188,4 +223,25 @@ fn try_call(models: &Models) -> Result<Call, Failure> {
         tokens_in: reply.usage.input_tokens,
         tokens_out: reply.usage.output_tokens,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_wants_a_key_is_said_to_be_there() {
+        let asked = |url, models| detect::Asked { name: "llama.cpp", url, models };
+        let locked = asked("http://127.0.0.1:1/v1", Err(ModelProblem::WrongKey));
+        let servers = vec![locked, asked("http://127.0.0.1:2/v1", Err(ModelProblem::Unreachable))];
+        let findings = Findings { files: Vec::new(), keys: Vec::new(), servers };
+        let shown = findings.render();
+        assert!(shown.contains("1/v1: it answers, and wants a key"), "{shown}");
+        assert!(shown.contains("2/v1: no model server answers"), "{shown}");
+        let none = findings.no_model();
+        let failure = none.render();
+        assert!(failure.contains("--base-url http://127.0.0.1:1/v1 --api-key-file FILE"), "{failure}");
+        let servers = &findings.to_json(&Err(none))["servers"];
+        assert_eq!(servers.as_array().map(Vec::len), Some(1), "{servers}");
+    }
 }

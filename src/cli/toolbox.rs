@@ -143,6 +143,14 @@ impl Toolbox {
         })
     }
 
+    /// Refuses a choice of tools that no run could offer, whatever folder and servers it was given.
+    pub(crate) fn check_choice(&self, choice: &StepTools) -> Result<(), Failure> {
+        let StepTools::Named(names) = choice else { return Ok(()) };
+        let is_given = |name: &&String| tools::NEED_FOLDER.contains(&name.as_str()) || name.contains('.');
+        let others = names.iter().filter(|name| !is_given(name)).cloned().collect();
+        self.offered(&StepTools::Named(others)).map(drop)
+    }
+
     /// Tools that a plan should not use: without a folder those that read one, and those that it has no leave to use.
     pub(crate) fn useless(&self) -> Vec<&str> {
         let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);

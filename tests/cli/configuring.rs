@@ -297,6 +297,19 @@ fn the_findings_of_the_doctor_are_told_whatever_is_wrong() {
 }
 
 #[test]
+fn the_doctor_knows_what_a_run_would_refuse() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.file("plandag.toml", "step_tools = \"fetch,nosuch\"\n");
+    for asked in [["doctor", "--model", "m"], ["run", "--model=m", "x"]] {
+        let ran = server.run(&place, asked);
+        assert!(ran.exit == 2 && ran.stderr.contains("there is no tool `nosuch`"), "{ran:?}");
+    }
+    place.file("plandag.toml", "step_tools = \"fetch,search_files,notes.find\"\n");
+    let ran = server.run(&place, ["doctor", "--model", "m"]);
+    assert_eq!(ran.exit, 0, "with a folder and a server there may be such tools: {ran:?}");
+}
+
+#[test]
 fn a_search_engine_is_on_the_web() {
     let place = Place::new();
     let plan = place.plan(json!([{ "id": "a", "tool": "web_search", "args": { "query": "x" } }]));

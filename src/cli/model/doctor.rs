@@ -12,12 +12,14 @@ use super::args::{DoctorArgs, SpendingArgs};
 use super::config;
 use super::servers::variable;
 use super::{Models, advice, detect};
+use crate::cli::args::Settings;
 use crate::cli::console::Console;
 use crate::cli::duration::human;
 use crate::cli::failure::Failure;
 use crate::cli::history::check_journal;
 use crate::cli::style::{self, paint};
 use crate::cli::text;
+use crate::cli::toolbox::Toolbox;
 
 /// The longest that the one call may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +65,7 @@ struct Tried {
 fn try_models(args: &DoctorArgs, findings: &Findings, console: &Console) -> Result<Tried, Failure> {
     let models = Models::find_unpriced(&args.model, &SpendingArgs::default(), None, console)?;
     let models = models.ok_or_else(|| findings.no_model())?;
+    Toolbox::open(&Settings::default(), console)?.check_choice(models.step_tools())?;
     Ok(Tried { call: try_call(&models)?, unpriced: models.check_prices().err() })
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
-use crate::model_server::{KEY, Model, Server, streamed};
+use crate::model_server::{KEY, Model, Server, listed, streamed};
 use crate::support::{Place, Ran};
 
 #[test]
@@ -277,6 +277,26 @@ impl Respond for Other {
     fn respond(&self, _: &Request) -> ResponseTemplate {
         ResponseTemplate::new(404).set_body_json(json!({ "error": { "message": "model not found" } }))
     }
+}
+
+/// A server whose model is not one to talk with.
+struct Vectors;
+
+impl Respond for Vectors {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        ResponseTemplate::new(400).set_body_json(json!({ "error": { "message": "it does not support chat" } }))
+    }
+}
+
+#[test]
+fn a_model_is_chosen_that_can_be_talked_with() {
+    let (server, place) = (Server::listing(listed(&["nomic-embed-text:latest", "chat"]), Model), Place::new());
+    assert_eq!(server.run(&place, ["run", "x"]).exit, 0);
+    assert!(server.calls().iter().all(|(call, _)| call["model"] == "chat"), "{:?}", server.calls());
+    let ran = Server::with(Vectors).run(&place, ["run", "x"]);
+    assert!(ran.exit == 6 && ran.stderr.contains("plandag doctor lists"), "{ran:?}");
+    let ran = Server::listing(listed(&["a", "b"]), Vectors).run(&place, ["doctor"]);
+    assert!(ran.exit == 6 && ran.stderr.contains("it has a, b"), "{ran:?}");
 }
 
 #[test]

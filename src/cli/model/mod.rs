@@ -313,6 +313,6 @@ pub(crate) fn advice(problem: ModelProblem) -> &'static [&'static str] {
         }
         ModelProblem::ContextOverflow => &["ask for less at once, or try a --model that reads more"],
         ModelProblem::Refused => &["put the objective another way, or try another --model"],
-        _ => &["try another --model"],
+        _ => &["try another --model: plandag doctor lists those of local servers"],
     }
 }

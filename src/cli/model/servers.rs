@@ -127,7 +127,7 @@ impl<'a> Servers<'a> {
         }
         let found = self.local()?.first().cloned();
         let Some(Found { name, url, models }) = found else { return Ok(None) };
-        let first = models.into_iter().next().unwrap_or_default();
+        let first = to_talk_with(models).unwrap_or_default();
         self.say(&format!("no model is named: found {name} at {url}, using its model `{first}` (--model names another, --offline none)"));
         self.places.insert(first.clone(), Server::at(url.clone()));
         Ok(Some(Chosen { name: first, url: Some(url) }))
@@ -143,7 +143,7 @@ impl<'a> Servers<'a> {
             Err(ModelError::new(ModelProblem::Stalled, message))
         });
         let names = listed.map_err(|error| unusable(&error, "its list of models"))?;
-        let Some(first) = names.into_iter().next() else {
+        let Some(first) = to_talk_with(names) else {
             return Err(Failure::new(
                 ModelProblem::UnknownModel.code(),
                 ExitCode::Configuration,
@@ -151,7 +151,7 @@ impl<'a> Servers<'a> {
             )
             .help("name the model: --model NAME"));
         };
-        self.say(&format!("no model is named: using `{first}`, the first that {shown} lists (--model names another)"));
+        self.say(&format!("no model is named: using `{first}`, which {shown} lists (--model names another)"));
         Ok(first)
     }
 
@@ -306,6 +306,12 @@ impl<'a> Servers<'a> {
     fn say(&self, message: &str) {
         self.console.say(&text::line(message));
     }
+}
+
+/// The first of these models, but for those that only make vectors: servers list them among the others.
+fn to_talk_with(models: Vec<String>) -> Option<String> {
+    let talks = models.iter().position(|name| !name.to_lowercase().contains("embed"));
+    models.into_iter().nth(talks.unwrap_or_default())
 }
 
 /// A server with what the configuration says of how it is asked.

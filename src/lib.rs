@@ -56,6 +56,7 @@
 //! | `redact` | secrets taken out of what is written |
 
 mod dag;
+mod depth;
 pub mod duration;
 mod error;
 mod event;

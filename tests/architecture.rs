@@ -34,6 +34,7 @@ const LIBRARY: &[&str] = &[
     "error",
     "policy",
     "dag",
+    "depth",
     "reference",
     "event",
     "planner",
@@ -65,6 +66,7 @@ const RULES: &[Rule] = &[
     Rule { parts: DATA, modules: &["plan", "error", "policy", "strict"], crates: DATA_CRATES, never: PURE },
     Rule { parts: &["strict"], modules: &[], crates: &["serde", "serde_json"], never: PURE },
     Rule { parts: &["lossy"], modules: &[], crates: &["serde_json"], never: PURE },
+    Rule { parts: &["depth"], modules: &["reference"], crates: &["serde_json"], never: PURE },
     Rule { parts: &["suggest"], modules: &[], crates: &["strsim"], never: PURE },
     Rule { parts: &["duration"], modules: &[], crates: &[], never: PURE },
     Rule {
@@ -200,6 +202,7 @@ const RULES: &[Rule] = &[
             "planner",
             "tool",
             "dag",
+            "depth",
             "reference",
             "strict",
             "suggest",

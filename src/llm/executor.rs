@@ -13,6 +13,7 @@ use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
 use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
+use crate::depth::{dismantle, is_too_deep};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
 use crate::reference;
 use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -269,8 +270,13 @@ impl StepModel {
                     caller: cx.caller.clone(),
                 };
                 match tool.call(cx).await {
+                    Ok(ToolOutput::Value(value)) if is_too_deep(&value) => {
+                        dismantle(value);
+                        Err("its result nests too deep".to_owned())
+                    }
                     Ok(ToolOutput::Value(value)) => Ok(value),
-                    Ok(ToolOutput::Plan(_)) => {
+                    Ok(ToolOutput::Plan(plan)) => {
+                        plan.steps.into_iter().filter_map(Arc::into_inner).for_each(|step| dismantle(step.args));
                         Err("this tool returns a plan, and can only be a step of its own".to_owned())
                     }
                     Err(error) => Err(error.message),

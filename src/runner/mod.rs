@@ -32,6 +32,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 use tracing::Instrument as _;
 
+use crate::depth::is_too_deep;
 use crate::error::{JournalError, RunError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
 use crate::history::{Told, bounded, decide};
@@ -52,7 +53,7 @@ use spending::Spending;
 
 pub use handle::RunHandle;
 pub use live::{Events, LiveStep, RunView};
-pub(crate) use output::{bounded_shared, is_too_deep};
+pub(crate) use output::bounded_shared;
 
 /// The size, as JSON, over which a result is refused, unless a runner has another limit.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 32 * 1024 * 1024;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use serde_json::{Number, Value};
 use tokio::sync::OnceCell;
 
+use crate::depth::{dismantle, is_too_deep};
 use crate::error::{JournalError, StepError, StepErrorKind};
 use crate::event::{Input, Output, StepNumber};
 use crate::plan::{Plan, Step};
@@ -95,18 +96,6 @@ fn count(text: &str, is_meant: impl Fn(u8) -> bool) -> usize {
     parts.map(|part| usize::from(part.iter().map(|byte| u8::from(is_meant(*byte))).sum::<u8>())).sum()
 }
 
-/// Drops a value of any depth. The usual way recurses, and overflows the stack on a value that nests deep enough.
-fn dismantle(value: Value) {
-    let mut rest = vec![value];
-    while let Some(value) = rest.pop() {
-        match value {
-            Value::Array(items) => rest.extend(items),
-            Value::Object(fields) => rest.extend(fields.into_iter().map(|(_, field)| field)),
-            _ => {}
-        }
-    }
-}
-
 /// Gives back a value that is within bounds, or says why it is not.
 fn bounded(value: Value, limit: usize) -> Result<(Value, usize), StepError> {
     match measure(&value, limit) {
@@ -157,11 +146,6 @@ pub(crate) fn bounded_shared(value: Arc<Value>, limit: usize) -> Result<Arc<Valu
         Ok(_) => Ok(value),
         Err(excess) => Err(refused(Arc::into_inner(value).unwrap_or_default(), excess, limit)),
     }
-}
-
-/// Whether a value nests so deep that its record could not be read back.
-pub(crate) fn is_too_deep(value: &Value) -> bool {
-    measure(value, usize::MAX) == Err(Excess::Depth)
 }
 
 /// Gives back a plan whose arguments do not nest too deep.

@@ -93,11 +93,12 @@ impl Scheduler {
     }
 
     /// Takes up a step of a plan that is still being written. One that cannot be taken up yet is not an error: it
-    /// comes again with the whole plan.
+    /// comes again with the whole plan. Nor is one of a plan that will not be taken, as only an answer is of use.
     pub(super) fn plan_step(&mut self, request: RequestNumber, step: &Arc<Step>, transition: &mut Transition) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
         let room = self.room();
-        if self.phase != Phase::Running || room.steps == 0 || self.names().contains_key(&step.id) {
+        if self.phase != Phase::Running || pending.must_answer || room.steps == 0 || self.names().contains_key(&step.id)
+        {
             return;
         }
         if let Ok(graft) = self.graft_draft(step) {

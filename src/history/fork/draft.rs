@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::depth::is_too_deep;
 use crate::event::{
     Added, Graft, PlanReason, Rejection, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
 };
 use crate::plan::{OnFailure, Step, StepId};
 use crate::reference;
-use crate::runner::is_too_deep;
 use crate::scheduler::{Scheduler, StepState};
 
 use super::extent::Extent;

@@ -356,12 +356,18 @@ impl Driver {
         if is_late {
             tracing::warn!(run = %run.id, attempts = self.running, "tools go on after the end of the run");
         }
-        if self.failed.is_none()
-            && let Some(kept) = &run.journal
-            && let Err(error) = self.write_down(run, kept).await
-        {
-            // It has all that is needed to go on with the run.
-            tracing::warn!(run = %run.id, %error, "what the last attempts used is not written down");
+        if self.failed.is_none() {
+            let written = match &run.journal {
+                Some(kept) => self.write_down(run, kept).await,
+                None => Ok(()),
+            };
+            match written {
+                Ok(()) => self.tell(),
+                // It has all that is needed to go on with the run.
+                Err(error) => {
+                    tracing::warn!(run = %run.id, %error, "what the last attempts used is not written down");
+                }
+            }
         }
         if let Some(hold) = hold {
             select(pin!(hold.release()), grace).await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
-use plandag::{Limits, Phase, Plan, RunEventKind, RunReport, Runner, Step, StepError, StepState, tool_fn};
+use plandag::{
+    Limits, Phase, Plan, RunEventKind, RunReport, Runner, Step, StepContext, StepError, StepState, Usage, tool_fn,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -40,6 +42,29 @@ async fn readers_see_every_event_and_the_journal_has_the_same() {
     assert_eq!(again.answer(), report.answer());
     assert_eq!(again.wall_time(), report.wall_time());
     assert_eq!(again.critical_path(), report.critical_path());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_only_after_the_stop_is_told_and_shown() {
+    let journal = MemoryJournal::new();
+    let endless = tool_fn(|cx: StepContext| async move {
+        cx.add_usage(Usage { input_tokens: 5, ..Usage::default() });
+        std::future::pending::<Result<(), StepError>>().await
+    });
+    let runner = Runner::new(Plan::from_iter([Step::new("a", "endless")])).tool("endless", endless);
+    for runner in [runner.clone(), runner.journal(journal.clone())] {
+        let mut handle = runner.start("watch");
+        let (id, events) = (handle.id().clone(), handle.events());
+        sleep(Duration::from_millis(1)).await;
+        handle.cancel_now();
+        let report = (&mut handle).await.expect("a report");
+        let events = events.collect::<Vec<_>>().await;
+        assert_eq!(words(&events)[4..], ["run_stopped", "usage_noted"]);
+        let used = RunReport::from_history(id, &events).expect("a possible history").usage();
+        assert_eq!([used, handle.view().usage, report.usage()].map(|usage| usage.input_tokens), [5; 3]);
+    }
+    let runs = journal.runs().await.expect("its runs");
+    assert_eq!(journal.history(&runs[0].run).await.expect("a history").len(), 6);
 }
 
 #[tokio::test(start_paused = true)]

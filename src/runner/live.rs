@@ -226,13 +226,13 @@ impl Live {
             *open = self.steps.get_mut(&page);
         }
         let Some(shown) = open.as_mut().and_then(|page| page.get_mut(number as usize % PAGE)) else { return };
-        shown.state = step.state;
-        shown.changed = at;
-        if !Arc::ptr_eq(&shown.definition, step.definition) {
-            shown.definition = Arc::clone(step.definition);
+        // Its number and its id are all that never changes.
+        let LiveStep { number: _, id: _, definition, state, changed, parent, member, tries } = shown;
+        if !Arc::ptr_eq(definition, step.definition) {
+            definition.clone_from(step.definition);
         }
-        shown.member = step.member;
-        shown.tries = step.tries;
+        (*state, *changed, *parent) = (step.state, at, step.parent);
+        (*member, *tries) = (step.member, step.tries);
     }
 
     pub(super) fn view(&self) -> RunView {

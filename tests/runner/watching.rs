@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::{
-    Limits, Phase, Plan, RunEventKind, RunReport, Runner, Step, StepContext, StepError, StepState, Usage, tool_fn,
+    Limits, Phase, Plan, RunEventKind, RunReport, RunView, Runner, Step, StepContext, StepError, StepState, Usage,
+    planner_fn, tool_fn,
 };
 use serde_json::json;
 use tokio::time::sleep;
@@ -65,6 +66,25 @@ async fn what_is_known_only_after_the_stop_is_told_and_shown() {
     }
     let runs = journal.runs().await.expect("its runs");
     assert_eq!(journal.history(&runs[0].run).await.expect("a history").len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_shows_of_what_a_step_that_was_kept_is_a_part() {
+    let fails = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
+    let becomes = tool_fn(|_| async { Ok(Plan::from_iter([Step::new("kept", "echo"), Step::new("lost", "fails")])) });
+    let planner = planner_fn(|_| async { Ok(Plan::from_iter([Step::new("whole", "becomes")])) });
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(planner).tool("becomes", becomes).tool("fails", fails).tool("echo", echo());
+    let runner = runner.max_replans(1).journal(journal.clone());
+    let mut handle = runner.start("watch");
+    let report = (&mut handle).await.expect("a report");
+    let shown = |view: RunView| view.steps.iter().map(|step| (step.number, step.parent)).collect::<Vec<_>>();
+    let expected: Vec<_> = report.steps().map(|step| (step.number, step.parent)).collect();
+    assert_eq!(expected[1], (1, Some(3)), "the second try at the whole took over what was there of the first");
+    assert_eq!(shown(handle.view()), expected);
+    let mut again = runner.start_resume(report.run().clone());
+    (&mut again).await.expect("a report");
+    assert_eq!(shown(again.view()), expected);
 }
 
 #[tokio::test(start_paused = true)]

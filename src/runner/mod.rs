@@ -180,7 +180,8 @@ impl Runner {
         self
     }
 
-    /// Keeps the record of every run in `journal`, so that a run can be resumed.
+    /// Keeps the record of every run in `journal`, so that a run can be resumed. In tests whose time is paused, take a
+    /// [`MemoryJournal`](crate::journal::MemoryJournal).
     #[must_use]
     pub fn journal(mut self, journal: impl Journal + 'static) -> Self {
         self.journal = Some(Arc::new(journal));

@@ -43,6 +43,9 @@ const CACHE_PAGES: u32 = 20;
 ///
 /// The file is readable by its owner alone. Beside it there are SQLite's own `-wal` and `-shm`, and a folder `.locks`
 /// with a file for each run that is being driven, and for each letter to whoever drives it.
+///
+/// A thread of its own writes, which tokio does not know of: where tests have paused the time, it
+/// runs on to the next deadline while a write is waited for. Those take a [`MemoryJournal`](super::MemoryJournal).
 pub struct SqliteJournal {
     path: PathBuf,
     copy: Option<PathBuf>,

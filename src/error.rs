@@ -331,7 +331,8 @@ pub enum StepErrorKind {
     Permanent,
     /// The arguments are not what the tool takes: not tried again.
     BadInput,
-    /// A reference names something that the output does not have: not tried again.
+    /// A reference names something that the output does not have, or that is more than arguments can be: not tried again.
+    /// No tool was called.
     BadReference,
     /// The tool panicked: not tried again.
     Panicked,
@@ -347,6 +348,13 @@ pub enum StepErrorKind {
     Aborted,
     /// A person did not let it act: not tried again.
     Denied,
+}
+
+impl StepErrorKind {
+    /// Whether an attempt that failed like this was no call: no tool was asked, or one that put it off.
+    pub fn is_no_call(self) -> bool {
+        matches!(self, Self::BadReference | Self::Deferred)
+    }
 }
 
 /// Why an attempt, or a step, failed.

@@ -82,7 +82,7 @@ pub struct Limits {
     pub steps: u32,
     /// Dependencies of one plan.
     pub edges: u32,
-    /// Attempts in all.
+    /// Calls of tools in all, as [`RunReport::attempt_count`](crate::RunReport::attempt_count) counts them.
     pub attempts: Option<u32>,
     /// Model tokens in all, in and out.
     pub tokens: Option<u64>,

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::{
-    AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepErrorKind, StepId, StepNumber, StepState,
-    Timestamp, Usage,
+    AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepId, StepNumber, StepState, Timestamp, Usage,
 };
 
 /// A step as the lines speak of it.
@@ -125,12 +124,7 @@ impl Ledger {
             }
             RunEventKind::AttemptFailed { step, error, retry_at, usage, .. } => {
                 self.used += *usage;
-                if error.kind == StepErrorKind::Deferred
-                    && let Some(entry) = self.steps.get_mut(*step as usize)
-                {
-                    // Its start may have been missed.
-                    entry.attempts = entry.attempts.saturating_sub(1);
-                }
+                self.note_no_call(*step, error.kind.is_no_call());
                 self.set(*step, State::Retrying { at: *retry_at });
             }
             RunEventKind::UsageNoted { usage, .. } => self.used += *usage,
@@ -150,13 +144,17 @@ impl Ledger {
                 self.observe(*attempt, event.at);
                 self.set(*step, State::Succeeded);
             }
-            RunEventKind::StepFailed { step, usage, .. } => {
+            RunEventKind::StepFailed { step, attempt, error, usage } => {
                 self.used += *usage;
+                self.note_no_call(*step, attempt.is_some() && error.kind.is_no_call());
                 self.set(*step, State::Failed);
             }
             RunEventKind::ApprovalRequested { step, .. } => self.set(*step, State::Undecided),
             RunEventKind::StepApproved { step } => self.set(*step, State::Waiting),
-            RunEventKind::StepSkipped { step, .. } => self.set(*step, State::Skipped),
+            RunEventKind::StepSkipped { step, attempt, .. } => {
+                self.note_no_call(*step, attempt.is_some());
+                self.set(*step, State::Skipped);
+            }
             RunEventKind::RunResumed { .. } => self.is_stopping = false,
             RunEventKind::StopRequested { .. } | RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } => {
                 self.is_stopping = true
@@ -214,6 +212,13 @@ impl Ledger {
                 StepState::Failed => State::Failed,
                 StepState::Skipped(_) => State::Skipped,
             };
+        }
+    }
+
+    /// What was started may turn out to be no call. Its start may have been missed.
+    fn note_no_call(&mut self, step: StepNumber, is_no_call: bool) {
+        if let Some(entry) = self.steps.get_mut(step as usize) {
+            entry.attempts = entry.attempts.saturating_sub(u32::from(is_no_call));
         }
     }
 

@@ -302,7 +302,9 @@ fn advice(kind: StepErrorKind) -> &'static str {
         StepErrorKind::Transient => "let it try more often, in the plan: \"retry\": {\"max_attempts\": 5}",
         StepErrorKind::Timeout => "give it longer: --timeout TIME, or \"timeout_ms\" in the plan",
         StepErrorKind::BadInput => "correct its \"args\"; plandag tools shows what each tool takes",
-        StepErrorKind::BadReference => "correct the path after the step's id in the reference",
+        StepErrorKind::BadReference => {
+            "correct the path after the step's id in the reference, or take less of what is there"
+        }
         _ => "correct the plan, or let it go on without the step: \"on_failure\": \"continue\"",
     }
 }

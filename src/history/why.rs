@@ -253,6 +253,9 @@ impl History {
                 }
                 continue;
             }
+            if !call.is_call {
+                continue;
+            }
             attempt += 1;
             if call.queued >= SHORT {
                 reasons.push(Reason::Queued { time: call.queued, behind: self.kept_back(call.number).to_vec() });

@@ -13,8 +13,8 @@ pub(super) const MAX_FILLED_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// [`BadReference`](StepErrorKind::BadReference) for a path that an output does not have, and
-/// [`BadInput`](StepErrorKind::BadInput) if what is filled in is too large or nests too deep.
+/// [`BadReference`](StepErrorKind::BadReference) for a path that an output does not have, and if what is filled in is too
+/// large or nests too deep.
 pub(crate) fn fill(args: &Value, lookup: Lookup<'_>) -> Result<Value, StepError> {
     Filler { lookup, left: MAX_FILLED_BYTES }.value(args, 0)
 }
@@ -88,12 +88,12 @@ impl Filler<'_> {
 
     fn take(&mut self, bytes: usize) -> Result<(), StepError> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            StepError::bad_input(format!("the references of the step stand for more than {MAX_FILLED_BYTES} bytes"))
+            unreadable(format!("the references of the step stand for more than {MAX_FILLED_BYTES} bytes"))
         })?;
         Ok(())
     }
 }
 
 fn too_deep() -> StepError {
-    StepError::bad_input(format!("the arguments with their references filled nest deeper than {MAX_DEPTH}"))
+    unreadable(format!("the arguments with their references filled nest deeper than {MAX_DEPTH}"))
 }

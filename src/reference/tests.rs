@@ -168,7 +168,7 @@ fn conditions_that_cannot_be_read() {
 fn what_is_filled_in_is_bounded() {
     assert!(fill(&json!("${megabyte}"), &outputs).is_ok());
     for too_much in [json!("${megabyte}${text}"), json!(["${megabyte}", "${text}"])] {
-        assert_eq!(fill(&too_much, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
+        assert_eq!(fill(&too_much, &outputs).unwrap_err().kind, StepErrorKind::BadReference);
     }
     // A field is counted as its name, its value, and a little for what is around them.
     let object = |bytes: usize| json!({ "ten bytes.": "x".repeat(bytes) });
@@ -210,14 +210,14 @@ fn deep_arguments_are_an_error() {
         let deeper = around(deepest);
         assert_eq!(found(deeper.clone()).unwrap_err(), "the arguments nest deeper than 100");
         assert!(has_references(&deeper), "nobody knows, so it is looked at again when it is filled");
-        assert_eq!(fill(&deeper, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
+        assert_eq!(fill(&deeper, &outputs).unwrap_err().kind, StepErrorKind::BadReference);
     }
     let mut args = json!("${a}");
     for _ in 0..1_000 {
         args = Value::Array(vec![args]);
     }
     assert_eq!(found(args.clone()).unwrap_err(), "the arguments nest deeper than 100");
-    assert_eq!(fill(&args, &outputs).unwrap_err().kind, StepErrorKind::BadInput);
+    assert_eq!(fill(&args, &outputs).unwrap_err().kind, StepErrorKind::BadReference);
     // Dropping a value recurses: take it apart.
     while let Value::Array(mut items) = args {
         args = items.pop().unwrap();

@@ -23,6 +23,8 @@ pub(crate) struct Record {
     ready: BTreeMap<StepNumber, Vec<Timestamp>>,
     errors: BTreeMap<AttemptNumber, Arc<StepError>>,
     usage: BTreeMap<AttemptNumber, Usage>,
+    /// Attempts that turned out to be no calls.
+    no_calls: BTreeSet<AttemptNumber>,
     /// The last change of the run's own plan.
     plan: Option<Arc<Graft>>,
     /// The last answer of the planner, if it was not usable and was kept.
@@ -93,6 +95,7 @@ impl Record {
             }
             RunEventKind::StepSkipped { step, attempt, .. } => {
                 self.settled(*step, *attempt, event.at, &Usage::default(), None);
+                self.no_calls.extend(*attempt);
             }
             // Where there was a plan already, a fork has changed it.
             RunEventKind::PlanRequested { reason: PlanReason::First, .. } if self.plan.is_some() => {
@@ -157,6 +160,7 @@ impl Record {
             times.ended = at;
         }
         if let Some(error) = error {
+            self.no_calls.extend(error.kind.is_no_call().then_some(attempt));
             self.errors.insert(attempt, Arc::clone(error));
         }
         if !usage.is_zero() {
@@ -185,6 +189,11 @@ impl Record {
 
     pub(super) fn error(&self, attempt: AttemptNumber) -> Option<&Arc<StepError>> {
         self.errors.get(&attempt)
+    }
+
+    /// Attempts that were no calls, as the tool put them off or was not asked at all.
+    pub(super) fn no_calls(&self) -> &BTreeSet<AttemptNumber> {
+        &self.no_calls
     }
 
     /// Whether the tool put it off.

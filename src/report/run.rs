@@ -319,14 +319,15 @@ impl RunReport {
         self.critical_path().length.max(self.work() / self.scheduler.policy().max_parallel.max(1))
     }
 
-    /// How many tools were called, those apart that were called by a run that this is a fork of.
+    /// How many tools were called, those apart that were called by a run that this is a fork of, and those that
+    /// [put it off](crate::StepErrorKind::Deferred). Where a condition is false or a reference leads nowhere, none is called.
     pub fn attempt_count(&self) -> u32 {
-        self.record.own().len() as u32 - self.deferral_count()
+        (self.record.own().len() - self.record.no_calls().range(self.record.first_own()..).count()) as u32
     }
 
     /// How many of these calls were not the first of their step.
     pub fn retry_count(&self) -> u32 {
-        let called = self.own_attempts().filter(|(attempt, _)| !self.record.was_deferred(*attempt));
+        let called = self.own_attempts().filter(|(attempt, _)| !self.record.no_calls().contains(attempt));
         let steps: BTreeSet<StepNumber> = called.map(|(_, times)| times.step).collect();
         self.attempt_count() - steps.len() as u32
     }

@@ -57,18 +57,21 @@ pub struct StepReport<'a> {
     pub because: Option<&'a StepId>,
     /// Why it failed, or why its last try did.
     pub error: Option<&'a StepError>,
-    /// The calls of its tool, in order.
+    /// Its attempts, in order.
     pub attempts: Vec<AttemptReport<'a>>,
     /// When it settled.
     pub settled: Option<Timestamp>,
 }
 
-/// One call of a tool.
+/// One call of a tool, or what was to be one.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct AttemptReport<'a> {
     /// Its number.
     pub number: AttemptNumber,
+    /// Whether a tool was called and did not [put that off](crate::StepErrorKind::Deferred). None is where the step's
+    /// condition is false, or a reference leads nowhere.
+    pub is_call: bool,
     /// How long it had been ready and was not started: all slots were taken, or a pool was full, or its server wanted no
     /// call.
     pub queued: Duration,
@@ -112,7 +115,7 @@ impl StepReport<'_> {
 
     /// How often its tool was called and did not put that off.
     pub fn attempt_count(&self) -> usize {
-        self.attempts.iter().filter(|attempt| !attempt.was_deferred()).count()
+        self.attempts.iter().filter(|attempt| attempt.is_call).count()
     }
 
     /// Those that are not of a run that this one is a fork of.
@@ -207,6 +210,7 @@ impl RunReport {
                 let paused = before.replace(*number).map(|before| self.record.pause(before, *number));
                 AttemptReport {
                     number: *number,
+                    is_call: !self.record.no_calls().contains(number),
                     queued,
                     paused: paused.unwrap_or_default(),
                     started: times.started,

@@ -104,6 +104,7 @@ impl Scheduler {
             }
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
                 self.usage += *usage;
+                self.no_calls += u32::from(error.kind.is_no_call());
                 self.give_back(*step, *attempt);
                 let node = &mut self.nodes[*step as usize];
                 node.error = Some(Arc::clone(error));
@@ -135,6 +136,7 @@ impl Scheduler {
             RunEventKind::StepFailed { step, attempt, error, usage } => {
                 self.usage += *usage;
                 if let Some(attempt) = attempt {
+                    self.no_calls += u32::from(error.kind.is_no_call());
                     self.give_back(*step, *attempt);
                 }
                 self.apply_failed(*step, error);
@@ -142,6 +144,7 @@ impl Scheduler {
             }
             RunEventKind::StepSkipped { step, because, attempt } => {
                 if let Some(attempt) = attempt {
+                    self.no_calls += 1;
                     self.give_back(*step, *attempt);
                 }
                 self.set_state(*step, StepState::Skipped(*because));
@@ -219,6 +222,7 @@ impl Scheduler {
         if *reason == PlanReason::First && self.revision > 0 {
             self.replans = 0;
             self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count() };
+            self.no_calls = 0;
         }
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {

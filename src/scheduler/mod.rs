@@ -94,6 +94,8 @@ pub struct Scheduler {
 
     /// The step of every attempt.
     attempts: Vec<StepNumber>,
+    /// How many of this run's own attempts turned out to be no calls.
+    no_calls: u32,
     aborting: Aborting,
     pools: Pools,
     shapes: Vec<Shape>,
@@ -227,6 +229,7 @@ impl Scheduler {
             drafts: Vec::new(),
             counts: Counts::default(),
             attempts: Vec::new(),
+            no_calls: 0,
             aborting: Aborting::new(),
             shapes: vec![Shape::default()],
             heads: Vec::new(),

@@ -26,6 +26,10 @@ impl Scheduler {
                 continue;
             }
             if let Some(why) = self.exhausted(true) {
+                // What runs may turn out to be no call.
+                if why == StopReason::Attempts && self.counts.running > 0 {
+                    return;
+                }
                 return self.emit(RunEventKind::StopRequested { why }, transition);
             }
             self.launch(step, transition);
@@ -45,11 +49,10 @@ impl Scheduler {
     /// The limit that forbids more work, if one does.
     pub(super) fn exhausted(&self, attempt_wanted: bool) -> Option<StopReason> {
         let limits = &self.policy.limits;
-        if attempt_wanted && limits.attempts.is_some_and(|limit| self.attempts() - self.own.attempts >= limit) {
-            Some(StopReason::Attempts)
-        } else {
-            self.usage.reaches(limits).or_else(|| self.noted.reaches(limits))
-        }
+        let calls = || (self.attempts() - self.own.attempts).saturating_sub(self.no_calls);
+        let is_called_enough = || attempt_wanted && limits.attempts.is_some_and(|limit| calls() >= limit);
+        let used_up = self.usage.reaches(limits).or_else(|| self.noted.reaches(limits));
+        used_up.or_else(|| is_called_enough().then_some(StopReason::Attempts))
     }
 
     /// The best ready step that fits. A better one that does not fit, or that has to leave a pool to one that is better

@@ -41,6 +41,7 @@ impl Scheduler {
             "scopes": scopes,
             "drafts": self.drafts,
             "attempts": self.attempts,
+            "no_calls": self.no_calls,
             "aborting": self.aborting.keys().collect::<Vec<_>>(),
             "pools": pools,
             "arrivals": self.arrivals,

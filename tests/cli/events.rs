@@ -91,6 +91,23 @@ fn a_retry_is_an_event_of_its_own() {
     assert_eq!(seen, expected.map(|(ev, attempt)| (json!(ev), json!(attempt))));
 }
 
+#[test]
+fn where_nothing_was_called_no_attempt_is_counted() {
+    let place = Place::new();
+    let [mut not, mut lost] = ["not", "lost"].map(|id| sleep(id, 1, &["a"]));
+    not["when"] = json!("${a.result} == 0");
+    lost["args"]["ms"] = json!("${a.nothing}");
+    place.plan(json!([calculate("a", "6 * 7"), not, lost]));
+    let events = place.run(["run", "plan.json", "--json"]).events();
+    let finished = events.iter().filter(|event| event["ev"] == "step.finished");
+    let mut seen: Vec<_> = finished.map(|event| (&event["step"], &event["state"], &event["attempt"])).collect();
+    seen.sort_by_key(|(step, ..)| step.as_str());
+    let expected = [("a", "succeeded", 1), ("lost", "failed", 0), ("not", "skipped", 0)];
+    let expected = expected.map(|(step, state, attempt)| (json!(step), json!(state), json!(attempt)));
+    assert_eq!(seen, expected.each_ref().map(|(step, state, attempt)| (step, state, attempt)));
+    assert_eq!(events.last().map(|last| &last["attempts"]), Some(&json!(1)));
+}
+
 /// At no instant are more steps running than there are slots: each line is in the order in which things happened.
 #[test]
 fn caps_hold_at_every_instant() {

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::future::ready;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Limits, Output, Patch, Phase, Plan, PlanReason, PlanReply, PlanRequest, Retry, Revision, RunEventKind, RunReport,
-    Runner, Step, StepError, StopReason, Tool, Usage, planner_fn, tool_fn,
+    Limits, OnFailure, Output, Patch, Phase, Plan, PlanReason, PlanReply, PlanRequest, Retry, Revision, RunEventKind,
+    RunReport, Runner, Step, StepError, StopReason, Tool, Usage, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -117,6 +118,32 @@ async fn limits_stop_a_run_with_what_is_done() {
     let report = runner.limits(limits).run("x").await.expect("a report");
     assert_eq!(report.ending(), Ending::Stopped(StopReason::Attempts));
     assert_eq!(report.attempt_count(), 4);
+}
+
+#[tokio::test]
+async fn only_calls_are_counted_and_limited() {
+    let called = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&called);
+    let tool = tool_fn(move |_| {
+        let calls = counter.fetch_add(1, Ordering::SeqCst);
+        ready(if calls == 0 { Err(StepError::deferred("not yet", 1)) } else { Ok(calls) })
+    });
+    let plan = Plan::from_iter([
+        Step::new("not", "count").when("${inputs.no}"),
+        Step::new("nowhere", "count").args(json!("${inputs.list.x}")).on_failure(OnFailure::Continue),
+        Step::new("large", "count").args(json!(["${inputs.text}", "${inputs.text}"])).on_failure(OnFailure::Continue),
+        Step::new("put_off", "count"),
+        Step::new("last", "count").depends_on(["not", "nowhere", "large", "put_off"]),
+    ]);
+    let runner = Runner::new(plan).tool("count", tool).input("no", false).input("list", json!([]));
+    let runner = runner.input("text", "x".repeat(700_000)).limits(Limits { attempts: Some(2), ..Limits::default() });
+    let report = runner.run("x").await.expect("a report");
+    assert_eq!((report.answer(), called.load(Ordering::SeqCst)), (Ok(&json!(2)), 3));
+    assert_eq!((report.attempt_count(), report.retry_count(), report.deferral_count()), (2, 0, 1));
+    let calls = |id| report.step(id).map(|step| (step.attempt_count(), step.attempts.len()));
+    for (id, expected) in [("not", (0, 1)), ("nowhere", (0, 1)), ("large", (0, 1)), ("put_off", (1, 2))] {
+        assert_eq!(calls(id), Some(expected), "{id}");
+    }
 }
 
 #[tokio::test]

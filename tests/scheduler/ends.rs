@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use plandag::{
-    Event, FailureReason, Limits, Output, Patch, Phase, Plan, PlanReply, Policy, Returned, Revision, RunEventKind,
-    RunOutcome, Scheduler, Step, StepError, StepState, StopReason, Usage,
+    Event, FailureReason, Limits, OnFailure, Output, Patch, Phase, Plan, PlanReply, Policy, Returned, Revision,
+    RunEventKind, RunOutcome, Scheduler, Step, StepError, StepErrorKind, StepState, StopReason, Usage,
 };
 use serde_json::json;
 
@@ -102,18 +102,16 @@ fn a_second_cancellation_ends_what_runs() {
 
 #[test]
 fn a_cancellation_while_a_limit_stops_the_run_is_the_first_one() {
-    let limits = Limits { attempts: Some(3), ..Limits::default() };
+    let limits = Limits { tokens: Some(10), ..Limits::default() };
     let steps = ["a", "b", "c"].map(|id| Step::new(id, "read"));
     let last = Step::new("d", "read").depends_on(["a"]);
     let mut driver = Driver::with_plan(
         Policy { limits, grace_ms: 500, ..Policy::default() },
         Plan::from_iter(steps.into_iter().chain([last])),
     );
+    driver.scheduler.note_usage(Usage { input_tokens: 10, ..Usage::default() });
     driver.succeeds("a");
-    assert_eq!(
-        (driver.scheduler.phase(), driver.scheduler.stop_reason()),
-        (Phase::Stopping, Some(StopReason::Attempts))
-    );
+    assert_eq!((driver.scheduler.phase(), driver.scheduler.stop_reason()), (Phase::Stopping, Some(StopReason::Tokens)));
     driver.send(Event::CancelRequested { at_once: false });
     assert!(driver.aborted.is_empty(), "what runs has its grace");
     driver.succeeds("b");
@@ -121,6 +119,33 @@ fn a_cancellation_while_a_limit_stops_the_run_is_the_first_one() {
     assert_eq!(driver.aborted, [driver.launched["c"].attempt]);
     assert_eq!(driver.scheduler.stop_reason(), Some(StopReason::Cancelled));
     Scheduler::replay(&driver.history).expect("its history is a possible one");
+}
+
+#[test]
+fn what_turns_out_to_be_no_call_is_not_limited() {
+    let limits = Limits { attempts: Some(2), ..Limits::default() };
+    let not = Step::new("not", "read").when("${inputs.go}");
+    let lost = Step::new("lost", "read").on_failure(OnFailure::Continue);
+    let steps = ["a", "b", "c"].map(|id| Step::new(id, "read"));
+    let plan = Plan::from_iter([not, lost].into_iter().chain(steps));
+    let mut start = start(Policy { limits, ..Policy::default() });
+    start.inputs.insert("go".into(), json!(false));
+    let mut driver = Driver::of(start).begin(plan);
+    assert_eq!(driver.running(), ["lost", "not"], "each may be a call");
+    driver.returns("lost", Err(StepError::new(StepErrorKind::BadReference, "nowhere")));
+    assert_eq!(driver.running(), ["a", "not"]);
+    driver.returns("not", Ok(Returned::ConditionFalse));
+    assert_eq!(driver.running(), ["a", "b"]);
+    driver.returns("b", Err(StepError::deferred("not yet", 100)));
+    assert_eq!(driver.running(), ["a"], "what was put off has shut the door");
+    driver.wait(100);
+    assert_eq!((driver.running(), driver.scheduler.phase()), (vec!["a", "b"], Phase::Running));
+    driver.succeeds("a");
+    assert_eq!(driver.scheduler.phase(), Phase::Running, "`b` may be no call");
+    driver.succeeds("b");
+    assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+    assert_eq!(driver.scheduler.stop_reason(), Some(StopReason::Attempts));
+    assert_eq!(driver.state("c"), StepState::Ready);
 }
 
 #[test]

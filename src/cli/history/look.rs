@@ -238,7 +238,7 @@ fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usi
     let is_left_out = step.outcome == StepOutcome::Skipped(SkipReason::LeftOut);
     if step.taken_over() && !is_left_out {
         parts.push(format!("{:>8}", if step.member { "kept" } else { "before the fork" }));
-    } else if !step.attempts.is_empty() && !is_left_out {
+    } else if step.attempt_count() > 0 {
         let queued: Duration = step.attempts.iter().map(|call| call.queued).sum();
         let usd: u64 = step.attempts.iter().map(|call| call.usage.micro_usd).fold(0, u64::saturating_add);
         parts.push(format!(

@@ -116,8 +116,9 @@ pub struct Books {
     pub pending: Option<Pending>,
     /// Numbers that are neither settled nor under way: candidates for a launch.
     pub open: BTreeSet<StepNumber>,
-    /// How many launches there have been.
+    /// How many launches there have been, and how many of them have called nothing.
     pub launches: u64,
+    pub no_calls: u64,
     /// The named answer of the root plan, if it names one.
     pub answer: Option<StepId>,
     /// Tools whose servers have turned calls away.
@@ -129,6 +130,11 @@ pub struct Books {
 }
 
 impl Books {
+    /// Whether as many tools were called, or may have been, as the policy allows.
+    pub fn is_called_enough(&self) -> bool {
+        self.policy.limits.attempts.is_some_and(|most| self.launches - self.no_calls >= u64::from(most))
+    }
+
     /// The books of a run that has not begun.
     pub fn new(start: &RunStart) -> Self {
         Self {
@@ -142,6 +148,7 @@ impl Books {
             pending: None,
             open: BTreeSet::new(),
             launches: 0,
+            no_calls: 0,
             answer: None,
             gates: BTreeMap::new(),
             seen: false,

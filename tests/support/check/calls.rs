@@ -37,8 +37,7 @@ impl Checker {
     fn check_budget(&mut self, step: StepNumber) {
         let limits = self.books.policy.limits.clone();
         let launches = self.books.launches;
-        let within = limits.attempts.is_none_or(|most| launches < u64::from(most));
-        self.must(within, "attempts are limited", || format!("step {step} after {launches}"));
+        self.must(!self.books.is_called_enough(), "attempts are limited", || format!("step {step} after {launches}"));
         let usage = self.usage;
         self.must(!self.is_used_up(), "what is used is limited", || format!("step {step} after {usage:?}"));
         let within = limits.deadline_ms.is_none_or(|most| self.now.as_millis() < most);

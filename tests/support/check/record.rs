@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use plandag::{AnswerFrom, AttemptNumber, Graft, Output, PlanReply, Revision, RunOutcome};
 use plandag::{
     Decision, Event, PlanError, PlanReason, Rejection, RequestNumber, Returned, RunEvent, RunEventKind, SkipReason,
-    StepError, StepErrorKind, StepNumber, Timestamp, Usage,
+    StepError, StepErrorKind, StepNumber, StopReason, Timestamp, Usage,
 };
 use serde_json::json;
 
@@ -32,7 +32,13 @@ impl Checker {
                     self.books.pools.extend(policy.pools.clone());
                 }
             }
-            RunEventKind::StopRequested { .. } => self.books.phase = Phase::Stopping,
+            RunEventKind::StopRequested { why } => {
+                let wanted = |step: &StepNumber| self.books.step(*step).state != State::Superseded;
+                let is_due = self.books.is_called_enough() && !self.books.attempts.values().any(wanted);
+                let is_right = *why != StopReason::Attempts || is_due;
+                self.must(is_right, "as many tools are called as may be", || "it stops before".into());
+                self.books.phase = Phase::Stopping;
+            }
             RunEventKind::RunStopped { .. } => {
                 self.books.phase = Phase::Stopped;
                 self.doubt_all();
@@ -99,6 +105,7 @@ impl Checker {
             }
             RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
                 self.ends(*step, *attempt, *usage);
+                self.books.no_calls += u64::from(error.kind == StepErrorKind::Deferred);
                 self.attempt_failed(*step, error, *retry_at);
             }
             RunEventKind::AttemptDiscarded { attempt, usage } => {
@@ -131,7 +138,10 @@ impl Checker {
             }
             RunEventKind::StepFailed { step, attempt, error, usage } => {
                 match attempt {
-                    Some(attempt) => self.ends(*step, *attempt, *usage),
+                    Some(attempt) => {
+                        self.ends(*step, *attempt, *usage);
+                        self.books.no_calls += u64::from(error.kind == StepErrorKind::BadReference);
+                    }
                     None => self.ends_without_attempt(*step, false),
                 }
                 let covered = self.books.step(*step).definition.on_failure == plandag::OnFailure::Continue;
@@ -511,6 +521,7 @@ impl Checker {
                 self.must(told_so && attempt.is_some(), "a condition was false", || format!("step {step}"));
                 if let Some(attempt) = attempt {
                     self.ends(step, attempt, Usage::default());
+                    self.books.no_calls += 1;
                 }
                 self.settle(step, State::SkippedItself);
             }

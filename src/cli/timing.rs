@@ -57,7 +57,7 @@ impl Timing {
             critical: steps.map(link).collect(),
             critical_length: critical.length,
             bound: report.bound(),
-            slots: report.start().policy.max_parallel,
+            slots: report.slots(),
         }
     }
 

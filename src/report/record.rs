@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Graft, PlanReason, RunEvent, RunEventKind, StepNumber, Timestamp, Usage};
+use crate::policy::Policy;
 
 /// A fold over the events of a run. It grows by some 40 bytes a step, so it is kept while the run goes on.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ pub(crate) struct Record {
     plan: Option<Arc<Graft>>,
     /// The last answer of the planner, if it was not usable and was kept.
     rejected: Option<Arc<str>>,
+    /// How the run was carried out, one after the other; of a fork, since it began to be a run of its own.
+    policies: Vec<Arc<Policy>>,
     end: Timestamp,
     /// When a fork began to be a run of its own, and its first attempt from there.
     own: (Timestamp, AttemptNumber),
@@ -102,13 +105,16 @@ impl Record {
                 self.own = (event.at, self.attempts.len() as AttemptNumber);
                 self.is_forked = true;
             }
-            RunEventKind::RunResumed { .. } if self.is_forked => {
-                self.own.1 = self.attempts.len() as AttemptNumber;
-                self.is_forked = false;
+            RunEventKind::RunStarted { start } => self.policies.push(Arc::new(start.policy.clone())),
+            RunEventKind::RunResumed { policy } => {
+                self.policies.extend(policy.clone());
+                if self.is_forked {
+                    self.policies.drain(..self.policies.len().saturating_sub(1));
+                    self.own.1 = self.attempts.len() as AttemptNumber;
+                    self.is_forked = false;
+                }
             }
             RunEventKind::PlanRequested { .. }
-            | RunEventKind::RunStarted { .. }
-            | RunEventKind::RunResumed { .. }
             | RunEventKind::StopRequested { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
@@ -203,6 +209,11 @@ impl Record {
 
     pub(super) fn usage(&self, attempt: AttemptNumber) -> Usage {
         self.usage.get(&attempt).copied().unwrap_or_default()
+    }
+
+    /// How the run was carried out, one after the other; the last is how it is now.
+    pub(super) fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
     }
 
     /// The last instant there is a record of.

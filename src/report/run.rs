@@ -314,9 +314,14 @@ impl RunReport {
     }
 
     /// The shortest time in which these attempts could have been made: the critical path, or the work shared by
-    /// all slots, whichever is longer.
+    /// all [slots](Self::slots), whichever is longer.
     pub fn bound(&self) -> Duration {
-        self.critical_path().length.max(self.work() / self.scheduler.policy().max_parallel.max(1))
+        self.critical_path().length.max(self.work() / self.slots())
+    }
+
+    /// How many attempts could run at once: the most of all that the run was begun and gone on with.
+    pub fn slots(&self) -> u32 {
+        self.record.policies().iter().map(|policy| policy.max_parallel).max().unwrap_or(1).max(1)
     }
 
     /// How many tools were called, those apart that were called by a run that this is a fork of, and those that

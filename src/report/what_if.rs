@@ -1,10 +1,12 @@
 //! A recorded run as work that can be simulated again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::StepNumber;
 use crate::plan::StepId;
+use crate::policy::Policy;
 use crate::simulate::what_if::{Earlier, Task, Unused, WhatIf, Work, as_done_by, readers, selective, unused};
 use crate::tool::ToolSpec;
 
@@ -16,8 +18,8 @@ const MOST_WRITTEN_OUT: usize = 1_024;
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
-    /// tool really ran and with the pauses between its attempts, with one thing changed at a time. What a fork took over
-    /// takes no time. Takes some dozen milliseconds at most.
+    /// tool really ran and with the pauses between its attempts, with one thing changed at a time. Where it was gone on
+    /// with on fewer slots, or more, it has the most of them all the time. What a fork took over takes no time. Takes some dozen milliseconds at most.
     pub fn what_if(&self) -> WhatIf {
         self.as_work().what_if()
     }
@@ -50,12 +52,7 @@ impl RunReport {
             Some(end) => vec![*end],
             None => with_children(number).collect(),
         };
-        let mut policy = self.scheduler.policy().clone();
-        if let Some(plan) = self.record.plan() {
-            for (pool, size) in &plan.pools {
-                policy.pools.entry(pool.clone()).or_insert(*size);
-            }
-        }
+        let policy = self.widest_policy();
         let tools: BTreeMap<&str, &ToolSpec> =
             self.start().tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
         let (readers, selective) = (readers(self.start()), selective(self.start()));
@@ -86,6 +83,22 @@ impl RunReport {
         let ends = ends.keys().map(|number| Task::end(with_children(*number).collect()));
         let tasks = tasks.iter().map(task).chain(ends).collect();
         Work { tasks, policy }
+    }
+
+    /// The policy with the most room that the run ever had: with less, it might not have been as fast as it was.
+    fn widest_policy(&self) -> Policy {
+        let pools = |policy: &Arc<Policy>| {
+            let mut pools = self.record.plan().map(|plan| plan.pools.clone()).unwrap_or_default();
+            pools.extend(policy.pools.clone());
+            pools
+        };
+        // A pool that had no size once is as large as anybody wants.
+        let wider = |one: BTreeMap<String, u32>, other: BTreeMap<String, u32>| {
+            let size = |(pool, size): (String, u32)| other.get(&pool).map(|other| (pool, size.max(*other)));
+            one.into_iter().filter_map(size).collect()
+        };
+        let pools = self.record.policies().iter().map(pools).reduce(wider).unwrap_or_default();
+        Policy { max_parallel: self.slots(), pools, ..self.scheduler.policy().clone() }
     }
 
     /// The steps that one waited for and that it never refers to.

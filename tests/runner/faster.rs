@@ -103,6 +103,35 @@ async fn what_a_step_paused_between_its_attempts_cannot_be_won_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_is_compared_with_the_most_room_that_it_ever_had() {
+    let journal = MemoryJournal::new();
+    let first = (0..4).map(|n| asleep(&format!("s{n}"), 1_000).uses("gpu", 1));
+    let plan: Plan = first.chain([asleep("last", 1_000).uses("gpu", 1).depends_on(["s0"])]).collect();
+    let runner = Runner::new(plan).tool("sleep", sleeper()).journal(journal.clone());
+    let with_room = |size| runner.clone().max_parallel(size).pool("gpu", size);
+    let handle = with_room(4).start("wait");
+    let id = handle.id().clone();
+    sleep(Duration::from_millis(500)).await;
+    handle.cancel();
+    handle.await.unwrap();
+    let report = with_room(1).resume(&id).await.unwrap();
+    assert_eq!([report.work(), report.wall_time()].map(|time| time.as_millis()), [5_000, 2_000]);
+    assert_eq!((report.slots(), report.bound().as_millis()), (4, 2_000));
+    let what_if = report.what_if();
+    assert_eq!(what_if.makespan.as_millis(), 2_000);
+    assert_eq!(what_if.savings[2].change, Change::Slots { from: 4, to: 5 });
+    assert_eq!(savings(&what_if), [(halve("s0"), 500), (halve("last"), 500)]);
+
+    // A fork has had what it ran on itself.
+    let changes = Changes { from: Some(StepId::from("s0")), ..Changes::default() };
+    let fork = History::load(&journal, &id).await.unwrap().fork(&changes).unwrap();
+    let again = RunId::random();
+    fork.save(&journal, &again).await.unwrap();
+    let again = with_room(1).resume(again).await.unwrap();
+    assert_eq!((again.slots(), again.bound().as_millis()), (1, 2_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_a_slot_does_not_pause() {
     let flaky = tool_fn(|cx: StepContext| async move {
         sleep(Duration::from_millis(100)).await;

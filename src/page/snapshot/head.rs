@@ -45,7 +45,7 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
         limit_tokens: limits.tokens,
         limit_micro_usd: limits.micro_usd,
         limit_us: limits.deadline_ms.map(|limit| limit.saturating_mul(1_000)),
-        max_parallel: policy.max_parallel,
+        max_parallel: report.slots(),
         revision: report.revisions(),
         replans: report.replans(),
         work_us: duration(report.work() + report.paused()),

@@ -76,7 +76,7 @@ pub struct Head {
     pub limit_micro_usd: Option<u64>,
     /// The limit on time.
     pub limit_us: Option<u64>,
-    /// How many steps may run at once.
+    /// How many steps could run at once, when it were most.
     pub max_parallel: u32,
     /// Which plan is carried out.
     pub revision: u32,

@@ -48,9 +48,9 @@ impl RunReport {
         let ends: BTreeMap<StepNumber, u32> =
             children.iter().filter(is_long).map(|(number, _)| *number).zip(tasks.len() as u32..).collect();
         // What is to be waited for if somebody waits for a step.
-        let over = |number: StepNumber| match ends.get(&number) {
-            Some(end) => vec![*end],
-            None => with_children(number).collect(),
+        let over = |number: StepNumber| {
+            let end = ends.get(&number).copied();
+            end.into_iter().chain(with_children(number).filter(move |_| end.is_none()))
         };
         let policy = self.widest_policy();
         let tools: BTreeMap<&str, &ToolSpec> =
@@ -66,7 +66,7 @@ impl RunReport {
             let may_do_without = selective.contains(step.tool) && is_free(&step.number);
             let unused = if may_do_without { self.unused(step, before) } else { Vec::new() };
             let unused = unused.into_iter().filter(is_free).filter_map(|number| {
-                Some(Unused { dependency: self.scheduler.step(number)?.id.clone(), tasks: over(number) })
+                Some(Unused { dependency: self.scheduler.step(number)?.id.clone(), tasks: over(number).collect() })
             });
             let attempts: Vec<&AttemptReport<'_>> = step.own_attempts().collect();
             let earlier = attempts.windows(2).map(|pair| Earlier::new(pair[0].duration(), pair[1].paused));

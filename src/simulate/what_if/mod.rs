@@ -109,7 +109,7 @@ impl WhatIf {
         };
         let free = |id: &StepId| {
             let index = *indexes.get(id)?;
-            reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: vec![index] })
+            reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: [index].into() })
         };
         let mut policy = start.policy.clone();
         for (pool, size) in &plan.pools {
@@ -181,5 +181,6 @@ pub(crate) fn unused(step: &Step) -> Vec<&StepId> {
     }
     let mut used = HashSet::new();
     each_reference(step, |reference| used.extend(reference.map(|reference| reference.id.to_owned())));
-    step.depends_on.iter().filter(|id| !used.contains(id.as_str())).collect()
+    // One that is declared twice is unused once.
+    step.depends_on.iter().filter(|id| used.insert(id.as_str().to_owned())).collect()
 }

@@ -1,10 +1,10 @@
 //! Which changes are tried: all of a small run, and of a large one those that promise most.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::work::{Schedule, Trial, Work};
+use super::work::{Schedule, Task, Trial, Work};
 use super::{Change, Saving, WhatIf};
 
 /// A larger run is not simulated at all.
@@ -149,10 +149,14 @@ impl<'a> Search<'a> {
     /// A pool that nobody waited for is wide enough.
     fn pools(&self) -> Vec<Candidate<'a>> {
         let policy = &self.work.policy;
+        let mut held_up: HashMap<&str, u64> = HashMap::new();
+        for (task, held) in self.work.tasks.iter().zip(&self.held_up).filter(|(_, held)| **held > 0) {
+            for (pool, _) in task.takes(&policy.pools).filter(|(_, weight)| *weight > 0) {
+                *held_up.entry(pool).or_default() += held;
+            }
+        }
         let pool = |(pool, &size): (&'a String, &u32)| {
-            let takes = |(task, held_up): (_, &u64)| *held_up > 0 && self.work.takes(task, pool, size) > 0;
-            let waits = self.work.tasks.iter().zip(&self.held_up).filter(|waits| takes(*waits));
-            let held_up: u64 = waits.map(|(_, held_up)| held_up).sum();
+            let held_up = held_up.get(pool.as_str()).copied().unwrap_or(0);
             let most = self.most(self.critical, self.total, policy.max_parallel);
             let trial = Trial::Pool(pool, size.saturating_add(1));
             Candidate { trial, most: if held_up > 0 { most } else { 0 }, promise: (true, held_up) }
@@ -182,21 +186,26 @@ impl<'a> Search<'a> {
     fn dependencies(&self) -> Vec<Candidate<'a>> {
         let mut candidates = Vec::new();
         for (number, task) in (0..).zip(&self.work.tasks) {
+            if task.unused.is_empty() {
+                continue;
+            }
+            // By two measures of when what it waits for is over.
+            let (head, end) = (|before: u32| self.heads[before as usize], |before: u32| self.end(before));
+            let (by_head, by_end) = (latest_first(task, head), latest_first(task, end));
             for unused in &task.unused {
                 let trial = Trial::Independent(number, unused);
-                // When what it no longer waits for is over, and what it still does, by a measure of when each is.
-                let over = |over: &dyn Fn(u32) -> u64| {
-                    let latest = |before: &mut dyn Iterator<Item = u32>| before.map(over).max().unwrap_or(0);
-                    (latest(&mut unused.tasks.iter().copied()), latest(&mut trial.after(number, task)))
+                // When the last is over that it would still wait for.
+                let others = |latest: &[(u64, u32)]| {
+                    latest.iter().find(|(_, before)| !unused.tasks.contains(before)).map_or(0, |(over, _)| *over)
                 };
-                let (freed, others) = over(&|before| self.heads[before as usize]);
+                let freed = unused.tasks.iter().copied().map(head).max().unwrap_or(0);
                 let tail = self.tails[number as usize];
                 let is_critical = freed + tail == self.critical;
-                let critical = if is_critical { freed.max(others + tail) } else { self.critical };
+                let critical = if is_critical { freed.max(others(&by_head) + tail) } else { self.critical };
                 let most = self.most(critical, self.total, self.work.policy.max_parallel);
                 let is_pressing = self.is_pressing[number as usize] && self.held_up[number as usize] == 0;
-                let (freed, others) = over(&|before| self.end(before));
-                let promise = (is_pressing, freed.saturating_sub(others).min(most));
+                let freed = unused.tasks.iter().copied().map(end).max().unwrap_or(0);
+                let promise = (is_pressing, freed.saturating_sub(others(&by_end)).min(most));
                 candidates.push(Candidate { trial, most, promise });
             }
         }
@@ -263,4 +272,12 @@ impl<'a> Search<'a> {
             }
         }
     }
+}
+
+/// What a task waits for, the latest first: when each is over, and which it is.
+fn latest_first(task: &Task, over: impl Fn(u32) -> u64) -> Vec<(u64, u32)> {
+    let mut latest: Vec<_> = task.after.iter().map(|before| (over(*before), *before)).collect();
+    latest.sort_unstable_by_key(|before| Reverse(*before));
+    latest.dedup();
+    latest
 }

@@ -273,6 +273,24 @@ fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_no
     assert!(what_if.savings.len() >= 2 && what_if.untried > 1_900, "{what_if:?}");
 }
 
+/// Not a measurement, only far from quadratic.
+#[test]
+fn a_step_with_very_many_unused_dependencies_is_looked_at_and_so_are_very_many_pools() {
+    let count = 50_000;
+    let before = |n| step(&format!("s{n}"), if n == 7 { 2_000 } else { 1_000 });
+    let join = step("join", 100).depends_on((0..count).chain(0..count).map(|n| format!("s{n}")));
+    let plan: Plan = (0..count).map(before).chain([join]).collect();
+    let wide = what_if(&plan, slots(u32::MAX));
+    let told: Vec<_> = wide.savings.iter().filter(|saving| !saving.saves.is_zero()).collect();
+    let expected = [(halve("s7"), 1_000), (independent("join", "s7"), 100), (halve("join"), 50)];
+    let expected = expected.map(|(change, saves)| Saving { change, saves: millis(saves) });
+    assert_eq!(told, expected.iter().collect::<Vec<_>>());
+
+    let mut plan: Plan = (0..count).map(|n| step(&format!("s{n}"), 1_000).uses(format!("p{n}"), 1)).collect();
+    plan.pools.extend((0..count).map(|n| (format!("p{n}"), 1)));
+    assert_eq!(what_if(&plan, slots(u32::MAX)).makespan, millis(1_000));
+}
+
 /// A step takes the pool of the tool that does it, and is expected to take as long as that tool.
 #[test]
 fn what_is_known_of_the_tools_of_a_run_counts() {

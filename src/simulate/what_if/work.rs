@@ -1,6 +1,6 @@
 //! A run as work: how long each step takes, and what it waits for; with one thing changed, too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,14 @@ pub(crate) struct Task {
 }
 
 impl Task {
+    /// What it takes of the pools that have a size: of one that it may weigh more than by now, all of it.
+    pub(super) fn takes<'a>(&'a self, pools: &BTreeMap<String, u32>) -> impl Iterator<Item = (&'a str, u32)> {
+        let Step { uses, tool, .. } = &*self.step;
+        let tool = uses.is_empty().then(|| (tool.as_deref().unwrap_or(DEFAULT_TOOL), 1));
+        let uses = uses.iter().map(|(pool, weight)| (pool.as_str(), *weight)).chain(tool);
+        uses.filter_map(|(pool, weight)| Some((pool, weight.min(*pools.get(pool)?))))
+    }
+
     /// What takes no time, and of which nobody hears: that many tasks are over, so that many others need not each wait
     /// for all of them.
     pub(crate) fn end(after: Vec<u32>) -> Self {
@@ -67,7 +75,7 @@ pub(crate) struct Unused {
     /// The step that is declared.
     pub(crate) dependency: StepId,
     /// That step, and all that it became.
-    pub(crate) tasks: Vec<u32>,
+    pub(crate) tasks: BTreeSet<u32>,
 }
 
 /// Everything about a run that decides how long it takes.
@@ -168,13 +176,6 @@ impl Work {
         self.attempts(trial, number).map(move |(duration, pause)| (micros(duration), micros(pause)))
     }
 
-    /// What a task takes of a pool, of one that it may weigh more than by now all of it.
-    pub(super) fn takes(&self, task: &Task, pool: &str, size: u32) -> u32 {
-        let Step { uses, tool, .. } = &*task.step;
-        let is_tool = || uses.is_empty() && tool.as_deref().unwrap_or(DEFAULT_TOOL) == pool;
-        uses.get(pool).copied().unwrap_or_else(|| u32::from(is_tool())).min(size)
-    }
-
     /// What [`simulate`](Self::simulate) comes to where every task begins as soon as those before it are over; none if
     /// one would have to wait for a slot or a pool.
     pub(super) fn unhindered(&self, order: &[u32], trial: Trial<'_>) -> Option<Schedule> {
@@ -207,17 +208,15 @@ impl Work {
             }
         }
         turns.sort_unstable();
-        let takes = |(pool, &size): (&String, &u32)| {
-            let of = |task| u64::from(self.takes(task, pool, size));
-            (u64::from(size), self.tasks.iter().map(of).collect::<Vec<u64>>())
-        };
-        let slots = (slots as u64, self.tasks.iter().map(|task| u64::from(task.whole.is_some())).collect());
-        pools.iter().map(takes).chain([slots]).all(|(size, takes)| {
-            let mut taken = 0;
-            turns.iter().all(|(_, turn, number)| {
-                let takes = takes[*number as usize];
-                taken = if *turn == 1 { taken + takes } else { taken - takes };
-                taken <= size
+        let mut left: Vec<i64> = pools.values().map(|size| i64::from(*size)).chain([slots as i64]).collect();
+        let numbers: HashMap<&str, usize> = pools.keys().map(String::as_str).zip(0..).collect();
+        turns.iter().all(|(_, turn, number)| {
+            let task = &self.tasks[*number as usize];
+            let slot = task.whole.is_some().then_some((pools.len(), 1));
+            let mut takes = task.takes(&pools).map(|(pool, weight)| (numbers[pool], weight)).chain(slot);
+            takes.all(|(place, weight)| {
+                left[place] += if *turn == 1 { -i64::from(weight) } else { i64::from(weight) };
+                left[place] >= 0
             })
         })
     }

@@ -9,8 +9,8 @@ use crate::error::PlanError;
 use crate::event::{FailureReason, RunOutcome};
 use crate::plan::{Step, StepId};
 use crate::policy::Policy;
+use crate::simulate::Ended;
 use crate::simulate::what_if::{Earlier, Task, Trial, WhatIf, Work, index};
-use crate::simulate::{DEFAULT_TOOL, Ended};
 
 use super::steps::{Piece, Steps};
 use super::{Trace, TraceError};
@@ -68,14 +68,20 @@ impl Trace {
         let tasks = (0..).zip(pieces).map(|(number, piece)| {
             let later = || piece.later.iter().map(|later| nanos(later.end - later.start));
             let durations = iter::once(nanos(piece.nanos())).chain(later());
-            let pauses = piece.pauses().map(|(start, end)| nanos(end - start));
+            let pauses = || piece.pauses().map(|(start, end)| nanos(end - start));
+            let takes = durations.clone().chain(pauses()).fold(Duration::ZERO, Duration::saturating_add);
+            let step = Step {
+                // Which come first is all that it says, and many are shorter than a millisecond.
+                estimate_ms: Some(u64::try_from(takes.as_micros()).unwrap_or(u64::MAX)),
+                ..Step::new("span", "a span")
+            };
             Task {
                 name: StepId::from(self.name(piece)),
-                earlier: durations.zip(pauses).map(|(took, pause)| Earlier::new(took, pause)).collect(),
+                earlier: durations.zip(pauses()).map(|(took, pause)| Earlier::new(took, pause)).collect(),
                 duration: later().next_back().unwrap_or(nanos(piece.nanos())),
                 after: piece.after.clone(),
                 unused: Vec::new(),
-                step: Arc::new(Step::new("span", DEFAULT_TOOL)),
+                step: Arc::new(step),
                 // Stretches of a frame are made faster together.
                 whole: Some(*wholes.entry(piece.span).or_insert(number)),
             }

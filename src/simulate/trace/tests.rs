@@ -546,3 +546,15 @@ fn what_is_no_trace_is_refused_with_its_line() {
     assert!(refused(&deep).starts_with("line 1: EOF"));
     assert_eq!(refused(&(deep + &"]".repeat(100_000))), "there are no spans in the trace");
 }
+
+#[test]
+fn the_longest_of_what_can_start_comes_first() {
+    let events = |unit: u64| {
+        let span = |name: &str, at: u64, took: u64| json!({ "ph": "X", "name": name, "pid": 1, "tid": 1, "ts": at * unit, "dur": took * unit });
+        json!([span("a", 0, 400), span("b", 400, 400), span("long", 800, 800)])
+    };
+    for (unit, expected) in [(1_000, 800_000), (1, 800)] {
+        let analysis = read(events(unit)).unwrap().analyse(2).unwrap();
+        assert_eq!(analysis.dag, Duration::from_micros(expected));
+    }
+}

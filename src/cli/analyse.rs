@@ -46,7 +46,7 @@ pub(crate) struct AnalyseArgs {
     /// The trace, or - for standard input
     #[arg(value_name = "TRACE|-")]
     trace: String,
-    /// Most steps at once [default: 64, as for a run]
+    /// Most steps at once [default: as many as the trace says, else 64, as for a run]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     max_parallel: Option<NonZeroU32>,
     /// One JSON object
@@ -57,8 +57,9 @@ pub(crate) struct AnalyseArgs {
 /// Runs the command.
 pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> {
     let bytes = read(&args.trace)?;
-    let slots = args.max_parallel.map_or(Policy::default().max_parallel, NonZeroU32::get);
     let trace = Trace::read(&bytes).map_err(refused)?;
+    let slots = args.max_parallel.map(NonZeroU32::get).or(trace.max_parallel);
+    let slots = slots.unwrap_or(Policy::default().max_parallel);
     drop(bytes);
     let analysis = trace.analyse(slots).map_err(|error| {
         let is_of_links = matches!(error, TraceError::NoLinks { .. });

@@ -7,13 +7,15 @@ use serde_json::{Value, json};
 
 use crate::event::{StepNumber, Timestamp};
 use crate::report::StepReport;
+use crate::simulate::what_if::as_done_by;
+use crate::tool::ToolSpec;
 
 use super::History;
 
 impl History {
     /// The run in the Trace Event Format. Every call of a tool is a slice; calls at the same time are on different
     /// tracks, as few as will do. Plans are marks. Calls of the run that this one is a fork of say that they were taken
-    /// over.
+    /// over. How many could be made at once, and how large the pools were, is said of the process.
     ///
     /// The format is described in "Trace Event Format" by the Chromium project.
     pub fn to_trace(&self) -> Value {
@@ -27,9 +29,15 @@ impl History {
         calls.sort_by_key(|(_, call, _)| (call.started, call.number));
         let inside = self.inside();
         let mut tracks: Vec<Timestamp> = Vec::new();
+        let (start, policy) = (self.report.start(), self.report.widest_policy());
+        let tools: BTreeMap<&str, &ToolSpec> = start.tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
         let mut events = vec![json!({
             "ph": "M", "pid": 1, "name": "process_name",
-            "args": { "name": format!("run {}: {}", self.report.run(), self.report.start().objective) },
+            "args": {
+                "name": format!("run {}: {}", self.report.run(), start.objective),
+                "max_parallel": policy.max_parallel,
+                "pools": policy.pools,
+            },
         })];
         for (step, call, try_) in &calls {
             let track = tracks.iter().position(|free| *free <= call.started).unwrap_or(tracks.len());
@@ -48,6 +56,7 @@ impl History {
                     "paused_us": micros(call.paused),
                     "taken_over": call.taken_over,
                     "after": self.names_before(step, &inside),
+                    "uses": as_done_by(step.definition, tools.get(step.tool).copied(), &policy).uses,
                     "error": call.error.map(|error| error.message.as_str()),
                 },
             }));

@@ -86,7 +86,7 @@ impl RunReport {
     }
 
     /// The policy with the most room that the run ever had: with less, it might not have been as fast as it was.
-    fn widest_policy(&self) -> Policy {
+    pub(crate) fn widest_policy(&self) -> Policy {
         let pools = |policy: &Arc<Policy>| {
             let mut pools = self.record.plan().map(|plan| plan.pools.clone()).unwrap_or_default();
             pools.extend(policy.pools.clone());

@@ -54,9 +54,12 @@ fn a_run_of_our_own_can_be_analysed() {
     let ran = place.run(["run", "plan.json", "--sequential", "--json"]);
     let run = ran.last_event()["run"].as_str().unwrap().to_owned();
     assert_eq!(place.run(["export", &run, "--format", "chrome", "-o", "trace.json"]).exit, 0);
-    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    let row = place.run(["analyse", "trace.json", "--max-parallel", "2", "--json"]).last_event();
     assert_eq!((&row["steps"], &row["links"], &row["critical"]), (&json!(3), &json!(1), &json!(["a", "b"])), "{row}");
     assert!(row["took_ms"].as_f64() >= Some(180.0) && row["dag_ms"].as_f64() < row["took_ms"].as_f64(), "{row}");
+    // On the one slot that it had there was nothing to win.
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert!(row["max_parallel"] == 1 && row["dag_ms"].as_f64() >= Some(180.0), "{row}");
 }
 
 #[test]
@@ -97,6 +100,27 @@ fn a_run_of_our_own_has_the_figures_of_the_run() {
     let (_, row) = check(&["fork", &run, "--from", "end"]);
     assert_eq!((&row["steps"], &row["critical"]), (&json!(1), &json!(["end"])), "{row}");
     assert_eq!((&row["unlinked_ms"], &row["loose_links"]), (&json!(0.0), &json!(0)), "{row}");
+}
+
+#[test]
+fn a_run_of_our_own_keeps_its_slots_and_its_pools() {
+    let place = Place::new();
+    let step = |id: &str| json!({ "id": id, "tool": "sleep", "args": { "ms": 80 }, "uses": { "gpu": 1 } });
+    let steps = json!([step("a"), step("b"), step("c"), sleep("d", 40, &[]), sleep("e", 40, &[])]);
+    place.file("plan.json", json!({ "steps": steps, "pools": { "gpu": 2 } }).to_string());
+    let end = place.run(["run", "plan.json", "--pool", "sleep=1", "--max-parallel", "4", "--json"]).last_event();
+    assert_eq!(place.run(["export", end["run"].as_str().unwrap(), "--format", "trace", "-o", "trace.json"]).exit, 0);
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!((&row["max_parallel"], &row["basis"]), (&json!(4), &json!("links")), "{row}");
+    assert!(row["dag_ms"].as_f64() >= Some(160.0), "{row}");
+    let saving = &row["faster"][0];
+    assert_eq!(
+        [&saving["change"], &saving["pool"], &saving["to"]],
+        [&json!("pool"), &json!("gpu"), &json!(3)],
+        "{row}"
+    );
+    let narrow = place.run(["analyse", "trace.json", "--max-parallel", "1", "--json"]).last_event();
+    assert!(narrow["max_parallel"] == 1 && narrow["dag_ms"].as_f64() >= Some(320.0), "{narrow}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct Analysis {
 }
 
 impl Trace {
-    /// Runs the steps of the trace as a DAG, with so many at once.
+    /// Runs the steps of the trace as a DAG, with so many at once, and with the pools that it has.
     ///
     /// # Errors
     ///
@@ -73,6 +73,7 @@ impl Trace {
             let step = Step {
                 // Which come first is all that it says, and many are shorter than a millisecond.
                 estimate_ms: Some(u64::try_from(takes.as_micros()).unwrap_or(u64::MAX)),
+                uses: self.spans[piece.span].uses.clone(),
                 ..Step::new("span", "a span")
             };
             Task {
@@ -86,7 +87,8 @@ impl Trace {
                 whole: Some(*wholes.entry(piece.span).or_insert(number)),
             }
         });
-        let work = Work { tasks: tasks.collect(), policy: Policy { max_parallel, ..Policy::default() } };
+        let policy = Policy { max_parallel, pools: self.pools.clone(), ..Policy::default() };
+        let work = Work { tasks: tasks.collect(), policy };
         let run = work.run();
         let piece = |id: &StepId| pieces.get(index(id)? as usize);
         if let Ended::Finished(RunOutcome::Failed { reason: FailureReason::NoPlan(offences) }) = &run.ended

@@ -1,6 +1,6 @@
 //! The Trace Event Format.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -146,6 +146,12 @@ pub(super) fn read(mut events: Events<'_>) -> (Trace, Result<(), TraceProblem>) 
 
 impl Reader {
     fn take(&mut self, line: usize, event: Event) -> Result<(), String> {
+        if event.ph == "M" {
+            self.trace.pools.extend(weights(&event.args["pools"]));
+            let most = event.args["max_parallel"].as_u64().and_then(|most| u32::try_from(most).ok());
+            self.trace.max_parallel = most.filter(|most| *most > 0).or(self.trace.max_parallel);
+            return Ok(());
+        }
         let is_used = matches!(event.ph.as_str(), "X" | "B" | "E" | "b" | "e" | "S" | "F" | "s" | "t" | "f");
         if !is_used {
             return Ok(());
@@ -195,7 +201,7 @@ impl Reader {
             return;
         }
         let index = self.trace.spans.len();
-        self.trace.spans.push(Span { name, start, end, parent: None });
+        self.trace.spans.push(Span { name, start, end, parent: None, uses: weights(&args["uses"]) });
         self.threads.entry(thread).or_default().spans.push(index);
         if let Some((id, comes, goes)) = flow {
             self.bound.entry(id).or_default().push(Bound { span: index, comes, goes });
@@ -398,6 +404,11 @@ fn merge(args: &mut Value, later: Value) {
         (args, later @ Value::Object(_)) => *args = later,
         _ => {}
     }
+}
+
+/// Pools, and how much of each.
+fn weights(value: &Value) -> BTreeMap<String, u32> {
+    BTreeMap::deserialize(value).unwrap_or_default()
 }
 
 /// Whether something is so, as JavaScript has it.

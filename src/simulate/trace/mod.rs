@@ -12,6 +12,8 @@
 //!
 //! Spans of one name that count themselves in `args.attempt` are one step that was tried several times; `args.paused_us`
 //! says how long it was not to be tried again. What another run did, as `args.taken_over` says, was there from the start.
+//! What a span takes of pools is in `args.uses`; how large these are is in `args.pools` of the name of a process, with how
+//! many steps could run at once, `args.max_parallel`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,6 +38,7 @@ mod otlp;
 mod steps;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -53,6 +56,10 @@ pub struct Trace {
     attempts: Vec<Again<usize>>,
     /// Spans that say themselves that they waited for none.
     waiting_for_nothing: Vec<usize>,
+    /// How large the pools are of which spans take something.
+    pools: BTreeMap<String, u32>,
+    /// How many steps the program could run at once, if the trace says so.
+    pub max_parallel: Option<u32>,
     /// Parts of the trace that could not be used. The rest was.
     pub problems: Vec<TraceProblem>,
     /// Links that say nothing about who waited for whom: to spans that are not in the trace, or that were not over when
@@ -68,6 +75,8 @@ struct Span {
     end: i64,
     /// The span in which it happened.
     parent: Option<usize>,
+    /// How much it takes of pools.
+    uses: BTreeMap<String, u32>,
 }
 
 /// A part of a trace that could not be used.

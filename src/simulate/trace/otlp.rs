@@ -148,7 +148,7 @@ fn span(value: Value) -> Result<(Span, OtlpSpan), String> {
     if end < start {
         return Err(format!("span `{}` ends before it begins", span.name));
     }
-    Ok((Span { name: span.name.clone(), start, end, parent: None }, span))
+    Ok((Span { name: span.name.clone(), start, end, parent: None, uses: Default::default() }, span))
 }
 
 /// Numbers of 64 bits are text in this format; some programs write them as numbers.

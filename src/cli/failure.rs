@@ -98,6 +98,11 @@ impl Failure {
         self
     }
 
+    /// What can be done about it.
+    pub(crate) fn helps(&self) -> &[String] {
+        &self.help
+    }
+
     pub(crate) fn exit(&self) -> ExitCode {
         self.exit
     }

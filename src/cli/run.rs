@@ -8,7 +8,7 @@ use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
-use plandag::{Dag, Plan, Planner, Policy, ReplanWhen, RunEvent, RunEventKind, RunHandle, Runner};
+use plandag::{Dag, Plan, Planner, Policy, RunEvent, RunEventKind, RunHandle, Runner};
 use tokio::runtime::{Builder, Runtime};
 
 use super::args::{RunArgs, Settings};
@@ -67,10 +67,11 @@ fn run_batch(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let batch = Batch::of(sources, args, &equipment, console)?;
     let Equipment { toolbox, models, policy } = equipment;
     let model = models.as_ref().and_then(Models::chosen).cloned();
-    let plan = batch.plan(&args.source, &policy);
+    let reviser = reviser(args, &toolbox);
+    let plan = batch.plan(&args.source, &policy, reviser.is_some());
     let objective = plan.objective.clone().unwrap_or_default();
-    let (name, tool) = batch.tool(reviser(args, &toolbox));
-    let runner = toolbox.runner(plan.clone(), &args.settings, replans_of_lines(policy)).tool(name, tool);
+    let (name, tool) = batch.tool(reviser);
+    let runner = toolbox.runner(plan.clone(), &args.settings, batch.policy(policy)).tool(name, tool);
     Beginning { runner, objective, plan: Some(plan), batch: Some(batch), model }.go(&toolbox, output, args, console)
 }
 
@@ -146,8 +147,13 @@ pub(crate) fn resume(
         (Some(plan), Some(models)) if args.model.names_a_planner() && batch.is_none() => {
             (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
         }
-        (Some(plan), _) if batch.is_some() => (Box::new(plan), replans_of_lines(policy)),
-        (Some(plan), _) => (Box::new(plan), without_replans(policy)),
+        (Some(plan), _) => {
+            let policy = match &batch {
+                Some(batch) => batch.policy(policy),
+                None => without_replans(policy),
+            };
+            (Box::new(plan), policy)
+        }
         (None, Some(models)) => (Box::new(models.planner(&toolbox.useless())), policy),
         (None, None) => (Box::new(OfflinePlanner::new()), without_replans(policy)),
     };
@@ -203,12 +209,6 @@ fn had_model(past: &[RunEvent]) -> bool {
 /// Neither a plan alone nor a rule has a second way: asking for one would be for show.
 fn without_replans(policy: Policy) -> Policy {
     Policy { max_replans: 0, review: false, ..policy }
-}
-
-/// Who revises a batch would change lines that have nothing to do with the one that failed: each is planned anew by
-/// itself.
-fn replans_of_lines(policy: Policy) -> Policy {
-    Policy { replan_when: ReplanWhen::Inside, review: false, ..policy }
 }
 
 /// What revises plans of one's own, if somebody named a model for that.

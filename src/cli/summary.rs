@@ -2,8 +2,8 @@
 
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
 use plandag::{
-    FailureReason, ModelProblem, OnFailure, PlanError, Rejection, RunReport, SkipReason, StepErrorKind, StopReason,
-    Usage,
+    FailureReason, ModelProblem, OnFailure, PlanError, Rejection, RunReport, SkipReason, StepError, StepErrorKind,
+    StopReason, Usage,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ impl Summary<'_> {
         let failure = self.kept(failure);
         let failure = match problem {
             Some(problem) => model::advice(problem).iter().fold(failure, |failure, help| failure.help(*help)),
-            None => failure.help(advice(kind)),
+            None => failure.help(first.map_or(CORRECT, |error| advice(error))),
         };
         // What is finished need not be paid for twice. The same model at the same address is asked again.
         let may_be_mended = |problem| !matches!(problem, ModelProblem::UnknownModel | ModelProblem::NotAnApi);
@@ -296,16 +296,23 @@ fn unapproved(failure: Failure, step: &StepReport<'_>) -> Failure {
         .help(format!("let it act without being asked: --allow {}; on a terminal you are asked", step.tool))
 }
 
+/// What can be done about most errors.
+const CORRECT: &str = "correct the plan, or let it go on without the step: \"on_failure\": \"continue\"";
+
 /// What can be done about a step that failed so.
-fn advice(kind: StepErrorKind) -> &'static str {
-    match kind {
+fn advice(error: &StepError) -> &'static str {
+    let mut offences = error.details.iter().filter_map(Value::as_array).flatten();
+    match error.kind {
+        StepErrorKind::InvalidPlan if offences.any(|offence| offence["code"] == "plan.too_large") => {
+            "if you trust it, let the run be larger: --max-steps N"
+        }
         StepErrorKind::Transient => "let it try more often, in the plan: \"retry\": {\"max_attempts\": 5}",
         StepErrorKind::Timeout => "give it longer: --timeout TIME, or \"timeout_ms\" in the plan",
         StepErrorKind::BadInput => "correct its \"args\"; plandag tools shows what each tool takes",
         StepErrorKind::BadReference => {
             "correct the path after the step's id in the reference, or take less of what is there"
         }
-        _ => "correct the plan, or let it go on without the step: \"on_failure\": \"continue\"",
+        _ => CORRECT,
     }
 }
 

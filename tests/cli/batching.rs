@@ -146,6 +146,27 @@ fn a_line_may_want_more_of_a_pool_than_another_leaves() {
 }
 
 #[test]
+fn a_line_may_be_as_large_as_if_it_was_run_alone() {
+    let place = Place::new();
+    let steps = |count: u32| (0..count).map(|n| sleep(&format!("s{n}"), 1, &[])).collect();
+    plan(&place, "three.json", steps(3));
+    plan(&place, "four.json", steps(4));
+    place.file("objectives.txt", "three.json\nthree.json\nfour.json\nthree.json\nthree.json\n");
+    let run = |more: &[&str]| place.run([&["run", "--batch", "objectives.txt", "--max-steps", "3"], more].concat());
+    let ran = run(&["--json"]);
+    let expected = [(1, "succeeded"), (2, "succeeded"), (3, "refused"), (4, "succeeded"), (5, "succeeded")];
+    assert_eq!(states(&ran), expected.map(|(line, state)| (line, state.to_owned())), "{ran:?}");
+    let told = run(&[]).stderr;
+    assert!(told.contains("line 3: 4 steps, over the limit of 3\n     help: "), "{told}");
+    assert!(told.contains("let it be larger: --max-steps N"), "{told}");
+    // A run that goes on has the same limits.
+    let ran = run(&["--deadline", "1ms", "--sequential", "--json"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    let ran = place.run(["resume", "--deadline", "1m", "--json"]);
+    assert_eq!(states(&ran), expected.map(|(line, state)| (line, state.to_owned())), "{ran:?}");
+}
+
+#[test]
 fn what_is_expected_of_a_batch_is_said_of_the_steps_of_its_lines() {
     let place = Place::new();
     let step = |id: u32| json!({ "id": id.to_string(), "tool": "sleep", "args": { "ms": 1 }, "estimate_ms": 2_000 });

@@ -1,8 +1,9 @@
 //! `plandag run --batch`: many objectives and plans as one run, under one shared set of caps.
 //!
 //! Each line of the file is a step of one plan, and expands to the plan that the line stands for: its steps are `3/search`
-//! for line 3. So all lines share slots, pools and limits, the longest remaining path goes first whatever line it belongs
-//! to, one journal entry can be resumed, and a line that fails takes no other with it. Each line has replans of its own.
+//! for line 3. So all lines share slots, pools and what may be spent, the longest remaining path goes first whatever line
+//! it belongs to, one journal entry can be resumed, and a line that fails takes no other with it. Each line has replans of
+//! its own.
 
 mod table;
 
@@ -14,8 +15,8 @@ use plandag::llm::PlanTool;
 use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
 use plandag::{
-    Dag, Plan, PlanRequest, PlanSink, Planner as _, Policy, Revision, RunStart, Step, StepContext, StepError, StepId,
-    Tool, ToolOutput, ToolSpec,
+    Dag, Limits, Plan, PlanRequest, PlanSink, Planner as _, Policy, ReplanWhen, Retry, Revision, RunStart, Step,
+    StepContext, StepError, StepId, Tool, ToolOutput, ToolSpec,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -118,6 +119,9 @@ impl Batch {
                             paint(style::ERROR, "✗"),
                             text::line(&refused.reason)
                         ));
+                        for help in failure.helps() {
+                            console.complain(&format!("     {}: {}", paint(style::HELP, "help"), text::line(help)));
+                        }
                     }
                     batch.refused.push(refused);
                 }
@@ -175,8 +179,18 @@ impl Batch {
         self.refused.len()
     }
 
+    /// How the run is carried out: each line may become as large as if it was run alone. Who revised a batch would change
+    /// lines that have nothing to do with the one that failed: each is planned anew by itself.
+    pub(crate) fn policy(&self, policy: Policy) -> Policy {
+        let lines = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
+        // A line is a step, too.
+        let steps = policy.limits.steps.saturating_add(1).saturating_mul(lines).min(Limits::NONE.steps);
+        let limits = Limits { steps, ..policy.limits };
+        Policy { replan_when: ReplanWhen::Inside, review: false, limits, ..policy }
+    }
+
     /// The plan of the whole run.
-    pub(crate) fn plan(&self, name: &str, policy: &Policy) -> Plan {
+    pub(crate) fn plan(&self, name: &str, policy: &Policy, has_reviser: bool) -> Plan {
         let critical = |line: &Line| line.plan.as_ref().map_or(0, |plan| critical_ms(plan, policy));
         let critical: Vec<u64> = self.lines.iter().map(critical).collect();
         // Every line comes before what any of them expands to: in which order that is best done is known once all of it
@@ -186,7 +200,11 @@ impl Batch {
             let step = Step::new(line.id(), if line.plan.is_some() { TOOL } else { PlanTool::NAME });
             let step = step.description(line.text.as_str());
             match &line.plan {
-                Some(_) => step.args(json!({ "line": line.number })).estimate_ms(longest.saturating_add(critical)),
+                Some(_) => {
+                    let step = step.args(json!({ "line": line.number })).estimate_ms(longest.saturating_add(critical));
+                    // The same plan would be refused again.
+                    if has_reviser { step } else { step.retry(Retry::NEVER) }
+                }
                 None => step.args(json!({ "objective": line.text.replace("${", "$${") })),
             }
         });
@@ -279,5 +297,28 @@ impl Tool for Lines {
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
         Box::pin(async move { self.plan(&cx).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plandag::Runner;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_that_was_refused_is_not_tried_again() {
+        let plan = || ["a", "b"].map(|id| Step::new(id, "none")).into_iter().collect::<Plan>();
+        let line = |number| Line { number, text: "a plan".to_owned(), plan: Some(plan()) };
+        let batch = Batch { lines: vec![line(1), line(2)], refused: Vec::new() };
+        let policy = batch.policy(Policy { limits: Limits { steps: 2, ..Limits::default() }, ..Policy::default() });
+        assert_eq!(policy.limits.steps, 6, "two lines of two steps each");
+        let (name, tool) = batch.tool(None);
+        // As if others had taken the room.
+        let policy = Policy { limits: Limits { steps: 3, ..policy.limits.clone() }, ..policy };
+        let runner = Runner::new(batch.plan("lines.txt", &policy, false)).tool(name, tool).policy(policy);
+        let runner = runner.tool("none", plandag::tool_fn(|_| async { Ok(()) }));
+        let report = super::super::run::runtime().unwrap().block_on(runner.run("lines")).unwrap();
+        assert_eq!((report.succeeded(), report.attempt_count()), (false, 2), "{report:?}");
     }
 }

@@ -213,7 +213,7 @@ fn fields(trace: &Trace, analysis: &Analysis, slots: u32) -> Value {
         "dag_ms": exact_millis(analysis.dag),
         "speed_up": speed_up(analysis),
         "max_parallel": slots,
-        "faster": faster::fields(&analysis.what_if, exact_millis),
+        "faster": faster::fields(&analysis.what_if),
         "faster_untried": analysis.what_if.untried,
     })
 }

@@ -1,11 +1,10 @@
 //! What would make a run faster, for people and for programs.
 
-use std::time::Duration;
-
 use plandag::simulate::{Change, Saving, WhatIf};
 use serde_json::{Value, json};
 
 use super::duration::human;
+use super::ndjson::exact_millis;
 use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
@@ -58,19 +57,20 @@ fn words(change: &Change) -> String {
 }
 
 /// What saves most.
-pub(crate) fn fields(what_if: &WhatIf, saves: fn(Duration) -> Value) -> Value {
-    let field = |saving: &Saving| match &saving.change {
-        Change::Halve { step } => json!({ "change": "halve", "step": step, "saves_ms": saves(saving.saves) }),
-        Change::Slots { from, to } => {
-            json!({ "change": "slots", "from": from, "to": to, "saves_ms": saves(saving.saves) })
+pub(crate) fn fields(what_if: &WhatIf) -> Value {
+    let field = |saving: &Saving| {
+        let saves = exact_millis(saving.saves);
+        match &saving.change {
+            Change::Halve { step } => json!({ "change": "halve", "step": step, "saves_ms": saves }),
+            Change::Slots { from, to } => json!({ "change": "slots", "from": from, "to": to, "saves_ms": saves }),
+            Change::Pool { pool, from, to } => {
+                json!({ "change": "pool", "pool": pool, "from": from, "to": to, "saves_ms": saves })
+            }
+            Change::Independent { step, dependency } => {
+                json!({ "change": "independent", "step": step, "dependency": dependency, "saves_ms": saves })
+            }
+            _ => Value::Null,
         }
-        Change::Pool { pool, from, to } => {
-            json!({ "change": "pool", "pool": pool, "from": from, "to": to, "saves_ms": saves(saving.saves) })
-        }
-        Change::Independent { step, dependency } => {
-            json!({ "change": "independent", "step": step, "dependency": dependency, "saves_ms": saves(saving.saves) })
-        }
-        _ => Value::Null,
     };
     what_if.savings.iter().map(field).collect()
 }

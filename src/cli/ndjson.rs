@@ -246,14 +246,17 @@ fn reason_word(reason: &PlanReason) -> &'static str {
     }
 }
 
-/// A duration, for programs.
+/// A duration of a run, for programs: in whole milliseconds, as in all of its lines.
 pub(crate) fn millis(duration: Duration) -> Value {
     json!(whole_millis(duration))
 }
 
-/// The same to the nanosecond, for what may take less than a millisecond.
+/// The same to the nanosecond, for what is computed of runs and may be less than a millisecond.
 pub(crate) fn exact_millis(duration: Duration) -> Value {
-    json!(duration.as_nanos() as f64 / 1e6)
+    match duration.subsec_nanos() % 1_000_000 {
+        0 => millis(duration),
+        _ => json!(duration.as_nanos() as f64 / 1e6),
+    }
 }
 
 fn whole_millis(duration: Duration) -> u64 {

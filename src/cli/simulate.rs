@@ -19,7 +19,6 @@ use super::duration::human;
 use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
-use super::ndjson::millis;
 use super::plan_place::PlanPlace;
 use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
 use super::source;
@@ -221,7 +220,7 @@ impl Simulator<'_> {
 
     fn with_faster(&self, line: Line, plan: &Plan) -> Line {
         let what_if = WhatIf::of_plan(plan, &self.start);
-        Line { faster: Some(faster::fields(&what_if, millis)), faster_untried: Some(what_if.untried), ..line }
+        Line { faster: Some(faster::fields(&what_if)), faster_untried: Some(what_if.untried), ..line }
     }
 
     fn tell_faster(&self, plan: &Plan) -> Result<(), Failure> {

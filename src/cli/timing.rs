@@ -103,7 +103,7 @@ impl Timing {
             ("critical_ms", millis(self.critical_length)),
             ("critical_path", self.critical.iter().map(link).collect()),
             ("bound_ms", millis(self.bound)),
-            ("faster", faster::fields(&what_if, millis)),
+            ("faster", faster::fields(&what_if)),
             ("faster_untried", json!(what_if.untried)),
         ]
     }

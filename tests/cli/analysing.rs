@@ -40,10 +40,7 @@ fn a_sequential_run_is_told_what_a_dag_would_have_made_of_it() {
     assert!(ran.stdout.contains("search-8 > compare > report"), "{}", ran.stdout);
     assert!(ran.stdout.contains("halve compare: -1.55s"), "{}", ran.stdout);
     let row = place.run(["analyse", "trace.json", "--max-parallel", "4", "--json"]).last_event();
-    assert_eq!(
-        (&row["took_ms"], &row["work_ms"], &row["basis"]),
-        (&json!(27_400.0), &json!(27_400.0), &json!("links"))
-    );
+    assert_eq!((&row["took_ms"], &row["work_ms"], &row["basis"]), (&json!(27_400), &json!(27_400), &json!("links")));
     assert!(row["dag_ms"].as_f64() > Some(9_700.0) && row["dag_ms"].as_f64() < Some(27_400.0), "{row}");
 }
 
@@ -99,7 +96,7 @@ fn a_run_of_our_own_has_the_figures_of_the_run() {
     // What a fork took over is none of its own.
     let (_, row) = check(&["fork", &run, "--from", "end"]);
     assert_eq!((&row["steps"], &row["critical"]), (&json!(1), &json!(["end"])), "{row}");
-    assert_eq!((&row["unlinked_ms"], &row["loose_links"]), (&json!(0.0), &json!(0)), "{row}");
+    assert_eq!((&row["unlinked_ms"], &row["loose_links"]), (&json!(0), &json!(0)), "{row}");
 }
 
 #[test]

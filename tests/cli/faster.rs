@@ -14,7 +14,7 @@ fn a_failed_run_tells_where_its_time_went_and_so_do_the_commands_that_look_at_it
     assert_eq!(ran.exit, 1, "{ran:?}");
     let end = ran.last_event();
     let is_slow = |saving: &Value| saving["change"] == "halve" && saving["step"] == "slow";
-    assert!(is_slow(&end["faster"][0]) && end["faster"][0]["saves_ms"].as_u64().unwrap() >= 100, "{end}");
+    assert!(is_slow(&end["faster"][0]) && end["faster"][0]["saves_ms"].as_f64() >= Some(100.0), "{end}");
     assert_eq!(end["faster_untried"], 0);
 
     let run = end["run"].as_str().unwrap();
@@ -58,6 +58,15 @@ fn what_a_step_paused_between_its_attempts_is_told() {
     assert!(millis("one at a time: up to") >= millis("bound"), "{told}");
     let told = place.run(["show", end["run"].as_str().unwrap()]).stdout;
     assert!(told.contains("ms of it paused) > end "), "{told}");
+}
+
+#[test]
+fn what_is_less_than_a_millisecond_is_told_to_programs_too() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 1 }, "estimate_ms": 1 }]));
+    let row = place.run(["simulate", "plan.json", "--json"]).last_event();
+    assert_eq!(row["faster"][0], json!({ "change": "halve", "step": "a", "saves_ms": 0.5 }), "{row}");
+    assert_eq!(row["makespan_ms"], json!(1), "{row}");
 }
 
 #[test]

@@ -103,6 +103,31 @@ struct Bound {
     goes: bool,
 }
 
+/// The spans of one name.
+#[derive(Default)]
+struct Namesakes {
+    /// In the order in which they ended.
+    by_end: Vec<usize>,
+    /// When the first two began of each of them and those that ended before it.
+    first_starts: Vec<[i64; 2]>,
+}
+
+impl Namesakes {
+    /// Adds one that ended last.
+    fn push(&mut self, span: usize, start: i64) {
+        let [first, second] = self.first_starts.last().copied().unwrap_or([i64::MAX; 2]);
+        self.first_starts.push([first.min(start), second.min(start.max(first))]);
+        self.by_end.push(span);
+    }
+
+    /// The first to end of those that began before this time, one apart.
+    fn first_begun_before(&self, time: i64, but: usize) -> Option<usize> {
+        // The second is meant where the first of them is the one that is not.
+        let one_and_two = [0, 1].map(|rank| self.first_starts.partition_point(|starts| starts[rank] >= time));
+        one_and_two.into_iter().filter_map(|place| self.by_end.get(place).copied()).find(|span| *span != but)
+    }
+}
+
 /// A begin or an end.
 struct Mark {
     line: usize,
@@ -333,25 +358,25 @@ impl Reader {
         let spans = &self.trace.spans;
         let mut by_end: Vec<usize> = (0..spans.len()).collect();
         by_end.sort_by_key(|&index| spans[index].end);
-        let mut named: HashMap<&str, Vec<usize>> = HashMap::new();
+        let mut named: HashMap<&str, Namesakes> = HashMap::new();
         for index in by_end {
-            named.entry(&spans[index].name).or_default().push(index);
+            named.entry(&spans[index].name).or_default().push(index, spans[index].start);
         }
-        let last_before = |after: usize, candidates: &[usize]| {
-            let over = candidates.partition_point(|&index| spans[index].end <= spans[after].start);
-            candidates[..over].iter().rev().copied().find(|&index| index != after)
+        let last_before = |after: usize, Namesakes { by_end, .. }: &Namesakes| {
+            let over = by_end.partition_point(|&index| spans[index].end <= spans[after].start);
+            by_end[..over].iter().rev().copied().find(|&index| index != after)
         };
         for (after, names) in &self.names_before {
             let mut were_there = 0;
             for name in names {
-                let candidates = named.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+                let candidates = named.get(name.as_str());
+                let before = candidates.and_then(|candidates| last_before(*after, candidates));
                 // What is declared and was not quite over is still what the program meant; what began later is another of
                 // that name.
-                let is_meant = |&index: &usize| index != *after && spans[index].start < spans[*after].end;
-                let before = last_before(*after, candidates);
+                let begun = || candidates?.first_begun_before(spans[*after].end, *after);
                 match before {
                     None if self.taken_over.contains(name) => were_there += 1,
-                    _ => match before.or_else(|| candidates.iter().copied().find(is_meant)) {
+                    _ => match before.or_else(begun) {
                         Some(before) => self.trace.links.push((*after, before)),
                         None => self.trace.loose_links += 1,
                     },
@@ -432,5 +457,23 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_to_end_of_those_that_had_begun_is_found() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..2_000 {
+            let starts: Vec<i64> = (0..rng.usize(0..7)).map(|_| rng.i64(0..10)).collect();
+            let mut namesakes = Namesakes::default();
+            starts.iter().enumerate().for_each(|(span, start)| namesakes.push(span, *start));
+            let (time, but) = (rng.i64(0..11), rng.usize(0..7));
+            let expected = (0..starts.len()).find(|span| starts[*span] < time && *span != but);
+            assert_eq!(namesakes.first_begun_before(time, but), expected, "{starts:?} before {time} but {but}");
+        }
     }
 }

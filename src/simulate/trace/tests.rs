@@ -547,6 +547,16 @@ fn what_is_no_trace_is_refused_with_its_line() {
     assert_eq!(refused(&(deep + &"]".repeat(100_000))), "there are no spans in the trace");
 }
 
+/// Not a measurement, only far from quadratic.
+#[test]
+fn what_names_very_many_that_began_later_is_not_linked_to_them() {
+    let count = 100_000;
+    let early = (0..count).map(|at| after(span(&format!("a{at}"), 1, at, at + 1), &["x"]));
+    let late = (count..2 * count).map(|at| after(span("x", 1, at, at + 1), &[]));
+    let trace = read(early.chain(late).collect()).unwrap();
+    assert_eq!((trace.links.len(), trace.loose_links), (0, count as usize));
+}
+
 #[test]
 fn the_longest_of_what_can_start_comes_first() {
     let events = |unit: u64| {

@@ -53,7 +53,7 @@ async fn tavily_is_asked_in_its_own_words() {
     let found = search(&tavily(&server), json!({ "query": " otters ", "limit": 2 })).await.unwrap();
     assert_eq!((&found["query"], &found["engine"]), (&json!("otters"), &json!("tavily")));
     assert_eq!(found["hits"][0], json!({ "title": "Otters", "url": "https://a.org/otters", "text": "They swim." }));
-    assert_eq!(found["hits"][1]["text"].as_str().unwrap().len(), 4096, "a long text is cut");
+    assert_eq!(found["hits"][1]["text"], json!("x".repeat(4096) + "..."), "a long text is cut");
 }
 
 #[tokio::test]

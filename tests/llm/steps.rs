@@ -423,6 +423,24 @@ async fn rounds_that_are_paid_for_are_not_lost_with_the_attempt() {
     assert_eq!(report.usage().calls, 0, "the script counts none");
 }
 
+#[tokio::test]
+async fn a_result_that_nests_too_deep_is_an_error_for_the_model() {
+    fn deep() -> Value {
+        (0..200_000).fold(Value::Null, |inside, _| Value::Array(vec![inside]))
+    }
+    let look = tool_fn(|_| async { Ok(deep()) });
+    let plan = tool_fn(|_| async { Ok(Plan::from_iter([Step::new("a", "look").args(deep())])) });
+    let model = Script::new(|request| match request.messages.len() {
+        1 => Ok(calls([("look", json!({})), ("plan", json!({}))])),
+        _ => Ok(says("done")),
+    });
+    let asks = StepModel::new(model.clone()).offer("look", look).offer("plan", plan);
+    let report = Runner::new(Plan::from_iter([Step::described("a", "ask")])).default_tool(asks).run("").await.unwrap();
+    assert!(report.succeeded(), "{report:?}");
+    let told = said(&model.asked()[1]);
+    assert!(told.contains("its result nests too deep") && told.contains("this tool returns a plan"), "{told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_has_acted_is_not_left_to_another_attempt() {
     for (failures, ending) in [(2, StepOutcome::Succeeded), (9, StepOutcome::Unknown)] {

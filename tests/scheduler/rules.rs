@@ -295,6 +295,9 @@ fn a_review_may_add_steps_and_is_made_to_answer_at_the_cap() {
     driver.reply(Revision::Plan(Plan::from_iter([Step::new("b", "read").depends_on(["a"])])));
     driver.succeeds("b");
     assert!(driver.requests.last().expect("asked").must_answer);
+    let request = driver.requests.last().expect("asked").request;
+    driver.send(Event::PlanStep { request, step: Arc::new(Step::new("in-vain", "read")) });
+    assert!(driver.running().is_empty(), "no step begins of a plan that cannot be taken");
     driver.reply(Revision::Plan(Plan::from_iter([Step::new("c", "read").depends_on(["b"])])));
     assert!(driver.requests.last().expect("asked again").must_answer);
     driver.reply(Revision::Answer(json!(42)));

@@ -18,8 +18,9 @@ const MOST_WRITTEN_OUT: usize = 1_024;
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
-    /// tool really ran and with the pauses between its attempts, with one thing changed at a time. Where it was gone on
-    /// with on fewer slots, or more, it has the most of them all the time. What a fork took over takes no time. Takes some dozen milliseconds at most.
+    /// tool really ran and with the pauses between its attempts, with one thing changed at a time. If it was gone on with
+    /// on more slots, or on fewer, it has the most of them all the time. What a fork took over takes no time. Takes some
+    /// dozen milliseconds at most.
     pub fn what_if(&self) -> WhatIf {
         self.as_work().what_if()
     }

@@ -49,8 +49,9 @@ pub(super) struct Desk {
     calls: AtomicU32,
 }
 
-/// How long a hand that has nothing to do stays awake while others work: to wake one takes longer.
-const AWAKE_FOR: Duration = Duration::from_micros(20);
+/// How long a hand that has nothing to do stays awake while others work: longer than it takes to wake one, or hands that
+/// wait for each other would all be asleep again before the last of them is awake.
+const AWAKE_FOR: Duration = Duration::from_micros(100);
 
 /// Who makes a turn.
 #[derive(Clone, Copy, PartialEq, Eq)]

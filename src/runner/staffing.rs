@@ -241,11 +241,13 @@ impl State {
             && self.turned.is_some()
     }
 
-    /// A hand has nothing to do. Says whether it is likely to have something in a moment.
+    /// A hand has nothing to do. Says whether it is likely to have something in a moment; where a turn waits for a journal,
+    /// that takes longer.
     pub(super) fn lays_off(&mut self, hand: &mut Hand) -> bool {
         let has_worked = std::mem::take(&mut hand.works);
         self.working -= usize::from(has_worked);
-        has_worked && self.is_watched_over && self.working > self.stuck && self.jobs.is_empty()
+        let is_likely = self.working > self.stuck && self.jobs.is_empty() && self.turned.is_some();
+        has_worked && is_likely && self.is_watched_over
     }
 
     /// Whether the last turn was a moment ago.

@@ -152,6 +152,9 @@ pub enum PlanError {
         problem: ModelProblem,
         /// What happened.
         message: String,
+        /// How long the provider wants to be left alone, in milliseconds, if it said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
     },
     /// The planner itself failed.
     #[error("the planner failed: {message}")]

@@ -7,7 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::kept::{Kept, Progress};
+use super::carried::{Carried, Progress};
 use super::markers::{value_without_markers, without_markers};
 use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
@@ -126,9 +126,9 @@ impl StepModel {
     }
 
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
-        let mut kept = Kept::from_last(&cx, || self.begin(&cx))?;
-        let reply = self.last_reply(&cx, &mut kept.progress).await;
-        kept.is_over = reply.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
+        let mut carried = Carried::from_last(&cx, || self.begin(&cx))?;
+        let reply = self.last_reply(&cx, &mut carried.progress).await;
+        carried.is_over = reply.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
         self.outcome(reply?)
     }
 

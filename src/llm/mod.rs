@@ -7,13 +7,13 @@
 //! Nothing here reads the environment: keys and addresses come from whoever makes a [`Server`].
 
 mod ask;
+mod carried;
 mod compatible;
 mod error;
 mod executor;
 mod finish;
 mod gate;
 mod json_format;
-mod kept;
 mod line_format;
 mod markers;
 mod native;

@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::ask::Ask;
+use super::carried::Progress;
 use super::error::ModelError;
-use super::kept::Progress;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, text};
@@ -71,13 +71,6 @@ impl Progress for Corrections {
     fn is_paid_for(&self) -> bool {
         self.last_answer.is_some() || self.offences.is_some()
     }
-}
-
-/// What a model has answered.
-struct Asked {
-    reply: PlanReply,
-    /// Why its provider is to be left alone for a while, if it failed before the answer was whole.
-    broken_off: Option<ModelError>,
 }
 
 /// Why there is no plan.
@@ -261,11 +254,7 @@ impl LlmPlanner {
             let reply = match patience {
                 Patience::Waits => self.ask(&request, &sink).await,
                 Patience::GoesBack => match self.ask_once(&request, &sink, false).await {
-                    Ok(Asked { reply, broken_off: Some(error) }) => {
-                        let _ = spent(reply.usage);
-                        return Err(Unplanned::NotAnswered(error));
-                    }
-                    Ok(asked) => asked.reply,
+                    Ok(reply) => reply,
                     Err(error) => {
                         let _ = spent(error.usage);
                         return Err(Unplanned::NotAnswered(error));
@@ -285,23 +274,27 @@ impl LlmPlanner {
                 return Err(Unplanned::Unusable(offences));
             }
             may_go_on.map_err(Unplanned::LimitReached)?;
+            let failed = broken_off(&offences);
             corrections.count += 1;
             corrections.offences = Some(Arc::new(offences));
+            if let (Patience::GoesBack, Some(error)) = (patience, failed) {
+                return Err(Unplanned::NotAnswered(error));
+            }
         }
     }
 
     /// Asks the model, again where that may help. What fails has been paid for, too, so it is a reply as any other.
     async fn ask(&self, request: &PlanRequest, sink: &PlanSink) -> PlanReply {
         let (mut tries, mut usage) = (0, Usage::default());
+        if let PlanReason::Rejected(offences) = &request.reason
+            && let Some(error) = broken_off(offences)
+        {
+            self.wait(1, error).await;
+        }
         let reply = loop {
             tries += 1;
             let error = match self.ask_in_turn(request, sink).await {
-                Ok(Asked { reply, broken_off: Some(error) }) => {
-                    // Steps of it may have begun, so it is corrected and not asked for again; but not at once.
-                    self.wait(1, error).await;
-                    break reply;
-                }
-                Ok(asked) => break asked.reply,
+                Ok(reply) => break reply,
                 Err(error) => error,
             };
             usage += error.usage;
@@ -324,7 +317,7 @@ impl LlmPlanner {
     }
 
     /// Asks the model once, as soon as its provider takes a call.
-    async fn ask_in_turn(&self, request: &PlanRequest, sink: &PlanSink) -> Result<Asked, ModelError> {
+    async fn ask_in_turn(&self, request: &PlanRequest, sink: &PlanSink) -> Result<PlanReply, ModelError> {
         match self.ask_once(request, sink, false).await {
             Err(error) if error.is_deferred => {
                 let pause = Duration::from_millis(error.retry_after_ms.unwrap_or_default());
@@ -336,12 +329,12 @@ impl LlmPlanner {
     }
 
     /// Asks the model once. An error says that there is not a word of an answer.
-    async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<Asked, ModelError> {
+    async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<PlanReply, ModelError> {
         let ask = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden };
         let asked = ModelRequest { wait, ..ask.request(request) };
         let mut writing = Writing::new(self, request, sink);
         match self.model.stream(asked, &mut |piece| writing.push(piece)).await {
-            Ok(reply) => Ok(Asked { reply: self.reply(request, writing, reply), broken_off: None }),
+            Ok(reply) => Ok(self.reply(request, writing, reply)),
             Err(error) if !writing.answer.is_empty() => Ok(writing.broken_off(error)),
             Err(error) => Err(error),
         }
@@ -513,21 +506,27 @@ impl<'a> Writing<'a> {
     }
 
     /// The connection broke, or the provider did, after the answer had begun.
-    fn broken_off(self, error: ModelError) -> Asked {
+    fn broken_off(self, error: ModelError) -> PlanReply {
         let (_, mut draft, answer) = self.finish();
         let message = format!("{} after {} complete steps", error.message, draft.steps.len());
-        let problem = error.problem;
-        let is_busy = matches!(problem, ModelProblem::RateLimited | ModelProblem::Unavailable);
-        let offence = match problem.may_pass() {
-            true if is_busy => PlanError::BrokenOff { problem, message },
-            true => PlanError::Truncated { message },
-            false => PlanError::Model { problem, message },
+        let ModelError { problem, retry_after_ms, usage, .. } = error;
+        let offence = match problem {
+            ModelProblem::RateLimited | ModelProblem::Unavailable => {
+                PlanError::BrokenOff { problem, message, retry_after_ms }
+            }
+            problem if problem.may_pass() => PlanError::Truncated { message },
+            problem => PlanError::Model { problem, message },
         };
         draft.offences.insert(0, offence);
-        let (revision, usage) = (Revision::Unusable(draft.offences), error.usage);
-        let reply = PlanReply { revision, usage, text: Some(answer.into()) };
-        Asked { reply, broken_off: is_busy.then_some(error) }
+        PlanReply { revision: Revision::Unusable(draft.offences), usage, text: Some(answer.into()) }
     }
+}
+
+/// What the provider failed with in the middle of an answer, if it did: it is to be left alone for a while. Steps of the
+/// answer may have begun, so it is corrected and not asked for again.
+fn broken_off(offences: &[PlanError]) -> Option<ModelError> {
+    let PlanError::BrokenOff { problem, message, retry_after_ms } = offences.first()? else { return None };
+    Some(ModelError::new(*problem, message.clone()).retry_after_ms(*retry_after_ms))
 }
 
 /// Checks a first plan as the run will: one that is planned without being run is checked by nobody else.

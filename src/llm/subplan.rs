@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::kept::Kept;
+use super::carried::Carried;
 use super::planner::{Corrections, LlmPlanner, Unplanned};
 use super::text;
 use crate::error::{PlanError, StepError, StepErrorKind};
@@ -107,20 +107,20 @@ impl PlanTool {
             cx.add_usage(usage);
             cx.check_limits()
         };
-        let mut kept = Kept::from_last(cx, || Ok(Corrections::default()))?;
-        kept.progress.begin(refused(cx));
+        let mut carried = Carried::from_last(cx, || Ok(Corrections::default()))?;
+        carried.progress.begin(refused(cx));
         let mut before = String::new();
         let planned = match cx.expansion.clone() {
-            None => planner.plan_for(&start, &mut kept.progress, &mut spent).await.map(ToolOutput::from),
+            None => planner.plan_for(&start, &mut carried.progress, &mut spent).await.map(ToolOutput::from),
             Some(expansion) => {
                 if let Some(step) = expansion.failed.first() {
                     before = format!("step `{}` of its plan failed: {}; ", step.id, step.error.message);
                 }
-                planner.revise_for(&start, *expansion, &mut kept.progress, &mut spent).await
+                planner.revise_for(&start, *expansion, &mut carried.progress, &mut spent).await
             }
         };
         // A plan is not over before the run takes it.
-        kept.is_over = matches!(planned, Err(Unplanned::Unusable(_) | Unplanned::LimitReached(_)));
+        carried.is_over = matches!(planned, Err(Unplanned::Unusable(_) | Unplanned::LimitReached(_)));
         planned.map_err(|why| failed(&before, why))
     }
 }
@@ -156,7 +156,7 @@ fn failed(before: &str, why: Unplanned) -> StepError {
     let said: Vec<String> = offences.iter().map(ToString::to_string).collect();
     let said = said.join("; ");
     match offences.first() {
-        Some(PlanError::Model { problem, .. }) => {
+        Some(PlanError::Model { problem, .. } | PlanError::BrokenOff { problem, .. }) => {
             StepError::permanent(format!("{before}{said}")).details(json!({ "code": problem.code() }))
         }
         _ => StepError::permanent(format!("{before}no usable plan for it: {said}")),

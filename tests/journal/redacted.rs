@@ -48,7 +48,7 @@ fn events(name: &str, text: &str) -> Vec<RunEvent> {
         PlanError::BadPatch { message: message() },
         PlanError::Undecided { step: id() },
         PlanError::Truncated { message: message() },
-        PlanError::BrokenOff { problem: ModelProblem::Unavailable, message: message() },
+        PlanError::BrokenOff { problem: ModelProblem::Unavailable, message: message(), retry_after_ms: Some(1) },
         PlanError::Planner { message: message() },
         PlanError::Model { problem: ModelProblem::Refused, message: message() },
         PlanError::Declined,

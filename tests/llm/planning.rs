@@ -3,11 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
 use plandag::journal::{Journal as _, MemoryJournal};
-use plandag::llm::{
-    LlmPlanner, Message, Model, ModelError, ModelReply, ModelRequest, PlanTextFormat, ReplyEnd, StepModel,
-};
+use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ModelRequest, PlanTextFormat, ReplyEnd, StepModel};
 use plandag::report::{Ending, ExitCode};
 use plandag::{
     FailureReason, ModelProblem, Plan, PlanError, PlanReply, PlanSink, Planner as _, RunEvent, RunEventKind, RunReport,
@@ -420,52 +417,27 @@ async fn a_busy_provider_of_the_planner_is_asked_again_when_it_wants_and_not_bef
     assert_eq!((ExitCode::of(&report), gone.asked().len()), (ExitCode::Provider, 5));
 }
 
-/// Says the beginning of a plan, and then fails, until `left` is used up.
-struct BreaksOff {
-    left: AtomicU32,
-    with: ModelError,
-    whole: Arc<Script>,
-}
-
-impl Model for BreaksOff {
-    fn name(&self) -> &str {
-        "breaks off"
-    }
-
-    fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        self.whole.complete(request)
-    }
-
-    fn stream<'a>(
-        &'a self,
-        request: ModelRequest,
-        piece: &'a mut (dyn FnMut(&str) + Send),
-    ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
-        Box::pin(async move {
-            if self.left.load(Ordering::SeqCst) == 0 {
-                return self.whole.stream(request, piece).await;
-            }
-            self.left.fetch_sub(1, Ordering::SeqCst);
-            piece("1. a\n2. b\n");
-            Err(self.with.clone())
-        })
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_fails_in_the_middle_of_a_plan_is_left_alone_before_it_corrects_that() {
     let busy = ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000));
     for (left, with, ending, seconds, done) in [
         (1, busy.clone(), ExitCode::Success, 30, 3),
         (2, busy.clone(), ExitCode::Success, 60, 3),
-        (u32::MAX, busy, ExitCode::Provider, 90, 2),
+        (u32::MAX, busy, ExitCode::Provider, 60, 2),
         (u32::MAX, ModelError::new(ModelProblem::Unavailable, "down"), ExitCode::Provider, 0, 2),
         (u32::MAX, ModelError::new(ModelProblem::NoQuota, "nothing left"), ExitCode::Provider, 0, 0),
         (u32::MAX, ModelError::new(ModelProblem::CutOff, "cut off"), ExitCode::NoPlan, 0, 2),
     ] {
         let what = format!("{left} times {with:?}");
-        let whole = Script::of([says("1. a\n2. b\n3. c <- 1-2\nEND\n")]);
-        let planner = BreaksOff { left: left.into(), with, whole: whole.clone() };
+        let left = AtomicU32::new(left);
+        let planner = Script::new(move |_| match left.load(Ordering::SeqCst) {
+            0 => Ok(says("1. a\n2. b\n3. c <- 1-2\nEND\n")),
+            _ => {
+                left.fetch_sub(1, Ordering::SeqCst);
+                Err(with.clone())
+            }
+        });
+        let planner = planner.breaking_off("1. a\n2. b\n");
         let began = tokio::time::Instant::now();
         let calls = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&calls);
@@ -473,7 +445,7 @@ async fn a_provider_that_fails_in_the_middle_of_a_plan_is_left_alone_before_it_c
             counted.fetch_add(1, Ordering::SeqCst);
             async { Ok("done") }
         });
-        let runner = Runner::new(LlmPlanner::new(Arc::new(planner))).tool("doer", doer).default_tool("doer");
+        let runner = Runner::new(LlmPlanner::new(planner)).tool("doer", doer).default_tool("doer");
         let report = runner.run("x").await.unwrap();
         assert_eq!(ExitCode::of(&report), ending, "{what}: {report:?}");
         assert_eq!(began.elapsed().as_secs() / 10 * 10, seconds, "{what}: {:?}", began.elapsed());

@@ -520,6 +520,30 @@ async fn a_planner_of_a_step_holds_no_slot_while_its_provider_is_busy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_planner_of_a_step_whose_provider_fails_in_the_middle_goes_on_from_there() {
+    for (failures, succeeds) in [(2, true), (9, false)] {
+        let calls = AtomicU32::new(0);
+        let planner = Script::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {
+            call if call < failures => {
+                Err(ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(30_000)))
+            }
+            _ => Ok(says("1. @work {}\nEND\n")),
+        });
+        let planner = planner.breaking_off("1. @work {}\n");
+        let report = planned_in_one_slot(&planner).await;
+        assert_eq!(report.succeeded(), succeeds, "{report:?}");
+        let plans = report.step("plans").unwrap();
+        assert_eq!(plans.error.and_then(StepError::code), (!succeeds).then_some("provider.rate_limited"));
+        let settled = |id: &str| report.step(id).unwrap().settled.unwrap().as_secs_f64();
+        assert!(settled("works") < 1.5, "the only slot was free: {}", settled("works"));
+        assert!((60.0..65.0).contains(&settled("plans")), "nobody waits for nothing: {}", settled("plans"));
+        let asked = planner.asked();
+        assert_eq!(asked.len(), 3);
+        assert!(asked[1..].iter().all(|request| last_words(request).contains("broken off")), "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn why_the_run_refuses_the_plan_of_a_step_is_told_however_often_that_is_put_off() {
     let calls = AtomicU32::new(0);
     let planner = Script::new(move |_| match calls.fetch_add(1, Ordering::SeqCst) {

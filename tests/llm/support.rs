@@ -9,7 +9,7 @@ use plandag::Usage;
 use plandag::llm::{Message, Model, ModelError, ModelReply, ModelRequest, ReplyEnd, ToolCall};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 /// What to answer to a request, and how long that takes.
@@ -21,6 +21,8 @@ pub(crate) struct Script {
     asked: Mutex<Vec<ModelRequest>>,
     /// How many bytes a piece of a stream has.
     piece: usize,
+    /// What a stream begins with that comes to nothing.
+    in_vain: String,
 }
 
 impl Script {
@@ -35,7 +37,7 @@ impl Script {
     pub(crate) fn waiting(
         answers: impl Fn(&ModelRequest) -> (Result<ModelReply, ModelError>, Duration) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { answers: Box::new(answers), asked: Mutex::default(), piece: 7 })
+        Arc::new(Self { answers: Box::new(answers), asked: Mutex::default(), piece: 7, in_vain: String::new() })
     }
 
     /// Answers with these texts, one after the other.
@@ -48,6 +50,12 @@ impl Script {
     pub(crate) fn at_once(self: Arc<Self>) -> Arc<Self> {
         let script = Arc::into_inner(self).expect("nobody has it yet");
         Arc::new(Self { piece: usize::MAX, ..script })
+    }
+
+    /// The same, with this said before each error in a stream.
+    pub(crate) fn breaking_off(self: Arc<Self>, in_vain: &str) -> Arc<Self> {
+        let script = Arc::into_inner(self).expect("nobody has it yet");
+        Arc::new(Self { in_vain: in_vain.to_owned(), ..script })
     }
 
     /// What was asked so far.
@@ -83,7 +91,7 @@ impl Model for Script {
         piece: &'a mut (dyn FnMut(&str) + Send),
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
-            let reply = self.answer(request).0?;
+            let reply = self.answer(request).0.inspect_err(|_| piece(&self.in_vain))?;
             let mut rest = reply.text.as_str();
             while !rest.is_empty() {
                 let end = (self.piece..=rest.len()).find(|end| rest.is_char_boundary(*end)).unwrap_or(rest.len());
@@ -137,18 +145,39 @@ pub(crate) fn said(request: &ModelRequest) -> String {
 
 /// A server that sends these bytes to whoever comes and then, after a while, closes.
 pub(crate) async fn sending(bytes: impl Into<Vec<u8>>, then: Duration) -> String {
+    serving(bytes, move |mut connection| async move {
+        sleep(then).await;
+        let _ = connection.shutdown().await;
+    })
+    .await
+}
+
+/// A server that sends these bytes, and then comments for ever.
+pub(crate) async fn pinging(bytes: impl Into<Vec<u8>>) -> String {
+    serving(bytes, |mut connection| async move {
+        while connection.write_all(b": ping\n\n").await.is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+}
+
+/// A server that sends these bytes to whoever comes, and does something more with the connection.
+async fn serving<F>(bytes: impl Into<Vec<u8>>, then: impl Fn(TcpStream) -> F + Clone + Send + 'static) -> String
+where
+    F: Future<Output = ()> + Send,
+{
     let bytes: Vec<u8> = bytes.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            let bytes = bytes.clone();
+            let (bytes, then) = (bytes.clone(), then.clone());
             tokio::spawn(async move {
                 let mut request = vec![0; 64 * 1024];
                 let _ = connection.read(&mut request).await;
                 let _ = connection.write_all(&bytes).await;
-                sleep(then).await;
-                let _ = connection.shutdown().await;
+                then(connection).await;
             });
         }
     });

@@ -262,7 +262,7 @@ impl Redact for PlanError {
             | Self::TooLarge { what: message, count: _, limit: _ }
             | Self::BadPatch { message }
             | Self::Truncated { message }
-            | Self::BrokenOff { problem: _, message }
+            | Self::BrokenOff { problem: _, message, retry_after_ms: _ }
             | Self::Planner { message }
             | Self::Model { problem: _, message } => message.redact(secrets),
             Self::Empty

@@ -1,4 +1,4 @@
-//! What an attempt has paid for, kept for the next one at its step.
+//! What an attempt has paid for, carried over to the next one at its step.
 
 use crate::error::StepError;
 use crate::tool::StepContext;
@@ -10,14 +10,14 @@ pub(super) trait Progress: Default + Send + 'static {
 }
 
 /// The progress of an attempt. If this one is put off, turned away or dropped, the next one goes on from it.
-pub(super) struct Kept<'a, P: Progress> {
+pub(super) struct Carried<'a, P: Progress> {
     cx: &'a StepContext,
     pub(super) progress: P,
     /// Whether there will be nothing to go on with.
     pub(super) is_over: bool,
 }
 
-impl<'a, P: Progress> Kept<'a, P> {
+impl<'a, P: Progress> Carried<'a, P> {
     /// From where the last attempt was, or else from the beginning.
     pub(super) fn from_last(
         cx: &'a StepContext,
@@ -28,7 +28,7 @@ impl<'a, P: Progress> Kept<'a, P> {
     }
 }
 
-impl<P: Progress> Drop for Kept<'_, P> {
+impl<P: Progress> Drop for Carried<'_, P> {
     fn drop(&mut self) {
         if !self.is_over && self.progress.is_paid_for() {
             self.cx.carry_over(std::mem::take(&mut self.progress));

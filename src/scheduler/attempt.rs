@@ -165,7 +165,7 @@ impl Scheduler {
             }
         }
         self.approve_allowed(transition);
-        self.ask_again_after_interruption(transition);
+        self.take_back_request(transition);
         self.armed = None;
     }
 

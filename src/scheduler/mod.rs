@@ -332,10 +332,10 @@ impl Scheduler {
         if matches!(self.phase, Phase::Running | Phase::Stopping) {
             self.end_backoffs(transition);
         }
-        self.ask_about_failures(transition);
+        self.ask_if_due(transition);
         self.launch_ready(transition);
         // Nothing may move any more, now that the last ready step waits for a person.
-        self.ask_about_failures(transition);
+        self.ask_if_due(transition);
         if self.phase == Phase::Running && !self.moves() {
             self.come_to_rest(transition);
         }

@@ -38,25 +38,30 @@ impl Scheduler {
         !problem.is_some_and(ModelProblem::is_lasting)
     }
 
-    /// Asks for a revision if a step failed that the planner does not know of.
-    pub(super) fn ask_about_failures(&mut self, transition: &mut Transition) {
-        let is_due = self.counts.unreported > 0
-            && self.phase == Phase::Running
-            && self.pending.is_none()
-            && self.replans < self.policy.max_replans
-            && match self.policy.replan_when {
-                ReplanWhen::FirstFailure => true,
-                ReplanWhen::Stuck => !self.moves(),
-                ReplanWhen::Inside => false,
-            };
+    /// Makes the request again that came to nothing; or asks for a revision if a step failed that the planner does not
+    /// know of.
+    pub(super) fn ask_if_due(&mut self, transition: &mut Transition) {
+        if self.phase != Phase::Running || self.pending.is_some() {
+            return;
+        }
+        let is_due = self.again.is_some()
+            || self.counts.unreported > 0
+                && self.replans < self.policy.max_replans
+                && match self.policy.replan_when {
+                    ReplanWhen::FirstFailure => true,
+                    ReplanWhen::Stuck => !self.moves(),
+                    ReplanWhen::Inside => false,
+                };
         if !is_due {
             return;
         }
         if let Some(why) = self.exhausted(false) {
             return self.emit(RunEventKind::StopRequested { why }, transition);
         }
-        let failed = self.failed_members();
-        self.ask(PlanReason::Failures, failed, transition);
+        match self.again.clone() {
+            Some(again) => self.ask(again.reason, again.reported, transition),
+            None => self.ask(PlanReason::Failures, self.failed_members(), transition),
+        }
     }
 
     pub(super) fn plan_returned(
@@ -115,7 +120,7 @@ impl Scheduler {
         transition: &mut Transition,
     ) {
         let Some(pending) = &self.pending else { return };
-        let (request, reported) = (pending.request, pending.reported.clone());
+        let request = pending.request;
         // None at all says that nobody answered, which may happen any number of times.
         if offences.is_empty() {
             offences.push(PlanError::Planner { message: "it has no usable answer, and does not say why".into() });
@@ -134,15 +139,7 @@ impl Scheduler {
         let kind = RunEventKind::PlanRejected { request, rejection: Arc::new(rejection), usage };
         self.emit(kind, transition);
         transition.commands.extend(aborts);
-        if !given_up {
-            if self.phase != Phase::Running {
-                return; // Asked again when the run is resumed.
-            }
-            if let Some(why) = self.exhausted(false) {
-                return self.emit(RunEventKind::StopRequested { why }, transition);
-            }
-            self.ask(PlanReason::Rejected(offences), reported, transition);
-        } else if self.revision == 0 {
+        if given_up && self.revision == 0 {
             let reason = FailureReason::NoPlan(rejected_before.unwrap_or(offences));
             let outcome = RunOutcome::Failed { reason };
             self.finish(outcome, Usage::default(), transition);
@@ -150,15 +147,12 @@ impl Scheduler {
     }
 
     /// The process that asked is gone. Nobody is to blame, so nothing is counted.
-    pub(super) fn ask_again_after_interruption(&mut self, transition: &mut Transition) {
+    pub(super) fn take_back_request(&mut self, transition: &mut Transition) {
         if let Some(pending) = self.pending.clone() {
             let (closed, left) = self.rejected_drafts(false);
             let rejection = Arc::new(Rejection { closed, left, ..Rejection::default() });
             let kind = RunEventKind::PlanRejected { request: pending.request, rejection, usage: Usage::default() };
             self.emit(kind, transition);
-        }
-        if let Some(again) = self.again.clone() {
-            self.ask(again.reason, again.reported, transition);
         }
     }
 

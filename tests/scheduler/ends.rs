@@ -231,6 +231,34 @@ fn a_run_stops_when_its_tokens_or_its_money_are_used_up() {
 }
 
 #[test]
+fn a_planner_is_asked_again_only_if_there_is_something_left_to_pay_it_with() {
+    let limits = |tokens| Limits { tokens: Some(tokens), ..Limits::default() };
+    let usage = Usage { input_tokens: 10, ..Usage::default() };
+    let rejected = PlanReply { usage, ..Revision::Plan(Plan::new()).into() };
+    // Its answer is refused, or comes when the run has stopped.
+    for is_late in [false, true] {
+        let mut driver = Driver::new(Policy { limits: limits(10), ..Policy::default() });
+        driver.send(Event::Begin);
+        if is_late {
+            driver.send(Event::CancelRequested { at_once: true });
+        }
+        let request = driver.requests.pop().expect("the planner was asked").request;
+        driver.send(Event::PlanReturned { request, reply: Box::new(Ok(rejected.clone())) });
+        for more in [None, Some(limits(5)), None] {
+            let policy = more.map(|limits| Box::new(Policy { limits, ..Policy::default() }));
+            driver.send(Event::Resumed { policy });
+            assert!(driver.requests.is_empty(), "it is not asked");
+            assert_eq!(driver.scheduler.stop_reason(), Some(StopReason::Tokens));
+            assert_eq!(driver.scheduler.phase(), Phase::Stopped);
+        }
+        driver.send(Event::Resumed { policy: Some(Box::new(Policy { limits: limits(11), ..Policy::default() })) });
+        assert_eq!(driver.requests.len(), 1);
+        driver.reply(Revision::Plan(diamond()));
+        assert_eq!(driver.running(), ["a"]);
+    }
+}
+
+#[test]
 fn a_review_that_cannot_be_paid_for_costs_the_review_and_not_the_answer() {
     let limits = Limits { tokens: Some(10), ..Limits::default() };
     let policy = Policy { limits, review: true, ..Policy::default() };

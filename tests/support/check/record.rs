@@ -207,6 +207,8 @@ impl Checker {
         let due = self.revision + 1;
         self.must(revision == due, "revisions are counted", || format!("{revision}, not {due}"));
         self.last_request = Some(request);
+        let usage = self.usage;
+        self.must(!self.is_used_up(), "what is used is limited", || format!("request {request} after {usage:?}"));
         self.books.planner_saw = self.books.seen;
         if let Some(cut_off) = self.cut_off.take() {
             let is_same = cut_off.reason == *reason && cut_off.reported == reported;

@@ -530,7 +530,9 @@ impl World {
             _ => None,
         });
         let by_limit = !matches!(stopped, Some(StopReason::Cancelled | StopReason::Undecided));
-        let policy = (by_limit || percent(&mut self.rng, 10)).then(|| Box::new(self.raised_policy()));
+        // Somebody may forget to give it more room, and it stops again.
+        let chance = if by_limit { 90 } else { 10 };
+        let policy = percent(&mut self.rng, chance).then(|| Box::new(self.raised_policy()));
         self.tell(Event::Resumed { policy });
         true
     }

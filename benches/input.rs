@@ -26,6 +26,7 @@ fn start() -> RunStart {
         policy: Policy { limits: Limits::NONE, ..Policy::default() },
         tools: vec![ToolSpec::new("echo", "")],
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     }
 }

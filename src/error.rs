@@ -202,6 +202,14 @@ impl PlanError {
         }
     }
 
+    /// How long the planner's provider wants to be left alone, in milliseconds, where it has said so.
+    pub(crate) fn pause_ms(&self) -> Option<u64> {
+        match self {
+            Self::BrokenOff { retry_after_ms, .. } => *retry_after_ms,
+            _ => None,
+        }
+    }
+
     /// Whether asking the planner again about the same would lead to the same.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Declined | Self::Model { .. })

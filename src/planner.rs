@@ -23,6 +23,11 @@ pub trait Planner: Send + Sync {
     ///
     /// A [`PlanError`] counts as a rejected answer: the planner is asked again, up to the run's cap.
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>>;
+
+    /// The name of the server that it asks, as [`ToolSpec::server`]. Empty: it has one of its own, or none.
+    fn server(&self) -> &str {
+        ""
+    }
 }
 
 /// What a planner is asked.
@@ -132,6 +137,14 @@ pub enum Revision {
     Answer(Value),
     /// There is no other plan.
     Declined,
+    /// No answer yet: it is to be asked again after so many milliseconds, and nobody calls its
+    /// [server](Planner::server) before. The eighth time in a row, it is an answer that is rejected for this error.
+    PutOff {
+        /// What keeps it from an answer.
+        error: PlanError,
+        /// For how long.
+        pause_ms: u64,
+    },
     /// No plan: everything that is wrong with the answer.
     Unusable(Vec<PlanError>),
 }
@@ -241,17 +254,29 @@ impl<P: Planner> Planner for Revised<P> {
         // What is wrong with the plan itself is for its author to mend.
         if request.revision == 1 { self.plan.plan(request, sink) } else { self.planner.plan(request, sink) }
     }
+
+    fn server(&self) -> &str {
+        self.planner.server()
+    }
 }
 
 impl<P: Planner + ?Sized> Planner for Arc<P> {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
         (**self).plan(request, sink)
     }
+
+    fn server(&self) -> &str {
+        (**self).server()
+    }
 }
 
 impl<P: Planner + ?Sized> Planner for Box<P> {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
         (**self).plan(request, sink)
+    }
+
+    fn server(&self) -> &str {
+        (**self).server()
     }
 }
 

@@ -84,6 +84,10 @@ pub struct ToolSpec {
     /// one between them.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub pool: String,
+    /// The name of the server that its calls go to. Where that wants no call for a while, no tool that has this name calls
+    /// it, and a planner that [has it](crate::Planner::server) is not asked either. Empty: a server of its own.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub server: String,
     /// Its attempt timeout.
     pub timeout: ToolTimeout,
     /// How long it takes on average, in milliseconds, where that is known.

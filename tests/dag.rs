@@ -15,6 +15,7 @@ fn start(tools: &[&str]) -> RunStart {
         policy: Policy::default(),
         tools: tools.iter().map(|tool| ToolSpec::new(*tool, "")).collect(),
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     }
 }

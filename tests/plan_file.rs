@@ -24,6 +24,7 @@ fn start() -> RunStart {
         policy: Policy::default(),
         tools: ["search", "summarise"].map(|tool| ToolSpec::new(tool, "")).into(),
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     }
 }

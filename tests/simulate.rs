@@ -98,6 +98,7 @@ fn a_planner_may_revise_what_fails() {
         policy: Policy::default(),
         tools: vec![ToolSpec::new("read", "")],
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     };
     let run = Simulation::with_planner(start, |request, scheduler| {

@@ -30,6 +30,7 @@ fn random_dags_and_faults_keep_every_promise() {
         "accepted revisions",
         "rejected revisions",
         "given up requests",
+        "requests put off",
         "reviews",
         "expansions",
         "drafts",

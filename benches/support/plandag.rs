@@ -58,6 +58,7 @@ pub(crate) fn core_alone(plan: &Plan) -> (Duration, Duration) {
         policy: policy(),
         tools: vec![ToolSpec::new("next", "")],
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     };
     let mut scheduler = Scheduler::new(Arc::new(start));

@@ -155,6 +155,7 @@ mod tests {
             policy: Policy { limits: Limits { steps: 100, ..Limits::default() }, ..Policy::default() },
             tools: ["search", "summarise"].map(|tool| ToolSpec::new(tool, "")).into(),
             default_tool: None,
+            planner_server: String::new(),
             labels: Default::default(),
         };
         match PlanFile::parse_bytes(name, bytes, PlanFormat::of_path(Path::new(name)), PlanFile::MAX_BYTES) {

@@ -109,6 +109,10 @@ impl Ledger {
                 self.used += *usage;
                 rejection.closed.iter().chain(&rejection.left).for_each(|step| self.set_member(*step, false));
             }
+            RunEventKind::PlanPutOff { error, retry_at, usage, .. } => {
+                self.used += *usage;
+                self.planner_begins_to_wait(*retry_at, &error.to_string());
+            }
             RunEventKind::StepDrafted { graft, .. } => self.graft(graft),
             RunEventKind::StepExpanded { step, graft, usage, .. } => {
                 self.used += *usage;

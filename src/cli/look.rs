@@ -54,7 +54,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
                 Some(models) => {
                     let planner = models.planner(&toolbox.useless());
                     let waits = toolbox.planner_waits().for_each(|wait| {
-                        wait_line(&wait).iter().for_each(|line| console.say(line));
+                        wait_line(wait.pause, &wait.why).iter().for_each(|line| console.say(line));
                         future::ready(())
                     });
                     let told = waits.then(|()| future::pending());

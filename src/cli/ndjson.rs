@@ -161,6 +161,12 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             add_spent(&mut fields, usage);
             ("plan.rejected", fields)
         }
+        RunEventKind::PlanPutOff { error, retry_at, usage, .. } => {
+            let wait_ms = u64::try_from((*retry_at - at).as_millis()).unwrap_or(u64::MAX);
+            let mut fields = Fields::from([("wait_ms", json!(wait_ms)), ("reason", json!(error.to_string()))]);
+            add_spent(&mut fields, usage);
+            ("planning.waits", fields)
+        }
         RunEventKind::StepDrafted { graft, .. } => {
             let mut fields = Fields::new();
             add_graft(&mut fields, ledger, graft);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anstyle::Style;
-use plandag::llm::PlannerWait;
 use plandag::{
     Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
     Timestamp,
@@ -81,6 +80,7 @@ impl Progress {
                 None
             }
             RunEventKind::PlanRejected { rejection, .. } => Some(rejected(rejection)),
+            RunEventKind::PlanPutOff { error, retry_at, .. } => wait_line(*retry_at - at, &error.to_string()),
             RunEventKind::StepExpanded { step, attempt, graft, .. } => {
                 self.measure(graft, ledger);
                 let took = took(ledger, Some(*attempt), at);
@@ -195,9 +195,9 @@ fn took(ledger: &mut Ledger, attempt: Option<u32>, at: Timestamp) -> String {
 }
 
 /// What people are told when the planner begins to wait, unless that is over soon.
-pub(crate) fn wait_line(wait: &PlannerWait) -> Option<String> {
-    let what = format!("the planner waits {}: {}", human(wait.pause), text::cut(&wait.why, 4 * PREVIEW_COLUMNS));
-    (wait.pause >= WORTH_TELLING).then(|| format!(" {} {what}", paint(style::RETRY, "↻")))
+pub(crate) fn wait_line(pause: Duration, why: &str) -> Option<String> {
+    let what = format!("the planner waits {}: {}", human(pause), text::cut(why, 4 * PREVIEW_COLUMNS));
+    (pause >= WORTH_TELLING).then(|| format!(" {} {what}", paint(style::RETRY, "↻")))
 }
 
 fn rejected(rejection: &Rejection) -> String {

@@ -214,6 +214,7 @@ impl Toolbox {
             policy,
             tools: self.specs(),
             default_tool: self.default_tool().map(str::to_owned),
+            planner_server: String::new(),
             labels: Default::default(),
         }
     }

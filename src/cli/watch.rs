@@ -269,7 +269,7 @@ impl Watcher<'_> {
     fn planner_waits(&mut self, wait: &PlannerWait) {
         let now = self.clock.0 + self.clock.1.elapsed();
         self.ledger.planner_begins_to_wait(now + wait.pause, &wait.why);
-        let Some(line) = wait_line(wait) else { return };
+        let Some(line) = wait_line(wait.pause, &wait.why) else { return };
         if self.setting.json {
             let wait_ms = u64::try_from(wait.pause.as_millis()).unwrap_or(u64::MAX);
             let fields = Fields::from([("wait_ms", json!(wait_ms)), ("reason", json!(wait.why))]);

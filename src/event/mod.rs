@@ -205,6 +205,9 @@ pub struct RunStart {
     /// The tool that does steps which name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_tool: Option<String>,
+    /// The [server](ToolSpec::server) that the planner asks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub planner_server: String,
     /// What the program that started the run wants to find again. Nothing of it is looked at here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Value>,
@@ -406,6 +409,8 @@ pub enum RunEventKind {
     PlanAccepted { request: RequestNumber, revision: u32, graft: Arc<Graft>, usage: Usage },
     /// Its answer could not be used.
     PlanRejected { request: RequestNumber, rejection: Arc<Rejection>, usage: Usage },
+    /// It has no answer yet, and is asked again at this instant: this is what keeps it from one.
+    PlanPutOff { request: RequestNumber, error: Arc<PlanError>, retry_at: Timestamp, usage: Usage },
     /// A step of a plan that is still being written was taken up.
     StepDrafted { request: RequestNumber, graft: Arc<Graft> },
     /// The attempt returned a plan, which is carried out in the step's place.
@@ -460,6 +465,7 @@ impl RunEventKind {
             | Self::RunFinished { usage, .. }
             | Self::PlanAccepted { usage, .. }
             | Self::PlanRejected { usage, .. }
+            | Self::PlanPutOff { usage, .. }
             | Self::StepExpanded { usage, .. }
             | Self::StepUnknown { usage, .. }
             | Self::AttemptFailed { usage, .. }

@@ -381,6 +381,7 @@ impl Tool for StepModel {
             untrusted: self.tools.values().any(|(tool, _)| tool.spec().untrusted),
             takes_inputs: true,
             pool: self.pool.clone(),
+            server: self.model.server().to_owned(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(
                 self.name.as_str(),

@@ -52,6 +52,12 @@ pub trait Model: Send + Sync {
     /// The model's name, for people.
     fn name(&self) -> &str;
 
+    /// The name of the server that has it, which others of its models have, too: see
+    /// [`ToolSpec::server`](crate::ToolSpec::server). Empty: it has one for itself.
+    fn server(&self) -> &str {
+        ""
+    }
+
     /// Asks for a whole answer.
     ///
     /// # Errors
@@ -75,6 +81,10 @@ pub trait Model: Send + Sync {
 impl<M: Model + ?Sized> Model for std::sync::Arc<M> {
     fn name(&self) -> &str {
         (**self).name()
+    }
+
+    fn server(&self) -> &str {
+        (**self).server()
     }
 
     fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>> {

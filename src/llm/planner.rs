@@ -43,7 +43,8 @@ pub struct PlannerWait {
 enum Patience {
     /// Waits, and asks again: it keeps nobody from anything.
     Waits,
-    /// Says so at once: it is a step, which holds a slot, and has tries of its own.
+    /// Says so at once: the run knows better how to wait, and another process goes on with that. A step, which holds a slot
+    /// and has tries of its own, says so also if no pause is named.
     GoesBack,
 }
 
@@ -227,7 +228,9 @@ impl LlmPlanner {
                 Revision::Answer(answer) => return Ok(answer.into()),
                 Revision::Plan(plan) => plan,
                 Revision::Patch(patch) => patch.apply_to(&expansion.plan, &failed)?,
-                Revision::Declined | Revision::Unusable(_) => return Err(vec![PlanError::Declined]),
+                Revision::Declined | Revision::Unusable(_) | Revision::PutOff { .. } => {
+                    return Err(vec![PlanError::Declined]);
+                }
             };
             Dag::check(&plan, start)?;
             Ok(plan.into())
@@ -252,7 +255,7 @@ impl LlmPlanner {
             }
             let sink = PlanSink::ignore();
             let reply = match patience {
-                Patience::Waits => self.ask(&request, &sink).await,
+                Patience::Waits => self.ask(&request, &sink, patience).await,
                 Patience::GoesBack => match self.ask_once(&request, &sink, false).await {
                     Ok(reply) => reply,
                     Err(error) => {
@@ -284,10 +287,15 @@ impl LlmPlanner {
     }
 
     /// Asks the model, again where that may help. What fails has been paid for, too, so it is a reply as any other.
-    async fn ask(&self, request: &PlanRequest, sink: &PlanSink) -> PlanReply {
+    async fn ask(&self, request: &PlanRequest, sink: &PlanSink, patience: Patience) -> PlanReply {
         let (mut tries, mut usage) = (0, Usage::default());
+        let named = |error: &ModelError| match patience {
+            Patience::Waits => None,
+            Patience::GoesBack => error.retry_after_ms,
+        };
         if let PlanReason::Rejected(offences) = &request.reason
             && let Some(error) = broken_off(offences)
+            && named(&error).is_none()
         {
             self.wait(1, error).await;
         }
@@ -298,6 +306,9 @@ impl LlmPlanner {
                 Err(error) => error,
             };
             usage += error.usage;
+            if let Some(pause_ms) = named(&error).filter(|_| error.problem.may_pass()) {
+                break Revision::PutOff { error: error.into(), pause_ms }.into();
+            }
             let most = if error.problem == ModelProblem::Unreachable { TRIES_TO_REACH } else { TRIES };
             if !error.problem.may_pass() || tries >= most {
                 break Revision::Unusable(vec![given_up(error, tries).into()]).into();
@@ -449,7 +460,11 @@ fn malformed(message: &str) -> Vec<PlanError> {
 
 impl Planner for LlmPlanner {
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
-        Box::pin(async move { Ok(self.ask(&request, &sink).await) })
+        Box::pin(async move { Ok(self.ask(&request, &sink, Patience::GoesBack).await) })
+    }
+
+    fn server(&self) -> &str {
+        self.model.server()
     }
 }
 
@@ -538,6 +553,7 @@ fn check(request: &PlanRequest, plan: &Plan) -> Result<(), Vec<PlanError>> {
         policy: Policy { limits, ..Policy::default() },
         tools: request.tools.to_vec(),
         default_tool: request.default_tool.clone(),
+        planner_server: String::new(),
         labels: Default::default(),
     };
     Dag::check(plan, &start).map(drop)

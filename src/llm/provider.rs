@@ -41,6 +41,8 @@ pub struct Provider(Arc<Connection>);
 
 struct Connection {
     server: Server,
+    /// What the server is called, for people.
+    place: String,
     api: Api,
     gate: Gate,
 }
@@ -80,7 +82,8 @@ impl Provider {
             None => Api::Native(Native::new(&server, http)?),
         };
         let gate = Gate::new(server.limits);
-        Ok(Self(Arc::new(Connection { server, api, gate })))
+        let place = server.address().map_or_else(|| server.name().to_owned(), trouble::shown_address);
+        Ok(Self(Arc::new(Connection { server, place, api, gate })))
     }
 
     /// The names of the models that the server lists.
@@ -162,6 +165,10 @@ pub(super) struct Call<'a> {
 impl Model for ProviderModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn server(&self) -> &str {
+        &self.connection.place
     }
 
     fn complete<'a>(&'a self, request: ModelRequest) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
@@ -263,10 +270,8 @@ impl ProviderModel {
 
     /// Who is talked about.
     fn place(&self) -> String {
-        match self.connection.server.address() {
-            Some(address) => format!("model `{}` at {}", self.name, trouble::shown_address(address)),
-            None => format!("model `{}` of {}", self.name, self.connection.server.name()),
-        }
+        let at = if self.connection.server.address().is_some() { "at" } else { "of" };
+        format!("model `{}` {at} {}", self.name, self.connection.place)
     }
 }
 

@@ -11,6 +11,7 @@ use super::text;
 use crate::error::{PlanError, StepError, StepErrorKind};
 use crate::event::RunStart;
 use crate::plan::StepId;
+use crate::planner::Planner as _;
 use crate::policy::{Limits, Policy};
 use crate::reference;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -99,6 +100,7 @@ impl PlanTool {
             policy: Policy { limits, ..Policy::default() },
             tools: self.tools.to_vec(),
             default_tool: Some(self.default_tool.clone()),
+            planner_server: String::new(),
             labels: Default::default(),
         };
         let planner = self.planner(&cx.id);
@@ -176,6 +178,7 @@ impl Tool for PlanTool {
             replans: true,
             takes_inputs: true,
             pool: self.pool.clone(),
+            server: self.planner.server().to_owned(),
             timeout: ToolTimeout::Millis(5 * 60 * 1_000),
             ..ToolSpec::new(Self::NAME, "Plans what is too large for one step, and carries that plan out.")
         }

@@ -119,6 +119,7 @@ impl Record {
             | RunEventKind::RunStopped { .. }
             | RunEventKind::RunFinished { .. }
             | RunEventKind::ApprovalRequested { .. } => {}
+            RunEventKind::PlanPutOff { .. } => self.is_asked = false,
             RunEventKind::UsageNoted { attempt, usage } => {
                 // The attempt itself ends when the run goes on.
                 if let Some(attempt) = attempt {

@@ -28,8 +28,14 @@ pub(super) fn of_tools(then: &[ToolSpec], now: &[ToolSpec]) -> Vec<String> {
 
 /// What a tool says about itself, but for how long it took so far, whom it waits for, and what that teaches about a run.
 fn fields(spec: &ToolSpec) -> Map<String, Value> {
-    let spec =
-        ToolSpec { mean_ms: None, takes_inputs: false, many_servers: false, pool: String::new(), ..spec.clone() };
+    let spec = ToolSpec {
+        mean_ms: None,
+        takes_inputs: false,
+        many_servers: false,
+        pool: String::new(),
+        server: String::new(),
+        ..spec.clone()
+    };
     match serde_json::to_value(spec) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),

@@ -182,6 +182,7 @@ impl Live {
             | RunEventKind::UsageNoted { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::PlanRequested { .. }
+            | RunEventKind::PlanPutOff { .. }
             | RunEventKind::AttemptDiscarded { .. } => {}
         }
     }

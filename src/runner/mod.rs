@@ -459,6 +459,7 @@ impl Runner {
             policy: self.policy.clone(),
             tools,
             default_tool: self.default_tool.clone(),
+            planner_server: self.planner.server().to_owned(),
             labels: given(&self.labels)?,
         })
     }

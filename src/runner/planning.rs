@@ -14,6 +14,7 @@ use crate::error::{PlanError, StepError};
 use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason};
 use crate::plan::{OnFailure, Patch, Plan};
 use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision};
+use crate::policy::Retry;
 use crate::report::Record;
 use crate::report::gather::Parts;
 use crate::scheduler::{Scheduler, StepState, StepView};
@@ -142,6 +143,9 @@ fn bounded(reply: PlanReply, max_output_bytes: usize) -> PlanReply {
             })
         }
         Revision::Answer(answer) => output::bounded_answer(answer, max_output_bytes).map(Revision::Answer),
+        Revision::PutOff { error, pause_ms } => {
+            Ok(Revision::PutOff { error, pause_ms: pause_ms.min(Retry::MAX_PAUSE_MS) })
+        }
         other @ (Revision::Declined | Revision::Unusable(_)) => Ok(other),
     };
     let unusable = |error: StepError| Revision::Unusable(vec![PlanError::Malformed { message: error.message }]);

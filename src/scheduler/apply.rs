@@ -9,7 +9,7 @@ use petgraph::Direction;
 use petgraph::graph::NodeIndex;
 
 use crate::dag::ById;
-use crate::error::{StepError, StepErrorKind};
+use crate::error::{PlanError, StepError, StepErrorKind};
 use crate::event::{
     AnswerFrom, AttemptNumber, Graft, Grafted, Output, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind,
     RunOutcome, StepNumber, StopReason,
@@ -59,6 +59,12 @@ impl Scheduler {
             RunEventKind::PlanRejected { rejection, usage, .. } => {
                 self.usage += *usage;
                 self.apply_rejected(rejection);
+            }
+            RunEventKind::PlanPutOff { retry_at, usage, .. } => {
+                self.usage += *usage;
+                self.close_until(self.tools.planner_server, NONE, *retry_at);
+                let pending = self.pending.take();
+                self.again = pending.map(|pending| Request { put_off: pending.put_off + 1, ..pending });
             }
             RunEventKind::StepDrafted { graft, .. } => {
                 self.apply_graft(graft, true);
@@ -242,7 +248,8 @@ impl Scheduler {
             reason: reason.clone(),
             reported: reported.to_vec(),
             must_answer,
-            rejections: again.map_or(0, |again| again.rejections),
+            rejections: again.as_ref().map_or(0, |again| again.rejections),
+            put_off: again.map_or(0, |again| again.put_off),
             edges: self.planned_edges(),
         });
     }
@@ -272,10 +279,14 @@ impl Scheduler {
         self.leave(&rejection.left);
         let nodes = &self.nodes;
         self.drafts.retain(|draft| nodes[*draft as usize].draft);
+        if let Some(pause_ms) = rejection.offences.iter().find_map(PlanError::pause_ms) {
+            self.close_until(self.tools.planner_server, NONE, self.at.plus_millis(pause_ms));
+        }
         let pending = self.pending.take();
         self.again = pending.filter(|_| !rejection.given_up).map(|mut pending| {
             if !rejection.offences.is_empty() {
                 pending.rejections += 1;
+                pending.put_off = 0;
                 // A run that is stopping asks again only when it is resumed, and then with the offences.
                 pending.reason = PlanReason::Rejected(Arc::clone(&rejection.offences));
             }
@@ -542,7 +553,9 @@ impl Scheduler {
             };
             *count = count.wrapping_add(change);
         }
-        if let Some(gate) = self.gates.get_mut(&tool) {
+        if !self.gates.is_empty()
+            && let Some(gate) = self.gates.get_mut(&self.tools.server(tool))
+        {
             gate.change(before, state, self.at);
         }
         self.counts.fatal |= is_fatal;

@@ -94,13 +94,14 @@ impl Scheduler {
         };
         let shape = &self.shapes[node.shape as usize];
         let tool = || self.tool_name(node.tool).to_owned();
-        let gate = shape.gate.and_then(|tool| self.gates.get(&tool)).filter(|gate| gate.is_closed(now));
+        let gate = shape.gate.and_then(|server| self.gates.get(&server)).filter(|gate| gate.is_closed(now));
         let gate = gate.map(|gate| {
             let (calls, most) = gate.calls();
             if gate.until <= now {
                 return Hindrance::Throttled { tool: tool(), calls, most };
             }
-            let error = self.node(gate.by).error.clone().filter(|error| error.retry_after_ms.is_some());
+            let told = self.nodes.get(gate.by as usize);
+            let error = told.and_then(|told| told.error.clone()).filter(|error| error.retry_after_ms.is_some());
             Hindrance::Paused { tool: tool(), until: gate.until, error }
         });
         let pools = self.pools.lacking(&shape.needs).map(|(name, taken, size, needs)| Hindrance::Pool {

@@ -112,7 +112,8 @@ impl Scheduler {
 
     /// Nothing moves: ask the planner, wait for it or for a person, or end the run.
     pub(super) fn come_to_rest(&mut self, transition: &mut Transition) {
-        if self.pending.is_some() {
+        // A planner that is to be asked, and is not yet, waits for its server.
+        if self.pending.is_some() || self.wants_planner() {
             return;
         }
         if self.counts.unapproved > 0 && self.policy.attended {
@@ -125,6 +126,7 @@ impl Scheduler {
         let is_lost = !failed.is_empty() && !failed.iter().any(|step| self.may_be_mended(*step));
         if self.policy.review && !self.reviewed && !is_lost {
             match self.exhausted(false) {
+                None if !self.may_ask_planner() => return,
                 None => return self.ask(PlanReason::Review, failed, transition),
                 // What there is no more for is the review, not the answer.
                 Some(_) if failed.is_empty() => {}

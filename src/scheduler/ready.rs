@@ -8,7 +8,9 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::error::{StepError, StepErrorKind};
-use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
+use crate::event::{
+    Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Timestamp, Transition,
+};
 use crate::plan::Step;
 use crate::policy::Order;
 
@@ -99,7 +101,7 @@ impl Scheduler {
 
     /// As [`head`](Self::head), unless the shape's tool may not call its server now.
     fn open_head(&mut self, shape: usize) -> Option<Key> {
-        let gate = self.shapes[shape].gate.and_then(|tool| self.gates.get(&tool));
+        let gate = self.shapes[shape].gate.and_then(|server| self.gates.get(&server));
         let is_closed = gate.is_some_and(|gate| gate.is_closed(self.now));
         if is_closed { None } else { self.head(shape) }
     }
@@ -177,7 +179,7 @@ impl Scheduler {
 
     /// The shape of a step, made if it is new.
     pub(super) fn shape_of(&mut self, step: &Step, tool: u16) -> u32 {
-        let gate = Some(tool).filter(|tool| self.gates.contains_key(tool));
+        let gate = Some(self.tools.server(tool)).filter(|server| self.gates.contains_key(server));
         if self.pools.is_empty() && gate.is_none() {
             return 0;
         }
@@ -208,26 +210,33 @@ impl Scheduler {
         }
     }
 
-    /// A server has named an instant before which none of this tool's steps shall call it, or the tool itself has. The step
-    /// that was told is not running any more. One that may be called again at once has not been called too much.
+    /// A server has named an instant before which nobody shall call it, or the step's tool itself has. The step that was
+    /// told is not running any more. One that may be called again at once has not been called too much.
     pub(super) fn close_gate(&mut self, step: StepNumber, error: &StepError) {
         let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
-        let (tool, until) = (self.node(step).tool, self.at.plus_millis(retry_after_ms));
+        let tool = self.node(step).tool;
         if self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.many_servers) {
             return;
         }
-        if !self.gates.contains_key(&tool) {
-            let is_running = |node: &&Node| node.tool == tool && matches!(node.state, StepState::Running(_));
-            let running = self.nodes.iter().filter(is_running).count() as u32;
-            self.gates.insert(tool, Gate::new(step, running));
+        let until = self.at.plus_millis(retry_after_ms);
+        let gate = self.close_until(self.tools.server(tool), step, until);
+        // Where a tool itself knows when it may call, nothing says that it called too much.
+        if let Some(gate) = gate.filter(|_| error.kind != StepErrorKind::Deferred) {
+            gate.turn_away(retry_after_ms);
+        }
+    }
+
+    /// Nobody shall call a server before this instant.
+    pub(super) fn close_until(&mut self, server: u16, by: StepNumber, until: Timestamp) -> Option<&mut Gate> {
+        if !self.gates.contains_key(&server) {
+            let is_call =
+                |node: &&Node| self.tools.server(node.tool) == server && matches!(node.state, StepState::Running(_));
+            let running = self.nodes.iter().filter(is_call).count() as u32;
+            self.gates.insert(server, Gate::new(by, running));
             self.reshape();
         }
-        if let Some(gate) = self.gates.get_mut(&tool) {
-            gate.close(step, until);
-            // Where a tool itself knows when it may call, nothing says that it called too much.
-            if error.kind != StepErrorKind::Deferred {
-                gate.turn_away(retry_after_ms);
-            }
-        }
+        let gate = self.gates.get_mut(&server)?;
+        gate.close(by, until);
+        Some(gate)
     }
 }

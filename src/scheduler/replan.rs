@@ -8,7 +8,7 @@ use crate::event::{
     StepNumber, Transition, Usage,
 };
 use crate::planner::{PlanReply, Revision};
-use crate::policy::ReplanWhen;
+use crate::policy::{ReplanWhen, Retry};
 
 use super::graft::Listed;
 use super::{Phase, Scheduler, StepState};
@@ -38,25 +38,33 @@ impl Scheduler {
         !problem.is_some_and(ModelProblem::is_lasting)
     }
 
-    /// Makes the request again that came to nothing; or asks for a revision if a step failed that the planner does not
-    /// know of.
-    pub(super) fn ask_if_due(&mut self, transition: &mut Transition) {
-        if self.phase != Phase::Running || self.pending.is_some() {
-            return;
-        }
-        let is_due = self.again.is_some()
+    /// Whether a request is to be made again that came to nothing, or a step failed that the planner does not know of.
+    pub(super) fn wants_planner(&self) -> bool {
+        self.again.is_some()
             || self.counts.unreported > 0
                 && self.replans < self.policy.max_replans
                 && match self.policy.replan_when {
                     ReplanWhen::FirstFailure => true,
                     ReplanWhen::Stuck => !self.moves(),
                     ReplanWhen::Inside => false,
-                };
-        if !is_due {
+                }
+    }
+
+    /// Whether its server does not want to be left alone.
+    pub(super) fn may_ask_planner(&self) -> bool {
+        self.gates.get(&self.tools.planner_server).is_none_or(|gate| gate.until <= self.now)
+    }
+
+    /// Asks the planner, if that is due and its server may be called.
+    pub(super) fn ask_if_due(&mut self, transition: &mut Transition) {
+        if self.phase != Phase::Running || self.pending.is_some() || !self.wants_planner() {
             return;
         }
         if let Some(why) = self.exhausted(false) {
             return self.emit(RunEventKind::StopRequested { why }, transition);
+        }
+        if !self.may_ask_planner() {
+            return;
         }
         match self.again.clone() {
             Some(again) => self.ask(again.reason, again.reported, transition),
@@ -71,7 +79,7 @@ impl Scheduler {
         transition: &mut Transition,
     ) {
         let Some(pending) = self.pending.as_ref().filter(|pending| pending.request == request) else { return };
-        let must_answer = pending.must_answer;
+        let (must_answer, asked) = (pending.must_answer, pending.put_off + 1);
         let is_plan = |reply: &PlanReply| matches!(reply.revision, Revision::Plan(_) | Revision::Patch(_));
         let is_too_late = must_answer && reply.as_ref().is_ok_and(is_plan);
         let (reply, usage, text) = match reply {
@@ -83,6 +91,16 @@ impl Scheduler {
                 let outcome = RunOutcome::Succeeded { answer: Output::inline(answer) };
                 return self.finish(outcome, usage, transition);
             }
+            Ok(Revision::PutOff { error, pause_ms }) if asked < Retry::BUSY_ATTEMPTS => {
+                let (error, retry_at) = (Arc::new(error), self.now.plus_millis(pause_ms));
+                return self.emit(RunEventKind::PlanPutOff { request, error, retry_at, usage }, transition);
+            }
+            Ok(Revision::PutOff { error, .. }) => Err(vec![match error {
+                PlanError::Model { problem, message } => {
+                    PlanError::Model { problem, message: format!("{message} (asked {asked} times)") }
+                }
+                other => other,
+            }]),
             Ok(Revision::Declined) => Err(vec![PlanError::Declined]),
             Ok(Revision::Unusable(offences)) => Err(offences),
             Ok(Revision::Plan(plan)) => Ok(Listed::from(plan)),

@@ -81,6 +81,7 @@ impl Scheduler {
                 self.check_steps(&rejection.left)?;
                 self.check_open(&rejection.closed)
             }
+            Kind::PlanPutOff { request, .. } => self.check_request(*request),
             Kind::StepDrafted { request, graft } => {
                 self.check_request(*request)?;
                 ensure(graft.added.len() == 1, || "a draft is one step".into())?;

@@ -46,7 +46,7 @@ impl Scheduler {
             "pools": pools,
             "arrivals": self.arrivals,
             "rehearsed": json!([self.is_unrehearsed, self.rehearsed]),
-            "gates": self.gates.iter().map(|(tool, gate)| json!([tool, gate.all()])).collect::<Vec<_>>(),
+            "gates": self.gates.iter().map(|(server, gate)| json!([server, gate.all()])).collect::<Vec<_>>(),
             "requests": self.requests,
             "revision": self.revision,
             "replans": self.replans,
@@ -103,6 +103,7 @@ fn request_value(request: &Request) -> Value {
         "reported": request.reported,
         "must_answer": request.must_answer,
         "rejections": request.rejections,
+        "put_off": request.put_off,
         "edges": request.edges,
     })
 }

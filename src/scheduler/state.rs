@@ -127,6 +127,8 @@ pub(super) struct Request {
     pub(super) must_answer: bool,
     /// Rejected answers in a row.
     pub(super) rejections: u32,
+    /// How often in a row it was put off.
+    pub(super) put_off: u32,
     /// Dependencies of the plan and of the steps that were drafted so far.
     pub(super) edges: u64,
 }
@@ -210,7 +212,7 @@ impl Pools {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
     pub(super) needs: Vec<(u16, u32)>,
-    /// A tool of which all steps wait until an instant that its server named.
+    /// A server for which all steps wait until an instant that it named.
     pub(super) gate: Option<u16>,
     /// Ready steps; those that are not ready any more are dropped when they come up.
     pub(super) ready: ReadyQueue,
@@ -237,22 +239,41 @@ pub(super) struct Counts {
     pub(super) unreported: u32,
 }
 
-/// Tools by name.
+/// Tools by name, and the servers that are called.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tools(ById<String, u16>);
+pub(super) struct Tools {
+    by_name: ById<String, u16>,
+    /// By tool: the first one that calls the same server, which stands for it.
+    servers: Vec<u16>,
+    /// The same for the planner, which comes after all tools.
+    pub(super) planner_server: u16,
+}
 
 impl Tools {
     pub(super) fn new(start: &RunStart) -> Self {
-        Self(start.tools.iter().zip(0..).map(|(tool, index)| (tool.name.clone(), index)).collect())
+        let names = start.tools.iter().map(|tool| &tool.server).chain([&start.planner_server]);
+        let mut first = BTreeMap::new();
+        let mut servers: Vec<u16> = (0..)
+            .zip(names)
+            .map(|(index, name)| if name.is_empty() { index } else { *first.entry(name).or_insert(index) })
+            .collect();
+        let planner_server = servers.pop().unwrap_or_default();
+        let by_name = start.tools.iter().zip(0..).map(|(tool, index)| (tool.name.clone(), index)).collect();
+        Self { by_name, servers, planner_server }
+    }
+
+    /// The server that a tool calls, as an index.
+    pub(super) fn server(&self, tool: u16) -> u16 {
+        self.servers.get(usize::from(tool)).copied().unwrap_or(tool)
     }
 
     pub(super) fn index(&self, start: &RunStart, step: &Step) -> Option<u16> {
         let name = step.tool.as_deref().or(start.default_tool.as_deref())?;
-        self.0.get(name).copied()
+        self.by_name.get(name).copied()
     }
 }
 
-/// Tools whose server has named an instant before which it wants no call.
+/// Servers that have named an instant before which they want no call.
 pub(super) type Gates = BTreeMap<u16, Gate>;
 
 /// How far a server may be called that has turned a call away.
@@ -265,7 +286,7 @@ pub(super) type Gates = BTreeMap<u16, Gate>;
 pub(super) struct Gate {
     /// No call before.
     pub(super) until: Timestamp,
-    /// The step that was told so last.
+    /// The step that was told so last, or `NONE` if that was the planner.
     pub(super) by: StepNumber,
     /// Calls that are being made.
     running: u32,
@@ -305,7 +326,7 @@ impl Gate {
         }
     }
 
-    /// A step of the tool has another state.
+    /// A step that calls the server has another state.
     pub(super) fn change(&mut self, before: StepState, after: StepState, now: Timestamp) {
         if matches!(after, StepState::Running(_)) {
             self.running += 1;

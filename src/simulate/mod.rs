@@ -190,6 +190,7 @@ fn run_start(plan: &Plan) -> RunStart {
         policy: Policy { limits: Limits::NONE, ..Policy::default() },
         tools: names.into_iter().map(|name| ToolSpec::new(name, "")).collect(),
         default_tool,
+        planner_server: String::new(),
         labels: Default::default(),
     }
 }

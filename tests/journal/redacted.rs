@@ -83,6 +83,7 @@ fn events(name: &str, text: &str) -> Vec<RunEvent> {
         policy: policy.clone(),
         tools: vec![tool],
         default_tool: Some(owned()),
+        planner_server: message(),
         labels: BTreeMap::from([(owned(), json!({ text: [value(), { "plan": plan }] }))]),
     });
     let stored = StoredOutput { digest: owned(), bytes: 1, preview: message() };
@@ -98,6 +99,7 @@ fn events(name: &str, text: &str) -> Vec<RunEvent> {
         requested(PlanReason::Rejected(Arc::clone(&offences))),
         RunEventKind::PlanAccepted { request: 0, revision: 1, graft: Arc::clone(&graft), usage },
         RunEventKind::PlanRejected { request: 0, rejection: Arc::new(rejection), usage },
+        RunEventKind::PlanPutOff { request: 0, error: Arc::new(offences[0].clone()), retry_at: Timestamp::ZERO, usage },
         RunEventKind::StepDrafted { request: 0, graft: Arc::clone(&graft) },
         RunEventKind::StepExpanded { step: 0, attempt: 0, graft, usage },
         RunEventKind::StepReady { step: 0 },

@@ -39,6 +39,7 @@ fn start() -> RunStart {
     RunStart {
         objective: "compare".into(),
         inputs: Default::default(),
+        planner_server: String::new(),
         labels: Default::default(),
         policy: Policy::default(),
         tools: vec![ToolSpec::new("search", "Searches."), ToolSpec::new("model", "Does steps.")],

@@ -414,7 +414,7 @@ async fn a_busy_provider_of_the_planner_is_asked_again_when_it_wants_and_not_bef
     assert_eq!(planner.asked().len(), 3);
     let gone = Script::new(|_| Err(ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(1_000))));
     let report = run(&gone).await;
-    assert_eq!((ExitCode::of(&report), gone.asked().len()), (ExitCode::Provider, 5));
+    assert_eq!((ExitCode::of(&report), gone.asked().len()), (ExitCode::Provider, 8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,11 +464,41 @@ async fn a_planner_says_what_it_waits_for() {
     let told = Arc::clone(&waits);
     let planner = LlmPlanner::new(model).on_wait(move |wait| told.lock().unwrap().push((wait.pause, wait.why)));
     let doer = tool_fn(|_| async { Ok("done") });
-    let report = Runner::new(planner).tool("doer", doer).default_tool("doer").run("x").await.unwrap();
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(planner).tool("doer", doer).default_tool("doer").journal(journal.clone());
+    let report = runner.run("x").await.unwrap();
     assert_eq!(report.ending(), Ending::Succeeded);
     let waits = waits.lock().unwrap();
     let waits: Vec<(u64, &str)> = waits.iter().map(|(pause, why)| (pause.as_secs(), why.as_str())).collect();
-    assert_eq!(waits, [(7, "too many calls"), (1_200, "busy"), (7, "too many calls")]);
+    assert_eq!(waits, [(7, "too many calls"), (7, "too many calls")]);
+    let put_off = |event: &RunEvent| match &event.kind {
+        RunEventKind::PlanPutOff { error, retry_at, .. } => Some(((*retry_at - event.at).as_secs(), error.to_string())),
+        _ => None,
+    };
+    let history = journal.history(report.run()).await.unwrap();
+    assert_eq!(history.iter().filter_map(put_off).collect::<Vec<_>>(), [(1_200, "busy".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_is_left_alone_as_long_as_it_wants_also_by_the_process_that_goes_on() {
+    let busy = || ModelError::new(ModelProblem::RateLimited, "busy").retry_after_ms(Some(60_000));
+    let began = tokio::time::Instant::now();
+    let model = Script::new(move |_| if began.elapsed().as_secs() < 60 { Err(busy()) } else { Ok(says(LINES)) });
+    let done = tool_fn(|_| async { Ok("done") });
+    let runner = Runner::new(LlmPlanner::new(model.clone())).tool("doer", done).default_tool("doer");
+    let runner = runner.journal(MemoryJournal::new());
+    let handle = runner.start("x");
+    let run = handle.id().clone();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    drop(handle);
+    for _ in 0..2 {
+        let interrupted = runner.start_resume(run.clone());
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(model.asked().len(), 1, "it was told not to ask before");
+        drop(interrupted);
+    }
+    assert!(runner.resume(run).await.unwrap().succeeded());
+    assert_eq!(model.asked().len(), 2);
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ pub(crate) fn start(policy: Policy) -> RunStart {
         policy,
         tools: vec![ToolSpec::new("read", ""), acts("pay"), ToolSpec::new("gpu", "")],
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     }
 }

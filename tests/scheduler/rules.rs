@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use plandag::{
-    Decision, Event, OnFailure, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy, Retry, Returned, Revision,
-    RunEventKind, Scheduler, Step, StepError, StepErrorKind, StepState, Timestamp, Usage,
+    Decision, Event, FailureReason, ModelProblem, OnFailure, Output, Patch, Phase, Plan, PlanError, PlanReason, Policy,
+    Retry, Returned, Revision, RunEventKind, RunOutcome, Scheduler, Step, StepError, StepErrorKind, StepState,
+    Timestamp, Usage,
 };
 use serde_json::json;
 
@@ -141,6 +142,63 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone_by_all_its_steps() {
     assert!(driver.running().is_empty());
     driver.wait(1_000);
     assert_eq!(driver.running(), ["y"]);
+}
+
+#[test]
+fn a_server_is_left_alone_by_all_who_call_it_also_after_a_resume() {
+    let mut start = start(Policy::default());
+    for tool in &mut start.tools[..2] {
+        tool.server = "shared".into();
+    }
+    start.planner_server = "shared".into();
+    let put_off = |pause_ms| Revision::PutOff { error: PlanError::Planner { message: "busy".into() }, pause_ms };
+    let plan =
+        || Plan::from_iter([Step::new("x", "read"), Step::new("y", "gpu"), Step::new("z", "pay").depends_on(["y"])]);
+    for crashes in [false, true] {
+        let pass = |driver: &mut Driver, millis: u64| {
+            if crashes {
+                driver.crash();
+            }
+            driver.wait(millis);
+        };
+        let mut driver = Driver::of(start.clone());
+        driver.send(Event::Begin);
+        driver.reply(put_off(1_000));
+        pass(&mut driver, 999);
+        assert!(driver.requests.is_empty(), "the planner was told to wait");
+        assert_eq!(driver.scheduler.phase(), Phase::Running);
+        driver.wait(1);
+        assert_eq!(driver.requests.pop().map(|request| request.reason), Some(PlanReason::First), "the same is asked");
+        driver.crash();
+        driver.reply(Revision::Plan(plan()));
+        driver.returns("x", Err(StepError::permanent("429").retry_after_ms(1_000)));
+        driver.succeeds("y");
+        pass(&mut driver, 999);
+        assert!(driver.requests.is_empty() && driver.running().is_empty(), "the step was, and speaks for all");
+        driver.wait(1);
+        assert_eq!((driver.requests.len(), driver.running()), (1, vec!["z"]));
+        driver.reply(put_off(1_000));
+        driver.returns("z", Err(StepError::transient("again")));
+        pass(&mut driver, 999);
+        assert!(driver.requests.is_empty() && driver.running().is_empty(), "the planner speaks for the steps, too");
+        driver.wait(1);
+        assert_eq!((driver.requests.len(), driver.running()), (1, vec!["z"]));
+    }
+}
+
+#[test]
+fn a_planner_that_puts_its_answer_off_again_and_again_is_given_up() {
+    let mut driver = Driver::new(Policy { max_corrections: 0, ..Policy::default() });
+    driver.send(Event::Begin);
+    for asked in 1..=8 {
+        assert_eq!((driver.requests.len(), driver.scheduler.phase()), (1, Phase::Running), "asked {asked} times");
+        let error = PlanError::Model { problem: ModelProblem::RateLimited, message: "busy".into() };
+        driver.reply(Revision::PutOff { error, pause_ms: 10 });
+        driver.wait(10);
+    }
+    let error = PlanError::Model { problem: ModelProblem::RateLimited, message: "busy (asked 8 times)".into() };
+    let reason = FailureReason::NoPlan(Arc::new(vec![error]));
+    assert_eq!(driver.scheduler.outcome(), Some(&RunOutcome::Failed { reason }));
 }
 
 #[test]

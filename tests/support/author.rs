@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fastrand::Rng;
-use plandag::{Patch, Plan, PlanError, PlanReason, RequestNumber, RequestPlan, Revision, Scheduler, Step, StepId};
+use plandag::{
+    ModelProblem, Patch, Plan, PlanError, PlanReason, RequestNumber, RequestPlan, Revision, Scheduler, Step, StepId,
+};
 use serde_json::json;
 
 use super::knobs::Knobs;
@@ -81,7 +83,7 @@ impl Author {
                 Revision::Patch(patch) => {
                     self.proposed.insert(request.request, patched(&self.accepted, patch));
                 }
-                Revision::Answer(_) | Revision::Declined | Revision::Unusable(_) => {}
+                Revision::Answer(_) | Revision::Declined | Revision::Unusable(_) | Revision::PutOff { .. } => {}
             }
         }
         reply
@@ -230,10 +232,19 @@ impl Author {
         let mut steps = self.accepted.clone();
         let place = rng.usize(0..steps.len().max(1));
         let Some(step) = steps.get(place).cloned() else { return Err(PlanError::Empty) };
-        match rng.u8(0..15) {
+        match rng.u8(0..18) {
             0 => return Err(PlanError::Planner { message: "no connection".into() }),
             1 => return Err(PlanError::Truncated { message: "no end mark".into() }),
             2 => steps.clear(),
+            15 => {
+                let (message, pause) = ("busy".into(), rng.u64(0..50));
+                let retry_after_ms = Some(pause).filter(|pause| *pause > 10);
+                return Err(PlanError::BrokenOff { problem: ModelProblem::Unavailable, message, retry_after_ms });
+            }
+            16.. => {
+                let error = PlanError::Planner { message: "busy".into() };
+                return Ok(Revision::PutOff { error, pause_ms: rng.u64(0..200) });
+            }
             3 => steps.push(step),
             4 => {
                 let mut step = (*step).clone();

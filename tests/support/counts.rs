@@ -33,6 +33,7 @@ impl Counts {
             RunEventKind::PlanRejected { rejection, .. } => {
                 self.one(if rejection.given_up { "given up requests" } else { "rejected revisions" });
             }
+            RunEventKind::PlanPutOff { .. } => self.one("requests put off"),
             RunEventKind::PlanRequested { reason: PlanReason::Review, .. } => self.one("reviews"),
             RunEventKind::AttemptStarted { .. } => self.one("attempts"),
             RunEventKind::AttemptFailed { .. } => self.one("retries"),

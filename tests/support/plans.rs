@@ -20,12 +20,18 @@ pub fn tools() -> Vec<ToolSpec> {
     ]
 }
 
+/// A server that others call, too, or one of its own.
+pub fn some_server(rng: &mut Rng) -> String {
+    if rng.bool() { String::new() } else { "shared".into() }
+}
+
 /// The same tools, some of which may bring in text from outside.
 pub fn some_untrusted(rng: &mut Rng, knobs: &Knobs) -> Vec<ToolSpec> {
     let is_watched = knobs.untrusted && rng.bool();
     let mut tools = tools();
     for tool in &mut tools {
         tool.untrusted = is_watched && percent(rng, 25);
+        tool.server = some_server(rng);
     }
     tools
 }

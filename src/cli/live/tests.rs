@@ -177,6 +177,7 @@ fn a_revision_is_a_difference() {
         policy: Default::default(),
         tools: vec![plandag::ToolSpec::new("x", ""), plandag::ToolSpec::new("y", "")],
         default_tool: None,
+        planner_server: String::new(),
         labels: Default::default(),
     };
     let planner = move |_: &_, _: &_| {

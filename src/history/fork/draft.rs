@@ -226,7 +226,9 @@ impl<'a> Draft<'a> {
                     request = asked + 1;
                     pending = Some(*asked);
                 }
-                RunEventKind::PlanAccepted { .. } | RunEventKind::PlanRejected { .. } => pending = None,
+                RunEventKind::PlanAccepted { .. }
+                | RunEventKind::PlanRejected { .. }
+                | RunEventKind::PlanPutOff { .. } => pending = None,
                 _ => {}
             }
         }

@@ -49,6 +49,7 @@ impl Redact for RunEventKind {
             | Self::StepDrafted { request: _, graft }
             | Self::StepExpanded { step: _, attempt: _, graft, usage: _ } => graft.redact(secrets),
             Self::PlanRejected { request: _, rejection, usage: _ } => rejection.redact(secrets),
+            Self::PlanPutOff { request: _, error, retry_at: _, usage: _ } => error.redact(secrets),
             Self::StepUnknown { step: _, attempt: _, error, usage: _ }
             | Self::AttemptFailed { step: _, attempt: _, error, retry_at: _, usage: _ }
             | Self::StepFailed { step: _, attempt: _, error, usage: _ } => error.redact(secrets),
@@ -80,11 +81,12 @@ impl Redact for Letter {
 
 impl Redact for RunStart {
     fn redact(&mut self, secrets: &Secrets) {
-        let Self { objective, inputs, policy, tools, default_tool: _, labels } = self;
+        let Self { objective, inputs, policy, tools, default_tool: _, planner_server, labels } = self;
         objective.redact(secrets);
         policy.redact(secrets);
         inputs.values_mut().for_each(|input| input.redact(secrets));
         tools.redact(secrets);
+        planner_server.redact(secrets);
         labels.values_mut().for_each(|label| self::label(label, secrets));
     }
 }
@@ -130,12 +132,14 @@ impl Redact for ToolSpec {
             takes_inputs: _,
             many_servers: _,
             pool: _,
+            server,
             timeout: _,
             mean_ms: _,
         } = self;
         description.redact(secrets);
         schema(arguments, secrets);
         output.redact(secrets);
+        server.redact(secrets);
     }
 }
 

@@ -121,7 +121,7 @@ pub struct Books {
     pub no_calls: u64,
     /// The named answer of the root plan, if it names one.
     pub answer: Option<StepId>,
-    /// Tools whose servers have turned calls away.
+    /// Servers that have turned calls away, by name; that of a planner without one is empty.
     pub gates: BTreeMap<String, Gate>,
     /// An attempt has brought in text from outside.
     pub seen: bool,

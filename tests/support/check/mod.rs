@@ -76,6 +76,8 @@ struct Checker {
     replans: u32,
     /// Rejected answers since the last request that was not a correction.
     rejections: u32,
+    /// How often in a row the planner has put its answer off.
+    put_off: u32,
     /// A request that was cut off by a crash, to be made again.
     cut_off: Option<Pending>,
     revision: u32,
@@ -107,6 +109,7 @@ impl Checker {
             now: Timestamp::ZERO,
             replans: 0,
             rejections: 0,
+            put_off: 0,
             cut_off: None,
             revision: 0,
             last_request: None,

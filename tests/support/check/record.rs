@@ -77,6 +77,10 @@ impl Checker {
                 self.usage += *usage;
                 self.rejected(*request, rejection);
             }
+            RunEventKind::PlanPutOff { request, error, retry_at, usage } => {
+                self.usage += *usage;
+                self.put_off(*request, error, *retry_at);
+            }
             RunEventKind::StepDrafted { request, graft } => self.drafted(*request, graft),
             RunEventKind::StepExpanded { step, attempt, graft, usage } => {
                 self.expanded(*step, *attempt, graft, *usage);
@@ -207,6 +211,8 @@ impl Checker {
         let due = self.revision + 1;
         self.must(revision == due, "revisions are counted", || format!("{revision}, not {due}"));
         self.last_request = Some(request);
+        let is_open = self.books.may_be_asked(self.now);
+        self.must(is_open, "a server that asked to be left alone is", || format!("request {request} is made"));
         let usage = self.usage;
         self.must(!self.is_used_up(), "what is used is limited", || format!("request {request} after {usage:?}"));
         self.books.planner_saw = self.books.seen;
@@ -266,7 +272,7 @@ impl Checker {
         let due = self.books.pending.take().map(|pending| pending.revision);
         self.must(due == Some(revision), "revisions are counted", || format!("{revision}, not {due:?}"));
         self.revision = revision;
-        self.rejections = 0;
+        (self.rejections, self.put_off) = (0, 0);
         self.must(graft.scope.is_none(), "a plan of the run is in no expansion", || format!("{graft:?}"));
         let told = match &self.told {
             Some(Event::PlanReturned { request: told, reply, .. }) if *told == request && reply.is_ok() => {
@@ -350,6 +356,27 @@ impl Checker {
         }
     }
 
+    /// The request is made again once its time has come, and nobody is to blame.
+    fn put_off(&mut self, request: RequestNumber, error: &PlanError, retry_at: Timestamp) {
+        self.answers_pending(request);
+        self.cut_off = self.books.pending.take();
+        self.put_off += 1;
+        let times = self.put_off;
+        self.must(times < 8, "a planner is asked so often and no more", || format!("{times} times"));
+        let told = match &self.told {
+            Some(Event::PlanReturned { reply, .. }) => match &**reply {
+                Ok(PlanReply { revision: Revision::PutOff { error: said, pause_ms }, .. }) => {
+                    said == error && self.now.plus_millis(*pause_ms) == retry_at
+                }
+                _ => false,
+            },
+            Some(_) => false,
+            None => true,
+        };
+        self.must(told, "a planner is left alone for as long as it said", || format!("{error:?} until {retry_at}"));
+        self.books.planner_closed(retry_at);
+    }
+
     fn rejected(&mut self, request: RequestNumber, rejection: &Rejection) {
         self.answers_pending(request);
         let pending = self.books.pending.take();
@@ -370,6 +397,12 @@ impl Checker {
             self.cut_off = pending;
         } else {
             self.rejections += 1;
+            for offence in &*rejection.offences {
+                if let PlanError::BrokenOff { retry_after_ms: Some(pause_ms), .. } = offence {
+                    self.books.planner_closed(self.now.plus_millis(*pause_ms));
+                }
+            }
+            self.put_off = 0;
             let (rejections, cap) = (self.rejections, self.books.policy.max_corrections);
             let declined = rejection.offences.contains(&PlanError::Declined);
             self.must(

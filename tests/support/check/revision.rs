@@ -43,7 +43,9 @@ pub fn judge(books: &Books, revision: &Revision) -> Verdict {
     let listing = match revision {
         Revision::Plan(plan) => list_plan(books, plan),
         Revision::Patch(patch) => list_patch(books, patch),
-        Revision::Answer(_) | Revision::Declined | Revision::Unusable(_) => return Verdict::Unclear,
+        Revision::Answer(_) | Revision::Declined | Revision::Unusable(_) | Revision::PutOff { .. } => {
+            return Verdict::Unclear;
+        }
     };
     match listing.and_then(|listing| judge_listing(books, listing)) {
         Ok(fates) => Verdict::Good(fates),

@@ -168,7 +168,8 @@ impl Checker {
             ReplanWhen::Stuck => !moves,
             ReplanWhen::Inside => false,
         };
-        if self.books.pending.is_some() || self.replans >= self.books.policy.max_replans || !is_due {
+        let waits = self.books.pending.is_some() || !self.books.may_be_asked(self.now);
+        if waits || self.replans >= self.books.policy.max_replans || !is_due {
             return;
         }
         let untold = self.failed_members().into_iter().find(|&step| !self.books.step(step).reported);

@@ -18,7 +18,7 @@ use super::author::Author;
 use super::check::{Violation, check};
 use super::counts::{Counts, difference};
 use super::knobs::Knobs;
-use super::plans::{PlanMaker, some_untrusted};
+use super::plans::{PlanMaker, some_server, some_untrusted};
 use super::random::{one_of, percent, seed_of};
 use super::trace::{Call, Entry, Given};
 
@@ -103,6 +103,7 @@ impl World {
             policy,
             tools,
             default_tool,
+            planner_server: some_server(&mut rng),
             labels: Default::default(),
         });
         Self {

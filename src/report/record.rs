@@ -37,6 +37,8 @@ pub(crate) struct Record {
     own: (Timestamp, AttemptNumber),
     /// Whether what is told was written when the run was forked: no tool is called before it is gone on with.
     is_forked: bool,
+    /// Whether the planner was given up, and there is no plan.
+    is_given_up: bool,
     /// Whether the planner has been asked and has not answered with a plan: then the end is its answer.
     is_asked: bool,
 }
@@ -101,7 +103,9 @@ impl Record {
                 self.no_calls.extend(*attempt);
             }
             // Where there was a plan already, a fork has changed it.
-            RunEventKind::PlanRequested { reason: PlanReason::First, .. } if self.plan.is_some() => {
+            RunEventKind::PlanRequested { reason: PlanReason::First, .. }
+                if self.plan.is_some() || self.is_given_up =>
+            {
                 self.own = (event.at, self.attempts.len() as AttemptNumber);
                 self.is_forked = true;
             }
@@ -132,6 +136,7 @@ impl Record {
                     self.rejected.clone_from(&rejection.answer);
                 }
                 self.is_asked = false;
+                self.is_given_up = rejection.given_up;
             }
         }
     }

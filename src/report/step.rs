@@ -47,7 +47,8 @@ pub struct StepReport<'a> {
     pub tool: &'a str,
     /// The step whose expansion it is part of.
     pub parent: Option<StepNumber>,
-    /// Whether it is part of the last plan, or of what a step of it became.
+    /// Whether it is part of the last plan, or of what a step of it became. Where no plan was ever accepted, it is part of
+    /// one that was being written if it was begun.
     pub member: bool,
     /// The step that brought in text from outside which has reached this one, if any has.
     pub outside: Option<&'a StepId>,
@@ -156,7 +157,7 @@ impl RunReport {
             tool: step.tool,
             parent: step.parent,
             // What was part of another generation of a step went with that.
-            member: step.member && self.parents(step.parent).all(is_member),
+            member: (step.member || self.was_begun_early(number)) && self.parents(step.parent).all(is_member),
             outside: step.outside.and_then(|source| self.scheduler.step(source)).map(|source| source.id),
             outcome,
             because,
@@ -164,6 +165,11 @@ impl RunReport {
             attempts: self.attempts_of(number),
             settled: self.record.settled_at(number),
         })
+    }
+
+    /// Whether it was begun while a plan was being written, and no plan was ever accepted.
+    fn was_begun_early(&self, number: StepNumber) -> bool {
+        self.revisions() == 0 && self.record.attempts().iter().any(|attempt| attempt.step == number)
     }
 
     /// The step that one is part of, and what that is part of.

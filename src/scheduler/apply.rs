@@ -224,8 +224,10 @@ impl Scheduler {
         self.requests = request + 1;
         self.show_planner();
         let again = self.again.take();
-        // Where there is a plan already, the run is a fork: from here on it is a run of its own.
-        if *reason == PlanReason::First && self.revision > 0 {
+        // Where there is a plan already, or the planner was given up, the run is a fork: from here on it is a run of its
+        // own.
+        let has_begun = self.revision > 0 || request > 0 && again.is_none();
+        if *reason == PlanReason::First && has_begun {
             self.replans = 0;
             self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count() };
             self.no_calls = 0;

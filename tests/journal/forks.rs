@@ -455,3 +455,40 @@ fn the_command_tries_the_failed_part_of_a_line_again() {
     assert!(forked.stderr.contains("2 reused, 1 run again (1/last), 1 put together again (1)"), "{}", forked.stderr);
     assert_eq!(place.witnessed(), ["last"]);
 }
+
+/// Says what it would begin with, waits for that, and has no plan that is one until it is asked for the fourth time.
+struct Struggling(Mutex<u32>);
+
+impl Planner for Struggling {
+    fn plan<'a>(&'a self, _: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            sink.step(say("early"));
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            let asked = {
+                let mut asked = self.0.lock().unwrap();
+                *asked += 1;
+                *asked
+            };
+            match asked {
+                1..=3 => Ok(Plan::from_iter([say("early"), say("late").depends_on(["nobody"])]).into()),
+                _ => Ok(Plan::from_iter([say("early"), say("late").depends_on(["early"])]).into()),
+            }
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_finished_of_plans_that_were_never_accepted_is_kept_for_one_that_repeats_it() {
+    let runs = Runs::new(Struggling(Mutex::default()));
+    let run = runs.run().await;
+    let history = History::load(&runs.journal, &run).await.unwrap();
+    let early = history.report().step("early").unwrap();
+    assert!(early.member && early.outcome == StepOutcome::Succeeded, "it counts: {early:?}");
+    assert_eq!(history.fork(&from("early")).unwrap_err(), ForkError::NoPlan);
+    let fork = history.fork(&Changes::default()).unwrap();
+    assert_eq!(names(&fork.reused), ["early"]);
+    let report = runs.finish(&fork).await;
+    assert_eq!(report.answer().unwrap(), "late");
+    assert_eq!(runs.called(), ["late"], "what is finished is not done again");
+    assert_eq!((report.attempt_count(), report.revisions()), (1, 1));
+}

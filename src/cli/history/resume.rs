@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use plandag::history::{Changes, History};
 use plandag::journal::{Journal as _, RunId, SqliteJournal};
 use plandag::report::ExitCode;
 use plandag::{FailureReason, RunEvent, RunEventKind, RunOutcome, RunStart};
@@ -178,12 +179,18 @@ pub(super) fn go_on(
 fn take_up(mut going: Going, told: Told, json: bool, runtime: Runtime, console: &Console) -> Result<ExitCode, Failure> {
     going.past = runtime.block_on(going.journal.history(&going.run)).map_err(journal_failure)?;
     let recorded = Recorded::of(start(&going.past)?)?;
+    let has_no_plan = never_had_a_plan(&going.past);
+    if has_no_plan {
+        console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));
+        if let Some(run) = runtime.block_on(begun_anew(&going))? {
+            return take_up(Going { run, ..going }, told, json, runtime, console);
+        }
+    }
     let told = told.or(Told::of(&going.past)?);
     let before = Before { arguments: Some(recorded.arguments().to_vec()), labels: told.labels() };
     let args = RunArgs { json, confirm: false, open: false, before, ..told.over(recorded.args()?) };
     go_to(&recorded)?;
-    if never_had_a_plan(&going.past) {
-        console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));
+    if has_no_plan {
         drop(going);
         return run::run(&args, console);
     }
@@ -210,6 +217,15 @@ fn never_had_a_plan(past: &[RunEvent]) -> bool {
         _ => false,
     };
     past.last().is_some_and(no_plan)
+}
+
+/// A new run for the same that takes over what was finished of plans that were never accepted, if anything was.
+async fn begun_anew(going: &Going) -> Result<Option<RunId>, Failure> {
+    let history = History::load(&*going.journal, &going.run).await.map_err(journal_failure)?;
+    let Ok(fork) = history.fork(&Changes::default()) else { return Ok(None) };
+    let new = RunId::random();
+    fork.save(&*going.journal, &new).await.map_err(journal_failure)?;
+    Ok(Some(new))
 }
 
 /// Where the paths in the run's arguments are meant from.

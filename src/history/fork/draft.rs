@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::depth::is_too_deep;
 use crate::event::{
-    Added, Graft, PlanReason, Rejection, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
+    Added, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
 };
 use crate::plan::{OnFailure, Step, StepId};
 use crate::reference;
@@ -25,8 +25,8 @@ pub(super) struct Draft<'a> {
     /// The run before its end.
     scheduler: Scheduler,
     events: Vec<RunEvent>,
-    /// The plan as it was accepted last.
-    plan: Arc<Graft>,
+    /// The plan as it was accepted last, if one was.
+    plan: Option<Arc<Graft>>,
     /// What steps became.
     expansions: BTreeMap<StepNumber, Arc<Graft>>,
     /// The members of the plan, and of what steps became, in ascending order.
@@ -59,11 +59,15 @@ impl<'a> Draft<'a> {
         for step in steps.filter(|step| step.member && !step.draft) {
             members.entry(step.parent).or_default().push(step.number);
         }
-        Ok(Self { history, scheduler, events, plan: plan.ok_or(ForkError::NoPlan)?, expansions, members })
+        Ok(Self { history, scheduler, events, plan, expansions, members })
     }
 
     pub(super) fn into_events(self) -> Vec<RunEvent> {
         self.events
+    }
+
+    pub(super) fn has_plan(&self) -> bool {
+        self.plan.is_some()
     }
 
     pub(super) fn step_count(&self) -> u32 {
@@ -177,7 +181,8 @@ impl<'a> Draft<'a> {
             Ok(graft)
         };
         let (left, closed) = self.replaced(extent);
-        let plan = Graft { left, closed, pools: self.plan.pools.clone(), ..graft(None, &self.plan)? };
+        let was = self.plan.as_ref().ok_or(ForkError::NoPlan)?;
+        let plan = Graft { left, closed, pools: was.pools.clone(), ..graft(None, was)? };
         let mut expansions = Vec::new();
         for parent in &extent.reopened {
             if let Some(was) = self.expansion(*parent) {
@@ -218,6 +223,14 @@ impl<'a> Draft<'a> {
 
     /// Writes the new plan down. Nobody was asked for it, so it does not count as a revision of the planner's.
     fn accept(&mut self, graft: Graft) {
+        let request = self.request();
+        let revision = self.scheduler.revision() + 1;
+        let graft = Arc::new(graft);
+        self.push(RunEventKind::PlanAccepted { request, revision, graft, usage: Usage::default() });
+    }
+
+    /// Writes down that a plan is asked for, as at the beginning of a run.
+    pub(super) fn request(&mut self) -> RequestNumber {
         let mut request = 0;
         let mut pending = None;
         for event in &self.events {
@@ -239,8 +252,7 @@ impl<'a> Draft<'a> {
         }
         let revision = self.scheduler.revision() + 1;
         self.push(RunEventKind::PlanRequested { request, revision, reason: PlanReason::First, reported: Vec::new() });
-        let graft = Arc::new(graft);
-        self.push(RunEventKind::PlanAccepted { request, revision, graft, usage: Usage::default() });
+        request
     }
 
     /// Has a step's next attempt start.

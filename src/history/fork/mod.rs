@@ -77,7 +77,7 @@ pub enum ForkError {
     /// Everything is finished.
     #[error("every step of the run is finished, so there is nothing to run again")]
     NothingToDo,
-    /// There never was a plan.
+    /// There never was a plan, and nothing is finished of one.
     #[error("the run never had a plan")]
     NoPlan,
 }
@@ -128,6 +128,9 @@ impl History {
     /// If the changes make no sense, or there is nothing to do.
     pub fn fork(&self, changes: &Changes) -> Result<Fork, ForkError> {
         let mut draft = Draft::new(self)?;
+        if !draft.has_plan() {
+            return self.ask_anew(draft, changes);
+        }
         let from = changes.from.as_ref().map(|id| draft.ran(id)).transpose()?;
         let without = changes.without.iter().map(|id| draft.member(id)).collect::<Result<BTreeSet<_>, _>>()?;
         let extent = Extent::of(&draft, from, &without)?;
@@ -148,5 +151,23 @@ impl History {
         };
         draft.write(&extent, from, &without, &changes.set)?;
         Ok(Fork { events: draft.into_events(), ..fork })
+    }
+
+    /// A run whose planner is asked from the beginning, as there never was a plan. What was finished of those that were
+    /// being written is there for one that repeats it.
+    fn ask_anew(&self, mut draft: Draft<'_>, changes: &Changes) -> Result<Fork, ForkError> {
+        let finished: Vec<StepNumber> = (0..draft.step_count()).filter(|number| draft.is_finished(*number)).collect();
+        if finished.is_empty() || *changes != Changes::default() {
+            return Err(ForkError::NoPlan);
+        }
+        draft.request();
+        Ok(Fork {
+            events: draft.into_events(),
+            reused: finished.into_iter().map(|number| self.id(number)).collect(),
+            again: Vec::new(),
+            first: Vec::new(),
+            put_together: Vec::new(),
+            left_out: Vec::new(),
+        })
     }
 }

@@ -55,6 +55,7 @@
 //! | `web` | the live page of runs, and the HTTP API under it |
 //! | `redact` | secrets taken out of what is written |
 
+mod cut;
 mod dag;
 mod depth;
 pub mod duration;

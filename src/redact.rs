@@ -16,6 +16,8 @@ const REDACTED: &str = "[redacted]";
 const MIN_BYTES: usize = 6;
 /// Shorter numbers are counts and sizes.
 const MIN_DIGITS: usize = 12;
+/// Shorter lines of a value occur in others.
+const MIN_LINE_BYTES: usize = 16;
 /// So much of a secret is one where a text is cut.
 const MIN_CUT_BYTES: usize = 6;
 /// What the name of an environment variable contains if its value is to be kept secret.
@@ -35,9 +37,9 @@ const SECRET_FIELD: [&str; 2] = ["CODE", "PASS"];
 /// assert_eq!(secrets.redact("https://host/?key=correct%20horse"), "https://host/?key=[redacted]");
 /// ```
 ///
-/// They are found by their value, whatever is around them. Values of fewer than six bytes, and numbers of fewer than
-/// twelve digits, are left alone: they occur everywhere. Where a text was cut, which three points or an ellipsis say, the
-/// beginning of one is found, too.
+/// They are found by their value, whatever is around them, and so is each longer line of one that has several. Values of
+/// fewer than six bytes, and numbers of fewer than twelve digits, are left alone: they occur everywhere. Where a text was
+/// cut, which three points or an ellipsis say, what is left of one before or behind them is found, too.
 ///
 /// A journal takes them out of whatever is text: objectives, arguments, outputs, messages. Names that a run is put
 /// together with stay, whatever they are: ids of steps, names of tools, inputs and pools, and references to them.
@@ -49,10 +51,20 @@ pub struct Secrets(Arc<RwLock<Known>>);
 #[derive(Default)]
 struct Known {
     values: BTreeSet<String>,
-    /// What they can look like, in order.
-    forms: Vec<String>,
+    /// What they can look like.
     patterns: Option<AhoCorasick>,
-    /// How these forms begin.
+    /// What is left of that in front of a cut.
+    fronts: Fronts,
+    /// And behind one: the same of what is read backwards.
+    backs: Fronts,
+}
+
+/// The texts of which there can be a part in front of a cut.
+#[derive(Default)]
+struct Fronts {
+    /// In order.
+    forms: Vec<String>,
+    /// How they begin.
     beginnings: Option<AhoCorasick>,
 }
 
@@ -108,13 +120,10 @@ impl Secrets {
             return;
         }
         let forms: BTreeSet<String> = known.values.iter().flat_map(|value| forms(value)).collect();
-        known.forms = forms.into_iter().collect();
-        let mut beginnings: Vec<&[u8]> = known.forms.iter().filter_map(|form| beginning(form)).collect();
-        beginnings.dedup();
         // They are not built only if there is more than gigabytes of it, which no environment holds.
-        let beginnings = builder().build(beginnings).ok();
-        let patterns = builder().match_kind(MatchKind::LeftmostLongest).build(&known.forms).ok();
-        (known.beginnings, known.patterns) = (beginnings, patterns);
+        known.patterns = builder().match_kind(MatchKind::LeftmostLongest).build(&forms).ok();
+        known.backs = Fronts::of(forms.iter().map(|form| backwards(form)).collect());
+        known.fronts = Fronts::of(forms);
     }
 
     /// What another one knows, too, from now on.
@@ -152,24 +161,6 @@ impl Secrets {
         Cow::Owned(redacted)
     }
 
-    /// The end of a text without secrets: no more than so many bytes of the text, and nothing of a secret that they begin
-    /// within.
-    #[cfg(all(feature = "mcp", unix))]
-    pub(crate) fn redacted_end(&self, text: &str, bytes: usize) -> String {
-        let is_whole = |at: &usize| text.is_char_boundary(*at);
-        let mut from = (text.len().saturating_sub(bytes)..text.len()).find(is_whole).unwrap_or(text.len());
-        if let Some(cut) = self.known().find(text).iter().find(|secret| secret.start < from && from < secret.end) {
-            from = cut.end;
-        }
-        self.redact(&text[from..]).into_owned()
-    }
-
-    /// How long a secret is at most, whatever it looks like.
-    #[cfg(all(feature = "mcp", unix))]
-    pub(crate) fn longest(&self) -> usize {
-        self.known().forms.iter().map(String::len).max().unwrap_or_default()
-    }
-
     /// JSON without secrets, and still JSON: only what is in strings is taken out.
     pub fn redact_json(&self, json: String) -> String {
         let Cow::Owned(redacted) = self.redact(&json) else { return json };
@@ -192,7 +183,7 @@ impl Secrets {
 }
 
 impl Known {
-    /// Where there is a secret in a text, or the beginning of one. No two of these places have something in common.
+    /// Where there is a secret in a text, or what is left of one. No two of these places have something in common.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let Some(patterns) = &self.patterns else { return Vec::new() };
         let whole = patterns.find_iter(text).map(|found| found.range());
@@ -200,7 +191,9 @@ impl Known {
         if !text.contains("...") && !text.contains('…') {
             return whole.collect();
         }
-        let mut found: Vec<Range<usize>> = whole.chain(self.find_cut(text)).collect();
+        let turned = backwards(text);
+        let behind = self.backs.find(&turned).map(|place| text.len() - place.end..text.len() - place.start);
+        let mut found: Vec<Range<usize>> = whole.chain(self.fronts.find(text)).chain(behind).collect();
         found.sort_unstable_by_key(|place| (place.start, Reverse(place.end)));
         found.dedup_by(|later, earlier| {
             let is_apart = earlier.end <= later.start;
@@ -211,9 +204,18 @@ impl Known {
         });
         found
     }
+}
 
-    /// Where there is the beginning of a secret, and then a mark that something was cut off.
-    fn find_cut(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
+impl Fronts {
+    fn of(forms: BTreeSet<String>) -> Self {
+        let forms: Vec<String> = forms.into_iter().collect();
+        let mut beginnings: Vec<&[u8]> = forms.iter().filter_map(|form| beginning(form)).collect();
+        beginnings.dedup();
+        Self { beginnings: builder().build(beginnings).ok(), forms }
+    }
+
+    /// Where there is the beginning of one, and then a mark that something was cut off.
+    fn find(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
         let begun = self.beginnings.iter().flat_map(move |beginnings| beginnings.find_overlapping_iter(text));
         begun.flat_map(move |begun| {
             let rest = &text[begun.start()..];
@@ -268,6 +270,10 @@ fn common(one: &str, other: &str) -> usize {
     one.chars().zip(other.chars()).take_while(|(one, other)| one == other).map(|(c, _)| c.len_utf8()).sum()
 }
 
+fn backwards(text: &str) -> String {
+    text.chars().rev().collect()
+}
+
 /// Whether what comes before this was cut. A mark can have been cut itself.
 fn is_cut(rest: &str) -> bool {
     let rest = rest.trim_start_matches(' ');
@@ -280,6 +286,8 @@ fn forms(secret: &str) -> Vec<String> {
     let json = Value::from(secret).to_string();
     let one_line = secret.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut forms = vec![secret.to_owned(), json[1..json.len() - 1].to_owned(), one_line];
+    // Texts are taken apart by lines.
+    forms.extend(secret.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES).map(str::to_owned));
     for (kept, space) in [("-_.~", "%20"), ("-_.~", "+"), ("-_.!~*'()", "%20"), ("", "%20")] {
         let url = url_encoded(secret, kept, space);
         forms.push(lower_case_escapes(&url));
@@ -387,6 +395,15 @@ mod tests {
             assert_eq!(redacted(&format!("two lin{mark}")), format!("[redacted]{mark}"));
             assert_eq!(redacted(&format!("s3cr3{mark}")), format!("s3cr3{mark}"), "too short");
         }
+        for mark in ["…", "...", "…..", "`...", "…...."] {
+            for (at, _) in SECRET.char_indices().filter(|(at, _)| SECRET.len() - at >= MIN_CUT_BYTES) {
+                assert_eq!(redacted(&format!("{mark}{} b", &SECRET[at..])), format!("{mark}[redacted] b"));
+            }
+            assert_eq!(redacted(&format!("{mark}2Bvalue%20%C3%A9%22")), format!("{mark}[redacted]"));
+            assert_eq!(redacted(&format!("{mark}lines")), format!("{mark}lines"), "too short");
+        }
+        assert_eq!(redacted("...value é\"\n...\nvalue é\" é\""), "...[redacted]\n...\nvalue é\" é\"", "not cut");
+        assert_eq!(redacted("s3cr3t/ca...ary+value é\""), "[redacted]...[redacted]");
         assert_eq!(redacted("s3cr3t/ca ... (200 bytes)"), "[redacted] ... (200 bytes)");
         assert_eq!(redacted("s3cr3t/ca. s3cr3t/ca"), "s3cr3t/ca. s3cr3t/ca", "not cut");
         assert_eq!(redacted("s3cr3t or… s3cr3t/c... x"), "[redacted]… [redacted]... x");
@@ -408,16 +425,11 @@ mod tests {
         }
     }
 
-    #[cfg(all(feature = "mcp", unix))]
     #[test]
-    fn nothing_of_a_secret_is_left_where_an_end_begins() {
-        let secrets = Secrets::new(["s3cr3t-word"]);
-        for bytes in 0..20 {
-            let end = secrets.redacted_end("ä: s3cr3t-word ü", bytes);
-            let whole = "ä: [redacted] ü";
-            assert!(whole.ends_with(&end) && (bytes >= 14 || " ü".ends_with(&end)), "{bytes}: {end}");
-        }
-        assert!(secrets.longest() > "s3cr3t-word".len(), "in a URL it is longer");
+    fn a_line_of_a_secret_is_one() {
+        let secrets = Secrets::new(["-- begin --\n  first-line-of-it\r\nlast-line-of-it-\n-- end --"]);
+        let said = "1: first-line-of-it\n2: last-line-of-it-, -- begin --";
+        assert_eq!(secrets.redact(said), "1: [redacted]\n2: [redacted], -- begin --");
     }
 
     #[test]

@@ -145,13 +145,29 @@ async fn input_and_output_of_any_size_pass() {
     assert_eq!(output["stdout"], "");
 }
 
+/// Who writes it down knows the secret, and what is left of one by the mark beside it.
+#[cfg(feature = "redact")]
+#[tokio::test]
+async fn no_part_of_a_secret_is_written_down_where_output_is_cut() {
+    let (folder, secret) = (folder(), format!("canary-{}", "5ecret".repeat(4)));
+    let secrets = plandag::Secrets::new([&secret]);
+    let run = async |script: &str| call(folder.path(), json!({ "argv": ["sh", "-c", script, "sh", secret] })).await;
+    let output = run("head -c 1048560 /dev/zero | tr '\\0' x; echo \"$1\"").await.unwrap();
+    let error = run("echo \"$1\" >&2; head -c 4080 /dev/zero | tr '\\0' x >&2; exit 1").await.unwrap_err();
+    for told in [output.clone(), json!(error)] {
+        let written = secrets.redact_value(told).to_string();
+        assert!(written.contains("[redacted]") && !written.contains("cret"), "{}", &written[written.len() - 100..]);
+    }
+    assert!(output["stdout"].as_str().unwrap().contains("xcanary-5ecret"), "the cut is elsewhere");
+}
+
 #[tokio::test]
 async fn a_flood_of_output_is_counted_and_not_kept() {
     let folder = folder();
     let before = peak_memory();
     let output = script(folder.path(), "head -c 100000000 /dev/zero | tr '\\0' x; head -c 3000000 /dev/zero >&2").await;
     let output = output.unwrap();
-    assert_eq!(output["stdout"].as_str().unwrap().len(), 1024 * 1024);
+    assert_eq!(output["stdout"].as_str().unwrap().len(), 1024 * 1024 + "...".len());
     assert_eq!((&output["stdout_bytes"], &output["stderr_bytes"]), (&json!(100_000_000), &json!(3_000_000)));
     assert_eq!(output["truncated"], true);
     let grown = peak_memory().saturating_sub(before);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{body_json, header, method, path, query_param};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-const KEY: &str = "tvly-canary-5ecret";
+const KEY: &str = "tvly-canary-0123456789-0123456789";
 
 fn tavily(server: &MockServer) -> WebSearch {
     WebSearch::tavily(KEY, server.uri().parse().unwrap())
@@ -113,6 +113,7 @@ async fn what_goes_wrong_says_what_to_do_and_never_the_key() {
         (ResponseTemplate::new(401).set_body_json(&with_key), StepErrorKind::Permanent, "TAVILY_API_KEY"),
         (ResponseTemplate::new(432).set_body_json(&with_key), StepErrorKind::Permanent, "used up"),
         (ResponseTemplate::new(400).set_body_json(&with_key), StepErrorKind::Permanent, "no such key: [key]"),
+        (ResponseTemplate::new(400).set_body_string(KEY.repeat(300)), StepErrorKind::Permanent, "[key][key][key]"),
         (ResponseTemplate::new(503).set_body_string("later"), StepErrorKind::Transient, "503"),
         (ResponseTemplate::new(302).insert_header("location", "http://127.0.0.1:9/"), StepErrorKind::Permanent, "302"),
         (ResponseTemplate::new(200).set_body_string("<html>hello"), StepErrorKind::BadOutput, "not JSON: <html>"),

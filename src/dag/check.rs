@@ -11,6 +11,7 @@ use indexmap::IndexSet;
 
 use super::ById;
 use super::order::{build_graph, cycles, plan_order};
+use crate::cut;
 use crate::error::PlanError;
 use crate::event::RunStart;
 use crate::plan::{Step, StepId};
@@ -141,7 +142,7 @@ impl Checked {
 const SHOWN_CHARS: usize = 80;
 
 fn shown(name: &str) -> String {
-    name.chars().take(SHOWN_CHARS).collect()
+    cut::chars(name, SHOWN_CHARS).into_owned()
 }
 
 /// An id as problems name it: all of a valid one, the beginning of a very long one.

@@ -13,6 +13,7 @@ use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
 use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
+use crate::cut;
 use crate::depth::{dismantle, is_too_deep};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
 use crate::reference;
@@ -302,7 +303,7 @@ impl StepModel {
 
     fn unknown(&self, name: &str) -> String {
         let names: Vec<&str> = self.tools.keys().map(String::as_str).collect();
-        let name: String = name.chars().take(MAX_NAME).collect();
+        let name = cut::chars(name, MAX_NAME);
         match names.is_empty() {
             true => format!("there is no tool `{name}`: answer without tools"),
             false => format!("there is no tool `{name}`; there are: {}", names.join(", ")),

@@ -9,6 +9,7 @@ use super::json_format::JsonReader;
 use super::line_format::LineReader;
 use super::text;
 use super::thinking::{Part, Thinking};
+use crate::cut;
 use crate::error::PlanError;
 use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
@@ -447,8 +448,5 @@ fn is_shown_alike(one: &Step, other: &Step) -> bool {
 /// What a planner wrote, short enough to be repeated in an error.
 pub(super) fn cut(text: &str) -> String {
     const MOST: usize = 80;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
+    cut::chars(text, MOST).into_owned()
 }

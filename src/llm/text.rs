@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::markers::without_markers;
+use crate::cut::{self, MARK};
 
 /// As many bytes of a model's words are repeated.
 const MAX_SAID: usize = 240;
@@ -22,21 +23,13 @@ pub(super) fn within(text: &str, budget: usize) -> Cow<'_, str> {
     if text.len() <= budget {
         return Cow::Borrowed(text);
     }
-    let kept = start(text, budget);
-    Cow::Owned(format!("{kept}\n[cut here: {} of {} bytes are left out]", text.len() - kept.len(), text.len()))
-}
-
-/// The longest beginning of `text` that is no longer than `bytes` and ends between two characters.
-pub(super) fn start(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|index| text.is_char_boundary(*index));
-    &text[..end.unwrap_or(0)]
+    let kept = cut::start(text, budget);
+    Cow::Owned(format!("{kept}{MARK}\n[cut here: {} of {} bytes are left out]", text.len() - kept.len(), text.len()))
 }
 
 /// The words of a model at the end of a sentence about it, if there are any.
 pub(super) fn said(words: &str) -> String {
-    let kept = start(words, MAX_SAID);
-    let line = kept.split_whitespace().collect::<Vec<_>>().join(" ");
-    after_colon(&if kept.len() < words.len() { line + "..." } else { line })
+    after_colon(&cut::bytes(words, MAX_SAID).split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn after_colon(words: &str) -> String {
@@ -69,7 +62,7 @@ mod tests {
     #[test]
     fn cut_text_says_so_and_is_never_cut_inside_a_character() {
         assert_eq!(within("short", 5), "short");
-        assert_eq!(within("häuser", 2), "h\n[cut here: 6 of 7 bytes are left out]");
+        assert_eq!(within("häuser", 2), "h...\n[cut here: 6 of 7 bytes are left out]");
     }
 
     #[test]

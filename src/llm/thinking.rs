@@ -1,6 +1,6 @@
 //! What a model thinks aloud before it answers, where its server does not keep that apart.
 
-use super::text;
+use crate::cut;
 
 /// Between these. `[THINK]` is Magistral's.
 const MARKS: &[(&str, &str)] = &[("<think>", "</think>"), ("<thinking>", "</thinking>"), ("[THINK]", "[/THINK]")];
@@ -53,7 +53,7 @@ impl Thinking {
                     self.held.clear();
                     self.state = State::Before;
                 } else {
-                    let past = text::start(&self.held, self.held.len().saturating_sub(close.len())).len();
+                    let past = cut::start(&self.held, self.held.len().saturating_sub(close.len())).len();
                     self.held.drain(..past);
                 }
                 &piece[end..]

@@ -12,6 +12,7 @@ use super::error::ModelError;
 use super::server::Server;
 use super::text;
 use super::{Message, ModelRequest, OfferedTool, ToolCall};
+use crate::cut;
 use crate::error::ModelProblem;
 use crate::event::Usage;
 use crate::lossy;
@@ -82,8 +83,8 @@ impl Told {
         for text in texts.chain([&request.system]) {
             told.bytes += text.len();
             // A server that repeats a request repeats its beginning.
-            let beginning = folded(text::start(text.trim_start(), 8 * TELLING));
-            let sample = text::start(&beginning, TELLING);
+            let beginning = folded(cut::start(text.trim_start(), 8 * TELLING));
+            let sample = cut::start(&beginning, TELLING);
             // A character that does not fit in whole is left out.
             if sample.len() > TELLING - char::MAX.len_utf8() {
                 told.samples.push(sample.to_owned());
@@ -300,7 +301,7 @@ impl Trouble<'_> {
         let error: Option<Value> = serde_json::from_str(body).ok();
         let named = pause_wanted(headers, SystemTime::now()).or_else(|| retry_delay(error.as_ref()?));
         let said = error.as_ref().map_or_else(|| body.to_owned(), texts_of);
-        let said = text::start(&said, MAX_READ).to_lowercase();
+        let said = cut::start(&said, MAX_READ).to_lowercase();
         let problem = problem(code, &said, named.is_some());
         let what = match problem {
             ModelProblem::WrongKey if self.server.key.is_none() => {
@@ -340,12 +341,8 @@ impl Trouble<'_> {
             return REPEATED.to_owned();
         }
         let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut words = Secrets::new(self.server.key.as_deref()).redact(&words).into_owned();
-        if words.len() > MAX_WORDS {
-            words.truncate(text::start(&words, MAX_WORDS).len());
-            words.push_str("...");
-        }
-        words
+        let words = Secrets::new(self.server.key.as_deref()).redact(&words).into_owned();
+        cut::bytes(&words, MAX_WORDS).into_owned()
     }
 }
 

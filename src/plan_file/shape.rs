@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 use super::node::{Data, Entry, Node, Span};
+use crate::cut;
 use crate::reference::MAX_DEPTH;
 use crate::suggest::closest;
 
@@ -329,10 +330,7 @@ fn start_of(node: &Node) -> Span {
 
 pub(super) fn shortened(text: &str) -> String {
     const SHOWN_CHARS: usize = 60;
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
+    cut::chars(text, SHOWN_CHARS).into_owned()
 }
 
 #[cfg(all(test, feature = "schema"))]

@@ -15,6 +15,7 @@ mod fill;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 #[cfg(feature = "sqlite")]
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use indexmap::IndexSet;
 use serde_json::Value;
 
+use crate::cut;
 use crate::error::{StepError, StepErrorKind};
 use crate::plan::{Step, StepId};
 
@@ -138,11 +140,8 @@ fn without(value: &Value, segment: &str) -> String {
     }
 }
 
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
+fn shown(text: &str) -> Cow<'_, str> {
+    cut::chars(text, SHOWN_CHARS)
 }
 
 /// A piece of a string that may hold references.

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::cut;
 use crate::error::StepError;
 use crate::suggest::closest;
 
@@ -101,7 +102,7 @@ fn wrong_type(name: &str, wanted: &str, found: &Value) -> StepError {
 }
 
 fn unknown_argument(unknown: &str, known: &[&str]) -> String {
-    let shown: String = unknown.chars().take(40).collect();
+    let shown = cut::chars(unknown, 40);
     match closest(unknown, known.iter().copied()) {
         Some(nearest) => format!("unknown argument `{shown}`: did you mean `{nearest}`?"),
         None => format!("unknown argument `{shown}`: this tool takes {}", list(known)),

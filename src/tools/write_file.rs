@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::arguments::Arguments;
 use super::thread::on_thread;
+use crate::cut;
 use crate::error::StepError;
 use crate::tool::{Effect, StepContext, Tool, ToolOutput, ToolSpec};
 
@@ -79,7 +80,7 @@ impl Tool for WriteFile {
 /// Tells apart the mistakes that the operating system would refuse without a reason, or not at all.
 fn check(path: &str) -> Result<(), StepError> {
     let wrong = |what: &str| {
-        let shown: String = path.chars().take(80).collect();
+        let shown = cut::chars(path, 80);
         Err(StepError::bad_input(format!("`path` {what}: {shown:?}")))
     };
     if path.is_empty() {

@@ -160,7 +160,7 @@ async fn servers_cannot_send_for_ever() {
     let head = response("200 OK", &["Content-Type: text/plain"], b"x");
     let server = Server::start(move |_| Reply::Endless(head.clone())).await;
     let output = server.fetch("/").await.unwrap();
-    assert_eq!((output["text"].as_str().unwrap().len(), &output["truncated"]), (1024 * 1024, &json!(true)));
+    assert_eq!((output["text"].as_str().unwrap().len(), &output["truncated"]), (1024 * 1024 + 3, &json!(true)));
     // Neither in the head, nor in a page.
     let head = b"HTTP/1.1 200 OK\r\nX: x".to_vec();
     let server = Server::start(move |_| Reply::Endless(head.clone())).await;
@@ -169,6 +169,20 @@ async fn servers_cannot_send_for_ever() {
     let server = Server::start(move |_| Reply::Endless(page.clone())).await;
     let output = server.fetch("/").await.unwrap();
     assert!(output["text"].as_str().unwrap().starts_with("start") && output["truncated"] == true);
+}
+
+#[cfg(feature = "redact")]
+#[tokio::test]
+async fn no_part_of_a_secret_is_written_down_where_a_text_is_cut() {
+    let secret = format!("canary-{}", "5ecret".repeat(4));
+    let secrets = plandag::Secrets::new([&secret]);
+    let text = format!("{}{secret}{}", "x".repeat(1024 * 1024 - 15), "x".repeat(100));
+    for (kind, body) in [("text/plain", text.clone()), ("text/html", format!("<p>{text}</p>"))] {
+        let output = Server::of(kind, body).await.fetch("/").await.unwrap();
+        let told = output["text"].as_str().unwrap();
+        assert!(told.ends_with("canary-5ecret5e..."), "{kind}: {}", &told[told.len().saturating_sub(50)..]);
+        assert!(secrets.redact(told).ends_with("[redacted]..."), "{kind}");
+    }
 }
 
 #[tokio::test]
@@ -184,7 +198,7 @@ async fn small_bodies_cannot_become_large_ones() {
     let server = Server::start(move |_| Reply::Bytes(reply.clone())).await;
     let begin = Instant::now();
     let output = server.fetch("/").await.unwrap();
-    assert_eq!((output["text"].as_str().unwrap().len(), &output["truncated"]), (1024 * 1024, &json!(true)));
+    assert_eq!((output["text"].as_str().unwrap().len(), &output["truncated"]), (1024 * 1024 + 3, &json!(true)));
     assert!(begin.elapsed() < Duration::from_secs(60));
     assert!(server.requests()[0].to_lowercase().contains("accept-encoding: gzip"));
 }
@@ -194,7 +208,7 @@ async fn hostile_pages_are_read_as_far_as_is_sound() {
     let page = format!("<p>start</p>{}end", "<div>".repeat(100_000));
     let server = Server::of("text/html", page).await;
     let output = server.fetch("/").await.unwrap();
-    assert_eq!((&output["text"], &output["truncated"]), (&json!("start"), &json!(true)));
+    assert_eq!((&output["text"], &output["truncated"]), (&json!("start..."), &json!(true)));
 }
 
 #[tokio::test]

@@ -92,6 +92,22 @@ async fn arguments_are_inputs_by_name_and_each_is_cut_to_its_budget() {
     assert!(text.contains("<right>\n{\"a\":1}\n</right>") && !text.contains("<long>"), "{text}");
 }
 
+/// A model repeats what it reads.
+#[tokio::test]
+async fn no_part_of_a_secret_is_written_down_where_an_input_is_cut() {
+    let secret = "canary-5ecret5ecret5ecret";
+    let model = Script::new(|request| Ok(says(&said(request))));
+    let plan =
+        Plan::from_iter([Step::new("long", "text"), Step::described("repeat", "repeat it").depends_on(["long"])]);
+    let runner = Runner::new(plan)
+        .tool("text", tool_fn(move |_| async move { Ok(format!("{}{secret}", "x".repeat(80))) }))
+        .default_tool(StepModel::new(model).input_bytes(100));
+    let report = runner.run("").await.unwrap();
+    let answer = report.answer().unwrap().to_string();
+    let written = plandag::Secrets::new([secret]).redact(&answer).into_owned();
+    assert!(answer.contains("xcanary-5ecret") && written.contains("x[redacted]..."), "{written}");
+}
+
 #[tokio::test]
 async fn a_failed_input_that_may_fail_is_named_as_such() {
     let model = Script::new(|_| Ok(says("made do")));

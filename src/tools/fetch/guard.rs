@@ -16,6 +16,7 @@ use thiserror::Error;
 use url::{Host, Url};
 
 use super::address::not_public;
+use crate::cut;
 
 /// A host and a port that [`Fetch`](super::Fetch) connects to although its rules say no.
 ///
@@ -58,7 +59,7 @@ impl FromStr for HostPort {
             let (host, port) = text.rsplit_once(':')?;
             Some(Self { host: Host::parse(host).ok()?, port: port.parse().ok()? })
         };
-        parse().ok_or_else(|| HostPortError { text: text.chars().take(80).collect() })
+        parse().ok_or_else(|| HostPortError { text: cut::chars(text, 80).into_owned() })
     }
 }
 
@@ -98,7 +99,7 @@ impl Refusal {
 /// Judges the form of a URL, wherever it goes.
 pub(super) fn check_form(url: &Url) -> Result<(), Refusal> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Refusal::Scheme(url.scheme().chars().take(20).collect()));
+        return Err(Refusal::Scheme(cut::chars(url.scheme(), 20).into_owned()));
     }
     if url.host().is_none() {
         return Err(Refusal::NoHost);

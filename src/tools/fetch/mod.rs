@@ -22,6 +22,7 @@ use url::Url;
 
 use super::arguments::Arguments;
 use super::thread::on_thread;
+use crate::cut;
 use crate::error::{StepError, StepErrorKind};
 use crate::retry_after::pause_wanted;
 use crate::tool::{Hold, StepContext, Tool, ToolOutput, ToolSpec};
@@ -111,9 +112,10 @@ impl Fetch {
         } else {
             (None, text)
         };
-        if text.len() > MAX_TEXT_BYTES {
-            text.truncate(floor_char_boundary(&text, MAX_TEXT_BYTES));
-            truncated = true;
+        truncated |= text.len() > MAX_TEXT_BYTES;
+        if truncated {
+            text.truncate(cut::start(&text, MAX_TEXT_BYTES).trim_end().len());
+            text.push_str(cut::MARK);
         }
         let json: Option<Value> = if content_type.is_json() { serde_json::from_str(&text).ok() } else { None };
         Ok(ToolOutput::Value(json!({
@@ -298,13 +300,5 @@ pub(super) fn causes(error: &dyn Error) -> String {
 }
 
 fn shown(url: impl AsRef<str>) -> String {
-    let url = url.as_ref();
-    match url.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}...", &url[..end]),
-        None => url.to_owned(),
-    }
-}
-/// The last place at or before `index` where `text` can be cut. `str` has this from Rust 1.91 on.
-pub(super) fn floor_char_boundary(text: &str, index: usize) -> usize {
-    (0..=index.min(text.len())).rev().find(|index| text.is_char_boundary(*index)).unwrap_or(0)
+    cut::chars(url.as_ref(), SHOWN_CHARS).into_owned()
 }

@@ -15,7 +15,7 @@ use crate::tools::passages::Passage;
 use crate::tools::thread::Cancelled;
 
 /// Raised whenever the tables, or the way files are cut into passages, change: older indexes are built anew.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// SQLite waits this long for other processes before we look whether anybody still waits for us.
 const BUSY: Duration = Duration::from_millis(200);

@@ -20,7 +20,8 @@ use super::client::Client;
 use super::config::{Launch, ServerConfig};
 use super::pipe::{MAX_MESSAGE_BYTES, Pipe, Reason};
 use super::process::Process;
-use super::trouble::{self, Trouble, cut};
+use super::trouble::{self, Trouble};
+use crate::cut;
 
 const MAX_TOOLS: usize = 1_000;
 const MAX_PAGES: usize = 100;
@@ -244,7 +245,7 @@ impl Listed {
 }
 
 fn shown(name: &str) -> String {
-    cut(name, 40).chars().flat_map(char::escape_default).collect()
+    cut::chars(name, 40).chars().flat_map(char::escape_default).collect()
 }
 
 fn http(

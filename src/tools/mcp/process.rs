@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::owner;
+use crate::cut;
 use crate::redact::Secrets;
 
 /// How long a server has to end by itself once its input is closed, and once more when it was asked to.
@@ -129,20 +130,23 @@ impl Drop for Process {
 
 impl Tail {
     async fn read(self, mut stderr: ChildStderr) {
-        // A secret that the cut goes through is whole in what is kept, or not in what is told.
-        let most = TAIL_BYTES + self.secrets.longest();
         let mut buffer = vec![0; 8 * 1024];
         while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
             let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
             bytes.extend(&buffer[..read]);
-            let excess = bytes.len().saturating_sub(most);
+            // One more says that there was more.
+            let excess = bytes.len().saturating_sub(TAIL_BYTES + 1);
             bytes.drain(..excess);
         }
     }
 
     fn text(&self) -> String {
         let bytes: Vec<u8> = self.bytes.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        let text = self.secrets.redacted_end(&String::from_utf8_lossy(&bytes), TAIL_BYTES);
+        let text = match bytes.len().checked_sub(TAIL_BYTES) {
+            Some(more @ 1..) => cut::ending(&bytes[more..]),
+            _ => String::from_utf8_lossy(&bytes).into_owned(),
+        };
+        let text = self.secrets.redact(&text);
         let last: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         last[last.len().saturating_sub(3)..].join(" / ")
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::connection::Listed;
 use super::owner;
 use super::server::Server;
-use super::trouble::cut;
+use crate::cut;
 use crate::error::StepError;
 use crate::tool::{Effect, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 
@@ -49,8 +49,7 @@ impl Tool for McpTool {
         let listed = self.listed();
         let config = self.server.config();
         let millis = u64::try_from((config.call + SPARE).as_millis()).unwrap_or(u64::MAX);
-        // What is left of a secret that was cut would not be found.
-        let description = cut(&config.secrets.redact(&listed.description), MAX_DESCRIPTION_CHARS);
+        let description = cut::chars(&config.secrets.redact(&listed.description), MAX_DESCRIPTION_CHARS).into_owned();
         ToolSpec {
             arguments: listed.arguments.clone(),
             output: r#"{"text": <all texts of the result>}, and if the result has them "structured": <a value> and "other": [<parts that are not text, as MCP has them>]"#.into(),
@@ -98,7 +97,7 @@ fn output(result: CallToolResult) -> Result<Value, StepError> {
     }
     let text = texts.join("\n");
     if result.is_error == Some(true) {
-        let said = cut(&text, MAX_ERROR_CHARS);
+        let said = cut::chars(&text, MAX_ERROR_CHARS);
         return Err(StepError::permanent(format!("the tool reports an error: {said}")));
     }
     let mut output = json!({ "text": text });

@@ -8,6 +8,7 @@ use rmcp::transport::DynamicTransportError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 
 use super::config::Launch;
+use crate::cut;
 
 /// As much is repeated of what a server says that is not MCP.
 const MAX_CHARS: usize = 200;
@@ -105,13 +106,5 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 
 /// Somebody else's words on one line, and not many.
 fn words(said: &str) -> String {
-    cut(&said.split_whitespace().collect::<Vec<_>>().join(" "), MAX_CHARS)
-}
-
-/// The beginning of a text, with a mark where it was cut: what is left of a secret is found by that.
-pub(super) fn cut(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
+    cut::chars(&said.split_whitespace().collect::<Vec<_>>().join(" "), MAX_CHARS).into_owned()
 }

@@ -9,6 +9,8 @@ mod source;
 
 use serde::Serialize;
 
+use crate::cut;
+
 /// A passage is closed at the end of the paragraph in which it reaches this size.
 const ENOUGH_BYTES: usize = 700;
 /// A paragraph that reaches this size is cut at the end of a line.
@@ -125,10 +127,13 @@ impl Cutter {
         self.close();
         let mut rest = text;
         while !rest.is_empty() {
-            let (piece, after) = rest.split_at(cut(rest, MOST_LINE_BYTES));
+            let (piece, after) = rest.split_at(place(rest, MOST_LINE_BYTES));
+            let (begins, ends) =
+                (is_in_word(text, text.len() - rest.len()), is_in_word(text, text.len() - after.len()));
             rest = after;
             if !piece.trim().is_empty() {
-                let (heading, text) = (self.heading_path(), piece.to_owned());
+                let mark = |is_cut| if is_cut { cut::MARK } else { "" };
+                let (heading, text) = (self.heading_path(), [mark(begins), piece, mark(ends)].concat());
                 self.passages.push(Passage { line: number, last_line: number, kind, heading, text });
             }
         }
@@ -148,7 +153,7 @@ impl Cutter {
         self.headings.retain(|(other, _)| *other < level);
         let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if !text.is_empty() {
-            self.headings.push((level, text.chars().take(HEADING_CHARACTERS).collect()));
+            self.headings.push((level, cut::chars(&text, HEADING_CHARACTERS).into_owned()));
         }
     }
 
@@ -177,15 +182,21 @@ impl Cutter {
 }
 
 /// Where to cut `text` so that at most `limit` bytes come before: after white space if there is some near the end.
-fn cut(text: &str, limit: usize) -> usize {
+fn place(text: &str, limit: usize) -> usize {
     if text.len() <= limit {
         return text.len();
     }
-    let end = (0..=limit).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(limit);
+    let end = cut::start(text, limit).len();
     match text[..end].rfind(char::is_whitespace) {
         Some(space) if space > limit / 2 => space + text[space..].chars().next().map_or(1, char::len_utf8),
         _ => end,
     }
+}
+
+/// Whether a cut at this place goes through a word.
+fn is_in_word(text: &str, at: usize) -> bool {
+    let (before, after) = text.split_at(at);
+    !before.is_empty() && !after.is_empty() && !before.ends_with(char::is_whitespace)
 }
 
 #[cfg(test)]
@@ -244,7 +255,11 @@ mod tests {
         assert!(found.len() > 10);
         assert!(found[1..].iter().all(|passage| passage.line == 3 && passage.text.len() <= MOST_LINE_BYTES));
         let unbroken = "x".repeat(100_000);
-        assert_eq!(passages("a.txt", &unbroken).iter().map(|passage| passage.text.len()).sum::<usize>(), 100_000);
+        let found = passages("a.txt", &unbroken);
+        let [first, .., last] = &*found else { panic!("{}", found.len()) };
+        assert_eq!((&first.text[..2], &*last.text), ("xx", &*format!("...{}", "x".repeat(100_000 % MOST_LINE_BYTES))));
+        assert!(first.text.ends_with("x...") && found[1].text.starts_with("...x") && found[1].text.ends_with("x..."));
+        assert_eq!(found.iter().map(|passage| passage.text.matches('x').count()).sum::<usize>(), 100_000);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::cut;
+
 /// This much of the beginning is kept.
 const KEPT_BYTES: usize = 1024 * 1024;
 /// And this much of the end, where programs say why they failed.
@@ -47,28 +49,32 @@ impl Capture {
         self.total > self.kept.len() as u64
     }
 
-    /// The end of all that was written, or a little more than `bytes` of it.
+    /// The end of all that was written, or at most `bytes` of it behind a mark.
     pub(super) fn tail(&self, bytes: usize) -> String {
         let end: Vec<u8> = match self.tail.len() {
             0 => self.kept[self.kept.len().saturating_sub(bytes)..].to_vec(),
             _ => self.tail.iter().copied().skip(self.tail.len().saturating_sub(bytes)).collect(),
         };
-        // The cut may have gone through a character.
-        String::from_utf8_lossy(&end).trim_start_matches(char::REPLACEMENT_CHARACTER).to_owned()
+        if self.total > end.len() as u64 { cut::ending(&end) } else { String::from_utf8_lossy(&end).into_owned() }
     }
 
-    /// The beginning as text, and whether something in it was not UTF-8 and is shown as a replacement character.
+    /// The beginning as text, with a mark if there was more, and whether something in it was not UTF-8 and is shown as a
+    /// replacement character.
     pub(super) fn into_text(self) -> (String, bool) {
         let truncated = self.is_truncated();
-        match String::from_utf8(self.kept) {
+        let (mut text, replaced) = match String::from_utf8(self.kept) {
             Ok(text) => (text, false),
-            // The cut went through the last character.
-            Err(error) if truncated && error.utf8_error().error_len().is_none() => {
-                let whole = error.utf8_error().valid_up_to();
-                (String::from_utf8_lossy(&error.as_bytes()[..whole]).into_owned(), false)
+            Err(error) => {
+                // It may have been the cut that went through the last character.
+                let is_whole = truncated && error.utf8_error().error_len().is_none();
+                (String::from_utf8_lossy(error.as_bytes()).into_owned(), !is_whole)
             }
-            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), true),
+        };
+        if truncated {
+            text.truncate(text.trim_end_matches(char::REPLACEMENT_CHARACTER).len());
+            text.push_str(cut::MARK);
         }
+        (text, replaced)
     }
 }
 
@@ -84,18 +90,18 @@ mod tests {
         capture.take("ü last".as_bytes());
         assert_eq!(capture.total(), 6 + 3 * KEPT_BYTES as u64 + 7);
         assert!(capture.is_truncated());
-        assert_eq!(capture.tail(7), "ü last");
-        assert_eq!(capture.tail(6), " last");
-        assert_eq!(capture.tail(usize::MAX).len(), TAIL_BYTES);
+        assert_eq!(capture.tail(7), "...ü last");
+        assert_eq!(capture.tail(6), "... last");
+        assert_eq!(capture.tail(usize::MAX).len(), TAIL_BYTES + 3);
         let (text, replaced) = capture.into_text();
-        assert!(text.starts_with("first xxx") && text.len() == KEPT_BYTES && !replaced);
+        assert!(text.starts_with("first xxx") && text.len() == KEPT_BYTES + 3 && text.ends_with("x...") && !replaced);
     }
 
     #[test]
     fn what_is_not_utf_8_is_replaced() {
         let mut capture = Capture::default();
         capture.take(b"gr\xfcn");
-        assert_eq!(capture.tail(2), "n");
+        assert_eq!((capture.tail(2), capture.tail(4)), ("...n".to_owned(), "gr\u{fffd}n".to_owned()));
         assert_eq!(capture.into_text(), ("gr\u{fffd}n".to_owned(), true));
     }
 
@@ -105,6 +111,6 @@ mod tests {
         capture.take(&vec![b'x'; KEPT_BYTES - 1]);
         capture.take("ü".as_bytes());
         let (text, replaced) = capture.into_text();
-        assert_eq!((text.len(), replaced), (KEPT_BYTES - 1, false));
+        assert_eq!((text.len(), replaced), (KEPT_BYTES + 2, false));
     }
 }

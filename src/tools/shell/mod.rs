@@ -95,7 +95,7 @@ impl Tool for Shell {
                 "required": ["argv"],
                 "additionalProperties": false
             }),
-            output: r#"{"exit_code": 0, "stdout": "..", "stderr": "..", "stdout_bytes": <all of it>, "stderr_bytes": <all of it>, "truncated": <over 1 MiB of either>, "lossy": <not all of it was UTF-8>}"#.into(),
+            output: r#"{"exit_code": 0, "stdout": "..", "stderr": "..", "stdout_bytes": <all of it>, "stderr_bytes": <all of it>, "truncated": <over 1 MiB of either, which then ends in ...>, "lossy": <not all of it was UTF-8>}"#.into(),
             effect: Effect::Acts,
             ..ToolSpec::new("shell", "Runs a program with a list of arguments, and waits until it ends. Fails if it does not end with exit code 0.")
         }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{Answer, Hit};
+use crate::cut;
 use crate::error::StepError;
 
 #[derive(Deserialize)]
@@ -62,11 +63,7 @@ pub(super) fn hits(answer: Answer, host: &str) -> Result<Vec<Hit>, StepError> {
     let wait_ms = answer.wait_ms;
     let found: Found = answer.read(host)?;
     if let Some(Refusal { code, info }) = found.error {
-        let info = match info.char_indices().nth(300) {
-            Some((end, _)) => format!("{}...", &info[..end]),
-            None => info,
-        };
-        let message = format!("{host} refuses the search: {code}: {info}");
+        let message = format!("{host} refuses the search: {code}: {}", cut::chars(&info, 300));
         let passes = matches!(code.as_str(), "maxlag" | "ratelimited" | "readonly") || code.starts_with("internal_api");
         let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
         return Err(match wait_ms {

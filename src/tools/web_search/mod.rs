@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::arguments::Arguments;
-use super::fetch::{causes, floor_char_boundary};
+use super::fetch::causes;
+use crate::cut;
 use crate::error::{StepError, StepErrorKind};
 use crate::retry_after::pause_wanted;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
@@ -169,22 +170,13 @@ impl WebSearch {
 
     /// The beginning of what a server said, without the key if it repeats that.
     fn said(&self, body: &[u8]) -> String {
-        let mut text = String::from_utf8_lossy(&body[..body.len().min(4 * MAX_SAID_BYTES)]).trim().to_owned();
+        let mut text = String::from_utf8_lossy(body).trim().to_owned();
         if let Engine::Tavily { key, .. } = &self.engine
             && !key.is_empty()
         {
             text = text.replace(key.as_str(), "[key]");
         }
-        cut(&mut text, MAX_SAID_BYTES);
-        text
-    }
-}
-
-/// Leaves the beginning of a text, with a mark where it was cut: what is left of a secret is found by that.
-fn cut(text: &mut String, bytes: usize) {
-    if text.len() > bytes {
-        text.truncate(floor_char_boundary(text, bytes));
-        text.push_str("...");
+        cut::bytes(&text, MAX_SAID_BYTES).into_owned()
     }
 }
 
@@ -214,7 +206,7 @@ impl Answer {
 impl Hit {
     fn bounded(mut self) -> Self {
         for text in [&mut self.title, &mut self.url, &mut self.text] {
-            cut(text, MAX_TEXT_BYTES);
+            *text = cut::bytes(text, MAX_TEXT_BYTES).into_owned();
         }
         self
     }

@@ -14,6 +14,7 @@ use html5ever::tree_builder::TreeBuilderOpts;
 use url::Url;
 
 use super::super::thread::{Cancelled, cancelled};
+use crate::cut;
 use crate::error::StepError;
 
 use bounded::Bounded;
@@ -65,14 +66,14 @@ fn parse(html: &str, stop: &Cancelled) -> Result<(Document, bool), StepError> {
         ..ParseOpts::default()
     };
     let mut parser = html5ever::parse_document(Bounded::default(), options);
-    let mut rest = &html[..super::floor_char_boundary(html, MAX_BYTES)];
+    let mut rest = cut::start(html, MAX_BYTES);
     let mut truncated = rest.len() < html.len();
     let (mut appended, mut tag_bytes) = (0, 0);
     while !rest.is_empty() {
         if stop.is_set() {
             return Err(cancelled());
         }
-        let (chunk, after) = rest.split_at(super::floor_char_boundary(rest, CHUNK_BYTES));
+        let (chunk, after) = rest.split_at(cut::start(rest, CHUNK_BYTES).len());
         parser.process(StrTendril::from_slice(chunk));
         rest = after;
         let tree = &parser.tokenizer.sink.sink;

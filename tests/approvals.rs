@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use plandag::journal::MemoryJournal;
+use plandag::history::{Changes, History};
+use plandag::journal::{Journal as _, MemoryJournal, RunId};
 use plandag::report::{Ending, ExitCode, StepOutcome};
 use plandag::{
     Decision, Patch, Phase, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Revision,
@@ -346,4 +347,102 @@ async fn a_step_that_the_planner_only_repeats_was_written_before_it_read_anythin
     assert_eq!(sent.calls(), [json!("planned")]);
     assert_eq!(report.step("late").unwrap().outcome, StepOutcome::Unapproved);
     assert_eq!(report.step("late").unwrap().outside.unwrap().as_str(), "page");
+}
+
+/// A runner whose steps `flaky` fail until something is mended, and which has `both` become a page and such a step.
+fn flaky(planner: impl Planner + 'static) -> (Runner, Arc<AtomicUsize>) {
+    let mended = Arc::new(AtomicUsize::new(0));
+    let is_mended = Arc::clone(&mended);
+    let flaky = tool_fn(move |_| {
+        let is_mended = is_mended.load(Ordering::Relaxed) > 0;
+        async move { if is_mended { Ok(()) } else { Err(StepError::permanent("no")) } }
+    });
+    let both = tool_fn(|_| async { Ok(Plan::from_iter([fetch(), Step::new("flaky", "flaky").depends_on(["page"])])) });
+    let (runner, _) = runner(planner, "a page");
+    (runner.tool("flaky", flaky).tool("both", both).max_parallel(1), mended)
+}
+
+/// Whom the fork of a run that failed asks about, and whose text that is.
+async fn asked_by_a_fork(
+    (runner, mended): (Runner, Arc<AtomicUsize>),
+    mends: usize,
+    changes: Changes,
+) -> Vec<(String, String)> {
+    let journal = MemoryJournal::new();
+    let runner = runner.journal(journal.clone());
+    let report = runner.run("test").await.expect("it runs");
+    assert!(matches!(report.ending(), Ending::Failed(_)), "{report:?}");
+    let history = History::load(&journal, report.run()).await.expect("it is there");
+    let run = RunId::random();
+    history.fork(&changes).expect("a fork").save(&journal, &run).await.expect("it is written");
+    mended.store(mends, Ordering::Relaxed);
+    let report = runner.resume(run).await.expect("it goes on");
+    let events = journal.history(report.run()).await.expect("it is there");
+    let id = |number: StepNumber| report.step_by_number(number).expect("a step").id.to_string();
+    let asked = events.iter().filter_map(|event| match event.kind {
+        RunEventKind::ApprovalRequested { step, from } => Some((id(step), id(from))),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn pair(step: &str, from: &str) -> Vec<(String, String)> {
+    vec![(step.to_owned(), from.to_owned())]
+}
+
+#[tokio::test]
+async fn a_fork_asks_only_about_what_text_from_outside_has_reached() {
+    let send = |after: &[&str]| Step::new("send", "send").depends_on(after.iter().copied());
+    let page_first = || [fetch(), Step::new("flaky", "flaky").depends_on(["page"])];
+    let plan = |send: Step| Plan::from_iter(page_first().into_iter().chain([send]));
+    let beside = Plan::from_iter([fetch(), Step::new("flaky", "flaky"), send(&["flaky"])]);
+    assert_eq!(asked_by_a_fork(flaky(beside), 1, Changes::default()).await, [], "nothing has reached it");
+    assert_eq!(asked_by_a_fork(flaky(plan(send(&["flaky"]))), 1, Changes::default()).await, pair("send", "page"));
+
+    // Part of an expansion that is taken over.
+    let inside = Plan::from_iter([Step::new("both", "both"), send(&["both"])]);
+    assert_eq!(asked_by_a_fork(flaky(inside), 1, Changes::default()).await, pair("send", "both/page"));
+
+    // Written with a page in view.
+    let written = planner_fn(move |request: PlanRequest| async move {
+        Ok(match request.reason {
+            PlanReason::First => {
+                PlanReply::from(Plan::from_iter([fetch(), Step::new("bad", "fail").depends_on(["page"])]))
+            }
+            _ if request.plan.steps.iter().any(|step| step.id == "bad") => Patch {
+                drop: vec!["bad".into()],
+                add: vec![Arc::new(Step::new("flaky", "flaky")), Arc::new(send(&["flaky"]))],
+                ..Patch::default()
+            }
+            .into(),
+            _ => Revision::Declined.into(),
+        })
+    });
+    assert_eq!(asked_by_a_fork(flaky(written), 1, Changes::default()).await, pair("send", "page"));
+}
+
+#[tokio::test]
+async fn a_planner_that_a_fork_asks_has_seen_what_was_taken_over() {
+    // It gives up the first time.
+    let planner = |page: Step, flaky: Step| {
+        let asked = AtomicUsize::new(0);
+        planner_fn(move |request: PlanRequest| {
+            let is_first_failure = asked.fetch_add(1, Ordering::Relaxed) == 1;
+            let steps = [flaky.clone(), page.clone()];
+            async move {
+                let send = Step::new("send", "send");
+                Ok(match request.reason {
+                    PlanReason::First => PlanReply::from(Plan::from_iter(steps)),
+                    _ if is_first_failure => Revision::Declined.into(),
+                    _ => Patch { drop: vec!["flaky".into()], add: vec![Arc::new(send)], ..Patch::default() }.into(),
+                })
+            }
+        })
+    };
+    let after = planner(fetch(), Step::new("flaky", "flaky").depends_on(["page"]));
+    assert_eq!(asked_by_a_fork(flaky(after), 0, Changes::default()).await, pair("send", "page"));
+    // The page comes only after the planner was asked.
+    let before = planner(fetch(), Step::new("flaky", "flaky"));
+    let again = Changes { from: Some("page".into()), ..Changes::default() };
+    assert_eq!(asked_by_a_fork(flaky(before), 0, again).await, [], "nobody reads what is done again");
 }

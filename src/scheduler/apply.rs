@@ -222,7 +222,6 @@ impl Scheduler {
 
     fn apply_requested(&mut self, request: RequestNumber, reason: &PlanReason, reported: &[StepNumber]) {
         self.requests = request + 1;
-        self.show_planner();
         let again = self.again.take();
         // Where there is a plan already, or the planner was given up, the run is a fork: from here on it is a run of its
         // own.
@@ -231,6 +230,10 @@ impl Scheduler {
             self.replans = 0;
             self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count() };
             self.no_calls = 0;
+        }
+        match *reason == PlanReason::First && self.revision > 0 {
+            true => self.take_over(),
+            false => self.show_planner(),
         }
         let mut must_answer = again.as_ref().is_some_and(|again| again.must_answer);
         if again.is_none() && *reason != PlanReason::First {
@@ -299,7 +302,8 @@ impl Scheduler {
     /// Obeys a graft. No rule is looked up here, so an old history means the same under newer rules.
     fn apply_graft(&mut self, graft: &Arc<Graft>, draft: bool) {
         let parent = graft.scope.unwrap_or(NONE);
-        let writer = self.writer(parent);
+        let is_watched = self.outside.is_watched();
+        let writers = if is_watched { self.writers(graft) } else { Vec::new() };
         let mut sized = false;
         for (name, size) in &graft.pools {
             sized |= self.pools.size(name, *size);
@@ -331,12 +335,13 @@ impl Scheduler {
         }
         for &number in &graft.joined {
             self.join(number, parent);
+            if is_watched {
+                self.watch_joined(number, parent);
+            }
         }
         self.add(graft, parent, draft);
-        if self.outside.is_watched() {
-            for number in (graft.first..).take(graft.added.len()) {
-                self.watch_added(number, graft, writer);
-            }
+        for (number, writer) in (graft.first..).zip(writers) {
+            self.watch_added(number, graft, writer);
         }
         if draft {
             return;
@@ -348,6 +353,9 @@ impl Scheduler {
         scope.members.sort_unstable();
         scope.members.dedup();
         scope.answer = graft.answer.clone();
+        if is_watched && parent == NONE {
+            self.watch_taken_over();
+        }
     }
 
     /// Adds the new steps of a graft. A closed or left step of the same id stays what it is, under its number.

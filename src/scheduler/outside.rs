@@ -13,13 +13,15 @@
 //!   a request made after an attempt of an untrusted tool had ended. Steps that such an answer only repeats, and that
 //!   keep their number, were written before.
 //! - What has reached a step of an expansion has reached the output of the expanded step.
+//! - A fork takes a plan over, and nobody writes it anew: what whoever wrote a step had in view stays what it was. Whoever
+//!   is asked from then on sees what the fork took over, and nothing of what it does again.
 //!
 //! Who has approved a step has approved all its attempts. A step that gets a new number asks anew.
 
 use std::collections::BTreeSet;
 
 use crate::error::{StepError, StepErrorKind};
-use crate::event::{Decision, Graft, RunEventKind, RunStart, StepNumber, Transition};
+use crate::event::{Added, Decision, Graft, RunEventKind, RunStart, StepNumber, Transition};
 
 use super::state::NONE;
 use super::{Scheduler, StepState};
@@ -31,10 +33,12 @@ pub(super) struct Outside {
     is_watched: bool,
     /// By step, the one that brought in what has reached it, or `NONE`.
     reached: Vec<StepNumber>,
+    /// By step, what whoever wrote it had seen, or `NONE`.
+    written: Vec<StepNumber>,
     /// The first step whose tool brought something in, so that planners have seen it that are asked from then on.
     seen: StepNumber,
-    /// What the planner had seen when it was asked last, or `NONE`.
-    writer: StepNumber,
+    /// What the planner had seen when it was asked last, or `NONE`. None at all: a fork takes over the plan that there is.
+    writer: Option<StepNumber>,
     approved: BTreeSet<StepNumber>,
 }
 
@@ -43,8 +47,9 @@ impl Outside {
         Self {
             is_watched: start.tools.iter().any(|tool| tool.untrusted),
             reached: Vec::new(),
+            written: Vec::new(),
             seen: NONE,
-            writer: NONE,
+            writer: Some(NONE),
             approved: BTreeSet::new(),
         }
     }
@@ -59,8 +64,14 @@ impl Outside {
     }
 
     /// What distinguishes two states.
-    pub(super) fn parts(&self) -> (&[StepNumber], [StepNumber; 2], &BTreeSet<StepNumber>) {
-        (&self.reached, [self.seen, self.writer], &self.approved)
+    pub(super) fn parts(&self) -> ([&[StepNumber]; 2], StepNumber, Option<StepNumber>, &BTreeSet<StepNumber>) {
+        ([&self.reached, &self.written], self.seen, self.writer, &self.approved)
+    }
+
+    fn see(&mut self, source: StepNumber) {
+        if self.seen == NONE {
+            self.seen = source;
+        }
     }
 }
 
@@ -111,24 +122,37 @@ impl Scheduler {
 
     /// A planner is asked: what it writes from now on, it writes with what there is in view.
     pub(super) fn show_planner(&mut self) {
-        self.outside.writer = self.outside.seen;
+        self.outside.writer = Some(self.outside.seen);
+    }
+
+    /// A fork begins. What its planner will see, its plan says.
+    pub(super) fn take_over(&mut self) {
+        (self.outside.seen, self.outside.writer) = (NONE, None);
     }
 
     /// An attempt is over, and planners may see what came of it.
     pub(super) fn note_seen(&mut self, step: StepNumber) {
-        if self.outside.seen == NONE && self.brings_in(step) {
-            self.outside.seen = step;
+        if self.brings_in(step) {
+            self.outside.see(step);
         }
     }
 
-    /// What had reached whoever wrote a plan: a planner, or an expanded step.
-    pub(super) fn writer(&self, parent: StepNumber) -> StepNumber {
-        if parent == NONE { self.outside.writer } else { self.source(parent) }
+    /// What had reached whoever wrote each new step of a graft: a planner, or an expanded step.
+    pub(super) fn writers(&self, graft: &Graft) -> Vec<StepNumber> {
+        let written = |before: StepNumber| self.outside.written.get(before as usize).copied();
+        let writer = |added: &Added| match (graft.scope, self.outside.writer) {
+            (Some(parent), _) => self.source(parent),
+            (None, Some(writer)) => writer,
+            (None, None) => self.current(added.step.id.as_str()).and_then(written).unwrap_or(NONE),
+        };
+        graft.added.iter().map(writer).collect()
     }
 
     /// A step is new.
     pub(super) fn watch_added(&mut self, number: StepNumber, graft: &Graft, writer: StepNumber) {
         self.outside.reached.resize(self.nodes.len(), NONE);
+        self.outside.written.resize(self.nodes.len(), NONE);
+        self.outside.written[number as usize] = writer;
         self.reach(number, writer);
         for &dependency in &graft.added[(number - graft.first) as usize].dependencies {
             if self.node(dependency).is_finished() {
@@ -136,6 +160,28 @@ impl Scheduler {
             }
         }
         self.reach(self.node(number).parent, self.source(number));
+    }
+
+    /// A finished step is a part of a plan from now on.
+    pub(super) fn watch_joined(&mut self, number: StepNumber, parent: StepNumber) {
+        let source = self.source(number);
+        self.reach(parent, source);
+        if self.node(number).is_finished() {
+            self.outside.see(source);
+        }
+    }
+
+    /// Planners see a plan if it was taken over: what is finished of it, and the words of the rest.
+    pub(super) fn watch_taken_over(&mut self) {
+        if self.outside.writer.is_some() {
+            return;
+        }
+        for at in 0..self.root.members.len() {
+            let number = self.root.members[at];
+            let is_finished = self.node(number).is_finished();
+            let source = if is_finished { self.source(number) } else { self.outside.written[number as usize] };
+            self.outside.see(source);
+        }
     }
 
     /// The output of a step is there for those that depend on it.

@@ -39,7 +39,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
         false => None,
     };
     if let Some(models) = &models {
-        toolbox.add_models(models, false)?;
+        toolbox.add_models(models, None)?;
     }
     let (plan, dag, mut start) = match source {
         Source::Plan(file) => {

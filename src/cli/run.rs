@@ -188,7 +188,7 @@ impl Equipment {
             false => None,
         };
         if let Some(models) = &models {
-            toolbox.add_models(models, args.batch)?;
+            toolbox.add_models(models, args.batch.then_some(policy.limits.steps))?;
             models.limit(&mut policy);
         }
         if args.limits.timeout.is_some() {

@@ -105,8 +105,8 @@ impl Toolbox {
         })
     }
 
-    /// Adds the tools that are done by language models, for a run whose steps may be `lines` of a batch.
-    pub(crate) fn add_models(&mut self, models: &Models, lines: bool) -> Result<(), Failure> {
+    /// Adds the tools that are done by language models. Of a batch, it is said how many steps each of its `lines` may have.
+    pub(crate) fn add_models(&mut self, models: &Models, lines: Option<u32>) -> Result<(), Failure> {
         let offered = self.offered(models.step_tools())?;
         let tools = models.tools(&self.tools, &offered);
         self.tools.extend(tools.into_iter().map(|(name, tool)| (name.to_owned(), tool)));

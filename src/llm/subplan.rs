@@ -30,6 +30,7 @@ pub struct PlanTool {
     default_tool: String,
     /// Whether what a step of the run's own plan comes to is an answer of its own.
     answers: bool,
+    max_steps: u32,
     pool: String,
 }
 
@@ -44,6 +45,7 @@ impl PlanTool {
             tools: tools.into(),
             default_tool: default_tool.into(),
             answers: false,
+            max_steps: u32::MAX,
             pool: String::new(),
         }
     }
@@ -53,6 +55,12 @@ impl PlanTool {
     pub fn pool(mut self, pool: impl Into<String>) -> Self {
         self.pool = pool.into();
         self
+    }
+
+    /// Sets how many steps the plan of one step may have; as many as the run has room for at first.
+    #[must_use]
+    pub fn max_steps(self, max_steps: u32) -> Self {
+        Self { max_steps, ..self }
     }
 
     /// Has the plans of steps that are not part of another one end as that of a run does: with the planner's
@@ -92,7 +100,7 @@ impl PlanTool {
         if cx.room.steps == 0 && cx.expansion.is_none() {
             return Err(StepError::permanent("it cannot be planned: the run has as many steps as it may have"));
         }
-        let steps = cx.room.steps.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX));
+        let steps = cx.room.steps.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX)).min(self.max_steps);
         let limits = Limits { steps, edges: cx.room.edges, ..Limits::default() };
         let start = RunStart {
             objective,

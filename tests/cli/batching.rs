@@ -1,7 +1,9 @@
 //! `run --batch`: many objectives and plans as one run.
 
 use serde_json::{Value, json};
+use wiremock::{Request, Respond, ResponseTemplate};
 
+use crate::model_server::{Model, Server, streamed};
 use crate::support::{Place, Ran, calculate, sleep};
 
 fn plan(place: &Place, name: &str, steps: Value) {
@@ -164,6 +166,31 @@ fn a_line_may_be_as_large_as_if_it_was_run_alone() {
     assert_eq!(ran.exit, 8, "{ran:?}");
     let ran = place.run(["resume", "--deadline", "1m", "--json"]);
     assert_eq!(states(&ran), expected.map(|(line, state)| (line, state.to_owned())), "{ran:?}");
+}
+
+/// Has nine steps planned for what is called large.
+struct Greedy;
+
+impl Respond for Greedy {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let said = String::from_utf8_lossy(&request.body);
+        if !said.contains("\"stream\":true") || !said.contains("Objective: large") {
+            return Model.respond(request);
+        }
+        let steps: String = (1..10).map(|number| format!("{number}. look it up\n")).collect();
+        streamed(&(steps + "END\n"), &json!({}))
+    }
+}
+
+#[test]
+fn a_line_that_is_planned_takes_no_room_of_the_others() {
+    let (server, place) = (Server::with(Greedy), Place::new());
+    place.file("objectives.txt", "large\nsmall\nsmall\n");
+    let line = ["run", "--batch", "objectives.txt", "--model", "m", "--max-steps", "3", "--sequential", "--json"];
+    let ran = server.run(&place, line);
+    let expected = [(1, "failed"), (2, "succeeded"), (3, "succeeded")];
+    assert_eq!(states(&ran), expected.map(|(line, state)| (line, state.to_owned())), "{ran:?}");
+    assert!(ran.stdout.contains("steps, over the limit of 3"), "{ran:?}");
 }
 
 #[test]

@@ -242,13 +242,21 @@ impl Models {
         tools
     }
 
-    /// The tool that has a step planned, in a run that has these tools beside it, and whose steps may be `lines` of a
-    /// batch.
-    pub(crate) fn plan_tool(&self, others: &[(String, Arc<dyn Tool>)], useless: &[&str], lines: bool) -> PlanTool {
+    /// The tool that has a step planned, in a run that has these tools beside it. `lines` of a batch may have so many steps
+    /// each.
+    pub(crate) fn plan_tool(
+        &self,
+        others: &[(String, Arc<dyn Tool>)],
+        useless: &[&str],
+        lines: Option<u32>,
+    ) -> PlanTool {
         let spec = |(name, tool): &(String, Arc<dyn Tool>)| ToolSpec { name: name.clone(), ..tool.spec() };
         let tool = PlanTool::new(self.planner(useless), others.iter().map(spec).collect(), StepModel::NAME);
         let tool = tool.pool(self.shared_pool(&self.planner));
-        if lines { tool.answers() } else { tool }
+        match lines {
+            Some(max_steps) => tool.answers().max_steps(max_steps),
+            None => tool,
+        }
     }
 
     /// The tools that a model may call while it does a step.

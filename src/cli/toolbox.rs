@@ -21,7 +21,7 @@ use super::args::Settings;
 use super::console::Console;
 use super::failure::Failure;
 use super::model::args::StepTools;
-use super::model::{ANSWER_TOOL, Models};
+use super::model::{ANSWER_TOOL, Models, variable};
 #[cfg(unix)]
 use super::servers::Servers;
 use super::style::{self, paint};
@@ -399,15 +399,15 @@ fn web_search() -> Result<WebSearch, Failure> {
             )
             .help(format!("set {name} to an address such as {usual}, or leave it out"))
         };
-        let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+        let text = variable(name);
         let url: Url = text.as_deref().unwrap_or(usual).parse().map_err(|error| wrong(format!("{error}")))?;
         match url.scheme() {
             "http" | "https" => Ok(url),
             scheme => Err(wrong(format!("it begins with {scheme}:"))),
         }
     };
-    match std::env::var("TAVILY_API_KEY").ok().filter(|key| !key.trim().is_empty()) {
-        Some(key) => Ok(WebSearch::tavily(key.trim(), url("TAVILY_BASE_URL", "https://api.tavily.com/")?)),
+    match variable("TAVILY_API_KEY") {
+        Some(key) => Ok(WebSearch::tavily(key, url("TAVILY_BASE_URL", "https://api.tavily.com/")?)),
         None => Ok(WebSearch::mediawiki(url("MEDIAWIKI_API_URL", "https://en.wikipedia.org/w/api.php")?)),
     }
 }

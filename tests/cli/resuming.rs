@@ -6,7 +6,7 @@ use serde_json::json;
 use wiremock::{Request, Respond, ResponseTemplate};
 
 use crate::model_server::{Model, Server, listed};
-use crate::support::Place;
+use crate::support::{Place, Ran};
 
 #[test]
 fn what_a_resume_is_told_holds_for_those_after_it() {
@@ -53,6 +53,31 @@ fn a_run_that_is_asked_again_goes_on_as_it_was_asked() {
     assert_eq!((again.exit, server.calls().len()), (8, calls), "{again:?}");
     let more = place.run(["resume", &run, "--max-tokens", "100000", "--json"]);
     assert_eq!((more.exit, &more.last_event()["answer"]), (0, &json!("found it")), "{more:?}");
+}
+
+#[test]
+fn servers_are_where_the_environment_said_when_the_run_was_started() {
+    let (server, other, place) = (Server::with(Model), Server::with(Model), Place::new());
+    let started = |host: String| {
+        let line = ["run", "x", "--model", "ollama::m", "--sequential", "--max-tokens", "130", "--json"];
+        let ran: Ran = place.command(line).env("OLLAMA_HOST", host).output().unwrap().into();
+        assert_eq!(ran.exit, 8, "{ran:?}");
+        ran.last_event()["run"].as_str().unwrap().to_owned()
+    };
+    let on = ["resume", "--max-tokens", "100000", "--json"];
+    started(server.server.uri());
+    let ran = place.run(on);
+    assert_eq!((ran.exit, &ran.last_event()["answer"]), (0, &json!("found it")), "{ran:?}");
+    // It may have moved meanwhile.
+    started(server.server.uri());
+    let ran: Ran = place.command(on).env("OLLAMA_HOST", other.server.uri()).output().unwrap().into();
+    assert_eq!((ran.exit, other.calls().is_empty()), (0, false), "{ran:?}");
+    // What is secret in an address is written down nowhere.
+    let run = started(server.server.uri().replace("http://", "http://somebody:a-secret@"));
+    let exported = place.run(["export", &run, "--format", "ndjson"]);
+    assert!(exported.stdout.contains("ollama::m") && !exported.stdout.contains("secret"), "{exported:?}");
+    let run = started(server.server.uri().replace("http://", "somebody:a-secret@"));
+    assert!(!place.run(["export", &run, "--format", "ndjson"]).stdout.contains("secret"));
 }
 
 /// Lists another model first each time.

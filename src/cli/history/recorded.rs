@@ -15,7 +15,7 @@ use super::super::batch::Batch;
 use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::model::args::{Chosen, base_url};
-use super::super::model::{OPENAI_BASE_URL, variable};
+use super::super::model::{ADDRESSES, OPENAI_BASE_URL, variable};
 use super::super::source::STDIN;
 use super::super::text;
 
@@ -35,6 +35,9 @@ pub(crate) struct Recorded {
     /// The model, if it was chosen because none was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<Chosen>,
+    /// Where the environment said that servers are, by the variable that said so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    addresses: BTreeMap<String, String>,
 }
 
 /// What a process that goes on with a run takes over from those before it.
@@ -61,6 +64,7 @@ impl Recorded {
             plan: plan.cloned(),
             batch: batch.cloned(),
             model: model.cloned(),
+            addresses: addresses(),
         };
         (LABEL, serde_json::to_value(recorded).unwrap_or_default())
     }
@@ -92,6 +96,10 @@ impl Recorded {
 
     pub(super) fn arguments(&self) -> &[String] {
         &self.arguments
+    }
+
+    pub(super) fn addresses(&self) -> &BTreeMap<String, String> {
+        &self.addresses
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -153,6 +161,16 @@ fn arguments() -> Vec<String> {
         arguments.insert(end, format!("--base-url={url}"));
     }
     arguments
+}
+
+/// What the environment says of where servers are. One that has a key in it is not written down.
+fn addresses() -> BTreeMap<String, String> {
+    let is_public = |place: &String| match place.contains("://") {
+        true => base_url(place).is_ok(),
+        false => base_url(&format!("http://{place}")).is_ok(),
+    };
+    let said = |name: &str| Some((name.to_owned(), variable(name).filter(is_public)?));
+    ADDRESSES.into_iter().filter_map(said).collect()
 }
 
 pub(super) fn not_understood(why: &str) -> Failure {

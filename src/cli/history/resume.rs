@@ -19,6 +19,7 @@ use super::super::console::Console;
 use super::super::duration;
 use super::super::failure::Failure;
 use super::super::model::args::{base_url, tokens, usd};
+use super::super::model::go_back_to;
 use super::super::run::{self, Going};
 use super::keep::{JournalArgs, Survives};
 use super::recorded::{Before, Recorded, not_understood};
@@ -190,6 +191,7 @@ fn take_up(mut going: Going, told: Told, json: bool, runtime: Runtime, console: 
     let before = Before { arguments: Some(recorded.arguments().to_vec()), labels: told.labels() };
     let args = RunArgs { json, confirm: false, open: false, before, ..told.over(recorded.args()?) };
     go_to(&recorded)?;
+    go_back_to(recorded.addresses().clone());
     if has_no_plan {
         drop(going);
         return run::run(&args, console);

@@ -25,7 +25,7 @@ use args::{Chosen, ModelArgs, SpendingArgs, StepTools};
 use config::Files;
 use servers::Servers;
 
-pub(crate) use servers::{OPENAI_BASE_URL, variable};
+pub(crate) use servers::{ADDRESSES, OPENAI_BASE_URL, go_back_to, variable};
 
 /// The tool that does the last step, where that has a model of its own.
 pub(crate) const ANSWER_TOOL: &str = "answer";

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use plandag::llm::{ModelError, Provider, RateLimits, Server};
@@ -22,14 +23,26 @@ use crate::cli::text;
 const OPENAI: &str = "openai";
 const OLLAMA: &str = "ollama";
 pub(crate) const OPENAI_BASE_URL: &str = "OPENAI_BASE_URL";
+/// Variables that say where servers are, beside that.
+pub(crate) const ADDRESSES: [&str; 3] = [OLLAMA_HOST, "MEDIAWIKI_API_URL", "TAVILY_BASE_URL"];
 const OLLAMA_HOST: &str = "OLLAMA_HOST";
 const OLLAMA_PORT: u16 = 11434;
 /// The longest that a server may take to list its models.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What [`ADDRESSES`] were when the run was started that this process goes on with.
+static BEFORE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+
 /// An environment variable that is set to something.
 pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    let now = std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+    now.or_else(|| BEFORE.get()?.get(name).cloned())
+}
+
+/// From now on, servers are where they were before, unless the environment says where they are now.
+pub(crate) fn go_back_to(addresses: BTreeMap<String, String>) {
+    // A process goes on with one run.
+    let _ = BEFORE.set(addresses);
 }
 
 /// Finds the server of a model, and keeps one connection for each.

@@ -364,13 +364,16 @@ impl<'a> Draft<'a> {
             if strays.is_empty() || self.request.plan.steps.contains(step) {
                 continue;
             }
-            for Reference { text, id } in strays {
+            for stray in strays {
+                let Reference { text, id } = stray;
+                let is_input = stray.input().is_some_and(|input| self.request.inputs.contains_key(input));
                 let is_step = self.written.contains(id) || self.existing.contains(id);
                 let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
-                if !is_step && !is_number || self.offences.len() >= MAX_OFFENCES {
+                if !is_step && !is_number && !is_input || self.offences.len() >= MAX_OFFENCES {
                     continue;
                 }
                 let what = match self.backward_only {
+                    _ if is_input => "which nothing takes the place of there: write what is meant".to_owned(),
                     _ if !is_step || step.id == *id => "which is no other step of the plan".to_owned(),
                     true => format!("and does not depend on it: write `<- {id}`"),
                     false => format!("and does not depend on it: write \"{id}\" in `depends_on`"),
@@ -429,7 +432,7 @@ fn strays(step: &Step) -> Vec<Reference<'_>> {
     if !mentioned.is_empty() {
         let mut known: BTreeSet<&str> = step.depends_on.iter().map(StepId::as_str).collect();
         known.extend(reference::scan(step).unwrap_or_default().steps);
-        mentioned.retain(|reference| known.insert(reference.id));
+        mentioned.retain(|reference| known.insert(reference.input().map_or(reference.id, |_| reference.text)));
     }
     mentioned
 }

@@ -38,7 +38,7 @@ fn json_plan() -> String {
 fn start() -> RunStart {
     RunStart {
         objective: "compare".into(),
-        inputs: Default::default(),
+        inputs: [("city".to_owned(), "Paris".into())].into(),
         planner_server: String::new(),
         labels: Default::default(),
         policy: Policy::default(),
@@ -337,6 +337,11 @@ fn a_task_that_refers_to_a_step_depends_on_it() {
         ),
         (PlanTextFormat::Lines, "1. a\n2. ${2}\nEND\n".to_owned(), &["`${2}`, which is no other step"]),
         (PlanTextFormat::Json, json(&[("1", "a", &[]), ("2", "b of ${1}", &[])]), &["write \"1\" in `depends_on`"]),
+        (
+            PlanTextFormat::Lines,
+            "1. weather in ${inputs.town}, and ${inputs.city}\nEND\n".to_owned(),
+            &["`${inputs.city}`, which nothing takes the place of there: write what is meant"],
+        ),
         (
             PlanTextFormat::Json,
             json(&[("b", "${a} or ${c}", &[]), ("a", "${9}", &[])]),

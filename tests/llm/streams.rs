@@ -228,3 +228,20 @@ async fn what_is_no_text_is_replaced() {
     let reply = asked(Framing::Chunked.answer("text/event-stream", &events, 0)).await.unwrap();
     assert_eq!(reply.text, "a\u{fffd}\u{fffd}b\u{fffd}c");
 }
+
+/// Its reader takes whole characters only. What it cannot read is not left out of an answer: there is none.
+#[tokio::test]
+async fn by_way_of_genai_half_a_character_makes_an_answer_unreadable() {
+    let piece = |content: &str, half: &str| event(content, json!(null)).replace('\u{fffd}', half);
+    let halves = piece("1. a\u{fffd}", "\\ud83d") + &piece("\u{fffd}b\n", "\\ude00");
+    let events = halves + &event("END\n", json!("stop")) + DONE;
+    let answer = Framing::Chunked.answer("text/event-stream", events.as_bytes(), 0);
+    let by_genai = Server::named("deepseek").unwrap().base_url(sending(answer, Duration::ZERO).await).key("sk-x");
+    let error = asked_at(by_genai).await.unwrap_err();
+    assert_eq!(error.problem, ModelProblem::BadAnswer, "{error}");
+    let whole = event("1. \u{1f600}\nEND\n", json!("stop")) + DONE;
+    let answer =
+        Framing::Chunked.answer("text/event-stream", whole.replace('\u{1f600}', "\\ud83d\\ude00").as_bytes(), 0);
+    let by_genai = Server::named("deepseek").unwrap().base_url(sending(answer, Duration::ZERO).await).key("sk-x");
+    assert_eq!(asked_at(by_genai).await.unwrap().text, "1. \u{1f600}\nEND\n");
+}

@@ -21,3 +21,4 @@ mod owner;
 mod read_back;
 mod redacted;
 mod support;
+mod views;

@@ -15,7 +15,7 @@ use crate::error::JournalError;
 use super::{failed, place};
 
 /// The number of the layout, as `PRAGMA user_version` of the file.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// `PRAGMA application_id` of every journal: "plnd".
 const APPLICATION: u32 = u32::from_be_bytes(*b"plnd");
@@ -28,8 +28,9 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 pub(super) const SEQ_BITS: u32 = 40;
 
 /// What makes the layout of the next number of each older one: the first of them of number 1, and so on. Events are
-/// never touched. The views are made anew after the last one.
-const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = ["
+/// never touched. The views are made anew after the last one, which is all that some change.
+const MIGRATIONS: [&str; SCHEMA_VERSION as usize - 1] = [
+    "
 ALTER TABLE events DROP COLUMN attempt;
 ALTER TABLE events DROP COLUMN step;
 ALTER TABLE events DROP COLUMN event;
@@ -39,7 +40,9 @@ ALTER TABLE events RENAME TO entries;
 ALTER TABLE summaries DROP COLUMN events;
 ALTER TABLE summaries DROP COLUMN at_us;
 ALTER TABLE summaries DROP COLUMN updated_ms;
-"];
+",
+    "",
+];
 
 const TABLES: &str = "
 CREATE TABLE owners (
@@ -104,12 +107,15 @@ FROM known k JOIN owners o USING (run) LEFT JOIN settled s USING (run, step);
 
 CREATE VIEW attempts AS
 WITH known AS MATERIALIZED (SELECT run, number, step, tool FROM steps
+), used AS MATERIALIZED (
+    -- What is known only after the run has stopped stands in an event of its own.
+    SELECT run, attempt, sum(coalesce(body ->> '$.usage.input_tokens', 0)) AS input_tokens,
+        sum(coalesce(body ->> '$.usage.output_tokens', 0)) AS output_tokens,
+        sum(coalesce(body ->> '$.usage.micro_usd', 0)) AS micro_usd
+    FROM events WHERE attempt IS NOT NULL GROUP BY run, attempt
 ), ended AS MATERIALIZED (
-    SELECT run, attempt, at_us, event, body ->> '$.error.kind' AS kind, body ->> '$.error.message' AS error,
-        coalesce(body ->> '$.usage.input_tokens', 0) AS input_tokens,
-        coalesce(body ->> '$.usage.output_tokens', 0) AS output_tokens,
-        coalesce(body ->> '$.usage.micro_usd', 0) AS micro_usd
-    FROM events WHERE attempt IS NOT NULL AND event <> 'attempt_started'
+    SELECT run, attempt, at_us, event, body ->> '$.error.kind' AS kind, body ->> '$.error.message' AS error
+    FROM events WHERE attempt IS NOT NULL AND event NOT IN ('attempt_started', 'usage_noted')
 )
 SELECT o.id AS run, k.number, k.step, k.tool, s.attempt,
     CASE e.event
@@ -117,10 +123,11 @@ SELECT o.id AS run, k.number, k.step, k.tool, s.attempt,
         WHEN 'attempt_failed' THEN 'failed' WHEN 'step_failed' THEN 'failed' WHEN 'step_unknown' THEN 'unknown'
         WHEN 'step_skipped' THEN 'skipped' WHEN 'attempt_discarded' THEN 'discarded' ELSE 'open' END AS state,
     e.kind, e.error, s.at_us / 1e6 AS started_at, e.at_us / 1e6 AS ended_at,
-    e.input_tokens, e.output_tokens, e.micro_usd / 1e6 AS usd
+    u.input_tokens, u.output_tokens, u.micro_usd / 1e6 AS usd
 FROM events s
 JOIN owners o USING (run)
 JOIN known k ON k.run = o.id AND k.number = s.step
+JOIN used u ON u.run = s.run AND u.attempt = s.attempt
 LEFT JOIN ended e ON e.run = s.run AND e.attempt = s.attempt
 WHERE s.event = 'attempt_started';
 
@@ -136,7 +143,7 @@ UNION ALL
 SELECT o.id, NULL, 'planner', sum(e.body ->> '$.usage.input_tokens'), sum(e.body ->> '$.usage.output_tokens'),
     sum(e.body ->> '$.usage.micro_usd') / 1e6
 FROM events e JOIN owners o USING (run)
-WHERE e.event IN ('plan_accepted', 'plan_rejected')
+WHERE e.event IN ('plan_accepted', 'plan_rejected', 'run_finished') OR e.event = 'usage_noted' AND e.attempt IS NULL
 GROUP BY e.run;
 ";
 

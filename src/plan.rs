@@ -154,8 +154,9 @@ pub struct Step {
     /// A reference, compared with `==` or `!=` to a JSON literal if wanted; false skips the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<Arc<str>>,
-    /// The longest an attempt may take, in milliseconds; left out, the run's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The longest an attempt may take, in milliseconds, at least 1; left out, the run's default.
+    #[serde(default, deserialize_with = "strict::optional_at_least_one", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub timeout_ms: Option<u64>,
     /// What its failure means for its dependents.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -234,7 +235,7 @@ impl Step {
         self
     }
 
-    /// Sets the longest an attempt may take, in milliseconds.
+    /// Sets the longest an attempt may take, in milliseconds, at least 1.
     #[must_use]
     pub fn timeout_ms(mut self, timeout_ms: u64) -> Self {
         self.timeout_ms = Some(timeout_ms);

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
@@ -57,6 +57,11 @@ where
 /// Reads a whole number that is not 0.
 pub(crate) fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     NonZeroU32::deserialize(deserializer).map(NonZeroU32::get)
+}
+
+/// As [`at_least_one`], or a null.
+pub(crate) fn optional_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<NonZeroU64>::deserialize(deserializer)?.map(NonZeroU64::get))
 }
 
 /// Reads text straight into shared memory, where derived code would copy it twice.

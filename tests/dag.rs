@@ -151,10 +151,20 @@ fn a_step_takes_of_the_pool_that_its_tool_names() {
 
 /// What says so could not be read back.
 #[test]
-fn a_step_is_tried_once_at_least() {
+fn a_step_is_tried_once_at_least_and_has_some_time() {
     let never = Retry { max_attempts: 0, ..Retry::default() };
-    let plan = Plan::from_iter([step("a", &[]).retry(never), step("b", &[]).retry(Retry::NEVER)]);
-    assert_eq!(problems(&plan), ["`max_attempts` of `retry` of step `a` should be at least 1, but is 0"]);
+    let plan = Plan::from_iter([
+        step("a", &[]).retry(never),
+        step("b", &[]).retry(Retry::NEVER).timeout_ms(0),
+        step("c", &[]).timeout_ms(1),
+    ]);
+    assert_eq!(
+        problems(&plan),
+        [
+            "`max_attempts` of `retry` of step `a` should be at least 1, but is 0",
+            "`timeout_ms` of step `b` should be at least 1, but is 0"
+        ]
+    );
     assert_eq!(Dag::of(&plan).unwrap_err()[0].code(), "plan.malformed");
 }
 

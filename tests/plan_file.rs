@@ -185,6 +185,7 @@ fn damage() -> impl Strategy<Value = (prop::sample::Index, Option<Value>, String
         Just(json!("text")),
         Just(json!("fail")),
         any::<i64>().prop_map(|number| json!(number)),
+        Just(json!(0)),
         Just(json!(1.5)),
         Just(json!([])),
         Just(json!(["x"])),
@@ -195,6 +196,22 @@ fn damage() -> impl Strategy<Value = (prop::sample::Index, Option<Value>, String
         Just(json!({ "max_attempts": 2, "other": 1 })),
     ];
     (any::<prop::sample::Index>(), prop::option::of(value), "[a-z_]{1,12}")
+}
+
+#[test]
+fn how_deep_an_argument_may_nest_is_the_same_in_either_format() {
+    for depth in 90..140 {
+        let deep = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        let said = |text: String, format| match PlanFile::parse("deep", text, format, PlanFile::MAX_BYTES) {
+            Ok(file) => Dag::of(&file.plan).map(drop).map_err(|problems| problems[0].to_string()),
+            Err(PlanFileError::Invalid(problems)) => Err(problems.problems[0].error.to_string()),
+            Err(error) => panic!("{error}"),
+        };
+        let json = said(format!(r#"{{"steps":[{{"id":"a","args":{{"x":{deep}}}}}]}}"#), PlanFormat::Json);
+        let yaml = said(format!("steps:\n- id: a\n  args:\n    x: {deep}\n"), PlanFormat::Yaml);
+        assert_eq!(json, yaml, "{depth}");
+        assert_eq!(json.is_ok(), depth < 100, "{depth}: {json:?}");
+    }
 }
 
 proptest! {

@@ -76,9 +76,12 @@ pub(crate) fn check_with(
         if let Some(tools) = &mut tools {
             tools.check(step, &mut problems);
         }
-        if step.retry.is_some_and(|retry| retry.max_attempts == 0) {
-            let id = shown_id(&step.id);
-            let message = format!("`max_attempts` of `retry` of step `{id}` should be at least 1, but is 0");
+        let zeros = [
+            ("max_attempts` of `retry", step.retry.is_some_and(|retry| retry.max_attempts == 0)),
+            ("timeout_ms", step.timeout_ms == Some(0)),
+        ];
+        for (field, _) in zeros.into_iter().filter(|(_, is_zero)| *is_zero) {
+            let message = format!("`{field}` of step `{}` should be at least 1, but is 0", shown_id(&step.id));
             problems.push(|_| PlanError::Malformed { message });
         }
         check_pools(step, pools, tools.as_ref(), &mut problems);

@@ -10,13 +10,13 @@ use serde_saphyr::{Error, Location, Spanned};
 
 use super::node::{Data, Entry, Node, Span};
 use super::shape::{self, Finding, shortened, too_deep};
-use crate::reference::MAX_DEPTH;
 
 /// How many values aliases may stand for in all: enough for what people share between steps, too few for a bomb.
 const MAX_REPLAYED: usize = 100_000;
 
-/// How deep lists and objects may nest: as deep as in JSON, where the limit is not reached.
-const NESTED: usize = MAX_DEPTH - 1;
+/// How deep lists and objects may nest: as deep as `serde_json` lets them in JSON. What is less deep and still too deep to
+/// be an argument is told as such.
+const NESTED: usize = 127;
 
 /// Reads a text as a tree.
 ///

@@ -1,7 +1,6 @@
 //! One call of a tool, from the launch to the answer.
 
 use std::any::{Any, TypeId};
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -16,11 +15,12 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::error::{JournalError, StepError, StepErrorKind};
-use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, StepNumber, Usage};
+use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, Usage};
 use crate::journal::RunId;
 use crate::reference;
 use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
 
+use super::carried::CarriedOver;
 use super::desk::{Desk, Message};
 use super::kept::Kept;
 use super::output::{self, Gathers};
@@ -41,8 +41,7 @@ pub(super) struct RunContext {
     pub(super) planner_timeout: Option<Duration>,
     pub(super) max_output_bytes: usize,
     pub(super) desk: Arc<Desk>,
-    /// What attempts have left for the next ones at their steps, by its type.
-    pub(super) carried_over: Mutex<BTreeMap<(StepNumber, TypeId), Box<dyn Any + Send>>>,
+    pub(super) carried_over: CarriedOver,
 }
 
 impl RunContext {
@@ -166,15 +165,11 @@ impl Call for Attempt {
     }
 
     fn carry_over(&self, what: Box<dyn Any + Send>) {
-        let key = (self.step.load(Ordering::Relaxed), (*what).type_id());
-        let before = self.run.carried_over.lock().unwrap_or_else(PoisonError::into_inner).insert(key, what);
-        // Whatever its drop does, it does it where nothing is locked.
-        drop(before);
+        self.run.carried_over.put(self.step.load(Ordering::Relaxed), what);
     }
 
     fn carried_over(&self, of: TypeId) -> Option<Box<dyn Any + Send>> {
-        let step = self.step.load(Ordering::Relaxed);
-        self.run.carried_over.lock().unwrap_or_else(PoisonError::into_inner).remove(&(step, of))
+        self.run.carried_over.take(self.step.load(Ordering::Relaxed), of)
     }
 }
 

@@ -243,7 +243,7 @@ impl Driver {
             self.scheduler.note_usage(spending.used());
         }
         for message in messages.drain(..) {
-            self.decide(message, now);
+            self.decide(message, now, run);
             if run.journal.is_none() && self.publisher.is_none() {
                 self.carry_out(run);
             }
@@ -271,7 +271,7 @@ impl Driver {
         }
     }
 
-    fn decide(&mut self, message: Message, now: Timestamp) {
+    fn decide(&mut self, message: Message, now: Timestamp, run: &RunContext) {
         let event = match message {
             Message::Event(event) => event,
             Message::Letter(letter) if !history::fits(&letter, &self.scheduler) => return,
@@ -287,9 +287,9 @@ impl Driver {
         }
         let before = self.transition.events.len();
         self.scheduler.on_event_into(event, now, &mut self.transition);
-        for event in &self.transition.events[before..] {
-            self.record.apply(event);
-        }
+        let events = &self.transition.events[before..];
+        events.iter().for_each(|event| self.record.apply(event));
+        run.carried_over.forget(events);
     }
 
     async fn write_down(&self, run: &RunContext, kept: &Kept) -> Result<(), RunError> {

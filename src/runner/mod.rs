@@ -10,6 +10,7 @@
 //! thread. The *keeper* sees the run from its beginning to its end and makes all other turns.
 
 mod attempt;
+mod carried;
 mod changes;
 mod desk;
 mod drive;
@@ -44,6 +45,7 @@ use crate::scheduler::Scheduler;
 use crate::tool::{Tool, ToolSpec};
 
 use attempt::RunContext;
+use carried::CarriedOver;
 use desk::Desk;
 use drive::{Driver, keep};
 use handle::RunTask;
@@ -502,7 +504,7 @@ impl Runner {
             spending: Spending::new(&self.policy.limits, scheduler.usage()),
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
-            carried_over: Default::default(),
+            carried_over: CarriedOver::default(),
             max_output_bytes: self.max_output_bytes,
             desk,
             id,

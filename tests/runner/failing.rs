@@ -7,13 +7,49 @@ use std::time::Duration;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Decision, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepError, StepErrorKind, StopReason,
-    planner_fn, tool_fn,
+    Decision, OnFailure, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepContext, StepError,
+    StepErrorKind, StopReason, planner_fn, tool_fn,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::sleeper;
+
+/// A run may be long, and what its steps have left for their next attempts large.
+#[tokio::test(start_paused = true)]
+async fn what_a_step_has_left_is_gone_when_it_is_over() {
+    struct Left(Arc<AtomicU32>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let dropped = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&dropped);
+    let leaves = tool_fn(move |cx: StepContext| {
+        let counted = Arc::clone(&counted);
+        async move {
+            assert_eq!(cx.carried_over::<Left>().is_some(), cx.tries > 1);
+            cx.carry_over(Left(counted));
+            match cx.tries {
+                1 => Err(StepError::transient("not yet")),
+                _ if *cx.id == *"fails" => Err(StepError::permanent("never")),
+                _ => Ok(()),
+            }
+        }
+    });
+    let looks = tool_fn(move |_| {
+        let dropped = dropped.load(Ordering::Relaxed);
+        async move { Ok(dropped) }
+    });
+    let plan = Plan::from_iter([
+        Step::new("succeeds", "leave"),
+        Step::new("fails", "leave").on_failure(OnFailure::Continue),
+        Step::new("look", "look").depends_on(["succeeds", "fails"]),
+    ]);
+    let report = Runner::new(plan).tool("leave", leaves).tool("look", looks).run("leave").await.expect("a report");
+    assert_eq!(report.output::<u32>("look").expect("it has looked"), 4, "all that was left, twice by each");
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_transient_failure_is_tried_again_after_a_back_off() {

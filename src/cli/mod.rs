@@ -49,8 +49,8 @@ use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
-use plandag::duration;
 use plandag::report::ExitCode;
+use plandag::{Secrets, duration};
 
 use args::{Cli, Command};
 use console::Console;
@@ -85,7 +85,19 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     } else {
         ColorChoice::Auto
     });
-    Cli::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches)).map_err(without_secrets)
+}
+
+/// What is wrong with arguments, without the secrets of an address that was refused because it has some.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let secrets = Secrets::in_url(value)
+        && !secrets.is_empty()
+    {
+        let hidden = secrets.iter().fold(value.clone(), |text, secret| text.replace(secret, "[redacted]"));
+        error.insert(ContextKind::InvalidValue, ContextValue::String(hidden));
+    }
+    error
 }
 
 /// Answers arguments that ask for help, or make no sense.

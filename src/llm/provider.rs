@@ -116,7 +116,10 @@ impl std::fmt::Debug for Provider {
 
 /// The address of a server, if it is one.
 fn address(url: &str) -> Result<Url, ModelError> {
-    let no_address = |why: String| ModelError::new(ModelProblem::Unreachable, format!("`{url}` is no address: {why}"));
+    // Whatever it is, a password stands before the last `@`, and a key after the first `?`.
+    let shown = url.rsplit('@').next().and_then(|rest| rest.split('?').next()).unwrap_or_default();
+    let no_address =
+        |why: String| ModelError::new(ModelProblem::Unreachable, format!("`{shown}` is no address: {why}"));
     let parsed = Url::parse(url).map_err(|error| no_address(error.to_string()))?;
     match parsed.scheme() {
         "http" | "https" => Ok(parsed),

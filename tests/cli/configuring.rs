@@ -212,6 +212,27 @@ fn an_address_with_a_password_is_no_argument() {
 }
 
 #[test]
+fn an_address_that_cannot_be_used_is_not_repeated_with_its_secret() {
+    let place = Place::new();
+    for address in ["http://name:password9@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=password9"] {
+        for json in [&["--json"][..], &[]] {
+            let arguments = ["run", "x", "--model", "m", "--base-url", address].into_iter().chain(json.iter().copied());
+            let ran = place.run(arguments.collect::<Vec<_>>());
+            assert!(ran.exit == 2 && (ran.stdout.clone() + &ran.stderr).contains("[redacted]"), "{ran:?}");
+            assert!(!(ran.stdout + &ran.stderr).contains("password9"));
+        }
+    }
+    for address in ["name:password9@127.0.0.1:9/v1", "127.0.0.1:9/v1?api-key=password9", "htp:/name:password9@h/v1"] {
+        for arguments in [&["run", "x", "--model", "m", "--json"][..], &["run", "x", "--model", "m"], &["doctor"]] {
+            let mut command = place.command(arguments);
+            let ran: Ran = command.env("OPENAI_BASE_URL", address).output().unwrap().into();
+            assert!((ran.stdout.clone() + &ran.stderr).contains("is no address"), "{address}: {ran:?}");
+            assert!(!(ran.stdout + &ran.stderr).contains("password9"), "{address}");
+        }
+    }
+}
+
+#[test]
 fn a_key_does_not_follow_a_project_to_an_address_of_its_choice() {
     let (server, place) = (Server::with(Model), Place::new());
     place.file("plandag.toml", format!("base_url = \"{}\"\nmodel = \"m\"\n", server.url()));

@@ -17,7 +17,7 @@ use super::super::failure::Failure;
 use super::super::model::args::{Chosen, base_url};
 use super::super::model::{ADDRESSES, OPENAI_BASE_URL, variable};
 use super::super::source::STDIN;
-use super::super::text;
+use super::super::{text, without_secrets};
 
 /// The name of the label.
 const LABEL: &str = "command";
@@ -90,7 +90,7 @@ impl Recorded {
                 Ok(*args)
             }
             Ok(_) => Err(not_understood("they are not those of plandag run")),
-            Err(error) => Err(not_understood(&error.render().to_string())),
+            Err(error) => Err(not_understood(&without_secrets(error).render().to_string())),
         }
     }
 

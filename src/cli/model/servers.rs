@@ -1,6 +1,7 @@
 //! Where each model is, and the key for it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -386,14 +387,32 @@ fn key_file(path: &PathBuf) -> Result<String, Failure> {
     }
 }
 
-/// The address that `OLLAMA_HOST` stands for, which may lack scheme and port, or be the address of all interfaces.
+/// The address that `OLLAMA_HOST` stands for, in the way of Ollama itself: quotes are left out; the port is its own, or that
+/// of a scheme that is named, also where none can be read; and no host is this machine, as all its interfaces are.
 fn ollama_url(host: &str) -> String {
-    let with_scheme = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-    let (scheme, rest) = with_scheme.split_once("://").unwrap_or(("http", host));
-    let rest = rest.trim_end_matches('/').trim_end_matches("/v1").replace("0.0.0.0", "127.0.0.1");
-    let has_port = rest.rsplit(']').next().is_some_and(|end| end.contains(':'));
-    let port = if has_port || scheme == "https" { String::new() } else { format!(":{OLLAMA_PORT}") };
-    format!("{scheme}://{rest}{port}/v1")
+    let host = host.trim().trim_matches(['"', '\'']).trim();
+    let (scheme, usual_port, rest) = match host.split_once("://") {
+        Some((scheme, rest)) => (scheme, String::new(), rest),
+        None => ("http", format!(":{OLLAMA_PORT}"), host),
+    };
+    let (place, query) = rest.find('?').map_or((rest, ""), |at| rest.split_at(at));
+    let (authority, path) = place.find('/').map_or((place, ""), |at| place.split_at(at));
+    let (login, named) = authority.rfind('@').map_or(("", authority), |at| authority.split_at(at + 1));
+    let (name, port) = match named.rsplit_once(':') {
+        _ if named.parse::<Ipv6Addr>().is_ok() => (format!("[{named}]"), usual_port),
+        Some((name, port)) if !port.ends_with(']') => {
+            let port = port.parse::<u16>().map_or(usual_port, |port| format!(":{port}"));
+            (name.to_owned(), port)
+        }
+        _ => (named.to_owned(), usual_port),
+    };
+    let name = match name.as_str() {
+        "" | "0.0.0.0" => "127.0.0.1",
+        "[::]" => "[::1]",
+        name => name,
+    };
+    let path = path.trim_end_matches('/').trim_end_matches("/v1");
+    format!("{scheme}://{login}{name}{port}{path}/v1{query}")
 }
 
 /// The places where a local server is looked for.
@@ -414,6 +433,15 @@ mod tests {
             ("http://127.0.0.1:5/v1/", "http://127.0.0.1:5/v1"),
             ("[::1]", "http://[::1]:11434/v1"),
             ("[::1]:5", "http://[::1]:5/v1"),
+            ("::1", "http://[::1]:11434/v1"),
+            ("[::]:5", "http://[::1]:5/v1"),
+            (":5", "http://127.0.0.1:5/v1"),
+            ("http://:5", "http://127.0.0.1:5/v1"),
+            ("http://127.0.0.1", "http://127.0.0.1/v1"),
+            ("1.2.3.4:66000", "http://1.2.3.4:11434/v1"),
+            (" '1.2.3.4:5' ", "http://1.2.3.4:5/v1"),
+            ("1.2.3.4:5/ollama/", "http://1.2.3.4:5/ollama/v1"),
+            ("http://me:secret@models.example:5/v1?key=abc", "http://me:secret@models.example:5/v1?key=abc"),
         ] {
             assert_eq!(ollama_url(host), url);
         }

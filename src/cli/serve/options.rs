@@ -7,6 +7,7 @@ use clap::{ArgAction, CommandFactory as _, Parser as _};
 
 use super::super::args::{Cli, Command, RunArgs};
 use super::super::failure::Failure;
+use super::super::without_secrets;
 
 /// Options that `plandag run` has under the same name, and that are about the server or handed on in another way.
 const OWN: [&str; 3] = ["journal", "open", "json"];
@@ -45,7 +46,7 @@ pub(super) fn run_args(options: &[OsString]) -> Result<RunArgs, Failure> {
     match Cli::try_parse_from(command.iter().chain(options)).map(|cli| cli.command) {
         Ok(Command::Run(args)) => Ok(*args),
         Ok(_) => Err(Failure::usage("usage.arguments", "these are not the options of a run")),
-        Err(error) => Err(Failure::usage("usage.arguments", error.render().to_string())),
+        Err(error) => Err(Failure::usage("usage.arguments", without_secrets(error).render().to_string())),
     }
 }
 

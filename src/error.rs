@@ -49,10 +49,16 @@ pub enum PlanError {
     /// A step depends on one that failed, and that the revision neither mentions nor replaces.
     #[error("step `{step}` depends on `{dependency}`, which failed: try it again, replace it or do without")]
     DependsOnFailed {
-        /// The step that depends, or `answer`.
+        /// The step that depends.
         step: StepId,
         /// The failed step.
         dependency: StepId,
+    },
+    /// The answer should come from a step that failed, and that the revision neither mentions nor replaces.
+    #[error("the answer should come from `{answer}`, which failed: try it again, or have another step answer")]
+    AnswerFailed {
+        /// The failed step.
+        answer: StepId,
     },
     /// Steps that wait for each other, so that none could ever start.
     #[error("the plan has a cycle: {}", cycle_path(.path))]
@@ -184,7 +190,7 @@ impl PlanError {
             Self::InvalidId { .. } => "plan.invalid_id",
             Self::DuplicateId { .. } => "plan.duplicate_id",
             Self::UnknownDependency { .. } => "plan.unknown_dep",
-            Self::DependsOnFailed { .. } => "plan.depends_on_failed",
+            Self::DependsOnFailed { .. } | Self::AnswerFailed { .. } => "plan.depends_on_failed",
             Self::Cycle { .. } => "plan.cycle",
             Self::UnknownTool { .. } => "plan.unknown_tool",
             Self::NoExecutor { .. } => "plan.no_executor",

@@ -60,8 +60,7 @@ impl Patch {
         let is_there = |id: &&StepId| given_up.contains(id) || steps.iter().any(|step| step.id == **id);
         let answer = self.answer.as_ref().or(plan.answer.as_ref().filter(is_there));
         if let Some(answer) = answer.filter(|answer| given_up.contains(answer)) {
-            let step = StepId::from("answer");
-            offences.push(PlanError::DependsOnFailed { step, dependency: answer.clone() });
+            offences.push(PlanError::AnswerFailed { answer: answer.clone() });
         }
         let answer = answer.cloned();
         if offences.is_empty() { Ok(Plan { steps, answer, ..plan.clone() }) } else { Err(offences) }

@@ -10,6 +10,7 @@ use super::line_format::LineReader;
 use super::text;
 use super::thinking::{Part, Thinking};
 use crate::cut;
+use crate::dag::Dag;
 use crate::error::PlanError;
 use crate::event::PlanReason;
 use crate::plan::{Patch, Plan, Step, StepId};
@@ -133,6 +134,7 @@ impl<'a> PlanReader<'a> {
                 draft.take(written);
             }),
         };
+        draft.check_forward();
         draft.check_tasks();
         (end, self.draft)
     }
@@ -346,6 +348,37 @@ impl<'a> Draft<'a> {
                 self.offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
             }
         }
+    }
+
+    /// What a step depends on may have been written after it: now that all is there, it can be said what is wrong with that.
+    fn check_forward(&mut self) {
+        let written = &self.written;
+        let is_forward = |dependency: &StepId| written.contains(dependency);
+        let forward = |offence: &PlanError| match offence {
+            PlanError::UnknownDependency { step, dependency, .. } if is_forward(dependency) => {
+                Some((step.clone(), dependency.clone()))
+            }
+            _ => None,
+        };
+        if !self.offences.iter().any(|offence| forward(offence).is_some()) {
+            return;
+        }
+        let problems = Dag::of(&Plan { steps: self.steps.clone(), ..Plan::default() }).err().unwrap_or_default();
+        let is_cycle = |problem: &PlanError| matches!(problem, PlanError::Cycle { path } if path.len() > 1);
+        let cycles: Vec<PlanError> = problems.into_iter().filter(is_cycle).collect();
+        let is_in_cycle = |one: &StepId, other: &StepId| {
+            let has_both = |path: &[StepId]| path.contains(one) && path.contains(other);
+            cycles.iter().any(|cycle| matches!(cycle, PlanError::Cycle { path } if has_both(path)))
+        };
+        self.offences.retain_mut(|offence| {
+            let Some((step, dependency)) = forward(offence) else { return true };
+            let message = format!(
+                "step `{step}` depends on `{dependency}`, which comes after it: a step can only depend on those before it"
+            );
+            *offence = PlanError::Malformed { message };
+            !is_in_cycle(&step, &dependency)
+        });
+        self.offences.splice(0..0, cycles);
     }
 
     fn check_tool(&mut self, id: &StepId, tool: &str) {

@@ -37,6 +37,7 @@ fn events(name: &str, text: &str) -> Vec<RunEvent> {
         PlanError::DuplicateId { id: id() },
         PlanError::UnknownDependency { step: id(), dependency: id(), suggestion: Some(id()) },
         PlanError::DependsOnFailed { step: id(), dependency: id() },
+        PlanError::AnswerFailed { answer: id() },
         PlanError::Cycle { path: vec![id()] },
         PlanError::UnknownTool { step: id(), tool: message(), suggestion: Some(owned()) },
         PlanError::NoExecutor { step: id() },

@@ -91,14 +91,19 @@ async fn an_answer_that_is_no_plan_goes_back_with_the_exact_offences() {
 async fn a_reference_forward_is_the_same_offence_as_an_arrow_forward() {
     let second = "2. @doer {\"x\": \"${1}, not $${5}, ${inputs.x}\"}\nEND";
     for (first, offence) in [
-        ("1. @doer {\"x\": \"${2} + 1\"}", "`1` depends on `2`"),
-        ("1. @doer {\"x\": [\"a ${2.b}\"]}", "`1` depends on `2`"),
-        ("1. @doer {\"x\": \"${1}\"}", "cycle"),
+        ("1. @doer {\"x\": \"${2} + 1\"}", "the plan has a cycle: 1 -> 2 -> 1"),
+        ("1. @doer {\"x\": [\"a ${2.b}\"]}", "the plan has a cycle: 1 -> 2 -> 1"),
+        ("1. a <- 2", "the plan has a cycle: 1 -> 2 -> 1"),
+        ("0. @doer {\"x\": \"${1}\"}\n1. a", "step `0` depends on `1`, which comes after it"),
+        ("0. b <- 1\n1. a", "step `0` depends on `1`, which comes after it"),
+        ("1. a <- 7", "step `1` depends on `7`, which is not in the plan"),
+        ("1. @doer {\"x\": \"${1}\"}", "the plan has a cycle: 1 -> 1"),
     ] {
         let planner = Script::of([says(&format!("{first}\n{second}")), says(&format!("1. a\n{second}"))]);
         assert!(runner(&planner, never).input("x", 1).run("").await.unwrap().succeeded(), "{first}");
         let asked = planner.asked();
         let Some(Message::User(correction)) = asked[1].messages.last() else { panic!("{asked:?}") };
+        assert_eq!(correction.lines().filter(|line| line.starts_with("- ")).count(), 1, "{correction}");
         assert!(correction.contains(offence), "{correction}");
     }
 }

@@ -46,7 +46,7 @@ fn what_is_wrong_with_a_patch() {
         [bad("changes and drops `d`")]
     );
     assert_eq!(with(Patch { drop: vec!["zz".into()], ..empty.clone() }), [bad("drops `zz`, which is not in the plan")]);
-    let needs_failed = PlanError::DependsOnFailed { step: "answer".into(), dependency: "b".into() };
+    let needs_failed = PlanError::AnswerFailed { answer: "b".into() };
     let patch = Patch { drop: vec!["c".into()], answer: Some("b".into()), ..empty };
     assert_eq!(offences(patch), [needs_failed]);
 }

@@ -273,6 +273,7 @@ impl Redact for PlanError {
             | Self::DuplicateId { id: _ }
             | Self::UnknownDependency { step: _, dependency: _, suggestion: _ }
             | Self::DependsOnFailed { step: _, dependency: _ }
+            | Self::AnswerFailed { answer: _ }
             | Self::Cycle { path: _ }
             | Self::NoExecutor { step: _ }
             | Self::OverPool { step: _, pool: _, weight: _, size: _ }

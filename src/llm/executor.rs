@@ -129,8 +129,9 @@ impl StepModel {
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
         let mut carried = Carried::from_last(&cx, || self.begin(&cx))?;
         let reply = self.last_reply(&cx, &mut carried.progress).await;
-        carried.is_over = reply.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
-        self.outcome(reply?)
+        let output = reply.and_then(|reply| self.outcome(&reply));
+        carried.is_over = output.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
+        output
     }
 
     fn begin(&self, cx: &StepContext) -> Result<Talk, StepError> {
@@ -154,7 +155,7 @@ impl StepModel {
                 true => self.ask_in_turn(cx, talk).await?,
                 false => self.ask(cx, talk).await?,
             };
-            if reply.calls.is_empty() || talk.request.must_answer {
+            if talk.ends_with(&reply) {
                 return Ok(reply);
             }
             cx.check_limits()?;
@@ -174,22 +175,26 @@ impl StepModel {
         asked
     }
 
-    /// Asks the model once something has acted: not for a passing trouble is that to be left to another attempt, of which
-    /// a process that is killed meanwhile would know nothing. So this one waits, and asks again.
+    /// Asks the model once something has acted: not for a passing trouble, such as an answer without a word, is that to be
+    /// left to another attempt, of which a process that is killed meanwhile would know nothing. So this one waits, and
+    /// asks again.
     async fn ask_in_turn(&self, cx: &StepContext, talk: &mut Talk) -> Result<ModelReply, StepError> {
         talk.request.wait = true;
         let mut tries = 0;
         loop {
             tries += 1;
             let error = match self.ask(cx, talk).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => match talk.ends_with(&reply).then(|| self.outcome(&reply)) {
+                    Some(Err(error)) if error.kind == StepErrorKind::Transient => error,
+                    _ => return Ok(reply),
+                },
                 Err(error) if !error.problem.may_pass() => return Err(error.into()),
-                Err(error) => error,
+                Err(error) => error.into(),
             };
             if tries == TRIES {
                 // What it has done stays done, and what it leads to nobody knows.
                 let message = format!("{}, and tools that act were called before", error.message);
-                return Err(model_error(StepErrorKind::Interrupted, error.problem, message));
+                return Err(StepError { kind: StepErrorKind::Interrupted, message, retry_after_ms: None, ..error });
             }
             cx.check_limits()?;
             tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
@@ -310,7 +315,7 @@ impl StepModel {
         }
     }
 
-    fn outcome(&self, reply: ModelReply) -> Result<ToolOutput, StepError> {
+    fn outcome(&self, reply: &ModelReply) -> Result<ToolOutput, StepError> {
         let answer = without_thinking(&reply.text);
         match reply.end {
             ReplyEnd::Refused => {
@@ -346,6 +351,13 @@ struct Talk {
     round: u32,
     has_read_outside: bool,
     has_acted: bool,
+}
+
+impl Talk {
+    /// Whether there is nothing more to be called.
+    fn ends_with(&self, reply: &ModelReply) -> bool {
+        reply.calls.is_empty() || self.request.must_answer
+    }
 }
 
 impl Progress for Talk {

@@ -307,7 +307,13 @@ fn advice(error: &StepError) -> &'static str {
             "if you trust it, let the run be larger: --max-steps N"
         }
         StepErrorKind::Transient => "let it try more often, in the plan: \"retry\": {\"max_attempts\": 5}",
-        StepErrorKind::Timeout => "give it longer: --timeout TIME, or \"timeout_ms\" in the plan",
+        StepErrorKind::Timeout => match error.details.as_ref().and_then(|details| details["setting"].as_str()) {
+            Some("callTimeoutMs") => "give it longer: \"callTimeoutMs\" of the server in the file of MCP servers",
+            Some("idleTimeoutMs") => {
+                "let it be silent for longer: \"idleTimeoutMs\" of the server in the file of MCP servers"
+            }
+            _ => "give it longer: --timeout TIME, or \"timeout_ms\" in the plan",
+        },
         StepErrorKind::BadInput => "correct its \"args\"; plandag tools shows what each tool takes",
         StepErrorKind::BadReference => {
             "correct the path after the step's id in the reference, or take less of what is there"

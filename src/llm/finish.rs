@@ -26,6 +26,8 @@ const BROKEN_OFF: [&str; 13] = [
     "overload",
     "disconnect",
 ];
+/// In words for what a provider's filter has ended that `genai` does not know as such: GLM has the first.
+const REFUSED: [&str; 3] = ["sensitive", "moderat", "filter"];
 /// In words for an end that `genai` does not know as one.
 const COMPLETE: [&str; 3] = ["eos", "stop", "end_of"];
 /// In words for a limit that `genai` does not know as one.
@@ -67,6 +69,7 @@ fn end(reason: &str) -> Option<ReplyEnd> {
             match reason.as_str() {
                 "other" | "unknown" => return None,
                 _ if has(&BROKEN_OFF) => return None,
+                _ if has(&REFUSED) => ReplyEnd::Refused,
                 _ if has(&LENGTH) => ReplyEnd::Length,
                 _ if has(&COMPLETE) => ReplyEnd::Complete,
                 _ => ReplyEnd::Other,

@@ -52,7 +52,7 @@ struct Item {
     tool: Option<String>,
     #[serde(default, deserialize_with = "strict::value")]
     args: Value,
-    #[serde(default)]
+    /// A step that names none starts at once, so that is not what leaving it out means.
     depends_on: Vec<Id>,
 }
 

@@ -57,6 +57,7 @@ const TOO_LONG: [&str; 10] = [
     "prompt is too long",
     "input is too long",
 ];
+const NO_SUCH_PLACE: &str = "unexpected endpoint";
 const FILTERED: [&str; 3] = ["content_filter", "content_policy", "content management policy"];
 
 /// What was said in a request, to recognise it in an error, and how much it was.
@@ -264,7 +265,12 @@ impl Trouble<'_> {
             // What it would have answered with if it had not begun to answer.
             return self.status(status, &error.to_string(), &HeaderMap::new());
         }
-        let said = text::after_colon(&self.words(&message_of(error)));
+        let message = message_of(error);
+        // LM Studio says so with a status that promises an answer.
+        if message.to_lowercase().contains(NO_SUCH_PLACE) {
+            return self.status(StatusCode::NOT_FOUND, &error.to_string(), &HeaderMap::new());
+        }
+        let said = text::after_colon(&self.words(&message));
         ModelError::new(ModelProblem::Unavailable, format!("the server broke off with an error{said}"))
     }
 

@@ -209,6 +209,7 @@ fn json_of_another_form_is_not_called_text() {
         (format!("{whole}{whole}"), "not JSON: trailing characters"),
         ("Sure, here you are!".to_owned(), "not JSON, but text (line 1, column 1)"),
         (json!({ "steps": plan["steps"], "answer": "42" }).to_string(), "there are steps and an answer"),
+        (json!({ "steps": [{ "id": "1", "task": "a" }] }).to_string(), "missing field `depends_on`"),
     ] {
         let found = offences(PlanTextFormat::Json, &text, ReplyEnd::Complete);
         assert!(found.iter().any(|offence| offence.contains(why)), "{why}: {found:?}");

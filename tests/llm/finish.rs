@@ -89,6 +89,7 @@ async fn a_word_for_an_ordinary_end_is_one_and_one_that_nobody_knows_is_kept() {
         ("LENGTH", ReplyEnd::Length),
         ("max_output_tokens", ReplyEnd::Length),
         ("content_filter", ReplyEnd::Refused),
+        ("sensitive", ReplyEnd::Refused),
         ("sated", ReplyEnd::Other),
     ] {
         for answer in asked(json!(word)).await {

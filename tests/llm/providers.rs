@@ -407,6 +407,20 @@ async fn what_a_server_says_about_an_error_is_told() {
     }
 }
 
+/// LM Studio says so with the status of an answer.
+#[tokio::test]
+async fn an_endpoint_that_there_is_not_is_no_error_that_passes() {
+    let said = json!({ "error": "Unexpected endpoint or method. (POST /chat/completions)" });
+    let server = answering(ResponseTemplate::new(200).set_body_json(said)).await;
+    for model in models_at(&server.uri()) {
+        for answered in [model.complete(asks("x")).await, model.stream(asks("x"), &mut |_| {}).await] {
+            let error = answered.unwrap_err();
+            assert_eq!(error.problem, ModelProblem::NotAnApi, "{error}");
+            assert!(error.message.contains("It usually ends in /v1"), "{error}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_model_that_says_why_it_does_not_answer_has_refused() {
     let mut whole = answer("", "stop");

@@ -121,9 +121,11 @@ async fn a_call_ends_however_the_server_goes_on() {
     let silent = failing("hangs", json!({ "idleTimeoutMs": 300 })).await;
     assert_eq!(silent.kind, StepErrorKind::Timeout);
     assert!(silent.message.contains("has said nothing for 300ms"), "{silent}");
+    assert_eq!(silent.details, Some(json!({ "setting": "idleTimeoutMs" })));
     let busy = failing("makes_progress", json!({ "idleTimeoutMs": 300, "callTimeoutMs": 1000 })).await;
     assert_eq!(busy.kind, StepErrorKind::Timeout);
     assert!(busy.message.contains("not answered for 1s"), "{busy}");
+    assert_eq!(busy.details, Some(json!({ "setting": "callTimeoutMs" })));
     let huge = failing("huge_message", json!({})).await;
     assert!(huge.message.contains("more than 4194304 bytes"), "{huge}");
     let flood = failing("floods", json!({})).await;

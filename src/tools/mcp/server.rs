@@ -8,6 +8,7 @@ use rmcp::model::{
 };
 use rmcp::service::ServiceError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
+use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::McpError;
@@ -154,9 +155,13 @@ impl Server {
                 if is_bad_input { StepError::bad_input(message) } else { StepError::permanent(message) }
             }
             ServiceError::Timeout { timeout } => {
-                let what = if timeout == self.config.call { "not answered" } else { "said nothing" };
+                let (what, setting) = match timeout == self.config.call {
+                    true => ("not answered", "callTimeoutMs"),
+                    false => ("said nothing", "idleTimeoutMs"),
+                };
                 let message = format!("MCP server `{name}` has {what} for {timeout:?} in a call of `{tool}`");
-                StepError::new(StepErrorKind::Timeout, message)
+                let details = Some(json!({ "setting": setting }));
+                StepError { details, ..StepError::new(StepErrorKind::Timeout, message) }
             }
             ServiceError::UnexpectedResponse => {
                 let message = format!("MCP server `{name}` answers a call of `{tool}` with something else");

@@ -19,7 +19,8 @@ use crate::policy::Policy;
 use crate::reference;
 use crate::tool::Effect;
 
-use super::state::{Beginning, NONE, Name, Node, Request, Scope, UNRANKED, policy_pools};
+use super::pools::policy_pools;
+use super::state::{Beginning, NONE, Name, Node, Request, Scope, UNRANKED};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -175,34 +176,6 @@ impl Scheduler {
             }
             self.replace_pools(pools);
         }
-    }
-
-    /// Sizes all pools anew and counts again what running attempts hold.
-    fn replace_pools(&mut self, pools: super::state::Pools) {
-        self.pools = pools;
-        self.shapes = vec![super::state::Shape::default()];
-        for number in 0..self.step_count() {
-            let node = &mut self.nodes[number as usize];
-            if node.is_settled() {
-                (node.shape, node.taken) = (0, 0);
-                continue;
-            }
-            let (tool, state) = (node.tool, node.state);
-            let definition = Arc::clone(self.definition(number));
-            let shape = self.shape_of(&definition, tool);
-            let node = &mut self.nodes[number as usize];
-            node.shape = shape;
-            match state {
-                StepState::Ready => self.queue(number),
-                StepState::Running(_) => {
-                    node.taken = shape;
-                    self.pools.take(&self.shapes[shape as usize].needs);
-                }
-                _ => {}
-            }
-        }
-        // Attempts that were told to end are gone with the process, as the next events say. They hold nothing.
-        self.aborting.values_mut().for_each(|taken| *taken = 0);
     }
 
     fn apply_finished(&mut self, outcome: &RunOutcome) {

@@ -14,10 +14,12 @@ mod apply;
 mod attempt;
 mod edges;
 mod expand;
+mod gate;
 mod graft;
 mod hindrance;
 mod outcome;
 mod outside;
+mod pools;
 mod queue;
 mod rank;
 mod ready;
@@ -43,9 +45,11 @@ use crate::plan::{Step, StepId};
 use crate::policy::Policy;
 use crate::tool::ToolSpec;
 
+use gate::Gates;
 pub use hindrance::Hindrance;
 use outside::Outside;
-use state::{Aborting, Beginning, Counts, Gates, Grafts, NONE, Name, Node, Pools, Request, Scope, Shape, Tools};
+use pools::{Pools, Shape};
+use state::{Aborting, Beginning, Counts, Grafts, NONE, Name, Node, Request, Scope, Tools};
 
 /// Runs one plan through all its revisions.
 ///
@@ -207,7 +211,7 @@ impl Scheduler {
             policy: Arc::new(start.policy.clone()),
             tools: Tools::new(&start),
             outside: Outside::new(&start),
-            pools: state::policy_pools(&start.policy),
+            pools: pools::policy_pools(&start.policy),
             start,
             phase: Phase::New,
             outcome: None,

@@ -7,15 +7,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use crate::error::{StepError, StepErrorKind};
-use crate::event::{
-    Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Timestamp, Transition,
-};
-use crate::plan::Step;
+use crate::event::{Command, Input, Inputs, Launch, Output, RunEventKind, StepNumber, StopReason, Transition};
 use crate::policy::Order;
 
+use super::pools::Shape;
 use super::queue::Key;
-use super::state::{Gate, Node, Shape, UNRANKED};
+use super::state::UNRANKED;
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -175,68 +172,5 @@ impl Scheduler {
                 node.passed = node.passed.saturating_add(1);
             }
         }
-    }
-
-    /// The shape of a step, made if it is new.
-    pub(super) fn shape_of(&mut self, step: &Step, tool: u16) -> u32 {
-        let gate = Some(self.tools.server(tool)).filter(|server| self.gates.contains_key(server));
-        if self.pools.is_empty() && gate.is_none() {
-            return 0;
-        }
-        let needs = self.pools.needs(step, self.tool_pool(tool));
-        let found = self.shapes.iter().position(|shape| shape.needs == needs && shape.gate == gate);
-        let index = found.unwrap_or_else(|| {
-            self.shapes.push(Shape { needs, gate, ..Shape::default() });
-            self.shapes.len() - 1
-        });
-        index as u32
-    }
-
-    /// Finds the shapes of all unsettled steps anew, after pools were sized or a tool was told to wait.
-    pub(super) fn reshape(&mut self) {
-        for number in 0..self.step_count() {
-            let node = &self.nodes[number as usize];
-            if node.is_settled() {
-                continue;
-            }
-            let (definition, tool, before) = (Arc::clone(self.definition(number)), node.tool, node.shape);
-            let shape = self.shape_of(&definition, tool);
-            if shape != before {
-                self.nodes[number as usize].shape = shape;
-                if self.nodes[number as usize].state == StepState::Ready {
-                    self.queue(number);
-                }
-            }
-        }
-    }
-
-    /// A server has named an instant before which nobody shall call it, or the step's tool itself has. The step that was
-    /// told is not running any more. One that may be called again at once has not been called too much.
-    pub(super) fn close_gate(&mut self, step: StepNumber, error: &StepError) {
-        let Some(retry_after_ms) = error.retry_after_ms.filter(|pause_ms| *pause_ms > 0) else { return };
-        let tool = self.node(step).tool;
-        if self.start.tools.get(usize::from(tool)).is_some_and(|tool| tool.many_servers) {
-            return;
-        }
-        let until = self.at.plus_millis(retry_after_ms);
-        let gate = self.close_until(self.tools.server(tool), step, until);
-        // Where a tool itself knows when it may call, nothing says that it called too much.
-        if let Some(gate) = gate.filter(|_| error.kind != StepErrorKind::Deferred) {
-            gate.turn_away(retry_after_ms);
-        }
-    }
-
-    /// Nobody shall call a server before this instant.
-    pub(super) fn close_until(&mut self, server: u16, by: StepNumber, until: Timestamp) -> Option<&mut Gate> {
-        if !self.gates.contains_key(&server) {
-            let is_call =
-                |node: &&Node| self.tools.server(node.tool) == server && matches!(node.state, StepState::Running(_));
-            let running = self.nodes.iter().filter(is_call).count() as u32;
-            self.gates.insert(server, Gate::new(by, running));
-            self.reshape();
-        }
-        let gate = self.gates.get_mut(&server)?;
-        gate.close(by, until);
-        Some(gate)
     }
 }

@@ -1,19 +1,16 @@
-//! What the scheduler knows: steps by number, scopes, requests, pools.
+//! What the scheduler knows: steps by number, scopes, requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::dag::ById;
 use crate::error::StepError;
 use crate::event::{AnswerFrom, AttemptNumber, Grafted, PlanReason, RequestNumber, RunStart, StepNumber, Timestamp};
 use crate::plan::Step;
-use crate::policy::Policy;
 
 use super::StepState;
-use super::queue::ReadyQueue;
 
 /// The rank of a step that has none yet, and so no place among the ready ones.
 pub(super) const UNRANKED: u64 = u64::MAX;
@@ -133,91 +130,6 @@ pub(super) struct Request {
     pub(super) edges: u64,
 }
 
-/// Pools with a size; the others are unlimited and need no book-keeping.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pools {
-    sizes: IndexMap<String, u32>,
-    /// More than there is, where a pool got its size when much of it was taken.
-    used: Vec<u64>,
-}
-
-impl Pools {
-    /// Sizes a pool. The first to name one decides: nobody can take a pool away from steps that rely on it.
-    pub(super) fn size(&mut self, name: &str, size: u32) -> bool {
-        if self.sizes.contains_key(name) {
-            return false;
-        }
-        self.sizes.insert(name.to_owned(), size.max(1));
-        self.used.push(0);
-        true
-    }
-
-    pub(super) fn sizes(&self) -> impl Iterator<Item = (&str, u32)> {
-        self.sizes.iter().map(|(name, size)| (name.as_str(), *size))
-    }
-
-    pub(super) fn used(&self) -> &[u64] {
-        &self.used
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.sizes.is_empty()
-    }
-
-    /// What a step takes: at most what there is, so that it can start when its pools are empty.
-    pub(super) fn needs(&self, step: &Step, usual: &str) -> Vec<(u16, u32)> {
-        let need = |name: &str, weight: u32| {
-            let (index, _, size) = self.sizes.get_full(name)?;
-            Some((u16::try_from(index).ok()?, weight.min(*size))).filter(|(_, weight)| *weight > 0)
-        };
-        if step.uses.is_empty() {
-            need(usual, 1).into_iter().collect()
-        } else {
-            step.uses.iter().filter_map(|(name, weight)| need(name, *weight)).collect()
-        }
-    }
-
-    pub(super) fn fit(&self, needs: &[(u16, u32)]) -> bool {
-        needs.iter().all(|need| self.fits(*need))
-    }
-
-    fn fits(&self, (pool, weight): (u16, u32)) -> bool {
-        self.used[usize::from(pool)] + u64::from(weight) <= u64::from(self.sizes[usize::from(pool)])
-    }
-
-    /// The pools that have not enough left: name, how much is taken, how much there is, how much is needed.
-    pub(super) fn lacking(&self, needs: &[(u16, u32)]) -> impl Iterator<Item = (&str, u32, u32, u32)> {
-        needs.iter().filter(|need| !self.fits(**need)).filter_map(|&(pool, weight)| {
-            let (name, size) = self.sizes.get_index(usize::from(pool))?;
-            let used = u32::try_from(self.used[usize::from(pool)]).unwrap_or(u32::MAX);
-            Some((name.as_str(), used, *size, weight))
-        })
-    }
-
-    pub(super) fn take(&mut self, needs: &[(u16, u32)]) {
-        for &(pool, weight) in needs {
-            self.used[usize::from(pool)] += u64::from(weight);
-        }
-    }
-
-    pub(super) fn give_back(&mut self, needs: &[(u16, u32)]) {
-        for &(pool, weight) in needs {
-            self.used[usize::from(pool)] -= u64::from(weight);
-        }
-    }
-}
-
-/// Steps that need the same of the same pools. Only the first ready one of each shape is ever looked at, so a full
-/// pool delays nobody who does not need it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shape {
-    pub(super) needs: Vec<(u16, u32)>,
-    /// A server for which all steps wait until an instant that it named.
-    pub(super) gate: Option<u16>,
-    /// Ready steps; those that are not ready any more are dropped when they come up.
-    pub(super) ready: ReadyQueue,
-}
-
 /// When a run began, and what there was by then: a fork is limited by what it does itself.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Beginning {
@@ -273,101 +185,8 @@ impl Tools {
     }
 }
 
-/// Servers that have named an instant before which they want no call.
-pub(super) type Gates = BTreeMap<u16, Gate>;
-
-/// How far a server may be called that has turned a call away.
-///
-/// It has said when to come back, but not with how many calls: if all that wait came back at once, most of them would be
-/// turned away once more. So from then on as many are made at a time as it did not turn away, and a little more with each
-/// that succeeds, in the way of congestion avoidance (Jacobson, SIGCOMM 1988). At first only half as many: what a server
-/// takes from one that has not called for a while says little of what it takes in the long run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gate {
-    /// No call before.
-    pub(super) until: Timestamp,
-    /// The step that was told so last, or `NONE` if that was the planner.
-    pub(super) by: StepNumber,
-    /// Calls that are being made.
-    running: u32,
-    /// How many may be made at a time, in sixteenths of a call. Each that succeeds adds one.
-    parts: u32,
-    /// Whether the server was called again since the gate is there.
-    is_reopened: bool,
-    /// The time from one call to the next, in milliseconds, where one at a time is too much.
-    spacing_ms: u64,
-}
-
-impl Gate {
-    /// So many calls at a time at least after the first was turned away: it may have been the only one.
-    const FIRST: u32 = 8;
-    const PARTS: u32 = 16;
-    /// By so much of itself the time between two calls becomes shorter with each that succeeds.
-    const SHORTER: u64 = 32;
-
-    /// One that is open, while so many calls are being made.
-    pub(super) fn new(by: StepNumber, running: u32) -> Self {
-        Self { until: Timestamp::ZERO, by, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
-    }
-
-    /// No call is to be made before.
-    pub(super) fn close(&mut self, by: StepNumber, until: Timestamp) {
-        if until >= self.until {
-            (self.by, self.until) = (by, until);
-        }
-    }
-
-    /// A call was turned away, for so long.
-    pub(super) fn turn_away(&mut self, pause_ms: u64) {
-        let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
-        self.parts = self.parts.min(carried.saturating_mul(Self::PARTS));
-        if self.is_reopened && self.running == 0 {
-            self.spacing_ms = pause_ms;
-        }
-    }
-
-    /// A step that calls the server has another state.
-    pub(super) fn change(&mut self, before: StepState, after: StepState, now: Timestamp) {
-        if matches!(after, StepState::Running(_)) {
-            self.running += 1;
-            self.is_reopened = true;
-            self.until = self.until.max(now.plus_millis(self.spacing_ms));
-        }
-        if matches!(before, StepState::Running(_)) {
-            self.running = self.running.saturating_sub(1);
-            if matches!(after, StepState::Succeeded | StepState::Expanded) {
-                self.parts = self.parts.saturating_add(1);
-                self.spacing_ms -= self.spacing_ms.div_ceil(Self::SHORTER);
-            }
-        }
-    }
-
-    pub(super) fn is_closed(&self, now: Timestamp) -> bool {
-        let (calls, most) = self.calls();
-        self.until > now || calls >= most
-    }
-
-    /// How many calls are being made, and how many may be at a time.
-    pub(super) fn calls(&self) -> (u32, u32) {
-        (self.running, self.parts / Self::PARTS)
-    }
-
-    /// All of it, for comparisons.
-    pub(super) fn all(&self) -> (Timestamp, u32, u32, bool, u64) {
-        (self.until, self.running, self.parts, self.is_reopened, self.spacing_ms)
-    }
-}
 /// Attempts that were told to end, with the shape whose pools they still hold.
 pub(super) type Aborting = BTreeMap<AttemptNumber, u32>;
-
-/// The policy's pools.
-pub(super) fn policy_pools(policy: &Policy) -> Pools {
-    let mut pools = Pools::default();
-    for (name, size) in &policy.pools {
-        pools.size(name, *size);
-    }
-    pools
-}
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Node>() == 64);

@@ -1,7 +1,6 @@
 //! `plandag analyse`: what running as a DAG would have made of another program's run.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -56,7 +55,14 @@ pub(crate) struct AnalyseArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> {
-    let bytes = read(&args.trace)?;
+    let bytes = source::bytes(&args.trace, Trace::MAX_BYTES, console).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => {
+            let message = format!("`{}` is larger than {} MiB", args.trace, Trace::MAX_BYTES >> 20);
+            Failure::new("trace.too_large", ExitCode::PlanInvalid, message)
+                .help("record a shorter time, or fewer categories")
+        }
+        _ => source::unreadable(Path::new(&args.trace), &error),
+    })?;
     let trace = Trace::read(&bytes).map_err(refused)?;
     let slots = args.max_parallel.map(NonZeroU32::get).or(trace.max_parallel);
     let slots = slots.unwrap_or(Policy::default().max_parallel);
@@ -81,22 +87,6 @@ pub(crate) fn run(args: &AnalyseArgs, console: &Console) -> Result<(), Failure> 
             Err(noted(failure, &trace.problems).help("the answer above is about the rest of it"))
         }
     }
-}
-
-fn read(argument: &str) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = |reader: &mut dyn Read, bytes: &mut Vec<u8>| reader.take(Trace::MAX_BYTES + 1).read_to_end(bytes);
-    let done = match argument {
-        "-" => read(&mut io::stdin().lock(), &mut bytes),
-        path => File::open(path).and_then(|mut file| read(&mut file, &mut bytes)),
-    };
-    done.map_err(|error| source::unreadable(Path::new(argument), &error))?;
-    if bytes.len() as u64 > Trace::MAX_BYTES {
-        let message = format!("`{argument}` is larger than {} MiB", Trace::MAX_BYTES >> 20);
-        return Err(Failure::new("trace.too_large", ExitCode::PlanInvalid, message)
-            .help("record a shorter time, or fewer categories"));
-    }
-    Ok(bytes)
 }
 
 fn refused(error: TraceError) -> Failure {

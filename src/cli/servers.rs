@@ -1,7 +1,7 @@
 //! MCP servers: started before anything is looked at, since only they know their tools, and ended with the command.
 
-use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,8 @@ use super::console::Console;
 use super::duration::human;
 use super::failure::Failure;
 use super::secrets;
+use super::source;
 use super::text;
-
-/// Larger files are no configuration.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// How long servers may take to start before anybody is told that they are waited for.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -95,17 +93,15 @@ async fn ready(config: McpConfig, console: &Console) -> Result<McpServers, McpEr
     started.await
 }
 
-fn read(file: &PathBuf) -> Result<McpConfig, Failure> {
+fn read(file: &Path) -> Result<McpConfig, Failure> {
     let name = file.display();
     let failed = |exit, message: String| {
         Failure::new("config.mcp", exit, message)
             .help("it has the form {\"mcpServers\": {\"NAME\": {\"command\": \"PROGRAM\", \"args\": []}}}")
     };
-    let unreadable = |error: std::io::Error| failed(ExitCode::Usage, format!("{name} cannot be read: {error}"));
-    let size = fs::metadata(file).map_err(unreadable)?.len();
-    if size > MAX_FILE_BYTES {
-        return Err(failed(ExitCode::Configuration, format!("{name} has {size} bytes, which is no configuration")));
-    }
-    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let text = source::text_of(file).map_err(|error| {
+        let exit = if error.kind() == ErrorKind::FileTooLarge { ExitCode::Configuration } else { ExitCode::Usage };
+        failed(exit, format!("{name} cannot be read: {error}"))
+    })?;
     McpConfig::parse(&text).map_err(|error| failed(ExitCode::Configuration, format!("{name}: {error}")))
 }

@@ -1,7 +1,7 @@
 //! What the command is given: a plan or an objective, by name, in words or on standard input.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Read};
 use std::path::Path;
 
 use plandag::report::ExitCode;
@@ -63,22 +63,39 @@ fn is_plan(text: &str) -> bool {
     text.trim_start().starts_with('{') || text.lines().any(|line| line.trim_end().starts_with("steps:"))
 }
 
+/// Reads what is no plan, from a file or from standard input. More than `most` bytes are an error of the kind
+/// [`ErrorKind::FileTooLarge`].
+pub(crate) fn bytes(argument: &str, most: u64, console: &Console) -> io::Result<Vec<u8>> {
+    say_if_typed(argument, console);
+    match argument {
+        STDIN => bounded(io::stdin().lock(), most),
+        path => bounded(File::open(path)?, most),
+    }
+}
+
 /// Reads a text as it is, from a file or from standard input.
 pub(crate) fn read_text(argument: &str, console: &Console) -> Result<String, Failure> {
-    let bytes = match argument {
-        STDIN => read_stdin(SizeArgs::default(), console)?,
-        path => {
-            let mut bytes = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(PlanFile::MAX_BYTES + 1).read_to_end(&mut bytes));
-            read.map_err(|error| unreadable(Path::new(path), &error))?;
-            bytes
-        }
-    };
-    let usage = |why: &str| Failure::usage("usage.arguments", format!("`{argument}` {why}"));
-    if bytes.len() as u64 > PlanFile::MAX_BYTES {
-        return Err(usage(&format!("is longer than {} bytes", PlanFile::MAX_BYTES)));
+    let text = bytes(argument, PlanFile::MAX_BYTES, console).and_then(utf8);
+    text.map_err(|error| unreadable(Path::new(argument), &error))
+}
+
+/// The text of a file that belongs to the surroundings: configuration, a key, a prompt.
+pub(crate) fn text_of(path: &Path) -> io::Result<String> {
+    bounded(File::open(path)?, PlanFile::MAX_BYTES).and_then(utf8)
+}
+
+/// A device and a pipe do not say how much they have: what is read is what counts.
+fn bounded(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > most {
+        true => Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {most} bytes"))),
+        false => Ok(bytes),
     }
-    String::from_utf8(bytes).map_err(|_| usage("is not UTF-8 text"))
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
 /// Reads a plan.
@@ -158,10 +175,8 @@ fn refused(error: PlanFileError, path: &Path) -> Failure {
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let name = path.display();
     match error.kind() {
-        io::ErrorKind::NotFound => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
-        io::ErrorKind::IsADirectory => {
-            Failure::usage("usage.missing_file", format!("`{name}` is a folder, not a plan"))
-        }
+        ErrorKind::NotFound => Failure::usage("usage.missing_file", format!("there is no file `{name}`")),
+        ErrorKind::IsADirectory => Failure::usage("usage.missing_file", format!("`{name}` is a folder, not a plan")),
         _ => Failure::usage("usage.missing_file", format!("`{name}` cannot be read: {error}")),
     }
 }

@@ -477,3 +477,20 @@ fn a_key_from_a_file_is_written_nowhere() {
         assert!(!String::from_utf8_lossy(&bytes).contains(CANARY), "{name}: {}", String::from_utf8_lossy(&bytes));
     }
 }
+
+#[test]
+fn what_has_no_end_is_not_read_to_its_end() {
+    let place = Place::new();
+    // A pipe, which does not say how much there is. What is too much by a little is left in it.
+    let endless = "\n".repeat((1 << 20) + 10);
+    let refused = |arguments: &[&str], exit: i32| {
+        let ran =
+            place.run_with_input([&["run", "x", "--base-url", "http://127.0.0.1:9/v1"], arguments].concat(), &endless);
+        assert!(ran.exit == exit && ran.stderr.contains("it is longer than 1048576 bytes"), "{arguments:?}: {ran:?}");
+    };
+    refused(&["--model", "m", "--mcp", "/dev/stdin"], 5);
+    refused(&["--model", "m", "--api-key-file", "/dev/stdin"], 5);
+    refused(&["--model", "m", "--prompt", "planner=/dev/stdin"], 5);
+    std::os::unix::fs::symlink("/dev/stdin", place.path().join("plandag.toml")).unwrap();
+    refused(&["--model", "m"], 5);
+}

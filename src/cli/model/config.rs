@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::args::{PlanFormat, StepTools, is_limit, is_temperature};
 use crate::cli::failure::Failure;
+use crate::cli::source;
 
 /// The project's file, in the folder in which the command is started.
 pub(crate) const PROJECT_FILE: &str = "plandag.toml";
@@ -197,7 +198,7 @@ fn name_no_key(project: &Config) -> Result<(), Failure> {
 fn read(path: &Path) -> Result<Option<(PathBuf, Config)>, Failure> {
     let name = path.display();
     let failure = |message: String| Failure::new("config.invalid", ExitCode::Configuration, message);
-    let text = match std::fs::read_to_string(path) {
+    let text = match source::text_of(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failure(format!("the configuration file `{name}` cannot be read: {error}"))),

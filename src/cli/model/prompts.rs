@@ -7,6 +7,7 @@ use super::args::{ModelArgs, PromptsArgs};
 use super::config::Files;
 use crate::cli::console::Console;
 use crate::cli::failure::Failure;
+use crate::cli::source;
 
 /// `plandag prompts`.
 pub(crate) fn run(args: &PromptsArgs, console: &Console) -> Result<(), Failure> {
@@ -32,7 +33,7 @@ pub(crate) fn read(args: &ModelArgs, files: &Files) -> Result<Prompts, Failure> 
     for name in Prompts::names() {
         let argument = args.prompts.iter().rev().find(|(own, _)| own == name).map(|(_, path)| path.clone());
         let Some(path) = argument.or_else(|| files.find(|config| config.prompts.get(name).cloned())) else { continue };
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = source::text_of(&path).map_err(|error| {
             let message = format!("the prompt `{name}` cannot be read from `{}`: {error}", path.display());
             Failure::new("config.invalid", ExitCode::Configuration, message)
         })?;

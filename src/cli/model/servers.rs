@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::path::Path;
 use std::time::Duration;
 
 use plandag::llm::{ModelError, Provider, RateLimits, Server};
@@ -19,6 +19,7 @@ use crate::cli::console::Console;
 use crate::cli::duration::human;
 use crate::cli::failure::Failure;
 use crate::cli::secrets;
+use crate::cli::source;
 use crate::cli::text;
 
 const OPENAI: &str = "openai";
@@ -377,9 +378,9 @@ fn unknown(message: String) -> Failure {
 }
 
 /// The key in a file.
-fn key_file(path: &PathBuf) -> Result<String, Failure> {
+fn key_file(path: &Path) -> Result<String, Failure> {
     let failure = |what: String| Failure::new("config.missing_key", ExitCode::Configuration, what);
-    let text = std::fs::read_to_string(path)
+    let text = source::text_of(path)
         .map_err(|error| failure(format!("the key cannot be read from `{}`: {error}", path.display())))?;
     match text.trim() {
         "" => Err(failure(format!("there is no key in `{}`", path.display()))),

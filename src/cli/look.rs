@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use futures::executor::block_on;
 use futures::future::{self, select};
 use futures::{FutureExt as _, StreamExt as _};
 use plandag::offline::OfflinePlanner;
@@ -70,7 +71,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
                     plan.map_err(|offences| unusable(&offences))?
                 }
                 None if args.settings.files.is_none() => return Err(no_planner(&text, could_be_file)),
-                None => planned(&start)?,
+                None => planned(&start).map_err(|error| unusable(&[error]))?,
             };
             let dag = Dag::check(&plan, &start).map_err(|offences| unusable(&offences))?;
             (plan, dag, start)
@@ -91,17 +92,11 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
 }
 
 /// Has the objective planned by rule.
-fn planned(start: &RunStart) -> Result<Plan, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
-        Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
-    })?;
+pub(crate) fn planned(start: &RunStart) -> Result<Plan, PlanError> {
     let planner = OfflinePlanner::new();
-    match runtime.block_on(planner.plan(PlanRequest::first(start), PlanSink::ignore())) {
-        Ok(reply) => match reply.revision {
-            Revision::Plan(plan) => Ok(plan),
-            _ => Err(unusable(&[PlanError::Declined])),
-        },
-        Err(error) => Err(unusable(&[error])),
+    match block_on(planner.plan(PlanRequest::first(start), PlanSink::ignore()))?.revision {
+        Revision::Plan(plan) => Ok(plan),
+        _ => Err(PlanError::Declined),
     }
 }
 

@@ -8,15 +8,15 @@
 mod table;
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use plandag::llm::PlanTool;
-use plandag::offline::OfflinePlanner;
 use plandag::report::ExitCode;
 use plandag::{
-    Dag, Limits, Plan, PlanRequest, PlanSink, Planner as _, Policy, ReplanWhen, Retry, Revision, RunStart, Step,
-    StepContext, StepError, StepId, Tool, ToolOutput, ToolSpec,
+    Dag, Limits, Plan, Policy, ReplanWhen, Retry, RunStart, Step, StepContext, StepError, StepId, Tool, ToolOutput,
+    ToolSpec,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,6 +24,7 @@ use serde_json::json;
 use super::args::RunArgs;
 use super::console::Console;
 use super::failure::Failure;
+use super::look;
 use super::ndjson::{Fields, Line as JsonLine};
 use super::prediction::{Prediction, counted, simulation};
 use super::run::{Equipment, needs_model, no_planner};
@@ -250,15 +251,9 @@ fn plan(source: Source, args: &RunArgs, equipment: &Equipment) -> Result<Option<
         Source::Objective { text, could_be_file } if args.settings.files.is_none() => {
             Err(no_planner(&text, could_be_file))
         }
-        Source::Objective { text, .. } => {
-            let request = PlanRequest::first(&start(&text));
-            let planned = futures::executor::block_on(OfflinePlanner::new().plan(request, PlanSink::ignore()));
-            match planned.map(|reply| reply.revision) {
-                Ok(Revision::Plan(plan)) => Ok(Some(plan)),
-                Ok(_) => Err(Failure::new("planner.declined", ExitCode::NoPlan, "there is no plan for it")),
-                Err(error) => Err(Failure::new("planner.failed", ExitCode::NoPlan, error.to_string())),
-            }
-        }
+        Source::Objective { text, .. } => look::planned(&start(&text)).map(Some).map_err(|error| {
+            Failure::new(error.code(), ExitCode::of_offences(slice::from_ref(&error)), error.to_string())
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use plandag::report::ExitCode;
 use plandag::web::Problem;
-use plandag::{Place, PlanError, PlanProblem, PlanProblems, RunStart};
+use plandag::{PlanError, PlanProblem, PlanProblems, RunStart};
 use serde_json::{Value, json};
 
 use super::console::Console;
@@ -46,11 +46,7 @@ impl Failure {
 
     /// A plan that cannot be run.
     pub(crate) fn plan(problems: PlanProblems, exit: ExitCode) -> Self {
-        let code = problems.problems.first().map_or("plan.malformed", |problem| problem.error.code());
-        let message = match problems.problems.as_slice() {
-            [only] => only.error.to_string(),
-            several => format!("the plan has {} problems", several.len()),
-        };
+        let (code, message) = (problems.code(), problems.message());
         let is_too_large = problems.problems.iter().any(|problem| matches!(problem.error, PlanError::TooLarge { .. }));
         let failure = Self { problems: Some(Box::new(problems)), ..Self::new(code, exit, message) };
         match is_too_large {
@@ -189,15 +185,10 @@ impl Failure {
 }
 
 fn problems_json(problems: &PlanProblems) -> Value {
-    let place = |place: &Place| json!({ "line": place.line, "column": place.column, "label": place.label });
     let problem = |problem: &PlanProblem| {
-        json!({
-            "code": problem.error.code(),
-            "message": problem.error.to_string(),
-            "file": problems.source.name(),
-            "places": problem.places.iter().map(place).collect::<Vec<_>>(),
-            "help": problem.help,
-        })
+        let mut told = problem.to_json();
+        told["file"] = json!(problems.source.name());
+        told
     };
     problems.problems.iter().map(problem).collect()
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+use serde_json::{Value, json};
+
 use super::locate::locate;
 use super::shape::Finding;
 use super::{PlanFormat, tree_of};
@@ -93,6 +95,19 @@ pub struct PlanProblem {
     pub help: Option<String>,
 }
 
+impl PlanProblem {
+    /// For programs: its code, what is wrong, where, and what can be done about it.
+    pub fn to_json(&self) -> Value {
+        let place = |place: &Place| json!({ "line": place.line, "column": place.column, "label": place.label });
+        json!({
+            "code": self.error.code(),
+            "message": self.error.to_string(),
+            "places": self.places.iter().map(place).collect::<Vec<_>>(),
+            "help": self.help,
+        })
+    }
+}
+
 /// Everything that is wrong with a plan.
 ///
 /// Shown as a line for each, with file, line and column.
@@ -117,6 +132,19 @@ pub(super) struct Salvaged {
 impl PlanProblems {
     /// How many problems of one text are listed.
     const LISTED: usize = 100;
+
+    /// The code of the first of them.
+    pub fn code(&self) -> &'static str {
+        self.problems.first().map_or("plan.malformed", |problem| problem.error.code())
+    }
+
+    /// What is wrong, if it is one thing, or else how much.
+    pub fn message(&self) -> String {
+        match self.problems.as_slice() {
+            [only] => only.error.to_string(),
+            several => format!("the plan has {} problems", several.len()),
+        }
+    }
 
     pub(super) fn malformed(source: Arc<PlanSource>, findings: Vec<Finding>) -> Self {
         let more = findings.len().saturating_sub(Self::LISTED);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::error::JournalError;
 use crate::history::ForkError;
-use crate::plan_file::{Place, PlanProblem, PlanProblems};
+use crate::plan_file::{PlanProblem, PlanProblems};
 
 /// Why something was not done: the answer `application/problem+json`, with the code that the command has for it. It can be
 /// read from what the command says with `--json`.
@@ -57,21 +57,8 @@ impl Problem {
 
     /// A plan that cannot be run.
     pub fn plan(problems: &PlanProblems) -> Self {
-        let code = problems.problems.first().map_or("plan.malformed", |problem| problem.error.code());
-        let message = match problems.problems.as_slice() {
-            [only] => only.error.to_string(),
-            several => format!("the plan has {} problems", several.len()),
-        };
-        let place = |place: &Place| json!({ "line": place.line, "column": place.column, "label": place.label });
-        let problem = |problem: &PlanProblem| {
-            json!({
-                "code": problem.error.code(),
-                "message": problem.error.to_string(),
-                "places": problem.places.iter().map(place).collect::<Vec<_>>(),
-                "help": problem.help,
-            })
-        };
-        Self { problems: Some(Box::new(problems.problems.iter().map(problem).collect())), ..Self::new(code, message) }
+        let told = problems.problems.iter().map(PlanProblem::to_json).collect();
+        Self { problems: Some(Box::new(told)), ..Self::new(problems.code(), problems.message()) }
     }
 
     /// The code.

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use futures::executor::block_on;
+use futures::executor;
 use futures::future::{self, select};
 use futures::{FutureExt as _, StreamExt as _};
 use plandag::offline::OfflinePlanner;
@@ -15,11 +15,11 @@ use super::console::{Console, json_text};
 use super::earlier;
 use super::failure::Failure;
 use super::model::args::SpendingArgs;
-use super::model::{self, Models, detect};
+use super::model::{self, Models};
 use super::output::Output;
 use super::prediction::{Prediction, counted};
 use super::progress::wait_line;
-use super::run::{needs_model, no_planner, settings_policy};
+use super::run::{block_on, needs_model, no_planner, settings_policy};
 use super::source::{self, Source};
 use super::style::{self, paint};
 use super::summary::spent;
@@ -59,9 +59,8 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
                         future::ready(())
                     });
                     let told = waits.then(|()| future::pending());
-                    let planned = detect::block_on(async {
-                        select(pin!(planner.plan_alone(&start)), pin!(told)).await.factor_first().0
-                    });
+                    let planned =
+                        block_on(async { select(pin!(planner.plan_alone(&start)), pin!(told)).await.factor_first().0 });
                     let (plan, usage) = planned?;
                     // It is paid for also if nothing came of it.
                     let used = spent(&usage);
@@ -94,7 +93,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
 /// Has the objective planned by rule.
 pub(crate) fn planned(start: &RunStart) -> Result<Plan, PlanError> {
     let planner = OfflinePlanner::new();
-    match block_on(planner.plan(PlanRequest::first(start), PlanSink::ignore()))?.revision {
+    match executor::block_on(planner.plan(PlanRequest::first(start), PlanSink::ignore()))?.revision {
         Revision::Plan(plan) => Ok(plan),
         _ => Err(PlanError::Declined),
     }

@@ -221,6 +221,11 @@ pub(crate) fn no_signals(error: io::Error) -> Failure {
     Failure::new("internal.panic", ExitCode::Internal, format!("signals cannot be received: {error}"))
 }
 
+/// Nothing can be begun at all.
+pub(crate) fn no_threads(error: &io::Error) -> Failure {
+    Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
+}
+
 /// As many threads as there are cores.
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
     built(&mut Builder::new_multi_thread())
@@ -237,10 +242,14 @@ fn runtime_of(toolbox: &Toolbox, json: bool) -> Result<Runtime, Failure> {
     }
 }
 
-fn built(builder: &mut Builder) -> Result<Runtime, Failure> {
-    builder.enable_all().build().map_err(|error| {
-        Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
-    })
+/// What this builder makes, with all that futures may wait for.
+pub(crate) fn built(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.enable_all().build().map_err(|error| no_threads(&error))
+}
+
+/// Waits for something before the run, or without one.
+pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    Ok(built(&mut Builder::new_current_thread())?.block_on(future))
 }
 
 fn watch_all(

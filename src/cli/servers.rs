@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::console::Console;
 use super::duration::human;
 use super::failure::Failure;
+use super::run;
 use super::secrets;
 use super::source;
 use super::text;
@@ -40,10 +41,7 @@ impl Servers {
             config.extend(read(file)?);
         }
         config.servers().iter().for_each(|server| secrets::known().add_all(server.secrets()));
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("mcp").enable_all().build();
-        let runtime = runtime.map_err(|error| {
-            Failure::new("internal.panic", ExitCode::Internal, format!("no threads can be started: {error}"))
-        })?;
+        let runtime = run::built(Builder::new_multi_thread().worker_threads(1).thread_name("mcp"))?;
         let is_web = |server: &&ServerConfig| matches!(server.launch, Launch::Http { .. });
         let on_web: Vec<String> = config.servers().iter().filter(is_web).map(|server| server.name.clone()).collect();
         let servers = runtime.block_on(ready(config, console)).map_err(|error| {

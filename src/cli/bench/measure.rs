@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::BufReader;
 use std::iter;
 use std::path::Path;
 use std::pin::pin;
@@ -28,7 +28,7 @@ use super::super::failure::Failure;
 use super::super::patience;
 use super::super::plan_place::PlanPlace;
 use super::super::prediction::{listed, simulated, simulation};
-use super::super::run::{no_signals, settings_policy};
+use super::super::run::{no_signals, no_threads, settings_policy};
 use super::super::signals::{self, Signal};
 use super::super::source;
 use super::super::style::{self, paint};
@@ -133,15 +133,6 @@ pub(super) struct Expected {
     by_slots: Vec<(u32, Duration)>,
 }
 
-/// What runs are carried out in.
-pub(super) fn runtime() -> Result<Runtime, Failure> {
-    Runtime::new().map_err(|error| not_started("runtime", &error))
-}
-
-fn not_started(what: &str, error: &io::Error) -> Failure {
-    Failure::new("internal.panic", ExitCode::Internal, format!("no {what} can be started: {error}"))
-}
-
 impl<'a> Bench<'a> {
     pub(super) fn open(args: &'a BenchArgs, runtime: &'a Runtime, console: &'a Console) -> Result<Self, Failure> {
         let mut policy = settings_policy(&args.settings);
@@ -166,7 +157,7 @@ impl<'a> Bench<'a> {
             time_scale: args.time_scale.or(args.plans.is_empty().then_some(SHAPES_SCALE)),
             args,
             toolbox: if args.real { Some(Toolbox::open(&args.settings, console)?) } else { None },
-            alarm: Alarm::start().map_err(|error| not_started("thread", &error))?,
+            alarm: Alarm::start().map_err(|error| no_threads(&error))?,
             runtime,
             console,
             signals: heard(runtime)?,

@@ -18,6 +18,7 @@ use super::console::{Console, LastWords};
 use super::failure::Failure;
 use super::output::Output;
 use super::prediction::counted;
+use super::run::runtime;
 use super::signals::Signal;
 use super::style::{self, paint};
 use super::text;
@@ -90,7 +91,7 @@ fn factor(text: &str) -> Result<f64, String> {
 
 /// Runs the command.
 pub(crate) fn run(args: &BenchArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let runtime = measure::runtime()?;
+    let runtime = runtime()?;
     let ended = Bench::open(args, &runtime, console).and_then(|bench| Told::new(&bench, console)?.tell_all());
     // A sleep that was cut short does not keep the answer back.
     runtime.shutdown_background();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use plandag::ModelProblem;
 use plandag::llm::{Provider, Server};
-use plandag::report::ExitCode;
 
 use crate::cli::failure::Failure;
+use crate::cli::run::block_on;
 
 /// Longer is not waited for a server on this machine.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -54,11 +54,4 @@ async fn models(url: &str) -> Result<Vec<String>, ModelProblem> {
     let provider = Provider::new(Server::at(url)).map_err(|error| error.problem)?;
     let listed = tokio::time::timeout(PATIENCE, provider.model_names()).await;
     listed.map_err(|_| ModelProblem::Unreachable)?.map_err(|error| error.problem)
-}
-
-pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Failure::new("internal.panic", ExitCode::Internal, format!("no runtime can be started: {error}"))
-    })?;
-    Ok(runtime.block_on(future))
 }

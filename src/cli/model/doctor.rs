@@ -17,6 +17,7 @@ use crate::cli::console::Console;
 use crate::cli::duration::human;
 use crate::cli::failure::Failure;
 use crate::cli::history::check_journal;
+use crate::cli::run::block_on;
 use crate::cli::style::{self, paint};
 use crate::cli::text;
 use crate::cli::toolbox::Toolbox;
@@ -196,7 +197,7 @@ fn try_call(models: &Models) -> Result<Call, Failure> {
         ..ModelRequest::default()
     };
     let began = Instant::now();
-    let answered = detect::block_on(async { tokio::time::timeout(PATIENCE, planner.model.complete(request)).await })?;
+    let answered = block_on(async { tokio::time::timeout(PATIENCE, planner.model.complete(request)).await })?;
     let failure = |code, exit, message: String| Failure::new(code, exit, message);
     let reply = match answered {
         Ok(Ok(reply)) => reply,
@@ -205,7 +206,7 @@ fn try_call(models: &Models) -> Result<Call, Failure> {
             let failure = failure(error.problem.code(), exit, error.message);
             // One that it does not have, or that is none to talk with.
             if matches!(error.problem, ModelProblem::UnknownModel | ModelProblem::Rejected)
-                && let Ok(Ok(names)) = detect::block_on(planner.provider.model_names())
+                && let Ok(Ok(names)) = block_on(planner.provider.model_names())
                 && !names.is_empty()
             {
                 return Err(failure.note(format!("it has {}", shown(&names))).help("name one of them: --model NAME"));

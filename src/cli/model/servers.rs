@@ -18,6 +18,7 @@ use super::detect::{self, Found};
 use crate::cli::console::Console;
 use crate::cli::duration::human;
 use crate::cli::failure::Failure;
+use crate::cli::run::block_on;
 use crate::cli::secrets;
 use crate::cli::source;
 use crate::cli::text;
@@ -152,7 +153,7 @@ impl<'a> Servers<'a> {
     fn first_model(&self, server: &Server, looked: &[String]) -> Result<String, Failure> {
         let shown = plandag::llm::shown_address(server.address().unwrap_or_default());
         let provider = connect(server.clone(), looked)?;
-        let listed = detect::block_on(async { timeout(PATIENCE, provider.model_names()).await })?;
+        let listed = block_on(async { timeout(PATIENCE, provider.model_names()).await })?;
         let listed = listed.unwrap_or_else(|_| {
             let message = format!("{shown} has not listed its models within {}", human(PATIENCE));
             Err(ModelError::new(ModelProblem::Stalled, message))

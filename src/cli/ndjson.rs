@@ -6,7 +6,7 @@ use std::time::Duration;
 use plandag::journal::RunId;
 use plandag::{
     AttemptNumber, Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepId, StepNumber,
-    StopReason, Timestamp, Usage,
+    Timestamp, Usage,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             ]),
         ),
         RunEventKind::RunResumed { .. } => ("run.resumed", Fields::default()),
-        RunEventKind::StopRequested { why } => ("run.stopping", Fields::from([("why", json!(why_word(*why)))])),
+        RunEventKind::StopRequested { why } => ("run.stopping", Fields::from([("why", json!(why))])),
         // The last line says what was used in all.
         RunEventKind::RunStopped { .. } | RunEventKind::RunFinished { .. } | RunEventKind::UsageNoted { .. } => {
             return None;
@@ -229,18 +229,6 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
 /// What is wrong with a plan, for programs.
 fn offence(error: &PlanError) -> Value {
     json!({ "code": error.code(), "message": error.to_string() })
-}
-
-fn why_word(why: StopReason) -> &'static str {
-    match why {
-        StopReason::Cancelled => "cancelled",
-        StopReason::Attempts => "attempts",
-        StopReason::Tokens => "tokens",
-        StopReason::Money => "money",
-        StopReason::Deadline => "deadline",
-        StopReason::Undecided => "undecided",
-        _ => "limit",
-    }
 }
 
 fn reason_word(reason: &PlanReason) -> &'static str {

@@ -153,9 +153,7 @@ impl Progress {
             | RunEventKind::PlanRequested { .. }
             | RunEventKind::StepDrafted { .. }
             | RunEventKind::StepReady { .. } => None,
-            RunEventKind::StopRequested { why } => {
-                Some(format!(" {} stopping: {}", paint(style::RETRY, "■"), why_words(*why)))
-            }
+            RunEventKind::StopRequested { why } => Some(format!(" {} stopping: {why}", paint(style::RETRY, "■"))),
         }
     }
 
@@ -226,19 +224,6 @@ pub(crate) fn some_of(names: &[String]) -> String {
     match names.len().checked_sub(SHOWN) {
         Some(more @ 1..) => format!("{shown} and {more} more"),
         _ => shown,
-    }
-}
-
-/// Why a run stops.
-pub(crate) fn why_words(why: StopReason) -> &'static str {
-    match why {
-        StopReason::Cancelled => "a signal said so",
-        StopReason::Attempts => "the limit on attempts is reached",
-        StopReason::Tokens => "the limit on tokens is reached",
-        StopReason::Money => "the limit on money is reached",
-        StopReason::Deadline => "the deadline is reached",
-        StopReason::Undecided => "only steps are left about which you have to decide",
-        _ => "a limit is reached",
     }
 }
 

@@ -17,7 +17,7 @@ use super::model;
 use super::ndjson::{Fields, Line, add_spent};
 use super::output::Output;
 use super::prediction::counted;
-use super::progress::{some_of, why_words};
+use super::progress::some_of;
 use super::signals::Signal;
 use super::style::{self, paint};
 use super::text;
@@ -176,6 +176,7 @@ impl Summary<'_> {
 
     fn stopped(&self, why: StopReason, exit: ExitCode) -> Failure {
         let stopped = |code, message: &str| Failure::new(code, exit, message);
+        let limit = |code| Failure::new(code, exit, why.to_string());
         match why {
             StopReason::Cancelled => match self.watched.stopped_by {
                 Some(Signal::Terminate) => stopped("run.cancelled", "the run was stopped by SIGTERM"),
@@ -190,12 +191,12 @@ impl Summary<'_> {
                 };
                 failure.help("give it longer: --deadline TIME")
             }
-            StopReason::Attempts => stopped("limit.attempts", why_words(why)),
-            StopReason::Tokens => self.use_more(stopped("limit.tokens", why_words(why)), "--max-tokens N"),
-            StopReason::Money => self.use_more(stopped("limit.money", why_words(why)), "--max-usd USD"),
+            StopReason::Attempts => limit("limit.attempts"),
+            StopReason::Tokens => self.use_more(limit("limit.tokens"), "--max-tokens N"),
+            StopReason::Money => self.use_more(limit("limit.money"), "--max-usd USD"),
             _ => {
                 let report = &self.watched.report;
-                let failure = stopped("run.undecided", why_words(why));
+                let failure = limit("run.undecided");
                 report.steps().fold(failure, |failure, step| match step.outcome {
                     StepOutcome::Unknown => {
                         let error = step.attempts.last().and_then(|attempt| attempt.error);

@@ -518,6 +518,19 @@ pub enum StopReason {
     Undecided,
 }
 
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cancelled => "it was cancelled",
+            Self::Attempts => "the limit on attempts is reached",
+            Self::Tokens => "the limit on tokens is reached",
+            Self::Money => "the limit on money is reached",
+            Self::Deadline => "the deadline is reached",
+            Self::Undecided => "only steps are left about which somebody has to decide",
+        })
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -74,7 +74,7 @@ pub enum NoAnswer {
         offences: String,
     },
     /// The run stopped before its end.
-    #[error("the run stopped: {}", stop_words(*.0))]
+    #[error("the run stopped: {0}")]
     Stopped(StopReason),
     /// The run is not over.
     #[error("the run is not finished")]
@@ -88,17 +88,6 @@ pub enum NoAnswer {
     /// The answer is large, and was not read from the journal.
     #[error("the answer is only in the journal")]
     Stored,
-}
-
-fn stop_words(why: StopReason) -> &'static str {
-    match why {
-        StopReason::Cancelled => "it was cancelled",
-        StopReason::Attempts => "the limit on attempts is reached",
-        StopReason::Tokens => "the limit on tokens is reached",
-        StopReason::Money => "the limit on money is reached",
-        StopReason::Deadline => "the deadline is reached",
-        StopReason::Undecided => "only steps are left about which somebody has to decide",
-    }
 }
 
 fn and_more(more: usize) -> String {

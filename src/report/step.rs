@@ -33,6 +33,21 @@ pub enum StepOutcome {
     Unapproved,
 }
 
+impl StepOutcome {
+    /// In a word, for programs.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Skipped(_) => "skipped",
+            Self::Superseded => "superseded",
+            Self::Cancelled => "unfinished",
+            Self::Unknown => "unknown",
+            Self::Unapproved => "unapproved",
+        }
+    }
+}
+
 /// What became of one step.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -174,6 +174,13 @@ pub enum StepState {
     Superseded,
 }
 
+impl StepState {
+    /// A terminal state, for ever.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Skipped(_) | Self::Superseded)
+    }
+}
+
 /// A step of a run, as it is now.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

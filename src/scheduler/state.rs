@@ -59,7 +59,7 @@ pub(super) struct Node {
 impl Node {
     /// A terminal state, for ever.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self.state, StepState::Succeeded | StepState::Failed | StepState::Skipped(_) | StepState::Superseded)
+        self.state.is_settled()
     }
 
     /// Counts as a satisfied dependency.

@@ -15,7 +15,7 @@ use crate::event::{
     Timestamp, Usage,
 };
 use crate::planner::PlanReply;
-use crate::scheduler::{Phase, Scheduler, StepState};
+use crate::scheduler::{Phase, Scheduler};
 
 /// The jitter of every back-off: the mean of what a real run draws.
 const DRAW: u16 = u16::MAX / 2;
@@ -226,13 +226,7 @@ fn attempt_returned(attempt: AttemptNumber, result: Result<Returned, StepError>)
 /// does not.
 fn stalled(scheduler: &Scheduler) -> Ended {
     debug_assert!(matches!(scheduler.phase(), Phase::Finished | Phase::Stopped), "a run waits for nothing");
-    let unsettled = (0..scheduler.step_count()).filter(|&number| {
-        scheduler.step(number).is_some_and(|step| {
-            !matches!(
-                step.state,
-                StepState::Succeeded | StepState::Failed | StepState::Skipped(_) | StepState::Superseded
-            )
-        })
-    });
+    let unsettled = (0..scheduler.step_count())
+        .filter(|&number| scheduler.step(number).is_some_and(|step| !step.state.is_settled()));
     Ended::Finished(RunOutcome::Failed { reason: FailureReason::Stalled(unsettled.collect()) })
 }

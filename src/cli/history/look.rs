@@ -221,14 +221,12 @@ fn plan_lines(change: &RevisionChange) -> Vec<String> {
 }
 
 fn step_line(history: &History, step: &StepReport<'_>, (ids, tools): (usize, usize)) -> String {
-    let (colour, sign, word) = match step.outcome {
-        StepOutcome::Succeeded => (style::GOOD, "✓", "done"),
-        StepOutcome::Failed => (style::ERROR, "✗", "failed"),
-        StepOutcome::Skipped(_) => (style::FAINT, "○", "skipped"),
-        StepOutcome::Superseded => (style::FAINT, "○", "superseded"),
-        StepOutcome::Unknown => (style::RETRY, "?", "unknown"),
-        StepOutcome::Unapproved => (style::RETRY, "?", "unapproved"),
-        _ => (style::RETRY, "■", "unfinished"),
+    let (colour, sign, word) = match (step.outcome, step.outcome.word()) {
+        (StepOutcome::Succeeded, _) => (style::GOOD, "✓", "done"),
+        (StepOutcome::Failed, word) => (style::ERROR, "✗", word),
+        (StepOutcome::Skipped(_) | StepOutcome::Superseded, word) => (style::FAINT, "○", word),
+        (StepOutcome::Unknown | StepOutcome::Unapproved, word) => (style::RETRY, "?", word),
+        (_, word) => (style::RETRY, "■", word),
     };
     let mut parts = vec![
         format!(" {} {}", paint(colour, sign), text::pad(&text::line(step.id.as_str()), ids)),
@@ -295,17 +293,8 @@ fn step_json(history: &History, step: &StepReport<'_>) -> Value {
             "taken_over": call.taken_over,
         })
     });
-    let state = match step.outcome {
-        StepOutcome::Succeeded => "succeeded",
-        StepOutcome::Failed => "failed",
-        StepOutcome::Skipped(_) => "skipped",
-        StepOutcome::Superseded => "superseded",
-        StepOutcome::Unknown => "unknown",
-        StepOutcome::Unapproved => "unapproved",
-        _ => "unfinished",
-    };
     json!({
-        "step": step.id, "number": step.number, "tool": step.tool, "state": state, "member": step.member,
+        "step": step.id, "number": step.number, "tool": step.tool, "state": step.outcome.word(), "member": step.member,
         "because": step.because, "error": step.error, "attempts": calls.collect::<Vec<_>>(),
         "output": history.preview(step.number),
     })

@@ -205,12 +205,7 @@ impl<'a> Draft<'a> {
     /// Members of the plan that get a new number: those that are over, and those that are not, with all that is going on
     /// inside of them.
     fn replaced(&self, extent: &Extent) -> (Vec<StepNumber>, Vec<StepNumber>) {
-        let is_settled = |number: &StepNumber| {
-            self.scheduler.step(*number).is_some_and(|step| {
-                use StepState as State;
-                matches!(step.state, State::Succeeded | State::Failed | State::Skipped(_) | State::Superseded)
-            })
-        };
+        let is_settled = |number: &StepNumber| self.scheduler.step(*number).is_some_and(|step| step.state.is_settled());
         let replaced = self.members(None).iter().copied().filter(|number| extent.again.contains_key(number));
         let (left, mut closed): (Vec<_>, Vec<_>) = replaced.partition(is_settled);
         let mut next = 0;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use plandag::report::Means;
 use plandag::{
     AttemptNumber, Graft, RunEvent, RunEventKind, RunStart, RunView, StepId, StepNumber, StepState, Timestamp, Usage,
 };
@@ -70,13 +71,6 @@ struct Open {
     since: Timestamp,
 }
 
-/// What the successful attempts of a tool took.
-#[derive(Clone, Copy, Debug, Default)]
-struct Observed {
-    count: u32,
-    total: Duration,
-}
-
 /// A fold over the events of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -84,7 +78,7 @@ pub(crate) struct Ledger {
     steps: Vec<Entry>,
     generations: HashMap<StepId, u32>,
     open: HashMap<AttemptNumber, Open>,
-    observed: HashMap<Arc<str>, Observed>,
+    means: Means,
     /// Since when the planner has been thinking.
     planning: Option<Timestamp>,
     /// Until when it waits, and for what.
@@ -241,10 +235,7 @@ impl Ledger {
     fn observe(&mut self, attempt: Option<AttemptNumber>, now: Timestamp) {
         let Some(open) = attempt.and_then(|attempt| self.open.get(&attempt)) else { return };
         if let Some(tool) = self.step(open.step).and_then(|entry| entry.tool.clone()) {
-            let took = now - open.since;
-            let observed = self.observed.entry(tool).or_default();
-            observed.count += 1;
-            observed.total += took;
+            self.means.observe(&tool, now - open.since);
         }
     }
 
@@ -268,9 +259,9 @@ impl Ledger {
         self.step(number).map_or("?", |entry| entry.id.as_str())
     }
 
-    /// What a successful call of a tool has taken in this run, on average.
-    pub(crate) fn observed_mean(&self, tool: &str) -> Option<Duration> {
-        self.observed.get(tool).map(|observed| observed.total / observed.count)
+    /// What successful calls of each tool have taken in this run.
+    pub(crate) fn means(&self) -> &Means {
+        &self.means
     }
 
     /// Since when the planner has been thinking, if it is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::event::{Graft, RunEventKind, SkipReason, StepNumber, Timestamp};
 use crate::plan::StepId;
-use crate::report::{StepOutcome, StepReport};
+use crate::report::{Means, StepOutcome, StepReport};
 use crate::scheduler::{Hindrance, Phase, StepState};
 
 use super::{Because, History};
@@ -326,8 +326,9 @@ impl History {
         let state = scheduler.step(step.number).map(|step| step.state);
         let state = state.filter(|_| scheduler.phase() == Phase::Running);
         // What the run itself has shown so far changes with each call: the whole page would with it.
-        let tool = || self.report.start().tools.iter().find(|tool| tool.name == step.tool)?.mean_ms;
-        let due = || Some(step.attempts.last()?.started.plus_millis(step.definition.estimate_ms.or_else(tool)?));
+        let estimate = step.definition.estimate_ms.map(Duration::from_millis);
+        let expected = || Means::default().expected(estimate, step.tool, self.report.start());
+        let due = || Some(step.attempts.last()?.started + expected()?.0);
         let is_running = matches!(state, Some(StepState::Running(_)));
         Awaited { step: step.id.clone(), state, due: if is_running { due() } else { None } }
     }

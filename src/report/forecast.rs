@@ -1,10 +1,10 @@
 //! How long the rest of a run should take: its longest path, each step as long as it is expected to be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Duration;
 
-use crate::event::{StepNumber, Timestamp};
+use crate::event::{RunStart, StepNumber, Timestamp};
 
 /// What an expectation rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,35 @@ impl fmt::Display for Basis {
             Self::ThisRun => "this run",
             Self::EarlierRuns => "earlier runs",
         })
+    }
+}
+
+/// What successful calls of each tool have taken in a run so far: all together, and how many there were.
+#[derive(Clone, Debug, Default)]
+pub struct Means(HashMap<String, (Duration, u32)>);
+
+impl Means {
+    /// Takes up a call.
+    pub fn observe(&mut self, tool: &str, took: Duration) {
+        if !self.0.contains_key(tool) {
+            self.0.insert(tool.to_owned(), Default::default());
+        }
+        if let Some((total, count)) = self.0.get_mut(tool) {
+            *total += took;
+            *count += 1;
+        }
+    }
+
+    /// How long one call of a step should take. None if nothing is known: a guess would look like knowledge.
+    pub fn expected(&self, estimate: Option<Duration>, tool: &str, start: &RunStart) -> Option<(Duration, Basis)> {
+        if let Some(estimate) = estimate {
+            return Some((estimate, Basis::Estimate));
+        }
+        if let Some((total, count)) = self.0.get(tool) {
+            return Some((*total / *count, Basis::ThisRun));
+        }
+        let spec = start.tools.iter().find(|spec| spec.name == tool)?;
+        spec.mean_ms.map(|mean| (Duration::from_millis(mean), Basis::EarlierRuns))
     }
 }
 
@@ -52,7 +81,7 @@ pub struct OpenStep<'a> {
     pub dependencies: &'a [StepNumber],
     /// How far it is.
     pub progress: Progress,
-    /// How long one call of its tool should take. None if nothing is known: a guess would look like knowledge.
+    /// How long one call of its tool should take, as [`Means::expected`] knows it.
     pub expected: Option<(Duration, Basis)>,
 }
 

@@ -18,7 +18,7 @@ pub use critical::CriticalPath;
 #[cfg(feature = "page")]
 pub(crate) use escape::Escaped;
 pub use exit_code::ExitCode;
-pub use forecast::{Basis, Forecast, OpenStep, Progress};
+pub use forecast::{Basis, Forecast, Means, OpenStep, Progress};
 pub use graph::Graph;
 #[cfg(feature = "page")]
 pub(crate) use layout::{BOX_HEIGHT, BOX_WIDTH, Layout};

@@ -9,15 +9,7 @@ use crate::cli::ledger::{Entry, Ledger, State};
 
 /// How long one call of a step should take. None if nothing is known: a guess would look like knowledge.
 pub(super) fn expected(ledger: &Ledger, entry: &Entry) -> Option<(Duration, Basis)> {
-    if let Some(estimate) = entry.estimate {
-        return Some((estimate, Basis::Estimate));
-    }
-    let tool = entry.tool.as_deref()?;
-    if let Some(mean) = ledger.observed_mean(tool) {
-        return Some((mean, Basis::ThisRun));
-    }
-    let spec = ledger.start()?.tools.iter().find(|spec| spec.name == tool)?;
-    spec.mean_ms.map(|mean| (Duration::from_millis(mean), Basis::EarlierRuns))
+    ledger.means().expected(entry.estimate, entry.tool.as_deref().unwrap_or_default(), ledger.start()?)
 }
 
 /// The rest of a run. A run that is being stopped has none.

@@ -1,12 +1,11 @@
 //! How long the rest of a run should take: enough of it that a page can say so at any moment until the next news.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::history::History;
-use crate::report::{Basis, Forecast, OpenStep, Progress, StepReport};
+use crate::report::{Forecast, Means, OpenStep, Progress, RunReport, StepOutcome, StepReport};
 use crate::scheduler::StepState;
 
 use super::gather::duration;
@@ -31,28 +30,20 @@ pub struct Rest {
 pub(super) fn rest(history: &History) -> Option<Rest> {
     let report = history.report();
     let scheduler = report.scheduler();
-    let means = means(history);
-    let expected = |step: &StepReport<'_>| -> Option<(Duration, Basis)> {
-        if let Some(estimate) = step.definition.estimate_ms {
-            return Some((Duration::from_millis(estimate), Basis::Estimate));
-        }
-        if let Some((total, count)) = means.get(step.tool) {
-            return Some((*total / *count, Basis::ThisRun));
-        }
-        let spec = report.start().tools.iter().find(|spec| spec.name == step.tool)?;
-        spec.mean_ms.map(|mean| (Duration::from_millis(mean), Basis::EarlierRuns))
-    };
+    let means = means(report);
     let steps: Vec<StepReport<'_>> = report.steps().filter(|step| step.member).collect();
     let forecast = Forecast::new(steps.iter().filter_map(|step| {
         let progress = match scheduler.step(step.number)?.state {
             StepState::Running(_) => Progress::Running(step.attempts.last()?.started),
             StepState::Backoff(until) => Progress::Retrying(until),
             StepState::Expanded => Progress::Expanded,
-            StepState::Waiting | StepState::Ready | StepState::Unapproved | StepState::Unknown(_) => Progress::Waiting,
-            StepState::Succeeded | StepState::Failed | StepState::Skipped(_) | StepState::Superseded => return None,
+            state if state.is_settled() => return None,
+            _ => Progress::Waiting,
         };
         let dependencies = scheduler.dependencies(step.number);
-        Some(OpenStep { number: step.number, parent: step.parent, dependencies, progress, expected: expected(step) })
+        let estimate = step.definition.estimate_ms.map(Duration::from_millis);
+        let expected = means.expected(estimate, step.tool, report.start());
+        Some(OpenStep { number: step.number, parent: step.parent, dependencies, progress, expected })
     }));
     let bases: Vec<String> = forecast.bases().map(|basis| basis.to_string()).collect();
     let waiting = forecast.paths().iter().filter(|path| path.due.is_none()).map(|path| path.after).max();
@@ -64,16 +55,12 @@ pub(super) fn rest(history: &History) -> Option<Rest> {
     })
 }
 
-/// What successful calls of each tool have taken so far: all together, and how many there were.
-fn means(history: &History) -> HashMap<&str, (Duration, u32)> {
-    let mut means: HashMap<&str, (Duration, u32)> = HashMap::new();
-    for step in history.report().steps() {
-        let is_answered =
-            matches!(history.report().scheduler().step(step.number), Some(step) if step.state == StepState::Succeeded);
-        if let (true, Some(call)) = (is_answered, step.attempts.last()) {
-            let (total, count) = means.entry(step.tool).or_default();
-            *total += call.ended - call.started;
-            *count += 1;
+/// What successful calls have taken so far.
+fn means(report: &RunReport) -> Means {
+    let mut means = Means::default();
+    for step in report.steps().filter(|step| step.outcome == StepOutcome::Succeeded) {
+        if let Some(call) = step.attempts.last() {
+            means.observe(step.tool, call.duration());
         }
     }
     means

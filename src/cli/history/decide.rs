@@ -167,10 +167,7 @@ pub(super) fn cancel(args: &CancelArgs, console: &Console) -> Result<ExitCode, F
         console.say(&format!(" run {run} is stopped; to go on after all: plandag resume {run}"));
         return Ok(ExitCode::Success);
     };
-    interrupt(owner.pid)?;
-    if args.now {
-        interrupt(owner.pid)?;
-    }
+    interrupt(owner.pid, args.now)?;
     console.say(&format!(" asked pid {} to stop", owner.pid));
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE {
@@ -185,9 +182,13 @@ pub(super) fn cancel(args: &CancelArgs, console: &Console) -> Result<ExitCode, F
     Ok(ExitCode::Success)
 }
 
-/// What Ctrl-C would do there.
+/// What Ctrl-C would do there, pressed twice if what is running is to be ended.
+pub(crate) fn interrupt(pid: u32, now: bool) -> Result<(), Failure> {
+    (0..=u8::from(now)).try_for_each(|_| press(pid))
+}
+
 #[cfg(unix)]
-pub(crate) fn interrupt(pid: u32) -> Result<(), Failure> {
+fn press(pid: u32) -> Result<(), Failure> {
     use rustix::process::{Pid, Signal, kill_process};
 
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -202,6 +203,6 @@ pub(crate) fn interrupt(pid: u32) -> Result<(), Failure> {
 }
 
 #[cfg(not(unix))]
-pub(crate) fn interrupt(pid: u32) -> Result<(), Failure> {
+fn press(pid: u32) -> Result<(), Failure> {
     Err(Failure::new("journal.locked", ExitCode::Journal, format!("press Ctrl-C in the terminal of process {pid}")))
 }

@@ -141,12 +141,7 @@ impl Launcher for Commands {
     }
 
     fn cancel<'a>(&'a self, _: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(async move {
-            for _ in 0..=u8::from(now) {
-                interrupt(owner.pid).map_err(|failure| failure.to_problem())?;
-            }
-            Ok(())
-        })
+        Box::pin(async move { interrupt(owner.pid, now).map_err(|failure| failure.to_problem()) })
     }
 }
 
@@ -194,7 +189,7 @@ impl Children {
         state.is_closing = true;
         for pid in &state.pids {
             // One that cannot be told stops when nobody reads what it says any more.
-            let _ = interrupt(*pid);
+            let _ = interrupt(*pid, false);
         }
         state.pids.len()
     }

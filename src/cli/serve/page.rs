@@ -120,11 +120,6 @@ impl Launcher for Myself {
     }
 
     fn cancel<'a>(&'a self, _: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {
-        Box::pin(async move {
-            for _ in 0..=u8::from(now) {
-                interrupt(owner.pid).map_err(|failure| failure.to_problem())?;
-            }
-            Ok(())
-        })
+        Box::pin(async move { interrupt(owner.pid, now).map_err(|failure| failure.to_problem()) })
     }
 }

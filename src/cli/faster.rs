@@ -11,24 +11,17 @@ use super::text;
 
 /// Savings that are told.
 const MOST_SAVINGS: usize = 3;
-/// Savings below this share of the run are not worth a word.
-const NOTEWORTHY: f64 = 0.01;
 
 /// The lines about it, each with its heading.
 pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
-    let is_noteworthy = |saving: &&Saving| is_noteworthy(saving, what_if);
-    let is_dependency = |saving: &&Saving| matches!(saving.change, Change::Independent { .. });
-    // Whether more slots would help is worth knowing also where they would not.
-    let is_slots = |saving: &&Saving| matches!(saving.change, Change::Slots { .. });
-    let told =
-        what_if.savings.iter().filter(is_noteworthy).filter(|saving| !is_dependency(saving) && !is_slots(saving));
-    let told = told.take(MOST_SAVINGS).chain(what_if.savings.iter().filter(is_slots));
-    let told: Vec<String> = told.map(|saving| format!("{}: -{}", words(&saving.change), human(saving.saves))).collect();
+    let (faster, unnecessary) = what_if.told(MOST_SAVINGS);
     let mut lines = Vec::new();
-    if !told.is_empty() {
+    if !faster.is_empty() {
+        let told = faster.iter().map(|saving| format!("{}: -{}", words(&saving.change), human(saving.saves)));
+        let told: Vec<String> = told.collect();
         lines.push(format!("{}  {}", paint(style::FAINT, "to go faster"), told.join("   ")));
     }
-    for saving in what_if.savings.iter().filter(is_dependency).filter(is_noteworthy).take(MOST_SAVINGS) {
+    for saving in unnecessary {
         let heading = paint(style::FAINT, "unnecessary?");
         lines.push(format!("{heading}  {}, costs {}", words(&saving.change), human(saving.saves)));
     }
@@ -44,12 +37,8 @@ pub(crate) fn lines(what_if: &WhatIf) -> Vec<String> {
 /// The line about what saves most, if there is something that saves anything.
 pub(crate) fn best(what_if: WhatIf) -> Vec<String> {
     let untried = if what_if.savings.is_empty() { what_if.untried } else { 0 };
-    let best = what_if.savings.iter().find(|saving| is_noteworthy(saving, &what_if)).cloned();
+    let best = what_if.savings.iter().find(|saving| what_if.is_noteworthy(saving)).cloned();
     lines(&WhatIf { savings: best.into_iter().collect(), untried, ..what_if })
-}
-
-fn is_noteworthy(saving: &Saving, what_if: &WhatIf) -> bool {
-    !saving.saves.is_zero() && saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY)
 }
 
 fn words(change: &Change) -> String {

@@ -84,8 +84,7 @@ impl History {
     fn inside(&self) -> BTreeMap<StepNumber, Vec<StepNumber>> {
         let mut inside: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
         for step in self.report.steps() {
-            let parent = |number: &StepNumber| self.report.scheduler().step(*number)?.parent;
-            for outer in std::iter::successors(step.parent, parent) {
+            for outer in self.report.parents(step.parent) {
                 inside.entry(outer).or_default().push(step.number);
             }
         }

@@ -188,7 +188,7 @@ impl RunReport {
     }
 
     /// The step that one is part of, and what that is part of.
-    pub(super) fn parents(&self, parent: Option<StepNumber>) -> impl Iterator<Item = StepNumber> {
+    pub(crate) fn parents(&self, parent: Option<StepNumber>) -> impl Iterator<Item = StepNumber> {
         std::iter::successors(parent, |parent| self.scheduler.step(*parent)?.parent)
     }
 

@@ -14,8 +14,6 @@ use super::{Call, PlanEntry, Snapshot, StepEntry, Suggestion, Text, drawn, head,
 
 /// More suggestions are not shown of each kind.
 const MOST_SUGGESTIONS: usize = 6;
-/// Savings below this share of the run are not worth a word.
-const NOTEWORTHY: f64 = 0.01;
 
 pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
     let report = history.report();
@@ -148,26 +146,17 @@ fn plan(change: RevisionChange) -> PlanEntry {
 /// What would have made the run faster, and the dependencies that seem to be unnecessary.
 fn suggestions(report: &RunReport) -> Vec<Suggestion> {
     let what_if = report.what_if();
-    // Whether more slots would help is worth knowing also where they would not.
-    let is_told = |saving: &Saving| {
-        saving.saves >= what_if.makespan.mul_f64(NOTEWORTHY) || matches!(saving.change, Change::Slots { .. })
-    };
-    let (unnecessary, faster): (Vec<Saving>, Vec<Saving>) = what_if
-        .savings
-        .into_iter()
-        .filter(is_told)
-        .partition(|saving| matches!(saving.change, Change::Independent { .. }));
-    let told = faster.into_iter().take(MOST_SUGGESTIONS);
-    told.chain(unnecessary.into_iter().take(MOST_SUGGESTIONS)).map(suggestion).collect()
+    let (faster, unnecessary) = what_if.told(MOST_SUGGESTIONS);
+    faster.into_iter().chain(unnecessary).map(suggestion).collect()
 }
 
-fn suggestion(saving: Saving) -> Suggestion {
+fn suggestion(saving: &Saving) -> Suggestion {
     Suggestion {
         change: saving.change.to_string(),
         unnecessary: matches!(saving.change, Change::Independent { .. }),
         saves_us: duration(saving.saves),
-        step: match saving.change {
-            Change::Halve { step } | Change::Independent { step, .. } => Some(step),
+        step: match &saving.change {
+            Change::Halve { step } | Change::Independent { step, .. } => Some(step.clone()),
             Change::Slots { .. } | Change::Pool { .. } => None,
         },
     }

@@ -29,8 +29,8 @@ pub struct Snapshot {
     pub plans: Vec<PlanEntry>,
     /// The steps of the critical path, first to last.
     pub critical: Vec<StepNumber>,
-    /// What would have made it faster, the greatest saving first. Only for a run that nobody drives: it is simulated for
-    /// that.
+    /// What would have made it faster, the greatest saving first, more slots last. Only for a run that nobody drives: it
+    /// is simulated for that.
     pub faster: Vec<Suggestion>,
     /// Where the steps are drawn. What finished steps had expanded to is folded into them.
     pub layout: Drawing,

@@ -140,6 +140,25 @@ impl WhatIf {
         let tasks = tasks.collect();
         Work { tasks, policy }.what_if()
     }
+
+    /// Whether a saving is worth a word: it is one, and not below a hundredth of the run.
+    pub fn is_noteworthy(&self, saving: &Saving) -> bool {
+        !saving.saves.is_zero() && saving.saves >= self.makespan.mul_f64(0.01)
+    }
+
+    /// The savings to tell, at most so many of each kind: what would make the run faster, and the dependencies that seem
+    /// to be unnecessary. Whether more slots would help is worth knowing also where they would not: they come on top.
+    pub fn told(&self, most: usize) -> (Vec<&Saving>, Vec<&Saving>) {
+        let is_slots = |saving: &&Saving| matches!(saving.change, Change::Slots { .. });
+        let (slots, others): (Vec<_>, Vec<_>) = self.savings.iter().partition(is_slots);
+        let noteworthy = others.into_iter().filter(|saving| self.is_noteworthy(saving));
+        let (mut unnecessary, mut faster): (Vec<_>, Vec<_>) =
+            noteworthy.partition(|saving| matches!(saving.change, Change::Independent { .. }));
+        unnecessary.truncate(most);
+        faster.truncate(most);
+        faster.extend(slots);
+        (faster, unnecessary)
+    }
 }
 
 /// The tools whose steps can be told apart from what was done before and after: one that acts may have been waited for

@@ -408,3 +408,20 @@ fn where_nothing_waits_for_a_slot_a_simulation_would_say_the_same() {
     }
     assert!(unhindered > 1_000, "{unhindered}");
 }
+
+#[test]
+fn more_slots_are_told_of_however_little_they_save() {
+    let saving = |change, ms| Saving { change, saves: millis(ms) };
+    let more = || Change::Slots { from: 1, to: 2 };
+    let savings = [(halve("a"), 90), (independent("c", "a"), 50), (halve("b"), 40), (halve("c"), 9), (more(), 0)];
+    let savings = savings.map(|(change, ms)| saving(change, ms)).to_vec();
+    let what_if = WhatIf { makespan: millis(1_000), savings, untried: 0 };
+    let told = |most| {
+        let (faster, unnecessary) = what_if.told(most);
+        (faster.into_iter().map(|saving| saving.change.clone()).collect::<Vec<_>>(), unnecessary.len())
+    };
+    assert_eq!(told(1), (vec![halve("a"), more()], 1));
+    assert_eq!(told(9), (vec![halve("a"), halve("b"), more()], 1), "nine of a thousand are not worth a word");
+    let nothing = WhatIf { savings: vec![saving(halve("a"), 0)], ..WhatIf::default() };
+    assert_eq!(nothing.told(9), (Vec::new(), Vec::new()));
+}

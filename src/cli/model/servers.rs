@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::OnceLock;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use plandag::llm::{ModelError, Provider, RateLimits, Server};

@@ -58,6 +58,41 @@ fn json_and_yaml_say_the_same() {
 }
 
 #[test]
+fn a_plan_is_told_from_words() {
+    for path in plans("good") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(PlanFile::is_plan(&text) && PlanFile::is_plan(&format!("\u{feff}{text}")), "{}", path.display());
+    }
+    let steps = "- id: a\n    tool: search\n";
+    for plan in [
+        "{ broken".to_owned(),
+        format!("\"steps\":\n  {steps}"),
+        format!("'steps' :\n  {steps}"),
+        format!("---\nobjective: x\nsteps:\n  {steps}"),
+        // Indented as a whole.
+        format!("  steps:\n  {steps}"),
+        "steps: [{id: a}]".to_owned(),
+        // None of these is YAML.
+        format!("steps: # all\n  {steps}   x: y"),
+        format!("\"steps\":\n  {steps}   x: y"),
+        "steps: [{id: a".to_owned(),
+    ] {
+        assert!(PlanFile::is_plan(&plan), "{plan}");
+    }
+    for words in [
+        "Compare A and B",
+        "Compare A and B\nsteps: find both",
+        "Compare: A and B",
+        "- one\n- two",
+        "[urgent] compare A and B",
+        "describe the steps: one by one",
+        "",
+    ] {
+        assert!(!PlanFile::is_plan(words), "{words}");
+    }
+}
+
+#[test]
 fn a_plan_survives_being_written_and_read() {
     for path in plans("good") {
         let plan = PlanFile::read(&path, PlanFile::MAX_BYTES).unwrap().plan;

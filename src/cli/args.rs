@@ -17,6 +17,7 @@ use super::history::{Before, KeepArgs, Verb};
 use super::model::args::{DoctorArgs, ModelArgs, PromptsArgs, SpendingArgs};
 use super::order::Order;
 use super::serve::{OpenArgs, ServeArgs};
+use super::source::Kind;
 
 /// Examples come first: they are what most people look for.
 pub(crate) const TEMPLATE: &str =
@@ -221,6 +222,9 @@ pub(crate) struct RunArgs {
     /// A plan (an existing file, or a name in .json, .yaml or .yml), an objective, or - for standard input
     #[arg(value_name = "FILE|OBJECTIVE|-")]
     pub(crate) source: String,
+    /// What comes on standard input, if who starts the run knows
+    #[arg(long, hide = true)]
+    pub(crate) source_kind: Option<Kind>,
     /// Takes FILE for a list, an objective or the path of a plan on each line (not on empty ones, nor after a #): all run
     /// at once, under one shared set of caps, and each fails alone
     #[arg(long, conflicts_with = "confirm")]

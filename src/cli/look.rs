@@ -34,7 +34,8 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let mut toolbox = Toolbox::open(&args.settings, console)?;
     let policy = settings_policy(&args.settings);
     let start = || toolbox.start("", &args.settings, policy.clone());
-    let source = source::read(&args.source, args.settings.size, console).map_err(|failure| failure.in_run(&start()))?;
+    let source =
+        source::read(&args.source, None, args.settings.size, console).map_err(|failure| failure.in_run(&start()))?;
     let models = match needs_model(&source) {
         true => Models::find(&args.model, &SpendingArgs::default(), None, console)?,
         false => None,

@@ -32,13 +32,18 @@ pub(crate) fn run(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure
     if args.batch {
         return run_batch(args, console);
     }
-    let source = source::read(&args.source, args.settings.size, console).map_err(|failure| {
+    let source = source::read(&args.source, args.source_kind, args.settings.size, console).map_err(|failure| {
         match Toolbox::open(&args.settings, console) {
             Ok(toolbox) => failure.in_run(&toolbox.start("", &args.settings, policy(args))),
             // That is told once the plan has the right shape.
             Err(_) => failure,
         }
     })?;
+    run_source(source, args, console)
+}
+
+/// Runs what was read, or what was read for a run before it.
+pub(crate) fn run_source(source: Source, args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
     let Equipment { toolbox, models, mut policy } = {
         // Who names a model that plans wants it asked when a plan of their own goes wrong.
         let needs_model = needs_model(&source) || args.model.names_a_planner();

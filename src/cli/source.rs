@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal as _, Read};
 use std::path::Path;
 
+use clap::ValueEnum;
 use plandag::report::ExitCode;
 use plandag::{PlanFile, PlanFileError, PlanFormat};
 
@@ -29,15 +30,31 @@ pub(crate) enum Source {
     },
 }
 
-/// Reads a plan or an objective.
-pub(crate) fn read(argument: &str, size: SizeArgs, console: &Console) -> Result<Source, Failure> {
+/// What comes on standard input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Plan,
+    Objective,
+}
+
+impl Kind {
+    /// What this is meant as. Words that are no text are better complained about than planned from.
+    fn of(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes).map_or(true, PlanFile::is_plan) {
+            true => Self::Plan,
+            false => Self::Objective,
+        }
+    }
+}
+
+/// Reads a plan or an objective. Which of them is on standard input is judged by what is there, unless somebody knows.
+pub(crate) fn read(argument: &str, kind: Option<Kind>, size: SizeArgs, console: &Console) -> Result<Source, Failure> {
     if argument == STDIN {
         let bytes = read_stdin(size, console)?;
-        let text = String::from_utf8_lossy(&bytes);
-        if is_plan(&text) {
-            return parse(bytes, size).map(Source::Plan);
-        }
-        return objective(&text, false);
+        return match kind.unwrap_or_else(|| Kind::of(&bytes)) {
+            Kind::Plan => parse(bytes, size).map(Source::Plan),
+            Kind::Objective => objective(&String::from_utf8_lossy(&bytes), false),
+        };
     }
     let path = Path::new(argument);
     if PlanFormat::of_path(path).is_some() || (path.exists() && !path.is_dir()) {
@@ -55,12 +72,11 @@ pub(crate) fn read(argument: &str, size: SizeArgs, console: &Console) -> Result<
         )
         .help(format!("to ask something about its documents: plandag run \"...\" --files {argument}")));
     }
+    if PlanFile::is_plan(argument) {
+        return Err(Failure::usage("usage.arguments", "this is a plan, and was given in the place of its file")
+            .help("write it to a file, or give it on standard input: plandag run -"));
+    }
     objective(argument, !argument.contains(char::is_whitespace))
-}
-
-/// Whether a text looks like a plan, in JSON or in YAML, and not like words.
-fn is_plan(text: &str) -> bool {
-    text.trim_start().starts_with('{') || text.lines().any(|line| line.trim_end().starts_with("steps:"))
 }
 
 /// Reads what is no plan, from a file or from standard input. More than `most` bytes are an error of the kind
@@ -143,17 +159,13 @@ fn all_of_stdin(size: SizeArgs) -> Result<Vec<u8>, Failure> {
 }
 
 fn objective(text: &str, could_be_file: bool) -> Result<Source, Failure> {
-    let text = text.trim().to_owned();
+    let text = text.trim_start_matches('\u{feff}').trim().to_owned();
     if text.is_empty() {
         return Err(Failure::usage("usage.empty_objective", "the objective is empty").help(EXAMPLE));
     }
     if !text.contains(char::is_alphanumeric) {
         let message = format!("there are no words in the objective `{}`", text::cut(&text, 40));
         return Err(Failure::usage("usage.empty_objective", message).help(EXAMPLE));
-    }
-    if is_plan(&text) {
-        return Err(Failure::usage("usage.arguments", "this is a plan, and was given in the place of its file")
-            .help("write it to a file, or give it on standard input: plandag run -"));
     }
     if text.len() as u64 > PlanFile::MAX_BYTES {
         return Err(Failure::usage(

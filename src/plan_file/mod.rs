@@ -49,6 +49,8 @@ use salvage::salvage;
 use shape::Finding;
 pub use source::{Place, PlanProblem, PlanProblems, PlanSource};
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How a plan is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -109,6 +111,22 @@ pub enum PlanFileError {
 }
 
 impl PlanFile {
+    /// Whether a text that may as well be words is meant as a plan: if it begins as JSON does, or is YAML with `steps`.
+    /// What is no YAML at all is so, too, if one of its lines can only begin the list of steps.
+    pub fn is_plan(text: &str) -> bool {
+        let text = text.trim_start_matches(BYTE_ORDER_MARK);
+        if text.trim_start().starts_with('{') {
+            return true;
+        }
+        #[cfg(feature = "yaml")]
+        return match yaml::read(text) {
+            Ok(tree) => tree.get("steps").is_some(),
+            Err(_) => text.lines().any(yaml::begins_steps),
+        };
+        #[cfg(not(feature = "yaml"))]
+        false
+    }
+
     /// How large a plan file may be unless the caller says otherwise, in bytes.
     pub const MAX_BYTES: u64 = 1 << 20;
 
@@ -187,7 +205,6 @@ impl PlanFile {
 }
 
 fn plan_of(source: &PlanSource) -> Result<Plan, Vec<Finding>> {
-    const BYTE_ORDER_MARK: char = '\u{feff}';
     let text = source.text();
     if text.starts_with(BYTE_ORDER_MARK) {
         let mark = 0..BYTE_ORDER_MARK.len_utf8();

@@ -48,6 +48,13 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<Finding>> {
     Err(others)
 }
 
+/// Whether a line says that the steps of a plan come now, and is no sentence.
+pub(super) fn begins_steps(line: &str) -> bool {
+    let line = line.replace(['"', '\''], "");
+    let rest = line.trim().strip_prefix("steps:").map(str::trim_start);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', '#']))
+}
+
 fn read_with(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Node, Error> {
     // The size of the text is bounded by the caller, and every event takes a byte of it, aliases apart.
     let most = text.len() + MAX_REPLAYED;

@@ -68,13 +68,19 @@ fn plans_and_objectives_come_on_standard_input() {
     let place = Place::new();
     let json = "\n  {\"steps\": [{\"id\": \"a\", \"tool\": \"calculate\", \"args\": {\"expression\": \"2 + 3\"}}]}";
     let yaml = "steps:\n  - id: a\n    tool: calculate\n    args: {expression: 2 + 3}\n";
-    for plan in [json, yaml] {
+    let (marked, quoted) = (format!("\u{feff}{json}"), yaml.replace("steps", "\"steps\""));
+    for plan in [json, yaml, &quoted] {
         let ran = place.run_with_input(["run", "-"], plan);
         assert_eq!(ran.exit, 0, "{ran:?}");
         assert!(ran.stdout.contains("\"result\": 5"), "{ran:?}");
     }
     let objective = place.run_with_input(["run", "-"], "Compare A and B on X");
     assert!(objective.stderr.contains("config.no_planner"), "{objective:?}");
+    // A line of it looks like a part of a plan.
+    let objective = place.run_with_input(["run", "-"], "Compare A and B\nsteps: find both");
+    assert!(objective.stderr.contains("config.no_planner"), "{objective:?}");
+    let marked = place.run_with_input(["run", "-"], &marked);
+    assert!(marked.stderr.contains("byte order mark"), "{marked:?}");
     assert_eq!(place.run_with_input(["run", "-"], " \n").exit, 2);
     assert_eq!(place.run_with_input(["run", "-"], "{ broken").exit, 3);
 }

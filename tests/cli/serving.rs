@@ -105,8 +105,15 @@ fn runs_that_a_server_started_are_runs_like_any_other() {
     let (status, problem) = serving.ask("POST", "/api/runs", cycle);
     assert_eq!((status, &problem["code"]), (422, &json!("plan.cycle")), "{problem}");
     assert_eq!(problem["problems"][0]["places"][0]["line"], 2, "{problem}");
-    let (status, problem) = serving.ask("POST", "/api/runs", &json!({ "objective": "who knows" }).to_string());
-    assert_eq!((status, &problem["code"]), (503, &json!("config.no_planner")));
+    // Whatever it looks like, an objective is one, and a plan is one.
+    for objective in ["who knows", "{who} knows", "Compare A and B\nsteps: find both", "steps: [a, b]"] {
+        let (status, problem) = serving.ask("POST", "/api/runs", &json!({ "objective": objective }).to_string());
+        assert_eq!((status, &problem["code"]), (503, &json!("config.no_planner")), "{problem}");
+    }
+    let plan = "# a plan\n\"steps\":\n  - {id: a, tool: calculate, args: {expression: '1'}}\n";
+    let (status, answer) = serving.ask("POST", "/api/runs", &json!({ "plan": plan }).to_string());
+    assert_eq!(status, 201, "{answer}");
+    serving.until(answer["run"].as_str().unwrap(), "succeeded");
 
     let ran = serving.stop("INT");
     assert_eq!(ran.exit, 130, "{ran:?}");

@@ -76,7 +76,7 @@ impl Sources {
             .filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
         let read = |line: &str| match line {
             "-" => Err(Failure::usage("usage.arguments", "a line of a batch cannot be standard input")),
-            line => source::read(line, args.settings.size, console),
+            line => source::read(line, None, args.settings.size, console),
         };
         let sources: Vec<_> = lines.map(|(line, number)| (number, line.to_owned(), read(line))).collect();
         if sources.is_empty() {

@@ -113,13 +113,13 @@ fn no_beginning() -> Problem {
 impl Launcher for Commands {
     fn start<'a>(&'a self, job: Job) -> BoxFuture<'a, Result<RunId, Problem>> {
         Box::pin(async move {
-            let input = match &job.task {
-                Task::Objective(text) => text.clone(),
-                Task::Plan(file) => file.source.text().to_owned(),
+            let (kind, input) = match &job.task {
+                Task::Objective(text) => ("objective", text.clone()),
+                Task::Plan(file) => ("plan", file.source.text().to_owned()),
             };
             let mut inputs = self.inputs.clone();
             inputs.extend(job.inputs);
-            let mut arguments = vec!["run".into(), "-".into()];
+            let mut arguments = vec!["run".into(), "-".into(), format!("--source-kind={kind}").into()];
             arguments.extend(self.options.iter().cloned());
             for (name, value) in &inputs {
                 let input = options::input(name, value);

@@ -80,6 +80,26 @@ fn servers_are_where_the_environment_said_when_the_run_was_started() {
     assert!(!place.run(["export", &run, "--format", "ndjson"]).stdout.contains("secret"));
 }
 
+/// The journal is the one that was named, wherever the run was kept before, and what was read then is not read again.
+#[test]
+fn a_run_that_is_asked_again_is_kept_where_it_was_found() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let asked = ["run", "-", "--model", "m", "--base-url", "http://127.0.0.1:9/v1", "--journal", "old.db", "--json"];
+    let ran = place.run_with_input(asked, "steps: of old, none");
+    assert_eq!(ran.exit, 3, "words of a plan: {ran:?}");
+    let ran = place.run_with_input(asked, "who knows?");
+    assert_eq!(ran.exit, 6, "{ran:?}");
+    let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    std::fs::rename(place.path().join("old.db"), place.path().join("new.db")).unwrap();
+    let resume = ["resume", &run, "--journal", "new.db", "--base-url", &server.url(), "--json"];
+    let again = place.run_with_input(resume, "something else");
+    assert_eq!((again.exit, &again.last_event()["answer"]), (0, &json!("found it")), "{again:?}");
+    assert!(!place.path().join("old.db").exists());
+    let new = again.last_event()["run"].as_str().unwrap().to_owned();
+    let shown = place.run(["show", &new, "--journal", "new.db", "--json"]);
+    assert_eq!((shown.exit, &shown.last_event()["objective"]), (0, &json!("who knows?")), "{shown:?}");
+}
+
 /// Lists another model first each time.
 #[derive(Default)]
 struct Changing(AtomicUsize);

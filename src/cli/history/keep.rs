@@ -49,6 +49,11 @@ impl Survives {
 }
 
 impl KeepArgs {
+    /// For a run that is kept where another one is.
+    pub(super) fn beside(journal: &SqliteJournal, durability: Survives) -> Self {
+        Self { journal: Some(journal.path().to_owned()), no_journal: false, durability }
+    }
+
     /// The journal for a new run; none if none is wanted.
     pub(crate) fn open(&self) -> Result<Option<Arc<SqliteJournal>>, Failure> {
         if self.no_journal {

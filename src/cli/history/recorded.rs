@@ -102,6 +102,11 @@ impl Recorded {
         &self.addresses
     }
 
+    /// Whether it is for a planner to say what is done.
+    pub(super) fn is_objective(&self) -> bool {
+        self.plan.is_none()
+    }
+
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }

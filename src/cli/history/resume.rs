@@ -21,7 +21,8 @@ use super::super::failure::Failure;
 use super::super::model::args::{base_url, tokens, usd};
 use super::super::model::go_back_to;
 use super::super::run::{self, Going};
-use super::keep::{JournalArgs, Survives};
+use super::super::source::Source;
+use super::keep::{JournalArgs, KeepArgs, Survives};
 use super::recorded::{Before, Recorded, not_understood};
 use super::{find, journal_failure};
 
@@ -162,7 +163,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
         }
     })?;
     let going = Going { journal, run: summary.run, past: Vec::new(), accept_changes: args.accept_changes };
-    take_up(going, told, args.json, runtime, console)
+    take_up(going, told, args.durability, args.json, runtime, console)
 }
 
 /// Goes on with a run that this process has just written down.
@@ -174,27 +175,36 @@ pub(super) fn go_on(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let going = Going { journal, run, past: Vec::new(), accept_changes: false };
-    take_up(going, Told::default(), json, runtime, console)
+    take_up(going, Told::default(), Survives::Auto, json, runtime, console)
 }
 
-fn take_up(mut going: Going, told: Told, json: bool, runtime: Runtime, console: &Console) -> Result<ExitCode, Failure> {
+fn take_up(
+    mut going: Going,
+    told: Told,
+    durability: Survives,
+    json: bool,
+    runtime: Runtime,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
     going.past = runtime.block_on(going.journal.history(&going.run)).map_err(journal_failure)?;
     let recorded = Recorded::of(start(&going.past)?)?;
-    let has_no_plan = never_had_a_plan(&going.past);
+    let has_no_plan = recorded.is_objective() && never_had_a_plan(&going.past);
     if has_no_plan {
         console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));
         if let Some(run) = runtime.block_on(begun_anew(&going))? {
-            return take_up(Going { run, ..going }, told, json, runtime, console);
+            return take_up(Going { run, ..going }, told, durability, json, runtime, console);
         }
     }
     let told = told.or(Told::of(&going.past)?);
     let before = Before { arguments: Some(recorded.arguments().to_vec()), labels: told.labels() };
-    let args = RunArgs { json, confirm: false, open: false, before, ..told.over(recorded.args()?) };
+    let keep = KeepArgs::beside(&going.journal, durability);
+    let args = RunArgs { json, confirm: false, open: false, keep, before, ..told.over(recorded.args()?) };
     go_to(&recorded)?;
     go_back_to(recorded.addresses().clone());
     if has_no_plan {
+        let text = start(&going.past)?.objective.clone();
         drop(going);
-        return run::run(&args, console);
+        return run::run_source(Source::Objective { text, could_be_file: false }, &args, console);
     }
     if !going.accept_changes {
         recorded.check_plan(&args, &going.run, console)?;

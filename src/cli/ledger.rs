@@ -78,6 +78,8 @@ pub(crate) struct Ledger {
     steps: Vec<Entry>,
     generations: HashMap<StepId, u32>,
     open: HashMap<AttemptNumber, Open>,
+    /// The step of the attempt that ended with the last event, and how long that took.
+    ended: Option<(StepNumber, Duration)>,
     means: Means,
     /// Since when the planner has been thinking.
     planning: Option<Timestamp>,
@@ -90,6 +92,8 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Takes up what is new in an event. Called before the event is told.
     pub(crate) fn take(&mut self, event: &RunEvent) {
+        let ended = event.kind.ended_attempt().and_then(|attempt| self.open.remove(&attempt));
+        self.ended = ended.map(|open| (open.step, event.at - open.since));
         match &event.kind {
             RunEventKind::RunStarted { start } => self.start = Some(Arc::clone(start)),
             RunEventKind::PlanRequested { .. } => self.planning = Some(event.at),
@@ -126,9 +130,9 @@ impl Ledger {
                 self.set(*step, State::Retrying { at: *retry_at });
             }
             RunEventKind::UsageNoted { usage, .. } => self.used += *usage,
-            RunEventKind::AttemptDiscarded { attempt, usage } => {
+            RunEventKind::AttemptDiscarded { usage, .. } => {
                 self.used += *usage;
-                if let Some(step) = self.step_of(*attempt) {
+                if let Some((step, _)) = self.ended {
                     self.set(step, State::Waiting);
                 }
             }
@@ -137,9 +141,9 @@ impl Ledger {
                 self.used += *usage;
                 self.set(*step, State::Undecided);
             }
-            RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
+            RunEventKind::StepSucceeded { step, usage, .. } => {
                 self.used += *usage;
-                self.observe(*attempt, event.at);
+                self.observe();
                 self.set(*step, State::Succeeded);
             }
             RunEventKind::StepFailed { step, attempt, error, usage } => {
@@ -193,6 +197,7 @@ impl Ledger {
     pub(crate) fn correct(&mut self, view: &RunView) {
         let count = view.steps.last().map_or(0, |last| last.number as usize + 1);
         self.steps.resize_with(self.steps.len().max(count), unknown);
+        self.open.clear();
         for shown in &view.steps {
             let entry = &mut self.steps[shown.number as usize];
             entry.id = shown.id.clone();
@@ -202,7 +207,10 @@ impl Ledger {
             entry.is_member = shown.member && shown.state != StepState::Superseded;
             entry.state = match shown.state {
                 StepState::Waiting | StepState::Ready | StepState::Superseded => State::Waiting,
-                StepState::Running(_) => State::Running { since: shown.changed },
+                StepState::Running(attempt) => {
+                    self.open.insert(attempt, Open { step: shown.number, since: shown.changed });
+                    State::Running { since: shown.changed }
+                }
                 StepState::Backoff(at) => State::Retrying { at },
                 StepState::Expanded => State::Expanded,
                 StepState::Unknown(_) | StepState::Unapproved => State::Undecided,
@@ -232,10 +240,10 @@ impl Ledger {
         }
     }
 
-    fn observe(&mut self, attempt: Option<AttemptNumber>, now: Timestamp) {
-        let Some(open) = attempt.and_then(|attempt| self.open.get(&attempt)) else { return };
-        if let Some(tool) = self.step(open.step).and_then(|entry| entry.tool.clone()) {
-            self.means.observe(&tool, now - open.since);
+    fn observe(&mut self) {
+        let Some((step, took)) = self.ended else { return };
+        if let Some(tool) = self.step(step).and_then(|entry| entry.tool.clone()) {
+            self.means.observe(&tool, took);
         }
     }
 
@@ -295,14 +303,9 @@ impl Ledger {
         self.used
     }
 
-    /// How long an attempt took that ends at `now`. It is forgotten then.
-    pub(crate) fn close(&mut self, attempt: AttemptNumber, now: Timestamp) -> Option<Duration> {
-        self.open.remove(&attempt).map(|open| now - open.since)
-    }
-
-    /// The step of an attempt that is still open.
-    pub(crate) fn step_of(&self, attempt: AttemptNumber) -> Option<StepNumber> {
-        self.open.get(&attempt).map(|open| open.step)
+    /// The step of the attempt that ended with the last event, and how long that took. None if its start was missed.
+    pub(crate) fn ended(&self) -> Option<(StepNumber, Duration)> {
+        self.ended
     }
 
     /// How many steps are being executed.
@@ -324,5 +327,27 @@ fn unknown() -> Entry {
         estimate: None,
         state: State::Waiting,
         is_member: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use plandag::{Plan, Runner, Step, StepError, tool_fn};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_running_is_known_also_if_its_start_was_missed() {
+        let plan: Plan = ["a", "b"].map(|id| Step::new(id, "wait")).into_iter().collect();
+        let wait = tool_fn(|_| std::future::pending::<Result<u32, StepError>>());
+        let handle = Runner::new(plan).tool("wait", wait).start("wait");
+        let is_start = |event: &RunEvent| matches!(event.kind, RunEventKind::AttemptStarted { .. });
+        let starts = handle.events().filter(|event| std::future::ready(is_start(event)));
+        assert_eq!(starts.take(2).count().await, 2);
+        let mut ledger = Ledger::default();
+        ledger.correct(&handle.view());
+        assert_eq!(ledger.running(), 2);
+        handle.cancel_now();
     }
 }

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use plandag::journal::RunId;
 use plandag::{
-    AttemptNumber, Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepId, StepNumber,
-    Timestamp, Usage,
+    Graft, PlanError, PlanReason, RunEvent, RunEventKind, SkipReason, StepError, StepId, StepNumber, Timestamp, Usage,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -112,13 +111,13 @@ impl Line {
     }
 
     /// The line of an event. None for the last event of a run: what it says is part of the last line of all.
-    pub(crate) fn event(run: &RunId, event: &RunEvent, ledger: &mut Ledger) -> Option<Self> {
+    pub(crate) fn event(run: &RunId, event: &RunEvent, ledger: &Ledger) -> Option<Self> {
         let (ev, fields) = event_fields(event, ledger)?;
         Some(Self::new(run, event.at, ev, fields))
     }
 }
 
-fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, Fields)> {
+fn event_fields(event: &RunEvent, ledger: &Ledger) -> Option<(&'static str, Fields)> {
     let at = event.at;
     Some(match &event.kind {
         RunEventKind::RunStarted { start } => (
@@ -172,8 +171,8 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             add_graft(&mut fields, ledger, graft);
             ("step.drafted", fields)
         }
-        RunEventKind::StepExpanded { step, attempt, graft, usage } => {
-            let mut fields = ended_fields(ledger, *step, Some(*attempt), "expanded", at, usage);
+        RunEventKind::StepExpanded { step, graft, usage, .. } => {
+            let mut fields = ended_fields(ledger, *step, "expanded", usage);
             add_graft(&mut fields, ledger, graft);
             ("step.expanded", fields)
         }
@@ -191,31 +190,31 @@ fn event_fields(event: &RunEvent, ledger: &mut Ledger) -> Option<(&'static str, 
             }
             ("step.started", fields)
         }
-        RunEventKind::AttemptFailed { step, attempt, error, retry_at, usage } => {
-            let mut fields = ended_fields(ledger, *step, Some(*attempt), "retrying", at, usage);
+        RunEventKind::AttemptFailed { step, error, retry_at, usage, .. } => {
+            let mut fields = ended_fields(ledger, *step, "retrying", usage);
             add_error(&mut fields, error);
             fields.insert("retry_in_ms", millis(*retry_at - at));
             ("step.retrying", fields)
         }
-        RunEventKind::AttemptDiscarded { attempt, usage } => {
-            let step = ledger.step_of(*attempt)?;
-            ("step.aborted", ended_fields(ledger, step, Some(*attempt), "aborted", at, usage))
+        RunEventKind::AttemptDiscarded { usage, .. } => {
+            let (step, _) = ledger.ended()?;
+            ("step.aborted", ended_fields(ledger, step, "aborted", usage))
         }
-        RunEventKind::StepUnknown { step, attempt, error, usage } => {
-            let mut fields = ended_fields(ledger, *step, Some(*attempt), "unknown", at, usage);
+        RunEventKind::StepUnknown { step, error, usage, .. } => {
+            let mut fields = ended_fields(ledger, *step, "unknown", usage);
             add_error(&mut fields, error);
             ("step.unknown", fields)
         }
-        RunEventKind::StepSucceeded { step, attempt, usage, .. } => {
-            ("step.finished", ended_fields(ledger, *step, *attempt, "succeeded", at, usage))
+        RunEventKind::StepSucceeded { step, usage, .. } => {
+            ("step.finished", ended_fields(ledger, *step, "succeeded", usage))
         }
-        RunEventKind::StepFailed { step, attempt, error, usage } => {
-            let mut fields = ended_fields(ledger, *step, *attempt, "failed", at, usage);
+        RunEventKind::StepFailed { step, error, usage, .. } => {
+            let mut fields = ended_fields(ledger, *step, "failed", usage);
             add_error(&mut fields, error);
             ("step.finished", fields)
         }
-        RunEventKind::StepSkipped { step, because, attempt } => {
-            let mut fields = ended_fields(ledger, *step, *attempt, "skipped", at, &Usage::default());
+        RunEventKind::StepSkipped { step, because, .. } => {
+            let mut fields = ended_fields(ledger, *step, "skipped", &Usage::default());
             let because = match because {
                 SkipReason::Failed(cause) => json!(ledger.id(*cause)),
                 SkipReason::Condition | SkipReason::LeftOut => json!(null),
@@ -291,15 +290,8 @@ fn step_fields(ledger: &Ledger, step: StepNumber, state: &'static str) -> Fields
     fields
 }
 
-fn ended_fields(
-    ledger: &mut Ledger,
-    step: StepNumber,
-    attempt: Option<AttemptNumber>,
-    state: &'static str,
-    at: Timestamp,
-    usage: &Usage,
-) -> Fields {
-    let took = attempt.and_then(|attempt| ledger.close(attempt, at));
+fn ended_fields(ledger: &Ledger, step: StepNumber, state: &'static str, usage: &Usage) -> Fields {
+    let took = ledger.ended().map(|(_, took)| took);
     let mut fields = step_fields(ledger, step, state);
     fields.insert("ms", took.map_or(Field::Value(Value::Null), |took| Field::Number(whole_millis(took))));
     add_spent(&mut fields, usage);

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anstyle::Style;
 use plandag::{
     Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
-    Timestamp,
 };
 use serde_json::{Map, Value};
 
 use super::difference::difference;
 use super::duration::human;
 use super::ledger::Ledger;
+use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
 
@@ -50,7 +50,8 @@ impl Progress {
     }
 
     /// The line of an event; none if a person learns nothing from it.
-    pub(crate) fn line(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
+    pub(crate) fn line(&mut self, event: &RunEvent, ledger: &Ledger) -> Option<String> {
+        self.learn(event, ledger);
         let text = self.text(event, ledger)?;
         Some(match self.beside {
             Beside::Nothing => format!("{:>9} {text}", event.at.to_string()),
@@ -58,14 +59,21 @@ impl Progress {
         })
     }
 
-    fn text(&mut self, event: &RunEvent, ledger: &mut Ledger) -> Option<String> {
-        let at = event.at;
+    /// Takes up what later lines need, of an event whose own line was shown before.
+    pub(crate) fn learn(&mut self, event: &RunEvent, ledger: &Ledger) {
         match &event.kind {
-            RunEventKind::RunStarted { start } => {
-                self.max_replans = start.policy.max_replans;
-                None
+            RunEventKind::RunStarted { start } => self.max_replans = start.policy.max_replans,
+            RunEventKind::PlanRequested { reason: PlanReason::First, revision, .. } => self.first_revision = *revision,
+            RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepExpanded { graft, .. } => {
+                self.measure(graft, ledger);
             }
-            RunEventKind::PlanAccepted { revision, graft, .. } => self.plan(*revision, graft, ledger),
+            _ => {}
+        }
+    }
+
+    fn text(&self, event: &RunEvent, ledger: &Ledger) -> Option<String> {
+        match &event.kind {
+            RunEventKind::PlanAccepted { revision, graft, .. } => Self::plan(*revision, graft, ledger),
             RunEventKind::PlanRequested { reason: PlanReason::Failures, revision, reported, .. } => {
                 let failed = names(ledger, reported.iter().copied());
                 Some(format!(
@@ -75,16 +83,16 @@ impl Progress {
                     self.max_replans
                 ))
             }
-            RunEventKind::PlanRequested { reason: PlanReason::First, revision, .. } => {
-                self.first_revision = *revision;
-                None
-            }
             RunEventKind::PlanRejected { rejection, .. } => Some(rejected(rejection)),
             RunEventKind::PlanPutOff { error, retry_at, .. } => wait_line(*retry_at - at, &error.to_string()),
-            RunEventKind::StepExpanded { step, attempt, graft, .. } => {
-                self.measure(graft, ledger);
-                let took = took(ledger, Some(*attempt), at);
-                Some(self.step(ledger, *step, (style::GOOD, "+"), &format!("became {} steps{took}", graft.added.len())))
+            RunEventKind::StepExpanded { step, graft, .. } => {
+                let took = took(ledger);
+                Some(self.step(
+                    ledger,
+                    *step,
+                    (style::GOOD, "+"),
+                    &format!("became {}{took}", counted(graft.added.len(), "step")),
+                ))
             }
             RunEventKind::ApprovalRequested { step, from } => {
                 let what = format!("waits for approval: text from {} reaches it", text::line(ledger.id(*from)));
@@ -100,35 +108,35 @@ impl Progress {
                 };
                 Some(self.step(ledger, *step, (style::FAINT, "▸"), &what))
             }
-            RunEventKind::AttemptFailed { step, attempt, error, retry_at, .. } => {
-                let took = took(ledger, Some(*attempt), at);
+            RunEventKind::AttemptFailed { step, error, retry_at, .. } => {
+                let took = took(ledger);
                 let attempt = ledger.step(*step).map_or(0, |entry| entry.attempts);
                 let said = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
-                let wait = human(*retry_at - at);
+                let wait = human(*retry_at - event.at);
                 let what = match error.kind {
                     StepErrorKind::Deferred => format!("put off: {said}; next in {wait}"),
                     _ => format!("attempt {attempt} failed{took}: {said}; next in {wait}"),
                 };
                 Some(self.step(ledger, *step, (style::RETRY, "↻"), &what))
             }
-            RunEventKind::AttemptDiscarded { attempt, .. } => {
-                let step = ledger.step_of(*attempt)?;
-                let took = took(ledger, Some(*attempt), at);
+            RunEventKind::AttemptDiscarded { .. } => {
+                let (step, _) = ledger.ended()?;
+                let took = took(ledger);
                 Some(self.step(ledger, step, (style::FAINT, "○"), &format!("ended{took}, no longer needed")))
             }
-            RunEventKind::StepUnknown { step, attempt, error, .. } => {
-                let took = took(ledger, Some(*attempt), at);
+            RunEventKind::StepUnknown { step, error, .. } => {
+                let took = took(ledger);
                 let error = text::cut(&error.message, PREVIEW_COLUMNS).into_owned();
                 let what = format!("unknown whether it took effect{took}: {error}");
                 Some(self.step(ledger, *step, (style::RETRY, "?"), &what))
             }
-            RunEventKind::StepSucceeded { step, attempt, output, .. } => {
-                let took = took(ledger, *attempt, at);
+            RunEventKind::StepSucceeded { step, output, .. } => {
+                let took = took(ledger);
                 let what = format!("done{took}{}", preview(output));
                 Some(self.step(ledger, *step, (style::GOOD, "✓"), &what))
             }
-            RunEventKind::StepFailed { step, attempt, error, .. } => {
-                let took = took(ledger, *attempt, at);
+            RunEventKind::StepFailed { step, error, .. } => {
+                let took = took(ledger);
                 let attempts = match ledger.step(*step).map_or(0, |entry| entry.attempts) {
                     0 | 1 => String::new(),
                     attempts => format!(", attempt {attempts}"),
@@ -146,6 +154,7 @@ impl Progress {
             }
             // A person who pressed Ctrl-C was answered at once.
             RunEventKind::StopRequested { why: StopReason::Cancelled }
+            | RunEventKind::RunStarted { .. }
             | RunEventKind::RunResumed { .. }
             | RunEventKind::RunStopped { .. }
             | RunEventKind::UsageNoted { .. }
@@ -159,8 +168,7 @@ impl Progress {
 
     /// A revision as a difference to the plan before. The first plan was shown before the run began, or is the
     /// planner's: then its steps follow at once.
-    fn plan(&mut self, revision: u32, graft: &Graft, ledger: &Ledger) -> Option<String> {
-        self.measure(graft, ledger);
+    fn plan(revision: u32, graft: &Graft, ledger: &Ledger) -> Option<String> {
         if revision <= 1 {
             return None;
         }
@@ -185,9 +193,9 @@ impl Progress {
     }
 }
 
-fn took(ledger: &mut Ledger, attempt: Option<u32>, at: Timestamp) -> String {
-    match attempt.and_then(|attempt| ledger.close(attempt, at)) {
-        Some(duration) if duration > Duration::ZERO => format!(" in {}", human(duration)),
+fn took(ledger: &Ledger) -> String {
+    match ledger.ended() {
+        Some((_, duration)) if duration > Duration::ZERO => format!(" in {}", human(duration)),
         _ => String::new(),
     }
 }
@@ -242,7 +250,7 @@ fn value_words(value: &Value) -> String {
         Value::Null => String::new(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
         Value::String(text) => text.trim_start().lines().next().unwrap_or_default().to_owned(),
-        Value::Array(items) => counted(items.len(), "items"),
+        Value::Array(items) => plural(items.len(), "items"),
         Value::Object(fields) => object_words(fields),
     }
 }
@@ -250,21 +258,21 @@ fn value_words(value: &Value) -> String {
 /// The lists of an object are what there is to say of it, as of {"query": ..., "hits": [...]}; without one, its fields.
 fn object_words(fields: &Map<String, Value>) -> String {
     let lists: Vec<String> =
-        fields.iter().filter_map(|(name, value)| Some(counted(value.as_array()?.len(), name))).collect();
+        fields.iter().filter_map(|(name, value)| Some(plural(value.as_array()?.len(), name))).collect();
     if !lists.is_empty() {
         return lists.join(", ");
     }
     let words = fields.iter().map(|(name, value)| match value {
-        Value::Object(inner) => format!("{name} with {}", counted(inner.len(), "fields")),
+        Value::Object(inner) => format!("{name} with {}", plural(inner.len(), "fields")),
         value => format!("{name} {}", value_words(value)),
     });
     words.take(5).collect::<Vec<_>>().join(", ")
 }
 
-/// `0 hits`, `1 hit`, `2 hits`: `plural` must end in `s` to lose it.
-fn counted(count: usize, plural: &str) -> String {
-    let word = if count == 1 { plural.strip_suffix('s').unwrap_or(plural) } else { plural };
-    format!("{count} {word}")
+/// `0 hits`, `1 hit`, `2 hits`: what lists are called is not ours to inflect, except that a last `s` is lost.
+fn plural(count: usize, name: &str) -> String {
+    let name = if count == 1 { name.strip_suffix('s').unwrap_or(name) } else { name };
+    format!("{count} {name}")
 }
 
 #[cfg(test)]

@@ -207,8 +207,7 @@ impl Watcher<'_> {
         for event in past {
             self.ledger.take(event);
             self.questions.learn(event);
-            // The line itself was shown by the process before; the columns go on as they were.
-            let _ = self.progress.line(event, &mut self.ledger);
+            self.progress.learn(event, &self.ledger);
             if let Some(live) = &mut self.live {
                 live.take(event);
             }
@@ -252,10 +251,10 @@ impl Watcher<'_> {
             self.missed(event, missed);
         }
         if self.setting.json {
-            if let Some(line) = Line::event(self.handle.id(), event, &mut self.ledger) {
+            if let Some(line) = Line::event(self.handle.id(), event, &self.ledger) {
                 self.json(&line);
             }
-        } else if let Some(line) = self.progress.line(event, &mut self.ledger) {
+        } else if let Some(line) = self.progress.line(event, &self.ledger) {
             self.tell(&line);
             if let Some(way) = self.way_to_decide(event) {
                 self.tell(&way);
@@ -375,11 +374,11 @@ impl Watcher<'_> {
 
     /// The run does not wait for slow readers: what they were too late for is only in the report.
     fn missed(&mut self, event: &RunEvent, count: u64) {
+        self.ledger.correct(&self.handle.view());
         if self.setting.json {
             let fields = Fields::from([("count", json!(count))]);
             self.json(&Line::new(self.handle.id(), event.at, "events.missed", fields));
         } else {
-            self.ledger.correct(&self.handle.view());
             self.tell(&format!(" ... {count} events were too fast to be shown"));
         }
     }

@@ -458,6 +458,20 @@ impl RunEventKind {
         }
     }
 
+    /// The attempt that it is the end of, if it is that of one.
+    pub fn ended_attempt(&self) -> Option<AttemptNumber> {
+        match self {
+            Self::StepExpanded { attempt, .. }
+            | Self::StepUnknown { attempt, .. }
+            | Self::AttemptFailed { attempt, .. }
+            | Self::AttemptDiscarded { attempt, .. } => Some(*attempt),
+            Self::StepSucceeded { attempt, .. }
+            | Self::StepFailed { attempt, .. }
+            | Self::StepSkipped { attempt, .. } => *attempt,
+            _ => None,
+        }
+    }
+
     /// What was used, where something was.
     pub(crate) fn usage_mut(&mut self) -> Option<&mut Usage> {
         match self {

@@ -115,6 +115,30 @@ fn a_run_that_is_to_outlive_its_terminal_does() {
     assert_eq!((ran.exit, &ran.last_event()["state"]), (0, &json!("succeeded")), "{ran:?}");
 }
 
+/// An attempt that was no call has ended, too.
+#[test]
+fn what_has_ended_is_given_no_time() {
+    let place = Place::new();
+    let never = |id: &str| json!({ "id": id, "tool": "sleep", "args": { "ms": 1 }, "when": "${inputs.wanted}" });
+    place.plan(json!([never("a"), never("b"), sleep("long", 600_000, &[])]));
+    let mut command = place.command(["run", "plan.json", "--input", "wanted=false"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let (mut skipped, mut started) = (0, 0);
+    while (skipped, started) != (2, 3) {
+        let line = lines.next().expect("not all of it was told");
+        skipped += usize::from(line.contains("skipped, because its condition is false"));
+        started += usize::from(line.ends_with("started"));
+    }
+    let send = || assert!(Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap().success());
+    send();
+    let giving = lines.find(|line| line.contains("giving")).unwrap();
+    assert!(giving.contains("giving 1 step 5.00s to finish"), "{giving}");
+    send();
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn twice_ends_them_at_once() {
     // The first one says why the run is stopped.

@@ -317,12 +317,12 @@ pub(super) fn logs(args: &LogsArgs, console: &Console) -> Result<ExitCode, Failu
             ledger.take(event);
             let is_wanted = wanted.iter().any(|wanted| wanted.seq == event.seq);
             if args.of.json {
-                if let Some(line) = Line::event(&found.summary.run, event, &mut ledger).filter(|_| is_wanted)
+                if let Some(line) = Line::event(&found.summary.run, event, &ledger).filter(|_| is_wanted)
                     && console.json(&line).is_err()
                 {
                     return Ok(ExitCode::Success);
                 }
-            } else if let Some(line) = progress.line(event, &mut ledger).filter(|_| is_wanted) {
+            } else if let Some(line) = progress.line(event, &ledger).filter(|_| is_wanted) {
                 console.styled(&format!("{line}\n"))?;
             }
         }

@@ -85,7 +85,7 @@ impl<'a> Film<'a> {
             if let Some(live) = &mut self.live {
                 live.take(event);
             }
-            match (self.progress.line(event, &mut self.ledger), &mut self.live) {
+            match (self.progress.line(event, &self.ledger), &mut self.live) {
                 (Some(line), Some(live)) => live.say(&line),
                 (Some(line), None) => self.console.say(&line),
                 (None, _) => {}

@@ -203,9 +203,7 @@ fn a_revision_is_a_difference() {
     let mut lines = String::new();
     for event in &run.history {
         ledger.take(event);
-        lines.extend(
-            progress.line(event, &mut ledger).map(|line| anstream::adapter::strip_str(&line).to_string() + "\n"),
-        );
+        lines.extend(progress.line(event, &ledger).map(|line| anstream::adapter::strip_str(&line).to_string() + "\n"));
     }
     insta::assert_snapshot!(lines);
     assert!(ledger.steps().iter().filter(|entry| entry.is_member).all(|entry| entry.state == State::Succeeded));

@@ -525,6 +525,15 @@ fn exports(sources: &BTreeMap<String, Vec<Source>>) -> BTreeMap<String, String> 
     exports
 }
 
+/// Whoever opens it takes the same secrets out of it.
+#[test]
+fn the_command_opens_journals_in_one_place() {
+    let opens = |source: &&Source| source.code.contains("SqliteJournal::open");
+    let sources = sources();
+    let places: Vec<&str> = sources["cli"].iter().filter(opens).map(|source| source.name.as_str()).collect();
+    assert_eq!(places, ["src/cli/history/keep.rs"]);
+}
+
 #[test]
 fn the_reader_of_sources_reads_what_it_should() {
     let text = r#"

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
-use plandag::Secrets;
-use plandag::journal::{Owner, RunId, SqliteJournal};
+use plandag::journal::{Owner, RunId};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Server};
 
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::history::{interrupt, journal_failure};
+use super::super::history::{Survives, interrupt, open_journal};
 use super::super::style::{self, paint};
 use super::{LOOPBACK, bind, browser};
 
@@ -39,8 +38,7 @@ impl RunPage {
     pub(crate) fn open(run: &RunId, journal: &Path, console: &Console) -> Result<Self, Failure> {
         let (stop, stopped) = oneshot::channel();
         let (sender, urls) = mpsc::sync_channel(1);
-        let journal = SqliteJournal::open_with(journal, Secrets::from_env(), None).map_err(journal_failure)?;
-        let server = Server::new(journal).only(run).launcher(Myself, "");
+        let server = Server::new(open_journal(Some(journal), Survives::Auto)?).only(run).launcher(Myself, "");
         let thread = thread::Builder::new().name("plandag-page".to_owned()).spawn({
             let path = format!("/runs/{run}");
             move || serve(server, &path, &sender, stopped)

@@ -65,7 +65,8 @@ impl PendingFile {
             return Ok(Self { target, temporary: None, file });
         }
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-        let temporary = target.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        // Not the number of the process: in a container it comes again, and one that was killed leaves its file.
+        let temporary = target.with_file_name(format!(".{name}.{:x}.part", fastrand::u64(..)));
         let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         Ok(Self { target, temporary: Some(temporary), file })
     }
@@ -104,6 +105,11 @@ mod tests {
         PendingFile::create(&target).unwrap().finish(b"new").unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        let left_over = folder.path().join(format!(".answer.txt.{}.part", std::process::id()));
+        std::fs::write(&left_over, "half").unwrap();
+        PendingFile::create(&target).unwrap().finish(b"newer").unwrap();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "newer");
+        std::fs::remove_file(left_over).unwrap();
         assert!(PendingFile::create(&folder.path().join("missing/answer.txt")).is_err());
         assert!(PendingFile::create(folder.path()).is_err());
     }

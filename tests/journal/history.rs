@@ -1,5 +1,8 @@
 //! What a journal says about runs that are over, and the same runs again.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::support::{Place, Ran};
@@ -187,6 +190,22 @@ fn a_step_that_was_interrupted_while_it_acted_is_decided_about() {
         assert_eq!(place.run(&format!("resume {run} -q")).exit, Some(exit), "{decision}");
         assert_eq!(place.witnessed().len(), starts, "{decision}");
     }
+}
+
+#[test]
+fn the_demo_says_how_it_ended_and_where_it_is() {
+    let place = Place::new();
+    let forgotten = place.run("demo --no-journal");
+    assert_eq!(forgotten.exit, Some(0), "{forgotten:?}");
+    assert!(forgotten.stderr.contains("succeeded") && !forgotten.stderr.contains("plandag show"), "{forgotten:?}");
+    let mut child = place.command("demo").stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|line| line.contains("ask-north")));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let said: String = said.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{said}");
+    assert!(!said.contains("succeeded") && said.contains("plandag show"), "{said}");
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> Result<ExitCode, Failur
             .help("leave --no-journal out: plandag demo --crash")),
         (Some(journal), true) => crash(runner.journal(Arc::clone(&journal)), &journal, &runtime, &toolbox, console),
         (journal, false) => {
+            let is_kept = journal.is_some();
             let runner = match journal {
                 Some(journal) => runner.journal(journal),
                 None => runner,
@@ -77,7 +78,7 @@ pub(super) fn run(args: &DemoArgs, console: &Console) -> Result<ExitCode, Failur
                 handle
             };
             let watched = runtime.block_on(watch(start, &[], setting(&toolbox, console)))?;
-            finish(&watched, console)
+            finish(&watched, is_kept, console)
         }
     }
 }
@@ -145,7 +146,7 @@ fn crash(
     console.say(&format!("\n {} the process was killed in the middle: {status}\n", paint(style::ERROR, "✗")));
     let past = runtime.block_on(journal.history(&run.run)).map_err(journal_failure)?;
     let watched = runtime.block_on(watch(|| runner.start_resume(&run.run), &past, setting(toolbox, console)))?;
-    let exit = finish(&watched, console)?;
+    let exit = finish(&watched, true, console)?;
     let all = runtime.block_on(journal.history(&run.run)).map_err(journal_failure)?;
     let (before, after) = all.split_at(past.len());
     let done = |events: &[RunEvent]| -> BTreeSet<StepNumber> {
@@ -163,19 +164,22 @@ fn runs(journal: &SqliteJournal, runtime: &Runtime) -> Result<Vec<RunSummary>, F
     runtime.block_on(journal.runs()).map_err(journal_failure)
 }
 
-fn finish(watched: &Watched, console: &Console) -> Result<ExitCode, Failure> {
+fn finish(watched: &Watched, is_kept: bool, console: &Console) -> Result<ExitCode, Failure> {
     let report = &watched.report;
-    console.say(&format!(
-        "\n {} in {:.2}s; look at it: plandag show {}",
-        paint(style::GOOD, "✓ succeeded"),
-        report.wall_time().as_secs_f64(),
-        report.run()
-    ));
+    let look = is_kept.then(|| format!("look at it: plandag show {}", report.run()));
     match report.answer() {
-        Ok(answer) => console.data(&format!("{:#}\n", answer["result"]))?,
-        Err(error) => return Err(Failure::new("run.cancelled", ExitCode::of(report), error.to_string()).after_start()),
+        Ok(answer) => {
+            let took = report.wall_time().as_secs_f64();
+            let look = look.map(|look| format!("; {look}")).unwrap_or_default();
+            console.say(&format!("\n {} in {took:.2}s{look}", paint(style::GOOD, "✓ succeeded")));
+            console.data(&format!("{:#}\n", answer["result"]))?;
+            Ok(ExitCode::Success)
+        }
+        Err(error) => {
+            let failure = Failure::new("run.cancelled", ExitCode::of(report), error.to_string()).after_start();
+            Err(look.into_iter().fold(failure, Failure::help))
+        }
     }
-    Ok(ExitCode::Success)
 }
 
 /// As if somebody had pulled the plug: no handler runs, nothing is cleaned up.

@@ -33,7 +33,7 @@ async fn what_a_step_has_left_is_gone_when_it_is_over() {
             cx.carry_over(Left(counted));
             match cx.tries {
                 1 => Err(StepError::transient("not yet")),
-                _ if *cx.id == *"fails" => Err(StepError::permanent("never")),
+                _ if cx.id == "fails" => Err(StepError::permanent("never")),
                 _ => Ok(()),
             }
         }

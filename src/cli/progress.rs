@@ -84,7 +84,7 @@ impl Progress {
                 ))
             }
             RunEventKind::PlanRejected { rejection, .. } => Some(rejected(rejection)),
-            RunEventKind::PlanPutOff { error, retry_at, .. } => wait_line(*retry_at - at, &error.to_string()),
+            RunEventKind::PlanPutOff { error, retry_at, .. } => wait_line(*retry_at - event.at, &error.to_string()),
             RunEventKind::StepExpanded { step, graft, .. } => {
                 let took = took(ledger);
                 Some(self.step(

@@ -26,7 +26,7 @@ pub(super) const SCRIPT: &str = concat!(
     include_str!("assets/live.js"),
     include_str!("assets/main.js"),
 );
-const RUNS_SCRIPT: &str = include_str!("assets/runs.js");
+const RUNS_SCRIPT: &str = concat!(include_str!("assets/words.js"), include_str!("assets/runs.js"));
 
 /// Everything that pages of [`Mode::Live`](super::Mode::Live) ask for below `/assets/`.
 pub const ASSETS: &[Asset] = &[

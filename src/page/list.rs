@@ -20,7 +20,7 @@ pub fn runs_html(runs: &[RunSummary], token: &str, may: &str) -> String {
          <nav aria-label=\"Where this is\"><b>plandag</b> / runs</nav>\n<h1>Runs</h1>\n\
          <p id=\"message\" role=\"alert\"></p>\n</header>\n\
          <div id=\"columns\"><main>\n<section aria-labelledby=\"new-title\"><h2 id=\"new-title\">New run</h2>\n\
-         <form id=\"new\"><label for=\"source\">An objective, or a plan as JSON</label>\
+         <form id=\"new\"><label for=\"source\">An objective, or a plan as JSON or YAML</label>\
          <textarea id=\"source\" rows=\"3\" required spellcheck=\"false\"></textarea>\
          <button type=\"submit\">Start</button></form><pre class=\"may\">{}</pre></section>\n\
          <section aria-labelledby=\"runs-title\"><h2 id=\"runs-title\">All runs</h2>\n\

@@ -21,12 +21,14 @@ const NAME: &str = "the request";
 struct Envelope {
     objective: Option<String>,
     plan: Option<Value>,
+    source: Option<String>,
     #[serde(default)]
     inputs: BTreeMap<String, Value>,
 }
 
 /// Reads what is to be run. A plan comes as it is, in JSON or YAML, or as `{"plan": PLAN, "inputs": {..}}`, where PLAN
-/// may also be the text of a plan file; an objective comes as `{"objective": "..."}`.
+/// may also be the text of a plan file; an objective comes as `{"objective": "..."}`, and what a person has written, who
+/// may mean either, as `{"source": "..."}`.
 pub(super) fn job(kind: Kind, bytes: Vec<u8>) -> Result<Job, Problem> {
     if kind == Kind::Yaml {
         return Ok(Job { task: plan(bytes)?, inputs: BTreeMap::new() });
@@ -40,15 +42,16 @@ pub(super) fn job(kind: Kind, bytes: Vec<u8>) -> Result<Job, Problem> {
         return Ok(Job { task: plan(bytes)?, inputs: BTreeMap::new() });
     }
     let envelope: Envelope = body::parse(&bytes)?;
-    let task = match (envelope.objective, envelope.plan) {
-        (Some(text), None) => objective(&text)?,
-        (None, Some(Value::String(text))) => plan(text.into_bytes())?,
-        (None, Some(_)) => {
+    let task = match (envelope.objective, envelope.plan, envelope.source) {
+        (None, None, Some(text)) if PlanFile::is_plan(&text) => plan(text.into_bytes())?,
+        (Some(text), None, None) | (None, None, Some(text)) => objective(&text)?,
+        (None, Some(Value::String(text)), None) => plan(text.into_bytes())?,
+        (None, Some(_), None) => {
             let part = str::from_utf8(&bytes).ok().and_then(|text| plan_file::part(text, "plan"));
             plan(part.unwrap_or_default().into_bytes())?
         }
-        (None, None) => return Err(neither_or_both("the request has neither an objective nor a plan")),
-        (Some(_), Some(_)) => return Err(neither_or_both("the request has both an objective and a plan")),
+        (None, None, None) => return Err(neither_or_both("the request has neither an objective nor a plan")),
+        _ => return Err(neither_or_both("the request has more than one of an objective, a plan and a source")),
     };
     Ok(Job { task, inputs: envelope.inputs })
 }
@@ -87,19 +90,27 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_comes_in_any_of_four_ways() {
+    fn a_plan_comes_in_any_of_five_ways() {
         let plan = r#"{"steps": [{"id": "a", "tool": "sleep"}]}"#;
         let text = serde_json::to_string(plan).unwrap();
         let yaml = "objective: rest\nsteps:\n  - id: a\n    tool: sleep\n";
+        let source = serde_json::to_string(yaml).unwrap();
         for (kind, body) in [
             (Kind::Json, plan.to_owned()),
             (Kind::Json, format!(r#"{{"inputs": {{}}, "plan": {plan}}}"#)),
             (Kind::Json, format!(r#"{{"plan": {text}}}"#)),
+            (Kind::Json, format!(r#"{{"source": {source}}}"#)),
             (Kind::Yaml, yaml.to_owned()),
         ] {
             let job = job(kind, body.clone().into_bytes()).unwrap();
             assert!(matches!(job.task, Task::Plan(file) if file.plan.steps[0].id == "a"), "{body}");
         }
+    }
+
+    #[test]
+    fn what_a_person_writes_is_a_plan_or_an_objective() {
+        let job = job(Kind::Json, br#"{"source": "Compare A and B\nsteps: find both"}"#.to_vec()).unwrap();
+        assert!(matches!(job.task, Task::Objective(text) if text.starts_with("Compare")));
     }
 
     #[test]
@@ -128,6 +139,8 @@ mod tests {
             (r#"{"plan": null}"#, "usage.request"),
             (r#"{"plan": 1}"#, "plan.malformed"),
             (r#"{"steps": 1}"#, "plan.malformed"),
+            (r#"{"source": "{\"steps\": ["}"#, "plan.malformed"),
+            (r#"{"source": "a", "objective": "a"}"#, "usage.request"),
         ] {
             assert_eq!(problem(Kind::Json, body).code(), code, "{body}");
         }

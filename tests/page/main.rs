@@ -349,6 +349,24 @@ async fn a_report_needs_nothing_and_a_live_page_only_what_is_served() {
     }
 }
 
+/// What the server has written and what a script writes in its place afterwards are the same words.
+#[test]
+fn all_scripts_write_as_the_pages_do() {
+    for asset in ASSETS.iter().filter(|asset| asset.name.ends_with(".js")) {
+        let script = std::str::from_utf8(asset.bytes).unwrap();
+        let names = script.lines().filter_map(|line| {
+            let rest =
+                ["const ", "let ", "function ", "async function "].iter().find_map(|word| line.strip_prefix(word));
+            rest?.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()
+        });
+        let mut names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+        assert!(names.contains(&"SIGNS") && names.contains(&"time"), "{}", asset.name);
+        // One that comes twice is a script that does not run.
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{}: {names:?}", asset.name);
+    }
+}
+
 /// A hundred steps that have much to say are still a file that can be sent by mail.
 #[tokio::test]
 async fn a_report_of_a_hundred_steps_is_less_than_500_kilobytes() {

@@ -1,7 +1,5 @@
-"use strict";
 // The list of runs: looked through, kept up to date, and started from.
 
-const find = (id) => document.getElementById(id);
 const token = document.querySelector('meta[name="plandag-token"]').content;
 const rows = () => [...document.querySelectorAll("#runs tbody tr")];
 
@@ -20,27 +18,22 @@ function offerStates() {
   const known = [...find("filter").options].map((option) => option.value);
   for (const state of [...new Set(rows().map((row) => row.dataset.state))].sort()) {
     if (known.includes(state)) continue;
-    const option = document.createElement("option");
-    option.value = option.textContent = state;
-    find("filter").append(option);
+    find("filter").append(make("option", { value: state }, state));
   }
 }
 
-const SIGNS = { succeeded: "✓", failed: "✗", running: "▸", interrupted: "■", stopped: "■", undecided: "○" };
-
 function newRow({ run, objective, started }) {
-  const row = document.createElement("tr");
-  const [, name, what, when, took] = ["td", "th", "td", "td", "td"].map((tag) => row.appendChild(document.createElement(tag)));
-  row.cells[0].className = "state";
-  row.cells[0].append(Object.assign(document.createElement("span"), { className: "sign" }), "");
-  name.scope = "row";
-  name.append(Object.assign(document.createElement("a"), { href: `/runs/${encodeURIComponent(run)}`, textContent: run }));
-  Object.assign(what, { className: "objective", textContent: objective });
-  when.append(document.createElement("time"));
-  when.firstChild.dataset.unixMs = started * 1000;
-  took.className = "number";
-  tell(when.firstChild);
-  return row;
+  const when = make("time", { "data-unix-ms": started * 1000 });
+  tell(when);
+  return make(
+    "tr",
+    {},
+    make("td", { class: "state" }, make("span", { class: "sign" }), " "),
+    make("th", { scope: "row" }, make("a", { href: `/runs/${encodeURIComponent(run)}` }, run)),
+    make("td", { class: "objective" }, objective),
+    make("td", {}, when),
+    make("td", { class: "number" }),
+  );
 }
 
 // Runs start, go on and end elsewhere, too.
@@ -57,23 +50,12 @@ async function refresh() {
     if (row.dataset.state === it.status && it.status !== "running") continue;
     row.dataset.state = it.status;
     row.className = `step ${it.status}`;
-    row.cells[0].firstChild.textContent = SIGNS[it.status] ?? "○";
+    say(row.cells[0].firstChild, sign(it.status));
     row.cells[0].lastChild.data = ` ${it.status}`;
-    row.cells[4].textContent = it.ms < 1000 ? `${it.ms}ms` : `${(it.ms / 1000).toFixed(1)}s`;
+    say(row.cells[4], time(it.ms * 1000));
   }
   offerStates();
   show();
-}
-
-// A plan if it is JSON, else an objective.
-function asked(source) {
-  try {
-    const plan = JSON.parse(source);
-    if (typeof plan === "object" && plan !== null) return { plan };
-  } catch {
-    // It is an objective.
-  }
-  return { objective: source };
 }
 
 async function start(event) {
@@ -83,7 +65,7 @@ async function start(event) {
     const answer = await fetch("/api/runs", {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Plandag-Token": token },
-      body: JSON.stringify(asked(find("source").value.trim())),
+      body: JSON.stringify({ source: find("source").value }),
     });
     const said = await answer.json();
     if (answer.ok) location.assign(`/runs/${encodeURIComponent(said.run)}`);
@@ -93,10 +75,10 @@ async function start(event) {
   }
 }
 
-function tell(time) {
-  const at = new Date(Number(time.dataset.unixMs));
-  time.dateTime = at.toISOString();
-  time.textContent = at.toLocaleString();
+function tell(when) {
+  const at = new Date(Number(when.dataset.unixMs));
+  when.dateTime = at.toISOString();
+  when.textContent = at.toLocaleString();
 }
 
 document.querySelectorAll("time[data-unix-ms]").forEach(tell);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufRead as _, IsTerminal as _};
+use std::slice;
 use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -58,11 +59,14 @@ impl Questions {
     /// any more.
     pub(crate) fn take(&mut self, event: &RunEvent) -> Option<String> {
         let asked = self.waiting.front().filter(|_| self.is_asked).map(|(step, _)| *step);
-        let is_decided = asked.is_some() && asked == decided(event);
+        let is_decided = asked.is_some_and(|asked| decided(event).contains(&asked));
         self.learn(event);
         if is_decided {
             let id = asked.map_or("?", |step| self.id(step));
-            return Some(format!("   {} was decided elsewhere; press Enter to be asked about others", text::line(id)));
+            return Some(format!(
+                "   nobody has to decide about {} any more; press Enter to be asked about others",
+                text::line(id)
+            ));
         }
         self.ask()
     }
@@ -86,10 +90,11 @@ impl Questions {
             RunEventKind::ApprovalRequested { step, from } => self.waiting.push_back((*step, *from)),
             _ => {}
         }
-        if let Some(decided) = decided(event) {
+        let decided = decided(event);
+        if !decided.is_empty() {
             // What is typed next is an answer to the first one, and to no other.
             let asked = if self.is_asked { self.waiting.pop_front() } else { None };
-            self.waiting.retain(|(step, _)| *step != decided);
+            self.waiting.retain(|(step, _)| !decided.contains(step));
             if let Some(asked) = asked {
                 self.waiting.push_front(asked);
             }
@@ -156,11 +161,15 @@ impl Questions {
     }
 }
 
-/// The step about which an event says that it waits for nobody any more.
-fn decided(event: &RunEvent) -> Option<StepNumber> {
+/// The steps about which an event says that they wait for nobody any more. Those that a revision drops are among them.
+fn decided(event: &RunEvent) -> &[StepNumber] {
     match &event.kind {
-        RunEventKind::StepApproved { step } | RunEventKind::StepFailed { step, .. } => Some(*step),
-        _ => None,
+        RunEventKind::StepApproved { step } | RunEventKind::StepFailed { step, .. } => slice::from_ref(step),
+        RunEventKind::PlanAccepted { graft, .. }
+        | RunEventKind::StepDrafted { graft, .. }
+        | RunEventKind::StepExpanded { graft, .. } => &graft.closed,
+        RunEventKind::PlanRejected { rejection, .. } => &rejection.closed,
+        _ => &[],
     }
 }
 
@@ -172,5 +181,41 @@ impl Known {
             dependencies: added.dependencies.to_vec(),
             output: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plandag::{Graft, Rejection, Timestamp, Usage};
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn event(kind: RunEventKind) -> RunEvent {
+        RunEvent { seq: 0, at: Timestamp::ZERO, kind }
+    }
+
+    fn plan(graft: Value) -> RunEvent {
+        let graft: Arc<Graft> = Arc::new(from_value(graft).unwrap());
+        event(RunEventKind::PlanAccepted { request: 1, revision: 1, graft, usage: Usage::default() })
+    }
+
+    /// The answer to such a question would be none.
+    #[test]
+    fn nobody_is_asked_about_a_step_that_was_dropped() {
+        let (mut questions, _answers) = Questions::new();
+        questions.can_ask = true;
+        let added = ["letter", "reply", "post", "send"].map(|id| json!({ "step": { "id": id }, "dependencies": [] }));
+        questions.learn(&plan(json!({ "first": 0, "added": added, "answer": "open" })));
+        for step in [1, 2, 3] {
+            questions.learn(&event(RunEventKind::ApprovalRequested { step, from: 0 }));
+        }
+        let other = plan(json!({ "first": 4, "added": [], "closed": [1], "answer": "open" }));
+        let asked = questions.take(&other).unwrap();
+        assert!(asked.contains("post") && !asked.contains("reply"), "{asked}");
+        let rejection = Arc::new(Rejection { closed: vec![2], ..Rejection::default() });
+        let rejected = event(RunEventKind::PlanRejected { request: 2, rejection, usage: Usage::default() });
+        let taken_back = questions.take(&rejected).unwrap();
+        assert!(taken_back.contains("about post any more; press Enter"), "{taken_back}");
     }
 }

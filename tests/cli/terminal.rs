@@ -322,7 +322,7 @@ fn a_question_is_taken_back_that_was_answered_elsewhere() {
     let run = place.run(["runs", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
     let approved = place.run(["approve", &run, asked]);
     assert_eq!(approved.exit, 0, "{approved:?}");
-    terminal.wait_for(&format!("{asked} was decided elsewhere; press Enter"));
+    terminal.wait_for(&format!("about {asked} any more; press Enter"));
     // What was about to be typed is no answer to what comes next.
     terminal.press("n\n");
     terminal.wait_for(&format!("{other} would act"));

@@ -138,27 +138,36 @@ impl Dag {
 
     /// The path that takes longest, first step first: no schedule is shorter than it.
     pub fn critical_path(&self, estimate: impl Fn(&Step) -> u64) -> Vec<u32> {
-        let mut finish = vec![0_u64; self.steps.len()];
-        for &step in &self.checked.order {
-            let start = self.before(step).map(|dependency| finish[dependency as usize]).max();
-            finish[step as usize] = start.unwrap_or(0).saturating_add(estimate(&self.steps[step as usize]));
-        }
-        // The first of several longest ones, so that the same plan always shows the same path.
-        let longest = |steps: &mut dyn Iterator<Item = u32>| steps.min_by_key(|&step| Reverse(finish[step as usize]));
-        let mut path = Vec::new();
-        let mut last = longest(&mut self.checked.order.iter().copied());
-        while let Some(step) = last {
-            path.push(step);
-            last = longest(&mut self.before(step));
-        }
-        path.reverse();
-        path
+        longest_path(self.order(), |step| self.before(step), |step| estimate(&self.steps[step as usize]))
     }
 
     /// What a step depends on, as steps of the plan: nothing outside of it is let in here.
     fn before(&self, step: u32) -> impl Iterator<Item = u32> {
         self.checked.dependencies(step as usize).iter().copied()
     }
+}
+
+/// The path that takes longest through steps in an order in which those that are `before` a step come first.
+pub(crate) fn longest_path<I: Iterator<Item = u32>>(
+    order: &[u32],
+    before: impl Fn(u32) -> I,
+    estimate: impl Fn(u32) -> u64,
+) -> Vec<u32> {
+    let mut finish = vec![0_u64; order.len()];
+    for &step in order {
+        let start = before(step).map(|dependency| finish[dependency as usize]).max();
+        finish[step as usize] = start.unwrap_or(0).saturating_add(estimate(step));
+    }
+    // The first of several longest ones, so that the same plan always shows the same path.
+    let longest = |steps: &mut dyn Iterator<Item = u32>| steps.min_by_key(|&step| Reverse(finish[step as usize]));
+    let mut path = Vec::new();
+    let mut last = longest(&mut order.iter().copied());
+    while let Some(step) = last {
+        path.push(step);
+        last = longest(&mut before(step));
+    }
+    path.reverse();
+    path
 }
 
 /// What a step depends on: first what it declares, then what it refers to. Bad references are found by the check.

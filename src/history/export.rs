@@ -2,8 +2,6 @@
 
 use serde_json::json;
 
-use crate::dag::Dag;
-use crate::plan::{Plan, Step};
 use crate::report::Graph;
 
 use super::History;
@@ -22,8 +20,6 @@ impl History {
 
     /// The picture of the last plan. None if there never was one.
     pub fn graph(&self) -> Option<Graph> {
-        let members = self.report.steps().filter(|step| step.member && step.parent.is_none());
-        let plan: Plan = members.map(|step| Step::clone(step.definition)).collect();
-        Dag::of(&plan).ok().map(|dag| Graph::new(&dag))
+        Graph::of_run(&self.report)
     }
 }

@@ -8,8 +8,8 @@ use plandag::history::{Changes, Fork, ForkError, History};
 use plandag::journal::{Durability, Journal as _, MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{
-    Limits, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, RunEvent, RunEventKind,
-    RunReport, Runner, Step, StepError, StepId, planner_fn, tool_fn,
+    Limits, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Revision, RunEvent,
+    RunEventKind, RunReport, Runner, Step, StepError, StepId, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -134,6 +134,30 @@ async fn a_part_of_an_expansion_runs_again_with_what_depends_on_it() {
     let set = Changes { set: [("what".to_owned(), json!("else"))].into(), ..from("map/deep/x") };
     let report = runs.finish(&runs.fork(&run, &set).await.unwrap()).await;
     assert_eq!(report.answer().unwrap()["map"]["deep"], json!({ "x": "else", "y": "y" }));
+}
+
+/// A plan that was revised may depend on a part of what a step became; it is drawn all the same.
+#[tokio::test]
+async fn a_plan_that_depends_on_a_part_of_an_expansion_is_drawn() {
+    let runs = Runs::new(planner_fn(|request| async move {
+        let map = Step::new("map", "spread").args(json!({ "into": "outer" }));
+        Ok(match request.reason {
+            PlanReason::First => Revision::Plan(Plan::from_iter([map, say("bad").depends_on(["map"])])),
+            _ => Revision::Patch(Patch {
+                drop: vec!["bad".into()],
+                add: vec![say("after").depends_on(["map/one", "map/two"]).into()],
+                answer: Some("after".into()),
+                ..Patch::default()
+            }),
+        })
+    }));
+    *runs.fails.lock().unwrap() = Some("bad");
+    let history = History::load(&runs.journal, &runs.run().await).await.unwrap();
+    assert!(history.report().succeeded(), "{:?}", history.report());
+    let dot = history.graph().unwrap().to_dot();
+    let arrows: Vec<&str> = dot.lines().filter(|line| line.contains("->")).collect();
+    assert_eq!(arrows, ["    n0 -> n1 [style=bold];"], "{dot}");
+    assert!(dot.contains("n0 [label=\"map") && dot.contains("n1 [label=\"after"), "{dot}");
 }
 
 /// Plans one step, and the same again when it has failed.

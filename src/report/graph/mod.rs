@@ -5,9 +5,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
+use std::iter;
+use std::sync::Arc;
 
-use crate::dag::Dag;
+use crate::dag::{Dag, longest_path};
+use crate::event::StepNumber;
+use crate::plan::Step;
 
+use super::RunReport;
 use super::layout::{self, Layout};
 use super::svg::{Labelled, svg};
 
@@ -62,22 +67,49 @@ pub(super) struct Node {
 impl Graph {
     /// The picture of `dag`.
     pub fn new(dag: &Dag) -> Self {
-        let steps = dag.steps().iter();
-        let mut nodes: Vec<Node> = steps
-            .map(|step| Node {
-                label: step.id.to_string(),
-                detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
-                level: 0,
-            })
-            .collect();
         let edges = dag.graph().raw_edges().iter().map(|edge| (edge.source().index(), edge.target().index()));
-        let mut edges: Vec<(usize, usize)> = edges.collect();
+        Self::of(dag.steps().iter(), edges.collect(), dag.order())
+    }
+
+    /// The picture of the plan that a run has now; what its steps became is not in it. None if there is no plan.
+    pub(crate) fn of_run(report: &RunReport) -> Option<Self> {
+        let scheduler = report.scheduler();
+        let members: Vec<_> = report.steps().filter(|step| step.member && step.parent.is_none()).collect();
+        let places: HashMap<StepNumber, usize> = members.iter().map(|step| step.number).zip(0..).collect();
+        // Whoever depends on a part of what a step became is drawn below the step.
+        let whole = |number| iter::successors(Some(number), |number| scheduler.step(*number)?.parent).last();
+        let edges = members.iter().zip(0..).flat_map(|(step, to)| {
+            let dependencies = scheduler.dependencies(step.number).iter();
+            let places = dependencies.filter_map(|number| places.get(&whole(*number)?).copied());
+            places.map(move |from| (from, to)).collect::<Vec<_>>()
+        });
+        // Numbers are given so that no step has a lower one than those it depends on.
+        let order: Vec<u32> = (0..).take(members.len()).collect();
+        (!members.is_empty()).then(|| Self::of(members.iter().map(|step| step.definition), edges.collect(), &order))
+    }
+
+    /// The picture of these steps, joined like this. `order` puts every step after those it depends on.
+    fn of<'a>(
+        steps: impl Iterator<Item = &'a Arc<Step>> + Clone,
+        mut edges: Vec<(usize, usize)>,
+        order: &[u32],
+    ) -> Self {
         edges.sort_unstable();
         edges.dedup();
-        let levels = layout::levels(&dependencies(nodes.len(), &edges));
-        nodes.iter_mut().zip(levels).for_each(|(node, level)| node.level = level);
-        let critical = dag.critical_path(|step| step.estimate_ms.unwrap_or(UNKNOWN_MS));
-        Self { nodes, edges, critical: critical.into_iter().map(|step| step as usize).collect() }
+        let before = dependencies(steps.clone().count(), &edges);
+        let levels = layout::levels(&before);
+        let took: Vec<u64> = steps.clone().map(|step| step.estimate_ms.unwrap_or(UNKNOWN_MS)).collect();
+        let critical = longest_path(
+            order,
+            |step| before[step as usize].iter().map(|&step| step as u32),
+            |step| took[step as usize],
+        );
+        let nodes = steps.zip(levels).map(|(step, level)| Node {
+            label: step.id.to_string(),
+            detail: step.tool.as_ref().unwrap_or(&step.description).to_string(),
+            level,
+        });
+        Self { nodes: nodes.collect(), edges, critical: critical.into_iter().map(|step| step as usize).collect() }
     }
 
     /// How many steps each level has.

@@ -177,7 +177,9 @@ pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> 
     }
     let sign = paint(style::GOOD, "✓");
     let name = text::line(file.source.name());
-    let size = format!("{}, {dependencies} dependencies, {}", counted(steps, "step"), counted(levels.len(), "level"));
+    let [steps, dependencies, levels] = [(steps, "step"), (dependencies, "dependency"), (levels.len(), "level")]
+        .map(|(count, word)| counted(count, word));
+    let size = [steps, dependencies, levels].join(", ");
     let with = if needs.is_empty() { String::new() } else { format!(" with {}", needs.join(" ")) };
     console.styled(&format!("{sign} {name} can be run{with}: {size}, up to {} at once\n", dag.width()))
 }

@@ -86,10 +86,7 @@ impl Prediction {
                 " {}{}, {}",
                 heading("plan"),
                 counted(self.steps, "step"),
-                match self.dependencies {
-                    1 => "1 dependency".to_owned(),
-                    dependencies => format!("{dependencies} dependencies"),
-                }
+                counted(self.dependencies, "dependency")
             ),
             format!(
                 " {}{} of {} steps; up to {} at once",
@@ -186,7 +183,11 @@ pub(crate) fn path(steps: &[String]) -> String {
     format!("{} > ... {} more ... > {}", head.join(" > "), steps.len() - 2 * ENDS, tail.join(" > "))
 }
 
-/// `1 step`, `2 steps`.
+/// `1 step`, `2 steps`, `2 dependencies`.
 pub(crate) fn counted(count: usize, word: &str) -> String {
-    if count == 1 { format!("1 {word}") } else { format!("{count} {word}s") }
+    match word.strip_suffix('y') {
+        _ if count == 1 => format!("1 {word}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {word}s"),
+    }
 }

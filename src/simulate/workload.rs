@@ -9,12 +9,17 @@
 //!
 //! `tool`, `description`, `depends_on`, `resources` and `meta` may be left out. Fields that are not read here are
 //! ignored: these files carry statistics of all kinds.
+//!
+//! A line none of whose steps has a `duration_ms` is a plan as it is in a file, and is read as strictly. It may have an
+//! `id`, too; else its line is its name.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::BufRead;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::plan::{Plan, Step, StepId};
@@ -26,7 +31,7 @@ pub struct Workload {
     pub line: usize,
     /// Its name.
     pub id: String,
-    /// The plan. The `estimate_ms` of a step is its duration; resources are pools.
+    /// The plan. The `estimate_ms` of a step is its duration, if that is known; resources are pools.
     pub plan: Plan,
     /// Makespans that cannot be beaten, in milliseconds, by what limits them: a number of slots, `unlimited`, or
     /// `resources` for the pools of the plan.
@@ -85,21 +90,33 @@ impl<R: BufRead> Iterator for Workloads<R> {
     }
 }
 
-/// Whether one of the lines of a text is a plan with durations, and the text thus no single plan.
+/// Whether one of the lines of a text is a plan, and the text thus no single one: there are other lines, or the line has
+/// durations, which a plan file cannot have.
 pub fn has_lines(text: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct AnyLine {
-        steps: Vec<AnyStep>,
+    let mut lines = text.split(|&byte| byte == b'\n').map(content).filter(|line| !line.is_empty());
+    let is_only = lines.clone().nth(1).is_none();
+    lines.any(|line| AnyLine::of(line).is_some_and(|line| !line.steps.is_empty() && (line.has_durations() || !is_only)))
+}
+
+/// A line, as far as it says what it is.
+#[derive(Deserialize)]
+struct AnyLine {
+    steps: Vec<AnyStep>,
+}
+
+#[derive(Deserialize)]
+struct AnyStep {
+    duration_ms: Option<IgnoredAny>,
+}
+
+impl AnyLine {
+    fn of(line: &[u8]) -> Option<Self> {
+        if line.starts_with(b"{") { serde_json::from_slice(line).ok() } else { None }
     }
-    #[derive(Deserialize)]
-    struct AnyStep {
-        duration_ms: Option<serde::de::IgnoredAny>,
+
+    fn has_durations(&self) -> bool {
+        self.steps.iter().any(|step| step.duration_ms.is_some())
     }
-    let is_workload = |line: &[u8]| {
-        let steps = serde_json::from_slice::<AnyLine>(line).map(|line| line.steps).unwrap_or_default();
-        steps.iter().any(|step| step.duration_ms.is_some())
-    };
-    text.split(|&byte| byte == b'\n').map(content).any(|line| line.starts_with(b"{") && is_workload(line))
 }
 
 /// What is in a line. Some editors begin a file with a mark that says nothing about UTF-8.
@@ -151,6 +168,9 @@ fn id(text: &[u8]) -> Option<String> {
 }
 
 fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
+    if AnyLine::of(text).is_some_and(|line| !line.has_durations()) {
+        return plan(text, number).map_err(|error| error.to_string());
+    }
     let line: Line = serde_json::from_slice(text).map_err(|error| match error.line() {
         // The position within the line is of use, a line number that is always 1 is not.
         1 => error.to_string().replace("line 1 column", "column"),
@@ -176,6 +196,18 @@ fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
     let optima = line.meta.optima.unwrap_or_default();
     let optima = optima.into_iter().map(|(limit, optimum)| (limit, optimum.makespan_ms)).collect();
     Ok(Workload { line: number, id: line.id, plan, optima })
+}
+
+/// Reads a plan as it could be in a file of its own.
+fn plan(text: &[u8], number: usize) -> Result<Workload, serde_json::Error> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(text)?;
+    let id = match fields.remove("id") {
+        None => number.to_string(),
+        Some(Value::String(id)) => id,
+        Some(id) => id.to_string(),
+    };
+    let plan = Plan::deserialize(Value::Object(fields))?;
+    Ok(Workload { line: number, id, plan, optima: BTreeMap::new() })
 }
 
 /// The ids of the plan by those of the file. A file may join several plans under ids such as `3/fetch`, which a plan
@@ -231,9 +263,32 @@ mod tests {
         for before in ["", "\n", "\u{feff}", "not json\n", "{\"id\":\"e\",\"steps\":[]}\r\n"] {
             assert!(has_lines(format!("{before}{line}\r\nrest").as_bytes()), "{before:?}");
         }
-        for plan in [r#"{"steps":[{"id":"x","tool":"t"}]}"#, "{\n\"steps\":[", "steps:\n- id: x", ""] {
-            assert!(!has_lines(plan.as_bytes()), "{plan:?}");
+        let plan = r#"{"steps":[{"id":"x","tool":"t"}]}"#;
+        for alone in [plan, &format!("\n{plan}\r\n"), "{\n\"steps\":[", "steps:\n- id: x", ""] {
+            assert!(!has_lines(alone.as_bytes()), "{alone:?}");
         }
+        for other in [plan, "not json", line] {
+            assert!(has_lines(format!("{plan}\n{other}").as_bytes()), "{other:?}");
+        }
+    }
+
+    /// The same as in a file of its own: what a step refers to, it depends on.
+    #[test]
+    fn a_line_may_be_a_plan_as_it_is_in_a_file() {
+        let file = concat!(
+            r#"{"objective":"o","pools":{"p":2},"steps":[{"id":"a","tool":"t","uses":{"p":1},"estimate_ms":5},"#,
+            r#"{"id":"b","tool":"t","args":{"x":"${a}"}}]}"#,
+            "\n",
+            r#"{"id":"named","steps":[{"id":"a","tool":"t"}]}"#,
+            "\n",
+            r#"{"id":"bad","steps":[{"id":"a","tol":"t"}]}"#,
+        );
+        let read: Vec<_> = read(file.as_bytes()).collect();
+        let [first, second] = [0, 1].map(|line| read[line].as_ref().unwrap());
+        assert_eq!((first.id.as_str(), second.id.as_str()), ("1", "named"));
+        assert_eq!((first.plan.pools["p"], first.plan.steps[0].estimate_ms), (2, Some(5)));
+        assert_eq!(first.plan.steps[1].args["x"], "${a}");
+        assert!(read[2].as_ref().unwrap_err().to_string().contains("unknown field `tol`"), "{:?}", read[2]);
     }
 
     #[test]

@@ -48,6 +48,30 @@ fn simulate_reads_many_plans() {
     }
 }
 
+/// As `plandag plan` writes them, on a line each.
+#[test]
+fn a_line_may_be_a_plan_as_it_is() {
+    let place = Place::new();
+    let step = |id: &str, ms: u64, on: &str| json!({ "id": id, "tool": "t", "args": { "on": on }, "estimate_ms": ms });
+    let plan = json!({ "objective": "x", "steps": [step("a", 20, ""), step("b", 30, "${a}")] });
+    let text = format!("{plan}\n{plan}\n");
+    place.file("plans.jsonl", &text);
+    for ran in
+        [place.run(["simulate", "plans.jsonl", "--json"]), place.run_with_input(["simulate", "-", "--json"], &text)]
+    {
+        let made: Vec<Value> = ran.events().iter().map(|line| line["makespan_ms"].clone()).collect();
+        assert_eq!((ran.exit, made), (0, vec![json!(50), json!(50)]), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_single_one_is_counted_as_one() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 1, &[]), sleep("b", 1, &["a"])]));
+    let checked = place.run(["check", "plan.json"]);
+    assert!(checked.stdout.contains("2 steps, 1 dependency, 2 levels"), "{checked:?}");
+}
+
 #[test]
 fn lines_on_standard_input_need_not_begin_with_a_good_one() {
     let place = Place::new();

@@ -289,9 +289,10 @@ impl LlmPlanner {
     /// Asks the model, again where that may help. What fails has been paid for, too, so it is a reply as any other.
     async fn ask(&self, request: &PlanRequest, sink: &PlanSink, patience: Patience) -> PlanReply {
         let (mut tries, mut usage) = (0, Usage::default());
+        // Who may be asked again at once is asked after a pause of ours all the same.
         let named = |error: &ModelError| match patience {
             Patience::Waits => None,
-            Patience::GoesBack => error.retry_after_ms,
+            Patience::GoesBack => error.retry_after_ms.filter(|pause_ms| *pause_ms > 0),
         };
         if let PlanReason::Rejected(offences) = &request.reason
             && let Some(error) = broken_off(offences)

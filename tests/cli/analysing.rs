@@ -152,6 +152,84 @@ fn work_that_no_link_says_anything_of_makes_no_promise() {
 }
 
 #[test]
+fn no_more_does_what_surrounds_a_little_linked_work() {
+    let place = Place::new();
+    let iteration = |from: u64| {
+        let [forward, backward] = ["forward", "backward"].map(|name| format!("{name}-{from}"));
+        let back = after(span(&backward, 1, from + 3_000, from + 3_010), &[&forward]);
+        [span("iteration", 1, from, from + 5_000), span(&forward, 1, from + 1_000, from + 1_010), back]
+    };
+    place.file("trace.json", json!([0, 5_000, 10_000].map(iteration).concat()).to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    assert!(ran.stdout.contains("at best, instead of 15.0s"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("no link says anything of 14.9s of the work"), "{}", ran.stdout);
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!([&row["basis"], &row["unlinked_ms"]], [&json!("at_best"), &json!(14_940)], "{row}");
+    // What a link of theirs says holds for all that they did.
+    let mut linked: Vec<Value> = [0, 5_000].map(iteration).concat();
+    linked[3] = after(linked[3].clone(), &["iteration"]);
+    place.file("trace.json", json!(linked).to_string());
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!([&row["basis"], &row["unlinked_ms"]], [&json!("links"), &json!(0)], "{row}");
+}
+
+/// Four steps one after the other, of which the last needs the others, and something around them.
+fn worker(around: &[Value]) -> Value {
+    let [a, b, c] = [span("a", 2, 0, 2_000), span("b", 2, 2_000, 5_000), span("c", 2, 5_000, 9_000)];
+    let all = [a, b, c, after(span("report", 2, 9_000, 10_000), &["a", "b", "c"])];
+    around.iter().chain(&all).cloned().collect()
+}
+
+#[test]
+fn who_waits_on_another_thread_for_everything_is_no_step() {
+    let place = Place::new();
+    let analysed = |around: &[Value]| {
+        place.file("trace.json", worker(around).to_string());
+        let [told, row] =
+            [&["analyse", "trace.json"][..], &["analyse", "trace.json", "--json"]].map(|it| place.run(it));
+        (told.stdout, row.last_event())
+    };
+    let figures = |row: &Value| ["steps", "work_ms", "dag_ms", "took_ms"].map(|field| row[field].as_f64().unwrap());
+    let (told, row) = analysed(&[]);
+    assert!(told.contains("would have taken 5.00s instead of 10.0s, 2.0x faster"), "{told}");
+    let alone = figures(&row);
+    assert_eq!(alone, [4.0, 10_000.0, 5_000.0, 10_000.0], "{row}");
+    let main = || span("main", 1, 0, 10_000);
+    // With what else was around them, on that thread and on others, whoever began or ended first.
+    let arounds = [
+        vec![main()],
+        vec![main(), span("wait", 1, 0, 10_000)],
+        vec![span("lane", 3, 0, 10_000), main(), span("wait", 1, 0, 10_000)],
+        vec![main(), span("thread", 2, 0, 10_000)],
+    ];
+    for around in arounds {
+        let (told, row) = analysed(&around);
+        assert_eq!((figures(&row), &row["basis"]), (alone, &json!("at_best")), "{row}");
+        let name = around[0]["name"].as_str().unwrap();
+        assert_eq!(row["around"], name, "{row}");
+        assert!(told.contains("would have taken 5.00s at best, instead of 10.0s"), "{told}");
+        assert!(told.contains(&format!("`{name}` around all of them is taken to have waited for them")), "{told}");
+    }
+    // What it did itself before stays before.
+    let late = |mut event: Value| {
+        event["ts"] = json!(event["ts"].as_u64().unwrap() + 1_000_000);
+        event
+    };
+    let moved = worker(&[]).as_array().unwrap().iter().cloned().map(late).collect::<Vec<_>>();
+    let all: Vec<Value> = [span("lane", 3, 500, 11_500), span("main", 1, 0, 11_000)].into_iter().chain(moved).collect();
+    place.file("trace.json", json!(all).to_string());
+    let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+    assert_eq!(figures(&row), [4.0, 11_500.0, 6_500.0, 11_500.0], "{row}");
+    // Who had far more to do than what is linked did not only wait.
+    let (told, row) = analysed(&[span("long", 1, 0, 30_000)]);
+    assert_eq!(figures(&row), [5.0, 40_000.0, 30_000.0, 30_000.0], "{row}");
+    assert!(
+        told.contains("30.0s at best, and it took 30.0s: there is nothing to win, unless some of it only"),
+        "{told}"
+    );
+}
+
+#[test]
 fn time_in_which_nothing_was_running_is_not_won() {
     let place = Place::new();
     let events = json!([span("a", 1, 0, 100), after(span("b", 1, 900, 1_000), &["a"])]);

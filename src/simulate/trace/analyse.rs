@@ -13,7 +13,7 @@ use crate::simulate::Ended;
 use crate::simulate::what_if::{Earlier, Task, Trial, WhatIf, Work, index};
 
 use super::steps::{Piece, Steps};
-use super::{Trace, TraceError};
+use super::{Trace, TraceError, union};
 
 /// What an answer about a trace rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,10 @@ pub struct Analysis {
     pub idle: Duration,
     /// The time of all steps together, and of what was around them.
     pub work: Duration,
-    /// The time of steps that no link says anything of: they may have waited for others, or others for them.
+    /// How much of the work no link says anything of: it may have waited for other work, or other work for it.
     pub unlinked: Duration,
+    /// The name of a span on another thread around everything linked, which is taken to have waited for that.
+    pub around: Option<String>,
     /// The most work that had to be done one after the other, with the pauses between its attempts.
     pub critical_path: Duration,
     /// The names of the steps of that work, in its order.
@@ -118,6 +120,7 @@ impl Trace {
             idle,
             work: run.work,
             unlinked: nanos(steps.unlinked),
+            around: self.around.as_deref().map(|name| named(name).to_owned()),
             critical_path,
             critical_steps: critical.into_iter().map(|piece| self.name(piece).to_owned()).collect(),
             bound: critical_path.max(run.work / max_parallel.max(1)),
@@ -127,30 +130,23 @@ impl Trace {
     }
 
     fn name(&self, piece: &Piece) -> &str {
-        match self.spans[piece.span].name.as_str() {
-            "" => "(unnamed)",
-            name => name,
-        }
+        named(&self.spans[piece.span].name)
     }
 
     /// The time in which at least one span was running, or was not to be tried again.
     fn busy(&self, pieces: &[Piece]) -> Duration {
         let pauses = pieces.iter().flat_map(Piece::pauses);
-        let mut times: Vec<(i64, i64)> = self.spans.iter().map(|span| (span.start, span.end)).chain(pauses).collect();
-        times.sort_unstable();
-        let mut busy = 0;
-        let mut until = i64::MIN;
-        for (start, end) in times {
-            busy += (end - start.max(until)).max(0);
-            until = until.max(end);
-        }
-        nanos(busy)
+        nanos(union(self.spans.iter().map(|span| (span.start, span.end)).chain(pauses).collect()))
     }
 
     fn extent(&self) -> (i64, i64) {
         let start = self.spans.iter().map(|span| span.start).min().unwrap_or(0);
         (start, self.spans.iter().map(|span| span.end).max().unwrap_or(start))
     }
+}
+
+fn named(name: &str) -> &str {
+    if name.is_empty() { "(unnamed)" } else { name }
 }
 
 /// The longest chain of tasks that wait for each other, by what they take with their pauses.

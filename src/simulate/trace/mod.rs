@@ -7,8 +7,9 @@
 //! OpenTelemetry's protocol (an object with `resourceSpans`, or one a line) has parents and links by id.
 //!
 //! A step is a span with a link; what else happened inside of it is a part of it. A span with linked spans inside is where
-//! they happened: what it did itself beside them stays in its place. What is neither is a step of its own. Where there are
-//! no links at all, the spans with no other inside are the steps.
+//! they happened: what it did itself beside them stays in its place. So is one on another thread that was around all of
+//! them and little else: it waited. What is neither is a step of its own. Where there are no links at all, the spans with
+//! no other inside are the steps.
 //!
 //! Spans of one name that count themselves in `args.attempt` are one step that was tried several times; `args.paused_us`
 //! says how long it was not to be tried again. What another run did, as `args.taken_over` says, was there from the start.
@@ -31,6 +32,7 @@
 //! ```
 
 mod analyse;
+mod around;
 mod attempts;
 mod chrome;
 mod events;
@@ -56,6 +58,8 @@ pub struct Trace {
     attempts: Vec<Again<usize>>,
     /// Spans that say themselves that they waited for none.
     waiting_for_nothing: Vec<usize>,
+    /// The name of the outermost span around everything linked that no link says anything of.
+    around: Option<String>,
     /// How large the pools are of which spans take something.
     pools: BTreeMap<String, u32>,
     /// How many steps the program could run at once, if the trace says so.
@@ -167,7 +171,7 @@ impl Trace {
             }
         };
         let found = events::find(text).map_err(TraceProblem::refused)?;
-        let (trace, ended) = match found {
+        let (mut trace, ended) = match found {
             events::Found::Nothing => (Self::default(), Ok(())),
             events::Found::Chrome(events) => chrome::read(events),
             events::Found::Otlp(text) => otlp::read(text),
@@ -176,8 +180,21 @@ impl Trace {
             ended.map_err(TraceProblem::refused)?;
             return Err(TraceError::Empty { problems: trace.problems });
         }
+        around::put_inside(&mut trace);
         Ok(trace)
     }
+}
+
+/// How long at least one of some stretches of time was going on.
+fn union(mut times: Vec<(i64, i64)>) -> i64 {
+    times.sort_unstable();
+    let mut until = i64::MIN;
+    let mut all = 0;
+    for (start, end) in times {
+        all += (end - start.max(until)).max(0);
+        until = until.max(end);
+    }
+    all
 }
 
 #[cfg(test)]

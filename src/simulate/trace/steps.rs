@@ -52,7 +52,7 @@ pub(super) struct Steps {
     pub(super) count: usize,
     /// How many links there are between steps, if there are any, or if every step is known to wait for nothing.
     pub(super) links: Option<usize>,
-    /// The time of the steps that no link says anything of.
+    /// The time of the pieces that no link says anything of.
     pub(super) unlinked: i64,
 }
 
@@ -106,7 +106,6 @@ impl Steps {
                 Role::Step => {
                     steps.push(Piece::new(index, span.start, span.end), &here);
                     steps.count += 1;
-                    steps.unlinked += if is_linked[index] { 0 } else { span.end - span.start };
                 }
                 Role::Frame => steps.push_own(index, trace, &mut children[index], &mut here),
                 Role::Part => {}
@@ -114,6 +113,8 @@ impl Steps {
             inside[index] = here;
             before.push(steps.pieces.len() as u32);
         }
+        let unlinked = steps.pieces.iter().filter(|piece| !is_linked[piece.span]);
+        steps.unlinked = unlinked.map(Piece::nanos).sum();
         let inside = |span| {
             let places = tree.places(span);
             before[places.start]..before[places.end]

@@ -230,6 +230,21 @@ fn who_waits_on_another_thread_for_everything_is_no_step() {
 }
 
 #[test]
+fn one_name_in_after_need_not_be_a_list() {
+    let place = Place::new();
+    let analysed = |after: Value| {
+        let mut second = span("b", 1, 100, 200);
+        second["args"] = json!({ "after": after });
+        place.file("trace.json", json!([span("a", 1, 0, 100), second]).to_string());
+        let row = place.run(["analyse", "trace.json", "--json"]).last_event();
+        (row["links"].clone(), row["loose_links"].clone())
+    };
+    assert_eq!(analysed(json!("a")), (json!(1), json!(0)));
+    assert_eq!(analysed(json!("lost")), (json!(0), json!(1)));
+    assert_eq!(analysed(json!(["a"])), (json!(1), json!(0)));
+}
+
+#[test]
 fn time_in_which_nothing_was_running_is_not_won() {
     let place = Place::new();
     let events = json!([span("a", 1, 0, 100), after(span("b", 1, 900, 1_000), &["a"])]);

@@ -231,9 +231,12 @@ impl Reader {
         if let Some((id, comes, goes)) = flow {
             self.bound.entry(id).or_default().push(Bound { span: index, comes, goes });
         }
-        if let Some(Value::Array(names)) = args.get("after") {
-            self.names_before.push((index, names.iter().map(text).collect()));
-        }
+        let names = match args.get("after") {
+            Some(Value::Array(names)) => Some(names.iter().map(text).collect()),
+            Some(name @ (Value::String(_) | Value::Number(_))) => Some(vec![text(name)]),
+            _ => None,
+        };
+        self.names_before.extend(names.map(|names| (index, names)));
         if args.get("attempt").and_then(Value::as_u64).is_some_and(|attempt| attempt > 1) {
             let pause = args.get("paused_us").and_then(Value::as_f64).and_then(|us| nanos(us, "paused_us").ok());
             self.repeated.push((index, pause.unwrap_or(0)));

@@ -134,3 +134,29 @@ fn a_plan_that_is_too_large_to_be_simulated_again_says_so() {
     let line = place.run(["analyse", "trace.json", "--json"]).last_event();
     assert_eq!((&line["faster"], &line["faster_untried"]), (&json!([]), &json!(10_002)));
 }
+
+/// Of a tool that nobody knows, references tell what is used, where there are any.
+#[test]
+fn a_dependency_is_unused_where_others_are_used() {
+    let place = Place::new();
+    let told = |tool: Option<&str>, third: Value| {
+        let step = |id: &str, ms: u64, more: Value| {
+            let mut step = json!({ "id": id, "description": id, "estimate_ms": ms });
+            tool.into_iter().for_each(|tool| step["tool"] = json!(tool));
+            step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            step
+        };
+        place.plan(json!([step("a", 1_000, json!({})), step("b", 3_000, json!({})), step("c", 2_000, third)]));
+        let ran = place.run(["simulate", "plan.json"]);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        ran.stdout.contains("c waits for b and never uses it, costs 2.00s")
+    };
+    for tool in [Some("mytool"), None] {
+        assert!(told(tool, json!({ "args": { "q": "${a}" }, "depends_on": ["a", "b"] })), "{tool:?}");
+        assert!(!told(tool, json!({ "args": { "q": "x" }, "depends_on": ["a", "b"] })), "{tool:?}");
+        assert!(!told(tool, json!({ "args": { "q": ["${a}", "${b}"] } })), "{tool:?}");
+        assert!(!told(tool, json!({ "when": "${a} == 1", "depends_on": ["a", "b"] })), "{tool:?}");
+    }
+    // Of one that is known to use nothing else it need not refer to any, if what it waits for only reads.
+    assert!(told(Some("sleep"), json!({ "args": { "ms": 1 }, "depends_on": ["a", "b"] })));
+}

@@ -94,41 +94,38 @@ pub struct WhatIf {
 
 impl WhatIf {
     /// Tries changes of a plan whose steps take their `estimate_ms`, as [`Simulation`](super::Simulation) has it. A plan
-    /// that cannot be run has none. No step that acts is taken to be independent of others, nor one of a tool that
-    /// `start` does not know.
+    /// that cannot be run has none. No step that acts is taken to be independent of others. Where `start` does not know a
+    /// tool, a step whose arguments refer to some others shows that it needs no more; one that refers to none shows nothing.
     pub fn of_plan(plan: &Plan, start: &RunStart) -> Self {
         let indexes: HashMap<&StepId, u32> = plan.steps.iter().map(|step| &step.id).zip(0..).collect();
         let (readers, selective) = (readers(start), selective(start));
-        let is_selective = |step: &Step| {
-            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
-            tool.is_none_or(|tool| selective.contains(tool))
-        };
-        let reads = |step: &Step| {
-            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
-            tool.is_none_or(|tool| readers.contains(tool))
-        };
-        let free = |id: &StepId| {
+        let tools: HashMap<&str, &ToolSpec> = start.tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
+        let spec = |step: &Step| tools.get(step.tool.as_deref().or(start.default_tool.as_deref())?).copied();
+        let free = |id: &StepId, refers: bool| {
             let index = *indexes.get(id)?;
-            reads(&plan.steps[index as usize]).then(|| Unused { dependency: id.clone(), tasks: [index].into() })
+            let reads = spec(&plan.steps[index as usize]).map_or(refers, |tool| readers.contains(tool.name.as_str()));
+            reads.then(|| Unused { dependency: id.clone(), tasks: [index].into() })
         };
         let mut policy = start.policy.clone();
         for (pool, size) in &plan.pools {
             policy.pools.entry(pool.clone()).or_insert(*size);
         }
-        let tools: HashMap<&str, &ToolSpec> = start.tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
         let tasks = (0..).zip(&plan.steps).map(|(whole, step)| {
-            let tool = step.tool.as_deref().or(start.default_tool.as_deref());
-            let known = as_done_by(step, tool.and_then(|tool| tools.get(tool).copied()), &policy);
+            let known = as_done_by(step, spec(step), &policy);
             let mut after: Vec<u32> = step.depends_on.iter().filter_map(|id| indexes.get(id).copied()).collect();
+            let declared = after.len();
             each_reference(step, |reference| {
                 after.extend(reference.ok().and_then(|reference| indexes.get(&StepId::from(reference.id)).copied()));
             });
+            // That of a condition says nothing about what its step uses.
+            let refers = after.len() - declared > usize::from(step.when.is_some());
+            let is_selective = spec(step).map_or(refers, |tool| selective.contains(tool.name.as_str()));
             Task {
                 name: step.id.clone(),
                 earlier: Vec::new(),
                 duration: known.estimate_ms.map_or(super::DEFAULT_DURATION, Duration::from_millis),
-                unused: if is_selective(step) {
-                    unused(step).into_iter().filter_map(free).collect()
+                unused: if is_selective {
+                    unused(step).into_iter().filter_map(|id| free(id, refers)).collect()
                 } else {
                     Vec::new()
                 },

@@ -217,7 +217,7 @@ fn nothing_that_acts_is_said_to_be_unnecessary() {
     assert_eq!(unnecessary(["shell", "t", "t"]), [independent("c", "b")]);
     assert_eq!(unnecessary(["t", "t", "shell"]), [independent("b", "a")]);
     assert_eq!(unnecessary(["t", "shell", "t"]), []);
-    // Nobody knows whether it acts.
+    // Nobody knows whether it acts, and nothing is referred to.
     assert_eq!(unnecessary(["t", "from.elsewhere", "t"]), []);
 }
 

@@ -56,6 +56,20 @@ fn a_bad_line_is_named_and_the_others_are_measured() {
 }
 
 #[test]
+fn the_policy_is_told_as_the_option_has_it() {
+    let place = Place::new();
+    let steps = [json!({ "id": "x", "duration_ms": 1 })];
+    place.file("plans.jsonl", json!({ "id": "p", "steps": steps }).to_string());
+    for policy in ["critical-path", "hops", "fifo", "random"] {
+        let bench = ["bench", "plans.jsonl", "--runs", "1", "--time-scale", "1", "--policy", policy];
+        let rows = place.run([&bench[..], &["--json"]].concat()).events();
+        assert!(rows.iter().all(|row| row["policy"] == policy), "{rows:?}");
+        let told = place.run(bench).stdout;
+        assert_eq!(told.contains(&format!(", cap 64, policy {policy}, ")), policy != "critical-path", "{told}");
+    }
+}
+
+#[test]
 fn the_tools_of_a_plan_are_really_called_both_ways() {
     let place = Place::new();
     place.plan(json!([sleep("a", 30, &[]), sleep("b", 30, &[])]));

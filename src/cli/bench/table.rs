@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
 use super::super::ndjson::exact_millis;
+use super::super::order::Order;
 use super::super::prediction::{as_guessed, counted};
 use super::super::style::{self, paint};
 use super::super::text;
@@ -25,9 +27,10 @@ pub(super) fn head(bench: &Bench<'_>) -> String {
         Runs::WhileShort(_) => (format!("{DEFAULT_RUNS} runs of each, 1 from where that takes too long"), true),
     };
     let title = format!(
-        " {runs}{}, cap {}, {}\n",
+        " {runs}{}, cap {}{}, {}\n",
         if is_spread { ", median ± half the interquartile range" } else { "" },
         bench.policy.max_parallel,
+        if bench.args.policy == Order::CriticalPath { String::new() } else { format!(", policy {}", policy(bench)) },
         match bench.time_scale {
             Some(scale) => format!("times x {scale}"),
             None => "times as each plan needs them".to_owned(),
@@ -86,6 +89,12 @@ fn ratios(measured: &Measured) -> (Option<f64>, Option<f64>) {
     (ratio(median(&measured.sequential)), ratio(bound))
 }
 
+/// The policy, as the option has it.
+fn policy(bench: &Bench<'_>) -> String {
+    let value = bench.args.policy.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Where and how it was measured.
 pub(super) fn foot(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
@@ -140,7 +149,7 @@ pub(super) fn fields(measured: &Measured, bench: &Bench<'_>) -> Value {
         "without_estimate": measured.guessed,
         "time_scale": measured.time_scale,
         "max_parallel": bench.policy.max_parallel,
-        "policy": bench.policy.order,
+        "policy": policy(bench),
         "seed": bench.args.seed,
         "machine": { "cores": machine.cores, "system": machine.system, "processor": machine.processor },
         "plandag": VERSION,

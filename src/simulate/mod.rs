@@ -19,6 +19,7 @@
 
 mod chain;
 mod drive;
+mod misread;
 pub mod trace;
 pub(crate) mod what_if;
 pub mod workload;

@@ -22,6 +22,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::misread;
 use crate::plan::{Plan, Step, StepId};
 
 /// A plan and what is known about it.
@@ -171,11 +172,7 @@ fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
     if AnyLine::of(text).is_some_and(|line| !line.has_durations()) {
         return plan(text, number).map_err(|error| error.to_string());
     }
-    let line: Line = serde_json::from_slice(text).map_err(|error| match error.line() {
-        // The position within the line is of use, a line number that is always 1 is not.
-        1 => error.to_string().replace("line 1 column", "column"),
-        _ => error.to_string(),
-    })?;
+    let line: Line = serde_json::from_slice(text).map_err(|error| misread::reason(text, &error))?;
     let ids = step_ids(&line.steps)?;
     let known = |id: &str| ids.get(id).cloned().unwrap_or_else(|| StepId::new(id));
     let steps = line.steps.iter().map(|step| {
@@ -245,7 +242,7 @@ mod tests {
         let read: Vec<_> = read(file.as_bytes()).collect();
         let lines: Vec<_> = read.iter().filter_map(|line| line.as_ref().err()).map(|error| error.line).collect();
         assert_eq!(lines, [3, 4]);
-        assert!(read[1].as_ref().unwrap_err().to_string().starts_with("line 3: invalid value: integer `-5`"));
+        assert!(read[1].as_ref().unwrap_err().to_string().starts_with("line 3: `duration_ms` of step `x` should be"));
         let last = &read[3].as_ref().unwrap().plan;
         assert_eq!(last.steps[0].id, "0-x");
         assert_eq!(last.steps[1].depends_on, ["0-x"]);

@@ -245,6 +245,33 @@ fn one_name_in_after_need_not_be_a_list() {
 }
 
 #[test]
+fn a_bad_event_is_found_where_the_whole_trace_is_one_line() {
+    let place = Place::new();
+    let bad = [
+        json!(17),
+        json!({ "ph": "X" }),
+        json!({ "ph": "X", "name": "q", "ts": "abc", "dur": 1 }),
+        json!({ "ph": "X", "name": "far", "ts": 1e300, "dur": 1 }),
+        json!({ "ph": 5 }),
+        json!({ "ph": "E", "ts": 7.5 }),
+    ];
+    let all: Vec<Value> = [span("a", 1, 0, 400)].into_iter().chain(bad).collect();
+    place.file("trace.json", json!(all).to_string());
+    let ran = place.run(["analyse", "trace.json"]);
+    let expected = [
+        "event 2: this is no object",
+        "event 3: `ts` is missing",
+        "event 4 (`q`): `ts` should be a number, but is \"abc\"",
+        "event 5 (`far`): `ts` is no time: 1e300",
+        "event 6: `ph`, its kind, should be a text",
+        "an end (`E`) at `ts` 7.5 of what never began there",
+    ];
+    for line in expected {
+        assert!(ran.stderr.contains(&format!("  line 1: {line}\n")), "{line}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn time_in_which_nothing_was_running_is_not_won() {
     let place = Place::new();
     let events = json!([span("a", 1, 0, 100), after(span("b", 1, 900, 1_000), &["a"])]);
@@ -312,7 +339,7 @@ fn a_bad_event_is_named_and_the_others_are_analysed() {
     let ran = place.run(["analyse", "trace.json"]);
     assert_eq!(ran.exit, 3, "{ran:?}");
     assert!(ran.stdout.contains("400ms"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("line 3: a negative duration, `dur` -1"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("line 3: event 2 (`b`): a negative duration, `dur` -1"), "{}", ran.stderr);
     let piped = place.run_with_input(["analyse", "-", "--json"], &json!([good]).to_string());
     assert_eq!((piped.exit, &piped.last_event()["steps"]), (0, &json!(1)));
 }

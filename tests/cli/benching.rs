@@ -40,7 +40,7 @@ fn a_bad_line_is_named_and_the_others_are_measured() {
     let ran = place.run(["bench", "plans.jsonl"]);
     assert_eq!(ran.exit, 3, "{ran:?}");
     assert!(ran.stdout.contains(" good ") && ran.stdout.contains("of bound"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("✗ plans.jsonl:2: expected "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("✗ plans.jsonl:2: not JSON, from column 2 on"), "{}", ran.stderr);
     assert!(ran.stderr.contains("✗ plans.jsonl:3: plan `cycle`: the plan has a cycle: x -> x"), "{}", ran.stderr);
     let rows = place.run(["bench", "plans.jsonl", "--json"]).events();
     let place_of = |row: &Value| ["file", "line", "id"].map(|field| row[field].clone());
@@ -67,6 +67,48 @@ fn the_policy_is_told_as_the_option_has_it() {
         let told = place.run(bench).stdout;
         assert_eq!(told.contains(&format!(", cap 64, policy {policy}, ")), policy != "critical-path", "{told}");
     }
+}
+
+#[test]
+fn what_is_wrong_with_a_line_is_said_in_the_words_of_the_format() {
+    let place = Place::new();
+    let step = |fields: &str| format!(r#"{{"id":"p","steps":[{{"id":"a","duration_ms":1}},{fields}]}}"#);
+    let lines = [
+        ("[1,2]".to_owned(), "a plan should be an object, but this is a list"),
+        (r#"{"id":"p","steps":[{"id":"a""#.to_owned(), "not JSON: it is cut off"),
+        (step(r#"{"id":"b","duration_ms":NaN}"#), "not JSON, from column 71 on"),
+        (
+            step(r#"{"id":"b","duration_ms":-5}"#),
+            "`duration_ms` of step `b` should be a whole number from 0, but is -5",
+        ),
+        (
+            step(r#"{"id":"b","duration_ms":"9"}"#),
+            "`duration_ms` of step `b` should be a whole number from 0, but is \"9\"",
+        ),
+        (
+            step(r#"{"id":"b","duration_ms":0.5}"#),
+            "`duration_ms` of step `b` should be a whole number from 0, but is 0.5",
+        ),
+        (step(r#"{"id":7,"duration_ms":1}"#), "`id` of step 2 should be a text, but is 7"),
+        (
+            step(r#"{"id":"b","duration_ms":1,"depends_on":"a"}"#),
+            "`depends_on` of step `b` should be a list of texts, but is \"a\"",
+        ),
+        (
+            step(r#"{"id":"b","duration_ms":1,"resources":{"r":-1}}"#),
+            "`resources` of step `b` should be an object of whole numbers from 0, but is an object",
+        ),
+        (step("9"), "step 2 should be an object, but is 9"),
+        (r#"{"id":"p"}"#.to_owned(), "`steps` is missing"),
+        (r#"{"id":"p","steps":{}}"#.to_owned(), "`steps` should be a list, but is an object"),
+    ];
+    let text: Vec<&str> = lines.iter().map(|(line, _)| line.as_str()).collect();
+    let good = r#"{"id":"good","steps":[{"id":"x","duration_ms":5}]}"#;
+    place.file("plans.jsonl", format!("{}\n{good}\n", text.join("\n")));
+    let ran = place.run(["simulate", "plans.jsonl", "--json"]);
+    let told: Vec<Value> = ran.events().into_iter().filter(|row| row["error"].is_string()).collect();
+    let told: Vec<&str> = told.iter().map(|row| row["error"].as_str().unwrap()).collect();
+    assert_eq!(told, lines.each_ref().map(|(_, reason)| *reason), "{}", ran.stderr);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn a_bad_line_does_not_hide_the_good_ones() {
     assert_eq!(ran.exit, 3);
     assert!(ran.stdout.starts_with("a "), "{}", ran.stdout);
     assert!(
-        ran.stderr.contains("✗ plans.jsonl:2: expected ident")
+        ran.stderr.contains("✗ plans.jsonl:2: not JSON, from column 2 on")
             && ran.stderr.contains("✗ plans.jsonl:3: plan `c`: the plan has a cycle: x -> x"),
         "{}",
         ran.stderr
@@ -145,7 +145,7 @@ fn whatever_is_wrong_with_a_line_says_which_one_it_is() {
         ("empty", json!([]), "no steps"),
         ("pool", json!([step(json!({ "resources": { "r": 2 } }))]), "`r`"),
         ("twice", json!([step(json!({})), step(json!({}))]), "two steps are called `x`"),
-        ("negative", json!([step(json!({ "duration_ms": -5 }))]), "integer `-5`"),
+        ("negative", json!([step(json!({ "duration_ms": -5 }))]), "a whole number from 0, but is -5"),
     ];
     let line = |(id, steps, _): &(&str, Value, &str)| json!({ "id": id, "steps": steps }).to_string();
     let text = bad.iter().map(line).collect::<Vec<_>>().join("\n");

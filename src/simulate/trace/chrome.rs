@@ -8,14 +8,18 @@ use serde_json::Value;
 use super::attempts::Again;
 use super::events::Events;
 use super::{Span, Trace, TraceProblem};
+use crate::simulate::misread::brief;
 
 #[derive(Deserialize)]
 struct Event {
     #[serde(default)]
     name: Value,
-    ph: String,
-    ts: Option<f64>,
-    dur: Option<f64>,
+    #[serde(default)]
+    ph: Value,
+    #[serde(default)]
+    ts: Value,
+    #[serde(default)]
+    dur: Value,
     #[serde(default)]
     pid: Value,
     #[serde(default)]
@@ -25,7 +29,7 @@ struct Event {
     #[serde(default)]
     id: Value,
     #[serde(default)]
-    id2: Id,
+    id2: Value,
     #[serde(default)]
     scope: Value,
     #[serde(default)]
@@ -38,14 +42,6 @@ struct Event {
     flow_out: Value,
     #[serde(default)]
     args: Value,
-}
-
-/// An id that says where it holds.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Id {
-    global: Value,
-    local: Value,
 }
 
 /// A process and a thread of it, as text: numbers and names are both in use.
@@ -147,11 +143,16 @@ struct Said {
 /// Reads all events, up to where the text is no longer JSON.
 pub(super) fn read(mut events: Events<'_>) -> (Trace, Result<(), TraceProblem>) {
     let mut reader = Reader::default();
+    let mut count = 0;
     let ended = loop {
+        count += 1;
         match events.next::<Event>() {
             Ok(Some((line, event))) => {
+                let name = event.as_ref().map_or(String::new(), |event| text(&event.name));
                 if let Err(reason) = event.and_then(|event| reader.take(line, event)) {
-                    reader.problem(line, &reason);
+                    // A whole trace may be on one line.
+                    let named = if name.is_empty() { name } else { format!(" (`{name}`)") };
+                    reader.problem(line, &format!("event {count}{named}: {reason}"));
                 }
             }
             Ok(None) => break Ok(()),
@@ -170,26 +171,28 @@ pub(super) fn read(mut events: Events<'_>) -> (Trace, Result<(), TraceProblem>) 
 }
 
 impl Reader {
-    fn take(&mut self, line: usize, event: Event) -> Result<(), String> {
-        if event.ph == "M" {
+    fn take(&mut self, line: usize, mut event: Event) -> Result<(), String> {
+        let Value::String(kind) = event.ph.take() else { return Err("`ph`, its kind, should be a text".to_owned()) };
+        let kind = kind.as_str();
+        if kind == "M" {
             self.trace.pools.extend(weights(&event.args["pools"]));
             let most = event.args["max_parallel"].as_u64().and_then(|most| u32::try_from(most).ok());
             self.trace.max_parallel = most.filter(|most| *most > 0).or(self.trace.max_parallel);
             return Ok(());
         }
-        let is_used = matches!(event.ph.as_str(), "X" | "B" | "E" | "b" | "e" | "S" | "F" | "s" | "t" | "f");
+        let is_used = matches!(kind, "X" | "B" | "E" | "b" | "e" | "S" | "F" | "s" | "t" | "f");
         if !is_used {
             return Ok(());
         }
-        let at = nanos(event.ts.ok_or("an event without its time, `ts`")?, "ts")?;
-        let thread = match event.ph.as_str() {
+        let at = nanos(number(&event.ts, "ts")?, "ts")?;
+        let thread = match kind {
             // Events of asynchronous work nest by what they are about, on whatever thread they are.
             "b" | "e" | "S" | "F" => (text(&event.cat), event.id()?),
             _ => (text(&event.pid), text(&event.tid)),
         };
-        match event.ph.as_str() {
+        match kind {
             "X" => {
-                let duration = event.dur.ok_or("a complete event without its duration, `dur`")?;
+                let duration = number(&event.dur, "dur")?;
                 if duration < 0.0 {
                     return Err(format!("a negative duration, `dur` {duration}"));
                 }
@@ -198,7 +201,7 @@ impl Reader {
                 self.span(thread, at, end, event.said());
             }
             "B" | "E" | "b" | "e" | "S" | "F" => {
-                let phase = event.ph.chars().next().unwrap_or_default();
+                let phase = kind.chars().next().unwrap_or_default();
                 let said = event.said();
                 let name = if matches!(phase, 'B' | 'E') { String::new() } else { said.name.clone() };
                 self.marks.entry((thread, name)).or_default().push(Mark { line, at, phase, said });
@@ -256,7 +259,8 @@ impl Reader {
                     continue;
                 }
                 let Some(mut begun) = open.pop() else {
-                    self.problem(line, &format!("an end (`{phase}`) of what never began there"));
+                    let at = at as f64 / 1_000.0;
+                    self.problem(line, &format!("an end (`{phase}`) at `ts` {at} of what never began there"));
                     continue;
                 };
                 merge(&mut begun.said.args, said.args);
@@ -409,10 +413,11 @@ impl Reader {
 impl Event {
     /// What it is about, in its category. An id holds everywhere, unless it says that it is one of its process.
     fn id(&self) -> Result<String, String> {
-        let Id { global, local } = &self.id2;
+        // An id that says where it holds.
+        let [global, local] = ["global", "local"].map(|reach| &self.id2[reach]);
         let id = match [&self.id, global].into_iter().find(|id| !id.is_null()) {
             Some(id) => text(id),
-            None if local.is_null() => return Err(format!("an event `{}` without its `id`", self.ph)),
+            None if local.is_null() => return Err("`id` is missing".to_owned()),
             None => format!("{} of {}", text(local), text(&self.pid)),
         };
         Ok(format!("id {id} in {}", text(&self.scope)))
@@ -444,13 +449,20 @@ fn is_set(value: &Value) -> bool {
     !matches!(value, Value::Null | Value::Bool(false)) && value != 0
 }
 
+fn number(value: &Value, field: &str) -> Result<f64, String> {
+    match value {
+        Value::Null => Err(format!("`{field}` is missing")),
+        value => value.as_f64().ok_or_else(|| format!("`{field}` should be a number, but is {}", brief(value))),
+    }
+}
+
 /// Microseconds of the format as nanoseconds.
 fn nanos(value: f64, field: &str) -> Result<i64, String> {
     const MOST: f64 = 4.0e15;
     if value.abs() <= MOST {
         Ok((value * 1_000.0).round() as i64)
     } else {
-        Err(format!("`{field}` is no time: {value}"))
+        Err(format!("`{field}` is no time: {value:e}"))
     }
 }
 

@@ -95,7 +95,11 @@ impl Events<'_> {
             // Some programs end a list whose events all have a comma behind them with an empty one.
             let is_empty = event.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}");
             if !is_empty {
-                return Ok(Some((line, serde_json::from_str(event).map_err(|error| without_place(&error)))));
+                let read = match event.starts_with('{') {
+                    true => serde_json::from_str(event).map_err(|error| without_place(&error)),
+                    false => Err("this is no object".to_owned()),
+                };
+                return Ok(Some((line, read)));
             }
         }
     }

@@ -187,7 +187,7 @@ fn asynchronous_spans_are_told_apart_by_where_their_ids_hold() {
     let old = [event("S", 1, &id, 0), event("F", 2, &id, 100), event("e", 1, &json!({}), 100)];
     let trace = read(old.into_iter().collect()).unwrap();
     assert_eq!((trace.spans.len(), trace.problems.len()), (1, 1));
-    assert_eq!(trace.problems[0].reason, "an event `e` without its `id`");
+    assert_eq!(trace.problems[0].reason, "event 3 (`r`): `id` is missing");
 }
 
 #[test]
@@ -500,7 +500,7 @@ fn bad_events_are_named_by_line_and_the_others_are_read() {
     assert_eq!(trace.spans.len(), 1);
     let lines: Vec<usize> = trace.problems.iter().map(|problem| problem.line).collect();
     assert_eq!(lines, [3, 4, 5, 5, 6, 6], "{:?}", trace.problems);
-    assert_eq!(trace.problems[0].to_string(), "line 3: a negative duration, `dur` -5");
+    assert_eq!(trace.problems[0].to_string(), "line 3: event 2 (`b`): a negative duration, `dur` -5");
 }
 
 #[test]

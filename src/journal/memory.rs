@@ -8,7 +8,7 @@ use dashmap::{DashMap, Entry};
 use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
-use super::means::{Clue, MOST_RUNS, Means};
+use super::means::{Clue, MOST_RUNS, Means, both_ends};
 use super::{Claim, Durability, Journal, Letter, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
@@ -178,11 +178,16 @@ impl Journal for MemoryJournal {
         let mut means = Means::default();
         for (_, run) in newest.into_iter().take(MOST_RUNS) {
             let Some(record) = self.runs.get(&run) else { continue };
-            for event in &record.events {
-                if means.is_full() {
+            let parts = both_ends(record.events.len() as u64);
+            let events = parts.iter().filter_map(|part| record.events.get(part.start as usize..part.end as usize));
+            for event in events.flatten() {
+                means.take(event.at, Clue::from(&event.kind));
+                if means.has_enough() {
                     break;
                 }
-                means.take(event.at, Clue::from(&event.kind));
+            }
+            if means.is_full() {
+                break;
             }
         }
         Box::pin(ready(Ok(means.into_millis())))

@@ -96,6 +96,29 @@ fn what_a_step_says_of_itself_counts_more_and_failures_count_nothing() {
     }
 }
 
+#[test]
+fn a_tool_that_is_called_late_in_a_long_run_is_known_also_after_others() {
+    let quick = |from: usize, count: usize| (from..from + count).map(|n| Step::new(format!("q{n}"), "quick"));
+    let runtime = Runtime::new().unwrap();
+    let (_folder, journals) = journals();
+    for journal in &journals {
+        let slow = Step::new("slow", "slow").depends_on(["q149"]);
+        let after = quick(150, 150).map(|step| step.depends_on(["slow"]));
+        run(&runtime, quick(0, 150).chain([slow]).chain(after).collect(), journal);
+        for _ in 0..2 {
+            let (known, _) = run(&runtime, quick(0, 300).collect(), journal);
+            let known = start(&runtime, journal, &known);
+            assert!(mean(&known, "slow") >= Some(60) && mean(&known, "quick") < Some(60), "{known:?}");
+        }
+        // Longer ago than anybody looks, it is still what is known.
+        for _ in 0..17 {
+            run(&runtime, quick(0, 1).collect(), journal);
+        }
+        let (known, _) = run(&runtime, quick(0, 1).collect(), journal);
+        assert!(mean(&start(&runtime, journal, &known), "slow") >= Some(60));
+    }
+}
+
 /// The command predicts by the same means, says so, and does without where that is wanted.
 #[test]
 fn predictions_know_how_long_tools_took() {

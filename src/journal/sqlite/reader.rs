@@ -2,7 +2,7 @@
 //! for the few events that a new run reads.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::error::JournalError;
 use crate::event::{RunEvent, StepNumber, Timestamp};
-use crate::journal::means::{Clue, MOST_RUNS, Means};
+use crate::journal::means::{Clue, MOST_RUNS, Means, both_ends};
 use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 
 use super::letters::{self, Letterbox};
@@ -266,15 +266,29 @@ pub(super) fn tool_means(connection: &Connection) -> Result<BTreeMap<String, u64
     let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
     let mut means = Means::default();
     for run in newest {
-        each_event(connection, run.map_err(failed)?, |_, at, clue: Clue| {
-            means.take(at, clue);
-            if means.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        let run = run.map_err(failed)?;
+        for part in both_ends(count(connection, run).map_err(failed)?) {
+            each_event(connection, run, part, |_, at, clue: Clue| {
+                means.take(at, clue);
+                if means.has_enough() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if means.has_enough() {
+                break;
+            }
+        }
         if means.is_full() {
             break;
         }
     }
     Ok(means.into_millis())
+}
+
+/// How many events a run has.
+fn count(connection: &Connection, run: u64) -> Result<u64, rusqlite::Error> {
+    let sql = "SELECT max(key) FROM entries WHERE key >= ?1 AND key < ?2";
+    let last: Option<u64> =
+        connection.prepare_cached(sql)?.query_row([run << SEQ_BITS, (run + 1) << SEQ_BITS], |row| row.get(0))?;
+    Ok(last.map_or(0, |last| last - (run << SEQ_BITS) + 1))
 }
 
 /// A connection that cannot write.
@@ -288,23 +302,24 @@ fn connect(path: &Path) -> Result<Connection, JournalError> {
 /// The history of a run, from an open connection.
 pub(super) fn history(connection: &Connection, run: u64) -> Result<Vec<RunEvent>, JournalError> {
     let mut events = Vec::new();
-    each_event(connection, run, |seq, at, kind| {
+    each_event(connection, run, 0..1 << SEQ_BITS, |seq, at, kind| {
         events.push(RunEvent { seq, at, kind });
         ControlFlow::Continue(())
     })?;
     Ok(events)
 }
 
-/// Reads the events of a run in their order, or what is wanted of them, for as long as they are wanted.
+/// Reads the events of a run with these numbers in their order, or what is wanted of them, for as long as they are wanted.
 fn each_event<T: DeserializeOwned>(
     connection: &Connection,
     run: u64,
+    seqs: Range<u64>,
     mut take: impl FnMut(u64, Timestamp, T) -> ControlFlow<()>,
 ) -> Result<(), JournalError> {
-    let (first, end) = (run << SEQ_BITS, (run + 1) << SEQ_BITS);
+    let first = run << SEQ_BITS;
     let sql = "SELECT key, at_us, body FROM entries WHERE key >= ?1 AND key < ?2 ORDER BY key";
     let mut query = connection.prepare_cached(sql).map_err(failed)?;
-    let mut rows = query.query([first, end]).map_err(failed)?;
+    let mut rows = query.query([first + seqs.start, first + seqs.end]).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let seq = row.get::<_, u64>(0).map_err(failed)? - first;
         let at = Timestamp::from_micros(row.get(1).map_err(failed)?);

@@ -473,7 +473,7 @@ async fn a_planner_says_what_it_waits_for() {
     let runner = Runner::new(planner).tool("doer", doer).default_tool("doer").journal(journal.clone());
     let report = runner.run("x").await.unwrap();
     assert_eq!(report.ending(), Ending::Succeeded);
-    let waits = waits.lock().unwrap();
+    let waits = std::mem::take(&mut *waits.lock().unwrap());
     let waits: Vec<(u64, &str)> = waits.iter().map(|(pause, why)| (pause.as_secs(), why.as_str())).collect();
     assert_eq!(waits, [(7, "too many calls"), (7, "too many calls")]);
     let put_off = |event: &RunEvent| match &event.kind {

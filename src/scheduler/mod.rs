@@ -125,8 +125,8 @@ pub struct Scheduler {
     /// Attempts, or the planner, that said only after the stop of the run what they had used.
     late: BTreeSet<Option<AttemptNumber>>,
 
-    /// The driver's clock, the armed timer, and what the driver knows to be used: the only fields that `apply` does not
-    /// own. None is part of the state; a lost timer is found again on the next event.
+    /// The driver's clock, the armed timer, and what the driver knows to be used: no part of the state. A lost timer is
+    /// found again on the next event.
     now: Timestamp,
     armed: Option<Timestamp>,
     noted: Usage,

@@ -47,7 +47,7 @@ use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 /// The tools that read files, and are of no use without a folder.
 pub const NEED_FOLDER: [&str; 2] = ["search_files", "read_file"];
 
-/// Every tool of this module under its name.
+/// The tools that only read and reckon, under their names; what acts, or asks others, is made by whoever allows it.
 ///
 /// Without a folder, the tools that [need one](NEED_FOLDER) are there too, so that plans which use them can be written
 /// and checked; called, they fail and say what is missing.

@@ -299,7 +299,8 @@ impl Work {
         }
     }
 
-    /// Whether there is little to it: events that neither carry a plan nor have to survive more than the process.
+    /// Whether there is little to it: events that neither carry what a planner wrote nor have to survive more than the
+    /// process.
     fn is_light(&self) -> bool {
         let has_plan = |event: &RunEvent| {
             matches!(

@@ -76,13 +76,11 @@ pub(crate) fn check_with(
         if let Some(tools) = &mut tools {
             tools.check(step, &mut problems);
         }
-        let zeros = [
-            ("max_attempts` of `retry", step.retry.is_some_and(|retry| retry.max_attempts == 0)),
-            ("timeout_ms", step.timeout_ms == Some(0)),
-        ];
-        for (field, _) in zeros.into_iter().filter(|(_, is_zero)| *is_zero) {
-            let message = format!("`{field}` of step `{}` should be at least 1, but is 0", shown_id(&step.id));
-            problems.push(|_| PlanError::Malformed { message });
+        if step.retry.is_some_and(|retry| retry.max_attempts == 0) {
+            problems.push(|_| is_zero("max_attempts` of `retry", step));
+        }
+        if step.timeout_ms == Some(0) {
+            problems.push(|_| is_zero("timeout_ms", step));
         }
         check_pools(step, pools, tools.as_ref(), &mut problems);
     }
@@ -319,6 +317,13 @@ fn number_in(id: &str) -> u32 {
         place *= 10;
     }
     number
+}
+
+/// That a number is 0 which must not be.
+#[cold]
+fn is_zero(field: &str, step: &Step) -> PlanError {
+    let message = format!("`{field}` of step `{}` should be at least 1, but is 0", shown_id(&step.id));
+    PlanError::Malformed { message }
 }
 
 /// The edges of a plan, as [`Dag`](super::Dag) keeps them.

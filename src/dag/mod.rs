@@ -172,6 +172,6 @@ pub(crate) fn longest_path<I: Iterator<Item = u32>>(
 
 /// What a step depends on: first what it declares, then what it refers to. Bad references are found by the check.
 pub(crate) fn dependencies(step: &Step) -> Vec<StepId> {
-    let referred = reference::scan(step).map(|references| references.steps).unwrap_or_default();
+    let referred = reference::scan(step).unwrap_or_default();
     step.depends_on.iter().cloned().chain(referred.into_iter().map(StepId::from)).collect()
 }

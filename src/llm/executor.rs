@@ -227,7 +227,7 @@ impl StepModel {
             Value::Object(args) => args.iter().for_each(|(name, value)| add(name, value)),
             args => add("args", args),
         }
-        let referred = reference::scan(&cx.step).map_err(StepError::bad_input)?.steps;
+        let referred = reference::scan(&cx.step).map_err(StepError::bad_input)?;
         for (id, value) in cx.inputs.iter().filter(|(id, _)| !referred.contains(&id.as_str())) {
             match cx.inputs.error(id.as_str()) {
                 Some(error) => add(id.as_str(), &Value::String(format!("(it failed: {})", error.message))),

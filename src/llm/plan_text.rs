@@ -263,7 +263,7 @@ impl<'a> Draft<'a> {
         let is_changed = |id: &str| self.changed.contains(id);
         !self.changed.is_empty()
             && (step.depends_on.iter().any(|id| is_changed(id.as_str()))
-                || reference::scan(step).is_ok_and(|references| references.steps.into_iter().any(is_changed)))
+                || reference::scan(step).is_ok_and(|referred| referred.into_iter().any(is_changed)))
     }
 
     fn drop(&mut self, id: String) {
@@ -310,11 +310,11 @@ impl<'a> Draft<'a> {
         };
         let step = step.depends_on(written.depends_on);
         if self.backward_only
-            && let Ok(references) = reference::scan(&step)
+            && let Ok(referred) = reference::scan(&step)
         {
             // One with a slash is to a step of what another step has become, which is not in the plan.
             let is_new = |id: &&str| !id.contains('/') && !step.depends_on.iter().any(|known| known.as_str() == *id);
-            self.check_backward(&step.id, references.steps.into_iter().filter(is_new));
+            self.check_backward(&step.id, referred.into_iter().filter(is_new));
         }
         let known = || self.shown.iter().filter(|was| was.id == step.id);
         let was = known().find(|was| is_shown_alike(was, &step)).cloned();
@@ -464,7 +464,7 @@ fn strays(step: &Step) -> Vec<Reference<'_>> {
     let mut mentioned: Vec<_> = reference::mentions(&step.description).collect();
     if !mentioned.is_empty() {
         let mut known: BTreeSet<&str> = step.depends_on.iter().map(StepId::as_str).collect();
-        known.extend(reference::scan(step).unwrap_or_default().steps);
+        known.extend(reference::scan(step).unwrap_or_default());
         mentioned.retain(|reference| known.insert(reference.input().map_or(reference.id, |_| reference.text)));
     }
     mentioned

@@ -81,7 +81,7 @@ impl PlanTool {
             Some(Value::String(objective)) if !objective.trim().is_empty() => objective.clone(),
             _ => return Err(StepError::bad_input("`objective` has to say what the step is for")),
         };
-        if reference::scan(&cx.step).is_ok_and(|references| !references.steps.is_empty()) {
+        if reference::scan(&cx.step).is_ok_and(|referred| !referred.is_empty()) {
             objective = filled_in(&objective);
         }
         self.plan_for(objective, cx).await

@@ -202,7 +202,7 @@ impl<'a> Locator<'a> {
         let count = path.len();
         let uses = |(step, dependency): &(&StepId, &StepId)| {
             let Some((step, _)) = self.step(step) else { return true };
-            reference::scan(step).is_ok_and(|references| references.steps.contains(&dependency.as_str()))
+            reference::scan(step).is_ok_and(|referred| referred.contains(&dependency.as_str()))
         };
         let unused = edges(path).find(|edge| !uses(edge));
         // Where no result is used, as between steps that only wait for each other, none stands out.

@@ -262,26 +262,16 @@ fn each_string<'a>(value: &'a Value, depth: usize, found: &mut impl FnMut(&'a st
     true
 }
 
-/// What a step refers to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct References<'a> {
-    /// Steps, without doubles, in order of appearance.
-    pub(crate) steps: Vec<&'a str>,
-    /// Inputs of the run, likewise.
-    pub(crate) inputs: Vec<&'a str>,
-}
-
-/// Finds what a step refers to in its arguments and its condition.
+/// The steps that a step refers to in its arguments and its condition, without doubles, in order of appearance.
 ///
 /// # Errors
 ///
 /// The first reference, or condition, that cannot be read.
-pub(crate) fn scan(step: &Step) -> Result<References<'_>, String> {
+pub(crate) fn scan(step: &Step) -> Result<Vec<&str>, String> {
     let mut steps = IndexSet::new();
-    let mut inputs = IndexSet::new();
     let mut unreadable = None;
     each_reference(step, |reference| match reference {
-        Ok(reference) if reference.id == INPUTS => inputs.extend(reference.input()),
+        Ok(reference) if reference.id == INPUTS => {}
         Ok(reference) => {
             steps.insert(reference.id);
         }
@@ -289,10 +279,7 @@ pub(crate) fn scan(step: &Step) -> Result<References<'_>, String> {
             unreadable.get_or_insert(message);
         }
     });
-    match unreadable {
-        Some(message) => Err(message),
-        None => Ok(References { steps: steps.into_iter().collect(), inputs: inputs.into_iter().collect() }),
-    }
+    unreadable.map_or_else(|| Ok(steps.into_iter().collect()), Err)
 }
 
 /// Whether [`fill`] would change anything.

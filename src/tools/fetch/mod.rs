@@ -24,7 +24,7 @@ use super::arguments::Arguments;
 use super::thread::on_thread;
 use crate::cut;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::pause_wanted;
+use crate::retry_after::{pause_wanted, refused};
 use crate::tool::{Hold, StepContext, Tool, ToolOutput, ToolSpec};
 
 use body::Body;
@@ -262,14 +262,8 @@ fn check_status(url: &Url, response: &Response) -> Result<(), StepError> {
     if status.is_success() {
         return Ok(());
     }
-    let message = format!("{} answers {status}", shown(url));
-    let passes = status.is_server_error()
-        || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-    let mut error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
-    if let Some(wait_ms) = pause_wanted(response.headers(), SystemTime::now()) {
-        error = error.retry_after_ms(wait_ms);
-    }
-    Err(error.details(json!({ "status": status.as_u16() })))
+    let pause_ms = pause_wanted(response.headers(), SystemTime::now());
+    Err(refused(status.as_u16(), format!("{} answers {status}", shown(url)), pause_ms))
 }
 
 /// The error of a request that was not answered.

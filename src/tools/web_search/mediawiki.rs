@@ -66,10 +66,7 @@ pub(super) fn hits(answer: Answer, host: &str) -> Result<Vec<Hit>, StepError> {
         let message = format!("{host} refuses the search: {code}: {}", cut::chars(&info, 300));
         let passes = matches!(code.as_str(), "maxlag" | "ratelimited" | "readonly") || code.starts_with("internal_api");
         let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
-        return Err(match wait_ms {
-            Some(millis) => error.retry_after_ms(millis),
-            None => error,
-        });
+        return Err(StepError { retry_after_ms: wait_ms, ..error });
     }
     // A search that finds nothing is answered without a query.
     let mut pages = found.query.map(|query| query.pages).unwrap_or_default();

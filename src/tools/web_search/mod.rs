@@ -21,7 +21,7 @@ use super::arguments::Arguments;
 use super::fetch::causes;
 use crate::cut;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::pause_wanted;
+use crate::retry_after::{pause_wanted, refused};
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 
 const DEFAULT_LIMIT: u64 = 5;
@@ -162,10 +162,7 @@ impl WebSearch {
             }
             _ => format!("{host} answers {status}: {}", self.said(body)),
         };
-        let passes = status.is_server_error()
-            || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
-        let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
-        answer.with_wait(error).details(json!({ "status": status.as_u16() }))
+        refused(status.as_u16(), message, answer.wait_ms)
     }
 
     /// The beginning of what a server said, without the key if it repeats that.
@@ -193,13 +190,6 @@ impl Answer {
             let message = format!("{host} answers with JSON that is no search result: {error}");
             StepError::new(StepErrorKind::BadOutput, message)
         })
-    }
-
-    fn with_wait(&self, error: StepError) -> StepError {
-        match self.wait_ms {
-            Some(millis) => error.retry_after_ms(millis),
-            None => error,
-        }
     }
 }
 

@@ -128,10 +128,11 @@ async function cancelled() {
   await page.close();
 }
 
-/// A run of another process, with a failure and another plan, as it happens. That process is held up until its page is
-/// open, so that the other plan is not there before.
+/// A run of another process, with a failure and another plan, as it happens. Once it has its plan, that process is held up
+/// until its page is open, so that the other plan is not there before.
 async function replanned() {
   const { child: demo, ended, run } = await startedBeside("demo");
+  while ((await site.api(`/runs/${run}`)).plans.length === 0);
   demo.kill("SIGSTOP");
   const { page } = await site.open(`/runs/${run}`);
   await shows(page, "#plans > div", 1);

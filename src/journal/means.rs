@@ -11,11 +11,11 @@ use crate::event::{AttemptNumber, Graft, RunEventKind, StepNumber, Timestamp};
 /// The newest runs that are looked at.
 pub(super) const MOST_RUNS: usize = 16;
 /// Events that are looked at, over all of them: a new run does not wait long for what it is told.
-const MOST_EVENTS: usize = 8_192;
+const MOST_EVENTS: usize = 2_048;
 /// As many planned steps take as long to read as an event.
 const STEPS: usize = 4;
 /// As many of the beginning of a run are looked at, and as many of its end, for as long as a tool of it is missing.
-const MOST_OF_AN_END: u64 = 2_048;
+const MOST_OF_AN_END: u64 = 512;
 /// So many are looked at though none is missing: what is planned later may have other tools.
 const FEWEST_EVENTS: usize = 128;
 /// A tool of a run is missing until it was called so often, or as often as there are steps of it.

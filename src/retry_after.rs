@@ -2,9 +2,6 @@
 
 use std::time::SystemTime;
 
-#[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
-use crate::error::{StepError, StepErrorKind};
-
 #[cfg(any(feature = "fetch", feature = "llm"))]
 use reqwest::header::HeaderMap;
 
@@ -25,16 +22,6 @@ pub(crate) fn pause_ms(text: &str, now: SystemTime) -> Option<u64> {
     }
     let pause = httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default();
     u64::try_from(pause.as_micros().div_ceil(1_000)).ok()
-}
-
-/// The error of a step whose server has answered with this status, and how long it wants to be left alone: it may pass
-/// where the server has failed, or had too much to do.
-#[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
-pub(crate) fn refused(status: u16, message: String, pause_ms: Option<u64>) -> StepError {
-    let passes = status >= 500 || matches!(status, 408 | 425 | 429);
-    let kind = if passes { StepErrorKind::Transient } else { StepErrorKind::Permanent };
-    let details = serde_json::json!({ "status": status });
-    StepError { retry_after_ms: pause_ms, ..StepError::new(kind, message).details(details) }
 }
 
 /// Whoever is asked too early says no once more.

@@ -47,6 +47,16 @@ use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 /// The tools that read files, and are of no use without a folder.
 pub const NEED_FOLDER: [&str; 2] = ["search_files", "read_file"];
 
+/// The error of a step whose server has answered with this status, and how long it wants to be left alone: it may pass
+/// where the server has failed, or had too much to do.
+#[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
+fn refused(status: u16, message: String, pause_ms: Option<u64>) -> StepError {
+    let passes = status >= 500 || matches!(status, 408 | 425 | 429);
+    let kind = if passes { crate::error::StepErrorKind::Transient } else { crate::error::StepErrorKind::Permanent };
+    let details = serde_json::json!({ "status": status });
+    StepError { retry_after_ms: pause_ms, ..StepError::new(kind, message).details(details) }
+}
+
 /// The tools that only read and reckon, under their names; what acts, or asks others, is made by whoever allows it.
 ///
 /// Without a folder, the tools that [need one](NEED_FOLDER) are there too, so that plans which use them can be written

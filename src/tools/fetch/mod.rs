@@ -24,7 +24,7 @@ use super::arguments::Arguments;
 use super::thread::on_thread;
 use crate::cut;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::{pause_wanted, refused};
+use crate::retry_after::pause_wanted;
 use crate::tool::{Hold, StepContext, Tool, ToolOutput, ToolSpec};
 
 use body::Body;
@@ -263,7 +263,7 @@ fn check_status(url: &Url, response: &Response) -> Result<(), StepError> {
         return Ok(());
     }
     let pause_ms = pause_wanted(response.headers(), SystemTime::now());
-    Err(refused(status.as_u16(), format!("{} answers {status}", shown(url)), pause_ms))
+    Err(super::refused(status.as_u16(), format!("{} answers {status}", shown(url)), pause_ms))
 }
 
 /// The error of a request that was not answered.

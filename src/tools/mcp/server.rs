@@ -17,7 +17,7 @@ use super::connection::{Connection, Listed};
 use super::message::UNREADABLE;
 use super::trouble;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::{self, pause_ms};
+use crate::retry_after::pause_ms;
 
 /// So often a server is started again. One that ends each time would be started for ever.
 const MAX_RESTARTS: u32 = 5;
@@ -170,7 +170,7 @@ impl Server {
             error => {
                 if let Some((status, wait_ms)) = refused(&error) {
                     let message = format!("MCP server `{name}` answers a call of `{tool}` with status {status}");
-                    return retry_after::refused(status, message, wait_ms);
+                    return super::super::refused(status, message, wait_ms);
                 }
                 let why = connection.explain(trouble::of_request(&error, "tools/call", &self.config.launch)).await;
                 let message = self.hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));

@@ -21,7 +21,7 @@ use super::arguments::Arguments;
 use super::fetch::causes;
 use crate::cut;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::{pause_wanted, refused};
+use crate::retry_after::pause_wanted;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 
 const DEFAULT_LIMIT: u64 = 5;
@@ -162,7 +162,7 @@ impl WebSearch {
             }
             _ => format!("{host} answers {status}: {}", self.said(body)),
         };
-        refused(status.as_u16(), message, answer.wait_ms)
+        super::refused(status.as_u16(), message, answer.wait_ms)
     }
 
     /// The beginning of what a server said, without the key if it repeats that.

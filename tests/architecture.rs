@@ -27,7 +27,7 @@ const DATA: &[&str] = &["plan", "error", "policy"];
 const DATA_CRATES: &[&str] = &["serde", "serde_json", "smol_str", "thiserror", "schemars"];
 /// The state machine and all it knows.
 const CORE: &[&str] =
-    &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest", "scheduler"];
+    &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest", "scheduler", "cut"];
 /// Everything that is not the command.
 const LIBRARY: &[&str] = &[
     "plan",

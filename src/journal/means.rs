@@ -23,7 +23,7 @@ const ENOUGH_CALLS: usize = 16;
 
 /// The time of successful calls by tool, taken up event by event, the newest run first.
 #[derive(Debug, Default)]
-pub(super) struct Means {
+pub(super) struct ToolMeans {
     tools: BTreeMap<String, Calls>,
     /// What a run was told when it started, in milliseconds: of runs before it.
     told: BTreeMap<String, u64>,
@@ -56,7 +56,7 @@ pub(super) fn both_ends(events: u64) -> [Range<u64>; 2] {
     [0..events.min(MOST_OF_AN_END), MOST_OF_AN_END.max(events.saturating_sub(MOST_OF_AN_END))..events]
 }
 
-impl Means {
+impl ToolMeans {
     /// Whether enough of a run was looked at.
     pub(super) fn has_enough(&self) -> bool {
         self.events >= MOST_EVENTS || self.run.events >= FEWEST_EVENTS && self.run.missing.is_empty()

@@ -8,7 +8,7 @@ use dashmap::{DashMap, Entry};
 use futures::future::{BoxFuture, ready};
 use serde_json::Value;
 
-use super::means::{Clue, MOST_RUNS, Means, both_ends};
+use super::means::{Clue, MOST_RUNS, ToolMeans, both_ends};
 use super::{Claim, Durability, Journal, Letter, Owner, RunId, RunSummary};
 use crate::error::JournalError;
 use crate::event::{RunEvent, StoredOutput};
@@ -175,7 +175,7 @@ impl Journal for MemoryJournal {
         let mut newest: Vec<_> =
             self.runs.iter().map(|record| (record.summary.started, record.key().clone())).collect();
         newest.sort_by(|one, other| other.cmp(one));
-        let mut means = Means::default();
+        let mut means = ToolMeans::default();
         for (_, run) in newest.into_iter().take(MOST_RUNS) {
             let Some(record) = self.runs.get(&run) else { continue };
             let parts = both_ends(record.events.len() as u64);

@@ -165,6 +165,9 @@ impl RunReport {
             _ => None,
         };
         let is_member = |number| self.scheduler.step(number).is_some_and(|step| step.member);
+        let attempts = self.attempts_of(number);
+        // While a plan was being written, and no plan was ever accepted.
+        let was_begun_early = self.revisions() == 0 && !attempts.is_empty();
         Some(StepReport {
             number,
             id: step.id,
@@ -172,19 +175,14 @@ impl RunReport {
             tool: step.tool,
             parent: step.parent,
             // What was part of another generation of a step went with that.
-            member: (step.member || self.was_begun_early(number)) && self.parents(step.parent).all(is_member),
+            member: (step.member || was_begun_early) && self.parents(step.parent).all(is_member),
             outside: step.outside.and_then(|source| self.scheduler.step(source)).map(|source| source.id),
             outcome,
             because,
             error: step.error.map(|error| &**error),
-            attempts: self.attempts_of(number),
+            attempts,
             settled: self.record.settled_at(number),
         })
-    }
-
-    /// Whether it was begun while a plan was being written, and no plan was ever accepted.
-    fn was_begun_early(&self, number: StepNumber) -> bool {
-        self.revisions() == 0 && self.record.attempts().iter().any(|attempt| attempt.step == number)
     }
 
     /// The step that one is part of, and what that is part of.

@@ -22,8 +22,16 @@ impl CarriedOver {
 
     pub(super) fn put(&self, step: StepNumber, what: Box<dyn Any + Send>) {
         self.is_used.store(true, Ordering::Relaxed);
-        let before = self.take(step, (*what).type_id());
-        self.lock().entry(step).or_default().push(what);
+        let mut by_step = self.lock();
+        let left = by_step.entry(step).or_default();
+        let before = match left.iter_mut().find(|before| (***before).type_id() == (*what).type_id()) {
+            Some(before) => Some(std::mem::replace(before, what)),
+            None => {
+                left.push(what);
+                None
+            }
+        };
+        drop(by_step);
         // Whatever its drop does, it does it where nothing is locked.
         drop(before);
     }

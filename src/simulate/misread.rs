@@ -3,6 +3,8 @@
 use serde_json::error::Category;
 use serde_json::{Error, Value};
 
+use crate::cut;
+
 /// How much of a value is shown.
 const MOST_CHARS: usize = 40;
 
@@ -83,7 +85,6 @@ pub(super) fn brief(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
-        _ if text.chars().count() > MOST_CHARS => text.chars().take(MOST_CHARS).chain("...".chars()).collect(),
-        _ => text,
+        _ => cut::chars(&text, MOST_CHARS).into_owned(),
     }
 }

@@ -52,9 +52,8 @@ pub const NEED_FOLDER: [&str; 2] = ["search_files", "read_file"];
 #[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
 fn refused(status: u16, message: String, pause_ms: Option<u64>) -> StepError {
     let passes = status >= 500 || matches!(status, 408 | 425 | 429);
-    let kind = if passes { crate::error::StepErrorKind::Transient } else { crate::error::StepErrorKind::Permanent };
-    let details = serde_json::json!({ "status": status });
-    StepError { retry_after_ms: pause_ms, ..StepError::new(kind, message).details(details) }
+    let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };
+    StepError { retry_after_ms: pause_ms, ..error.details(serde_json::json!({ "status": status })) }
 }
 
 /// The tools that only read and reckon, under their names; what acts, or asks others, is made by whoever allows it.

@@ -242,8 +242,7 @@ impl Author {
                 return Err(PlanError::BrokenOff { problem: ModelProblem::Unavailable, message, retry_after_ms });
             }
             16.. => {
-                let error = PlanError::Planner { message: "busy".into() };
-                return Ok(Revision::PutOff { error, pause_ms: rng.u64(0..200) });
+                return Ok(put_off(rng));
             }
             3 => steps.push(step),
             4 => {
@@ -285,16 +284,25 @@ fn failed_ids(request: &RequestPlan, scheduler: &Scheduler) -> Vec<StepId> {
 fn stream(rng: &mut Rng, plan: Plan) -> Reply {
     let mut streamed = plan.steps.clone();
     let mut answer = Ok(Revision::Plan(plan));
-    match rng.u8(0..5) {
+    match rng.u8(0..6) {
         0 => rng.shuffle(&mut streamed),
         1 => streamed.truncate(streamed.len() / 2),
         2 => {
             streamed.truncate(streamed.len() / 2);
             answer = Err(PlanError::Truncated { message: "cut off".into() });
         }
+        3 => {
+            streamed.truncate(streamed.len() / 2);
+            answer = Ok(put_off(rng));
+        }
         _ => {}
     }
     Reply { streamed, answer }
+}
+
+/// Somebody is busy, and wants to be asked later.
+fn put_off(rng: &mut Rng) -> Revision {
+    Revision::PutOff { error: PlanError::Planner { message: "busy".into() }, pause_ms: rng.u64(0..200) }
 }
 
 fn plan_of(steps: Vec<Arc<Step>>) -> Plan {

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::error::JournalError;
 use crate::event::{RunEvent, StepNumber, Timestamp};
-use crate::journal::means::{Clue, MOST_RUNS, Means, both_ends};
+use crate::journal::means::{Clue, MOST_RUNS, ToolMeans, both_ends};
 use crate::journal::{Letter, RunId, RunStatus, RunSummary};
 
 use super::letters::{self, Letterbox};
@@ -264,7 +264,7 @@ pub(super) fn lock(locks: &Path, run: &RunId, number: u64) -> Result<Held, Journ
 pub(super) fn tool_means(connection: &Connection) -> Result<BTreeMap<String, u64>, JournalError> {
     let mut query = connection.prepare("SELECT run FROM summaries ORDER BY run DESC LIMIT ?1").map_err(failed)?;
     let newest = query.query_map([MOST_RUNS], |row| row.get::<_, u64>(0)).map_err(failed)?;
-    let mut means = Means::default();
+    let mut means = ToolMeans::default();
     for run in newest {
         let run = run.map_err(failed)?;
         for part in both_ends(count(connection, run).map_err(failed)?) {

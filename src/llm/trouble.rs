@@ -63,7 +63,8 @@ const FILTERED: [&str; 3] = ["content_filter", "content_policy", "content manage
 /// What was said in a request, to recognise it in an error, and how much it was.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    samples: Vec<String>,
+    /// How each text began.
+    beginnings: Vec<String>,
     bytes: usize,
 }
 
@@ -73,7 +74,7 @@ impl Told {
             Message::User(text) | Message::Assistant { text, .. } => text,
             Message::ToolResult { content, .. } => content,
         });
-        let mut told = Self { samples: Vec::new(), bytes: 0 };
+        let mut told = Self { beginnings: Vec::new(), bytes: 0 };
         let calls = request.messages.iter().flat_map(|message| match message {
             Message::Assistant { calls, .. } => calls.as_slice(),
             _ => &[],
@@ -84,12 +85,7 @@ impl Told {
         for text in texts.chain([&request.system]) {
             told.bytes += text.len();
             // A server that repeats a request repeats its beginning.
-            let beginning = folded(cut::start(text.trim_start(), 8 * TELLING));
-            let sample = cut::start(&beginning, TELLING);
-            // A character that does not fit in whole is left out.
-            if sample.len() > TELLING - char::MAX.len_utf8() {
-                told.samples.push(sample.to_owned());
-            }
+            told.beginnings.push(cut::start(text.trim_start(), 8 * TELLING).to_owned());
         }
         told
     }
@@ -101,7 +97,12 @@ impl Told {
 
     fn is_repeated_in(&self, text: &str) -> bool {
         let text = folded(text);
-        self.samples.iter().any(|sample| text.contains(sample.as_str()))
+        self.beginnings.iter().any(|beginning| {
+            let beginning = folded(beginning);
+            let sample = cut::start(&beginning, TELLING);
+            // A character that does not fit in whole is left out.
+            sample.len() > TELLING - char::MAX.len_utf8() && text.contains(sample)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::{SmolStr, SmolStrBuilder, format_smolstr};
 
 use crate::policy::Retry;
 use crate::strict;
@@ -19,6 +19,13 @@ use crate::strict;
 /// A valid id is 1 to 64 bytes of `[A-Za-z0-9_-]`; `/` appears only in the ids of steps that came from an
 /// expansion (`parent/child`). [`Dag::check`](crate::Dag::check) enforces this, not the constructor, so that a bad
 /// id can be reported together with everything else that is wrong with a plan.
+///
+/// ```
+/// use plandag::StepId;
+///
+/// // Put together in place, without a text of its own.
+/// assert_eq!(StepId::from(format_args!("part-{}", 7)), "part-7");
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -87,6 +94,15 @@ impl From<&str> for StepId {
 impl From<String> for StepId {
     fn from(id: String) -> Self {
         Self::new(id)
+    }
+}
+
+impl From<fmt::Arguments<'_>> for StepId {
+    fn from(id: fmt::Arguments<'_>) -> Self {
+        let mut text = SmolStrBuilder::new();
+        // As with `format!`, an error can only be one that what is put together makes up.
+        fmt::Write::write_fmt(&mut text, id).expect("what is put together is text");
+        Self(text.finish())
     }
 }
 
@@ -224,7 +240,10 @@ impl Step {
         I: IntoIterator,
         I::Item: Into<StepId>,
     {
-        self.depends_on.extend(ids.into_iter().map(Into::into));
+        let ids = ids.into_iter().map(Into::into);
+        // Few steps ever get more: no room is kept for that.
+        self.depends_on.reserve_exact(ids.size_hint().0);
+        self.depends_on.extend(ids);
         self
     }
 
@@ -339,8 +358,11 @@ impl Plan {
     /// Adds a step.
     pub fn push(&mut self, mut step: Step) {
         // Steps in a row often use the same tool: they share its name.
-        if let Some(last) = self.steps.last().filter(|last| last.tool == step.tool) {
-            step.tool.clone_from(&last.tool);
+        if let (Some(last), Some(tool)) = (self.steps.last().and_then(|last| last.tool.as_ref()), &mut step.tool)
+            && !Arc::ptr_eq(last, tool)
+            && last == tool
+        {
+            tool.clone_from(last);
         }
         self.steps.push(Arc::new(step));
     }

@@ -3,7 +3,9 @@
 pub(crate) mod floor;
 pub(crate) mod plandag;
 
-use ::plandag::{Plan, Step};
+use std::sync::Arc;
+
+use ::plandag::{Plan, Step, StepId};
 use serde_json::Value;
 
 /// Which steps each step depends on; only earlier ones.
@@ -73,13 +75,14 @@ fn tree(steps: usize) -> Dependencies {
 
 /// The plan of a graph: every step is done by the tool `next`. The last step answers.
 pub(crate) fn plan(graph: &Dependencies) -> Plan {
-    let ids: Vec<String> = (0..graph.len()).map(|step| format!("s{step}")).collect();
+    let ids: Vec<StepId> = (0..graph.len()).map(|step| StepId::from(format_args!("s{step}"))).collect();
+    let tool: Arc<str> = "next".into();
     let steps = graph.iter().zip(&ids).map(|(dependencies, id)| {
-        Step::new(id.as_str(), "next").depends_on(dependencies.iter().map(|step| ids[*step as usize].as_str()))
+        Step::new(id.clone(), Arc::clone(&tool)).depends_on(dependencies.iter().map(|step| ids[*step as usize].clone()))
     });
     let plan = Plan::from_iter(steps);
     match ids.last() {
-        Some(last) => plan.answer(last.as_str()),
+        Some(last) => plan.answer(last.clone()),
         None => plan,
     }
 }

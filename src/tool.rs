@@ -202,7 +202,8 @@ pub struct StepContext {
     pub attempt: AttemptNumber,
     /// Which try of the step this is; the first is 1.
     pub tries: u32,
-    /// The outputs of the steps it depends on.
+    /// The outputs of the steps it depends on: all of them are in memory while it runs, also those that are kept in the
+    /// journal.
     pub inputs: Inputs,
     /// Why the last try failed, if there was one.
     pub last_error: Option<Arc<StepError>>,

@@ -77,6 +77,11 @@ impl History {
                     };
                 }
                 RunEventKind::StepDrafted { graft, .. } => plan.drafted.extend(numbers(graft)),
+                // A correction has those that stay.
+                RunEventKind::PlanRejected { rejection, .. } => {
+                    let gone = [&rejection.closed[..], &rejection.left].concat();
+                    plan.drafted.retain(|step| !gone.contains(step));
+                }
                 RunEventKind::PlanAccepted { revision, graft, usage, .. } => {
                     let change = self.change(&mut plan, graft);
                     let because = because.clone();

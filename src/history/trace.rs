@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::event::{StepNumber, Timestamp};
-use crate::report::StepReport;
+use crate::report::{MOST_WRITTEN_OUT, StepReport};
 use crate::simulate::what_if::as_done_by;
 use crate::tool::ToolSpec;
 
@@ -27,7 +27,7 @@ impl History {
             })
             .collect();
         calls.sort_by_key(|(_, call, _)| (call.started, call.number));
-        let inside = self.inside();
+        let waits = Waits::of(self);
         let mut tracks: Vec<Timestamp> = Vec::new();
         let (start, policy) = (self.report.start(), self.report.widest_policy());
         let tools: BTreeMap<&str, &ToolSpec> = start.tools.iter().map(|tool| (tool.name.as_str(), tool)).collect();
@@ -55,12 +55,20 @@ impl History {
                     "queued_us": micros(call.queued),
                     "paused_us": micros(call.paused),
                     "taken_over": call.taken_over,
-                    "after": self.names_before(step, &inside),
+                    "after": waits.names_before(step),
                     "uses": as_done_by(step.definition, tools.get(step.tool).copied(), &policy).uses,
                     "error": call.error.map(|error| error.message.as_str()),
                 },
             }));
         }
+        events.extend(waits.ends.iter().map(|(number, name)| {
+            let inside = waits.inside[number].iter().chain([number]);
+            let end = inside.clone().filter_map(|inner| self.report.step_by_number(*inner)?.settled).max();
+            json!({
+                "ph": "X", "pid": 1, "tid": 1, "name": name, "ts": end.unwrap_or_default().as_micros(), "dur": 0,
+                "args": { "after": inside.map(|inner| self.id(*inner).to_string()).collect::<Vec<_>>() },
+            })
+        }));
         events.extend(self.revisions().into_iter().map(|change| {
             json!({
                 "ph": "i", "s": "p", "pid": 1, "tid": 1, "ts": change.at.as_micros(),
@@ -70,25 +78,48 @@ impl History {
         }));
         json!({ "displayTimeUnit": "ms", "traceEvents": events })
     }
+}
+
+/// What steps waited for, by name.
+struct Waits<'a> {
+    history: &'a History,
+    /// The steps inside of each expanded step, however deep.
+    inside: BTreeMap<StepNumber, Vec<StepNumber>>,
+    /// The end of an expanded step, as an event of its own, where too many steps would have to name too many.
+    ends: BTreeMap<StepNumber, String>,
+}
+
+impl<'a> Waits<'a> {
+    fn of(history: &'a History) -> Self {
+        let mut inside: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
+        let mut dependents: BTreeMap<StepNumber, usize> = BTreeMap::new();
+        for step in history.report.steps() {
+            for outer in history.report.parents(step.parent) {
+                inside.entry(outer).or_default().push(step.number);
+            }
+            for before in history.report.scheduler().dependencies(step.number) {
+                *dependents.entry(*before).or_default() += 1;
+            }
+        }
+        let is_long = |(number, inside): &(&StepNumber, &Vec<StepNumber>)| {
+            dependents.get(number).is_some_and(|dependents| dependents * inside.len() > MOST_WRITTEN_OUT)
+        };
+        // No step is called so.
+        let end = |number: StepNumber| (number, format!("end of {}", history.id(number)));
+        let ends = inside.iter().filter(is_long).map(|(number, _)| end(*number)).collect();
+        Self { history, inside, ends }
+    }
 
     /// Everything that a step waited for: its dependencies with all that they expanded to, and the step whose expansion
     /// it is part of.
-    fn names_before(&self, step: &StepReport<'_>, inside: &BTreeMap<StepNumber, Vec<StepNumber>>) -> Vec<String> {
-        let dependencies = self.report.scheduler().dependencies(step.number).iter();
-        let before =
-            dependencies.flat_map(|number| [number].into_iter().chain(inside.get(number).into_iter().flatten()));
-        before.chain(&step.parent).map(|number| self.id(*number).to_string()).collect()
-    }
-
-    /// The steps inside of each expanded step, however deep.
-    fn inside(&self) -> BTreeMap<StepNumber, Vec<StepNumber>> {
-        let mut inside: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
-        for step in self.report.steps() {
-            for outer in self.report.parents(step.parent) {
-                inside.entry(outer).or_default().push(step.number);
-            }
-        }
-        inside
+    fn names_before(&self, step: &StepReport<'_>) -> Vec<String> {
+        let name = |number: &StepNumber| self.history.id(*number).to_string();
+        let dependencies = self.history.report.scheduler().dependencies(step.number).iter();
+        let before = dependencies.flat_map(|number| match self.ends.get(number) {
+            Some(end) => vec![end.clone()],
+            None => [number].into_iter().chain(self.inside.get(number).into_iter().flatten()).map(name).collect(),
+        });
+        before.chain(step.parent.iter().map(name)).collect()
     }
 }
 

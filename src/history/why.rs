@@ -24,6 +24,11 @@ pub enum Reason {
         /// Why there was such a plan.
         because: Because,
     },
+    /// It came while a plan was being written that was not accepted so far.
+    Drafted {
+        /// Whether the plan may still come.
+        is_open: bool,
+    },
     /// It is part of what another step became.
     PartOf(StepId),
     /// Of all that it depends on, this step was the last to be done.
@@ -89,6 +94,8 @@ pub enum Reason {
     Unapproved(StepId),
     /// It still waits for these.
     WaitsFor(Vec<Awaited>),
+    /// It acts, and its plan is still being written.
+    Held,
     /// It is ready, and this keeps it from starting.
     Ready(Vec<Hindrance>),
     /// It is tried again.
@@ -141,6 +148,8 @@ impl fmt::Display for Reason {
         let all = |behind: &[Hindrance]| behind.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
         match self {
             Self::Planned { revision, because } => write!(f, "plan {revision} has it: {because}"),
+            Self::Drafted { is_open: true } => f.write_str("a plan that is being written has it"),
+            Self::Drafted { is_open: false } => f.write_str("an answer that became no plan has it"),
             Self::PartOf(parent) => write!(f, "it is part of what `{parent}` became"),
             Self::WaitedFor(step) => write!(f, "it waited for `{step}`"),
             Self::Queued { time, behind } => {
@@ -169,6 +178,7 @@ impl fmt::Display for Reason {
             Self::WaitsFor(steps) => {
                 write!(f, "it waits for {}", steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
             }
+            Self::Held => f.write_str("it acts, and waits until its plan is written"),
             Self::Ready(behind) if behind.is_empty() => f.write_str("it is ready, and waits for its turn"),
             Self::Ready(behind) => write!(f, "it is ready, and waits for {}", all(behind)),
             Self::TriedAgain { at } => write!(f, "it is tried again at {at}"),
@@ -207,11 +217,12 @@ impl History {
         Some(reasons)
     }
 
-    /// What decided about one definition of a step, which this revision brought in for this reason.
+    /// What decided about one definition of a step, which this revision brought in for this reason. Revision 0: none did.
     pub(crate) fn why_number(&self, number: StepNumber, revision: u32, because: &Because, until: Until) -> Vec<Reason> {
         let Some(report) = self.report.step_by_number(number) else { return Vec::new() };
         let mut reasons = vec![match report.parent {
             Some(parent) => Reason::PartOf(self.id(parent)),
+            None if revision == 0 => Reason::Drafted { is_open: self.is_draft(number) },
             None => Reason::Planned { revision, because: because.clone() },
         }];
         self.course(&report, &mut reasons);
@@ -220,6 +231,10 @@ impl History {
             Until::Replaced => reasons.push(Reason::Replaced),
         }
         reasons
+    }
+
+    fn is_draft(&self, step: StepNumber) -> bool {
+        self.report.scheduler().step(step).is_some_and(|step| step.draft)
     }
 
     /// The plan that brought a step in.
@@ -306,7 +321,8 @@ impl History {
             Some(StepState::Waiting) => {
                 let dependencies = scheduler.dependencies(number).iter();
                 let open = dependencies.filter_map(|step| self.report.step_by_number(*step));
-                Reason::WaitsFor(open.filter(|step| step.settled.is_none()).map(|step| self.awaited(&step)).collect())
+                let open: Vec<_> = open.filter(|step| step.settled.is_none()).map(|step| self.awaited(&step)).collect();
+                if open.is_empty() && self.is_draft(number) { Reason::Held } else { Reason::WaitsFor(open) }
             }
             Some(StepState::Expanded) => {
                 let is_part = |step: &StepNumber| scheduler.step(*step).is_some_and(|step| step.parent == Some(number));

@@ -14,7 +14,7 @@ use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
 /// Where more dependencies than this would lead from what a step became to what waits for it, one step leads from the
 /// ones to the others: it would need a slot for a moment, so that a few are better written out.
-const MOST_WRITTEN_OUT: usize = 1_024;
+pub(crate) const MOST_WRITTEN_OUT: usize = 1_024;
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its

@@ -1,5 +1,7 @@
 //! What is different about the tools of a run that is taken up again.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::tool::ToolSpec;
@@ -12,11 +14,16 @@ pub(super) fn of_tools(then: &[ToolSpec], now: &[ToolSpec]) -> Vec<String> {
             return Some(format!("`{}` is missing", before.name));
         };
         let (before, after) = (fields(before), fields(after));
-        let changed: Vec<String> = before
-            .iter()
-            .filter(|(field, value)| after.get(*field) != Some(value) && !is_redacted(value))
-            .map(|(field, value)| match (short(value), after.get(field).and_then(short)) {
-                (Some(before), Some(after)) => format!("{field} was {before} and is {after}"),
+        // What is empty is left out of them.
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let changed: Vec<String> = names
+            .into_iter()
+            .map(|field| (field, before.get(field), after.get(field)))
+            .filter(|(_, before, after)| before != after && !before.is_some_and(is_redacted))
+            .map(|(field, before, after)| match (before.map(short), after.map(short)) {
+                (Some(Some(before)), Some(Some(after))) => format!("{field} was {before} and is {after}"),
+                (None, Some(Some(after))) => format!("{field} is {after}"),
+                (Some(Some(before)), None) => format!("{field} was {before}"),
                 _ => format!("{field} is another"),
             })
             .collect();

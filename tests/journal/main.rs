@@ -21,4 +21,5 @@ mod owner;
 mod read_back;
 mod redacted;
 mod support;
+mod told;
 mod views;

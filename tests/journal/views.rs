@@ -1,10 +1,11 @@
 //! What people find who ask the journal with `sqlite3`: the same as the report says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use plandag::journal::SqliteJournal;
 use plandag::{
-    Plan, PlanReason, PlanReply, PlanRequest, Revision, Runner, Step, StepContext, Usage, planner_fn, tool_fn,
+    Plan, PlanError, PlanReason, PlanReply, PlanRequest, Revision, Runner, Step, StepContext, Usage, planner_fn,
+    tool_fn,
 };
 use tokio::sync::Semaphore;
 
@@ -19,12 +20,20 @@ async fn calls_and_costs_of_a_run_that_was_stopped_are_those_of_its_report() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("runs.db");
     let journal = Arc::new(SqliteJournal::open(&path).unwrap());
-    let planner = planner_fn(|request: PlanRequest| async move {
-        let (revision, cost) = match request.reason {
-            PlanReason::Review => (Revision::Answer("that is all".into()), 1_000),
-            _ => (Revision::Plan(Plan::from_iter([Step::new("a", "slow"), Step::new("b", "slow")])), 100),
-        };
-        Ok(PlanReply { usage: tokens(cost), ..revision.into() })
+    let was_asked = Arc::new(Mutex::new(false));
+    let planner = planner_fn(move |request: PlanRequest| {
+        let was_asked = Arc::clone(&was_asked);
+        async move {
+            let (revision, cost) = match request.reason {
+                PlanReason::Review => (Revision::Answer("that is all".into()), 1_000),
+                PlanReason::First if !std::mem::replace(&mut *was_asked.lock().unwrap(), true) => {
+                    let error = PlanError::Planner { message: "busy".into() };
+                    (Revision::PutOff { error, pause_ms: 1 }, 7)
+                }
+                _ => (Revision::Plan(Plan::from_iter([Step::new("a", "slow"), Step::new("b", "slow")])), 100),
+            };
+            Ok(PlanReply { usage: tokens(cost), ..revision.into() })
+        }
     });
     // Its first two calls end with the run.
     let called = Arc::new(Semaphore::new(0));
@@ -49,7 +58,7 @@ async fn calls_and_costs_of_a_run_that_was_stopped_are_those_of_its_report() {
     (&mut handle).await.unwrap();
     let report = runner.resume(run).await.unwrap();
     assert_eq!(report.answer().unwrap(), "that is all");
-    assert_eq!(report.usage(), tokens(1_142));
+    assert_eq!(report.usage(), tokens(1_149));
 
     assert_eq!(
         query(&path, "SELECT state || ' ' || input_tokens FROM attempts ORDER BY attempt"),
@@ -57,5 +66,5 @@ async fn calls_and_costs_of_a_run_that_was_stopped_are_those_of_its_report() {
     );
     assert_eq!(query(&path, "SELECT step || ' ' || attempts FROM timings ORDER BY step"), ["a 2", "b 2"]);
     let costs = query(&path, "SELECT coalesce(step, tool) || ' ' || input_tokens FROM costs ORDER BY input_tokens, 1");
-    assert_eq!(costs, ["a 21", "b 21", "planner 1100"]);
+    assert_eq!(costs, ["a 21", "b 21", "planner 1107"]);
 }

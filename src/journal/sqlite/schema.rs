@@ -15,7 +15,7 @@ use crate::error::JournalError;
 use super::{failed, place};
 
 /// The number of the layout, as `PRAGMA user_version` of the file.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// `PRAGMA application_id` of every journal: "plnd".
 const APPLICATION: u32 = u32::from_be_bytes(*b"plnd");
@@ -41,6 +41,7 @@ ALTER TABLE summaries DROP COLUMN events;
 ALTER TABLE summaries DROP COLUMN at_us;
 ALTER TABLE summaries DROP COLUMN updated_ms;
 ",
+    "",
     "",
 ];
 
@@ -143,7 +144,7 @@ UNION ALL
 SELECT o.id, NULL, 'planner', sum(e.body ->> '$.usage.input_tokens'), sum(e.body ->> '$.usage.output_tokens'),
     sum(e.body ->> '$.usage.micro_usd') / 1e6
 FROM events e JOIN owners o USING (run)
-WHERE e.event IN ('plan_accepted', 'plan_rejected', 'run_finished') OR e.event = 'usage_noted' AND e.attempt IS NULL
+WHERE e.attempt IS NULL
 GROUP BY e.run;
 ";
 

@@ -47,9 +47,9 @@ use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 /// The tools that read files, and are of no use without a folder.
 pub const NEED_FOLDER: [&str; 2] = ["search_files", "read_file"];
 
-/// The error of a step whose server has answered with this status, and how long it wants to be left alone: it may pass
-/// where the server has failed, or had too much to do.
-#[cfg(any(feature = "fetch", all(feature = "mcp", unix)))]
+/// The error of a step that only reads, and whose server has answered with this status, and how long it wants to be left
+/// alone: it may pass where the server has failed, or had too much to do.
+#[cfg(feature = "fetch")]
 fn refused(status: u16, message: String, pause_ms: Option<u64>) -> StepError {
     let passes = status >= 500 || matches!(status, 408 | 425 | 429);
     let error = if passes { StepError::transient(message) } else { StepError::permanent(message) };

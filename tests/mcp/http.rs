@@ -17,8 +17,15 @@ fn answer(request: &Request) -> ResponseTemplate {
             "capabilities": { "tools": {} },
             "serverInfo": { "name": "mock", "version": "1" },
         }),
-        Some("tools/list") => json!({ "tools": [{ "name": "say", "inputSchema": { "type": "object" } }] }),
+        Some("tools/list") => json!({ "tools": [
+            { "name": "say", "inputSchema": { "type": "object" } },
+            { "name": "say_again", "inputSchema": { "type": "object" }, "annotations": { "idempotentHint": true } },
+            { "name": "look", "inputSchema": { "type": "object" }, "annotations": { "readOnlyHint": true } },
+        ] }),
         Some("tools/call") => match message["params"]["arguments"]["text"].as_str() {
+            Some(status) if status.parse::<u16>().is_ok() => {
+                return ResponseTemplate::new(status.parse::<u16>().unwrap());
+            }
             Some("busy") => return ResponseTemplate::new(429).insert_header("retry-after", "7"),
             Some("busy for a minute") => {
                 let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
@@ -57,6 +64,48 @@ async fn a_server_on_the_web_has_tools() {
     assert_eq!((busy.kind, busy.retry_after_ms), (StepErrorKind::Transient, Some(7_000)), "{busy}");
     let busy = call("busy for a minute").await.unwrap_err();
     assert!(busy.retry_after_ms.is_some_and(|pause| (30_000..=60_000).contains(&pause)), "{busy:?}");
+    servers.close().await;
+}
+
+/// Only some statuses say that a call was not taken up. Of all others nobody knows whether it took effect: a gateway
+/// answers with the same ones whatever came of what it had handed on.
+#[tokio::test]
+async fn what_acts_is_not_called_again_after_a_status_that_leaves_open_whether_it_acted() {
+    use StepErrorKind::{Interrupted, Permanent, Transient};
+
+    let server = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(answer).mount(&server).await;
+    let entry = json!({ "url": server.uri(), "trust": true });
+    let config = McpConfig::parse(&json!({ "mcpServers": { "web": entry } }).to_string()).unwrap();
+    let servers = McpServers::start(config).await.unwrap();
+    let call = async |name: &str, text: &str| {
+        let (_, tool) = servers.tools().into_iter().find(|(known, _)| known == name).unwrap();
+        tool.call(StepContext::new(json!({ "text": text }))).await.unwrap_err()
+    };
+    for (text, acting, reading) in [
+        ("500", Interrupted, Transient),
+        ("502", Interrupted, Transient),
+        ("503", Interrupted, Transient),
+        ("504", Interrupted, Transient),
+        ("408", Interrupted, Transient),
+        ("302", Interrupted, Permanent),
+        ("busy", Transient, Transient),
+        ("busy for a minute", Transient, Transient),
+        ("425", Transient, Transient),
+        ("400", Permanent, Permanent),
+        ("401", Permanent, Permanent),
+        ("403", Permanent, Permanent),
+        ("422", Permanent, Permanent),
+    ] {
+        for (tool, kind) in [("web.say", acting), ("web.say_again", reading), ("web.look", reading)] {
+            let error = call(tool, text).await;
+            assert_eq!(error.kind, kind, "{tool}, {text}: {error}");
+            assert!(error.message.contains("` with HTTP "), "{tool}, {text}: {error}");
+        }
+    }
+    let error = call("web.say", "504").await;
+    assert_eq!(error.message, "MCP server `web` answers a call of `say` with HTTP 504");
+    assert_eq!(error.details, Some(json!({ "status": 504 })));
     servers.close().await;
 }
 

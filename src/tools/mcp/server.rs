@@ -1,13 +1,11 @@
 //! One server: started, asked for its tools once, and started again if it ends before its time.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ErrorCode, JsonObject, ServerResult,
 };
 use rmcp::service::ServiceError;
-use rmcp::transport::streamable_http_client::StreamableHttpError;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -17,7 +15,6 @@ use super::connection::{Connection, Listed};
 use super::message::UNREADABLE;
 use super::trouble;
 use crate::error::{StepError, StepErrorKind};
-use crate::retry_after::pause_ms;
 
 /// So often a server is started again. One that ends each time would be started for ever.
 const MAX_RESTARTS: u32 = 5;
@@ -76,7 +73,7 @@ impl Server {
         }
     }
 
-    /// Calls a tool. `acts` says what a call that broke off may have done.
+    /// Calls a tool. `acts` says that a call that broke off may have done what must not be done twice.
     pub(super) async fn call(
         &self,
         tool: &str,
@@ -168,9 +165,12 @@ impl Server {
                 StepError::new(StepErrorKind::BadOutput, message)
             }
             error => {
-                if let Some((status, wait_ms)) = refused(&error) {
-                    let message = format!("MCP server `{name}` answers a call of `{tool}` with status {status}");
-                    return super::super::refused(status, message, wait_ms);
+                if let Some(refusal) = trouble::refusal_of(&error) {
+                    let message =
+                        self.hide(&format!("MCP server `{name}` answers a call of `{tool}` with {}", refusal.words));
+                    let kind = refusal.kind(acts);
+                    let details = Some(json!({ "status": refusal.status }));
+                    return StepError { details, retry_after_ms: refusal.pause_ms, ..StepError::new(kind, message) };
                 }
                 let why = connection.explain(trouble::of_request(&error, "tools/call", &self.config.launch)).await;
                 let message = self.hide(&format!("MCP server `{name}` is gone in a call of `{tool}`: {why}"));
@@ -187,16 +187,5 @@ impl Server {
         if let Some(connection) = connection {
             connection.end().await;
         }
-    }
-}
-
-/// The status of a server that did not take a request, and how long it wants to be left alone.
-fn refused(error: &ServiceError) -> Option<(u16, Option<u64>)> {
-    let ServiceError::TransportSend(error) = error else { return None };
-    match trouble::http(error)? {
-        StreamableHttpError::HttpStatus(refused) => {
-            Some((refused.status, refused.retry_after.as_ref().and_then(|text| pause_ms(text, SystemTime::now()))))
-        }
-        _ => None,
     }
 }

@@ -42,6 +42,10 @@ impl McpTool {
     fn acts(&self) -> bool {
         !(self.server.config().trust && self.listed().read_only)
     }
+
+    fn is_idempotent(&self) -> bool {
+        self.server.config().trust && self.listed().idempotent
+    }
 }
 
 impl Tool for McpTool {
@@ -55,7 +59,7 @@ impl Tool for McpTool {
             output: r#"{"text": <all texts of the result>}, and if the result has them "structured": <a value> and "other": [<parts that are not text, as MCP has them>]"#.into(),
             effect: if self.acts() { Effect::Acts } else { Effect::Reads },
             untrusted: true,
-            idempotent: config.trust && listed.idempotent,
+            idempotent: self.is_idempotent(),
             timeout: ToolTimeout::Millis(millis),
             ..ToolSpec::new(self.name(), description)
         }
@@ -68,7 +72,8 @@ impl Tool for McpTool {
                 Value::Object(fields) => Some(fields.clone()),
                 _ => return Err(StepError::bad_input("the arguments of an MCP tool must be an object")),
             };
-            let result = self.server.call(&self.listed().name, arguments, self.acts()).await?;
+            let acts = self.acts() && !self.is_idempotent();
+            let result = self.server.call(&self.listed().name, arguments, acts).await?;
             let secrets = &self.server.config().secrets;
             let output = output(result)
                 .map_err(|error| StepError { message: secrets.redact(&error.message).into_owned(), ..error })?;

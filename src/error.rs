@@ -372,6 +372,11 @@ impl StepErrorKind {
     pub fn is_no_call(self) -> bool {
         matches!(self, Self::BadReference | Self::Deferred)
     }
+
+    /// Whether nobody knows what was done, as the call was broken off. What acts may have acted.
+    pub(crate) fn is_open_end(self) -> bool {
+        matches!(self, Self::Timeout | Self::Interrupted | Self::Stopped | Self::Aborted)
+    }
 }
 
 /// Why an attempt, or a step, failed.

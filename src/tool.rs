@@ -99,6 +99,11 @@ impl ToolSpec {
     pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
         Self { name: name.into(), description: description.into(), ..Self::default() }
     }
+
+    /// Whether what a call does must not be done twice.
+    pub(crate) fn acts_once(&self) -> bool {
+        self.effect == Effect::Acts && !self.idempotent
+    }
 }
 
 /// What a successful call comes back with.

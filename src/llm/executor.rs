@@ -159,7 +159,7 @@ impl StepModel {
                 return Ok(reply);
             }
             cx.check_limits()?;
-            let results = self.call_all(cx, &reply.calls, talk.has_read_outside).await;
+            let results = self.call_all(cx, &reply.calls, talk.has_read_outside).await?;
             let calls = |is: fn(&ToolSpec) -> bool| reply.calls.iter().any(|call| self.is(&call.name, is));
             talk.has_read_outside |= calls(|tool| tool.untrusted);
             talk.has_acted |= calls(|tool| tool.effect == Effect::Acts);
@@ -237,30 +237,43 @@ impl StepModel {
         Ok(blocks)
     }
 
-    /// Calls the tools of one answer. The results are in the order of the calls.
-    async fn call_all(&self, cx: &StepContext, calls: &[ToolCall], has_read_outside: bool) -> Vec<Message> {
+    /// Calls the tools of one answer. The results are in the order of the calls. What goes wrong is for the model to read,
+    /// which may know another way; only where nobody knows whether something acted, that is for a person to decide, and
+    /// the step ends once all the calls are over.
+    async fn call_all(
+        &self,
+        cx: &StepContext,
+        calls: &[ToolCall],
+        has_read_outside: bool,
+    ) -> Result<Vec<Message>, StepError> {
         let slots = Semaphore::new(CALLS_AT_ONCE);
         let results = calls.iter().enumerate().map(async |(index, call)| {
             let _slot = slots.acquire().await;
             let result = match index {
                 0..MAX_CALLS => self.call(cx, call, has_read_outside).await,
-                _ => Err(format!("not called: at most {MAX_CALLS} calls in one answer")),
+                _ => Err(format!("not called: at most {MAX_CALLS} calls in one answer").into()),
             };
-            self.answered(call, result)
+            match result {
+                Err(error) if error.kind.is_open_end() && self.is(&call.name, ToolSpec::acts_once) => {
+                    let message = format!("in a call of `{}` by the model: {}", call.name, error.message);
+                    Err(StepError { message, ..error })
+                }
+                result => Ok(self.answered(call, result)),
+            }
         });
-        join_all(results).await
+        join_all(results).await.into_iter().collect()
     }
 
-    /// Calls a tool for the model. What goes wrong is for the model to read: it may know another way.
-    /// Once text from outside was read in this step, nothing acts on it here, where no person could approve that.
-    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Result<Value, String> {
+    /// Calls a tool for the model. Once text from outside was read in this step, nothing acts on it here, where no person
+    /// could approve that.
+    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Result<Value, StepError> {
         match self.tools.get(&call.name) {
-            None => Err(self.unknown(&call.name)),
+            None => Err(self.unknown(&call.name).into()),
             Some(_) if !matches!(call.arguments, Value::Object(_) | Value::Null) => {
-                Err("the arguments are not a JSON object".to_owned())
+                Err("the arguments are not a JSON object".into())
             }
             Some((tool, _)) if has_read_outside && tool.spec().effect == Effect::Acts => {
-                Err("it acts, and text from outside was read in this step: it can only be a step of its own".to_owned())
+                Err("it acts, and text from outside was read in this step: it can only be a step of its own".into())
             }
             Some((tool, _)) => {
                 let cx = StepContext {
@@ -278,25 +291,25 @@ impl StepModel {
                 match tool.call(cx).await {
                     Ok(ToolOutput::Value(value)) if is_too_deep(&value) => {
                         dismantle(value);
-                        Err("its result nests too deep".to_owned())
+                        Err("its result nests too deep".into())
                     }
                     Ok(ToolOutput::Value(value)) => Ok(value),
                     Ok(ToolOutput::Plan(plan)) => {
                         plan.steps.into_iter().filter_map(Arc::into_inner).for_each(|step| dismantle(step.args));
-                        Err("this tool returns a plan, and can only be a step of its own".to_owned())
+                        Err("this tool returns a plan, and can only be a step of its own".into())
                     }
-                    Err(error) => Err(error.message),
+                    Err(error) => Err(error),
                 }
             }
         }
     }
 
     /// What the model is told came of a call.
-    fn answered(&self, call: &ToolCall, result: Result<Value, String>) -> Message {
+    fn answered(&self, call: &ToolCall, result: Result<Value, StepError>) -> Message {
         let mut content = String::new();
         match result {
             Ok(value) => text::block("result", &text::within(&text::of_value(&value), self.input_bytes), &mut content),
-            Err(message) => text::block("error", &text::within(&message, self.input_bytes), &mut content),
+            Err(error) => text::block("error", &text::within(&error.message, self.input_bytes), &mut content),
         }
         Message::ToolResult { id: call.id.clone(), name: call.name.clone(), content }
     }

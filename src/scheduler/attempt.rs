@@ -10,7 +10,7 @@ use crate::event::{
 };
 use crate::plan::OnInterrupt;
 use crate::policy::{Policy, Retry};
-use crate::tool::Effect;
+use crate::tool::ToolSpec;
 
 use super::{Phase, Scheduler, StepState};
 
@@ -78,7 +78,7 @@ impl Scheduler {
 
         let node = self.node(step);
         let kind = match error.kind {
-            Timeout | Interrupted | Stopped | Aborted if self.may_have_acted(step) => {
+            kind if kind.is_open_end() && self.may_have_acted(step) => {
                 RunEventKind::StepUnknown { step, attempt, error, usage }
             }
             Deferred => {
@@ -108,9 +108,8 @@ impl Scheduler {
     /// Whether an attempt that has no result may still have had an effect that must not happen twice.
     pub(crate) fn may_have_acted(&self, step: StepNumber) -> bool {
         let node = self.node(step);
-        let acts = |tool: &crate::tool::ToolSpec| tool.effect == Effect::Acts && !tool.idempotent;
         self.definition(step).on_interrupt == OnInterrupt::Ask
-            && self.start.tools.get(usize::from(node.tool)).is_some_and(acts)
+            && self.start.tools.get(usize::from(node.tool)).is_some_and(ToolSpec::acts_once)
     }
 
     /// A person has said what became of a step whose outcome nobody knew, or whether one may act.

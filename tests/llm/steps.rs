@@ -487,6 +487,54 @@ async fn what_has_acted_is_not_left_to_another_attempt() {
     }
 }
 
+#[tokio::test]
+async fn a_call_of_which_nobody_knows_whether_it_acted_is_not_for_the_model_to_judge() {
+    for (kind, acts, unknown) in [
+        (StepErrorKind::Interrupted, true, true),
+        (StepErrorKind::Timeout, true, true),
+        (StepErrorKind::Transient, true, false),
+        (StepErrorKind::Permanent, true, false),
+        (StepErrorKind::Interrupted, false, false),
+        (StepErrorKind::Timeout, false, false),
+    ] {
+        let (called, noted) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let (counted, counts) = (Arc::clone(&called), Arc::clone(&noted));
+        let pay = tool_fn(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move { Err::<(), _>(StepError::new(kind, "the bank is gone")) }
+        });
+        let note = tool_fn(move |_| {
+            let counts = Arc::clone(&counts);
+            async move {
+                tokio::task::yield_now().await;
+                counts.fetch_add(1, Ordering::SeqCst);
+                Ok("noted")
+            }
+        });
+        let model = Script::new(|request| match request.messages.len() {
+            1 => Ok(calls([("pay", json!({})), ("note", json!({}))])),
+            _ => Ok(says("done")),
+        });
+        let plan = Plan::from_iter([Step::described("pays", "pay them")]);
+        let asks = StepModel::new(model.clone()).offer("note", note.acts());
+        let asks = if acts { asks.offer("pay", pay.acts()) } else { asks.offer("pay", pay) };
+        let report = Runner::new(plan).default_tool(asks).run("").await.unwrap();
+        let step = report.step("pays").unwrap();
+        let ending = if unknown { StepOutcome::Unknown } else { StepOutcome::Succeeded };
+        assert_eq!(step.outcome, ending, "{kind:?}: {report:?}");
+        assert_eq!(model.asked().len(), if unknown { 1 } else { 2 }, "{kind:?}");
+        assert_eq!(
+            (called.load(Ordering::SeqCst), noted.load(Ordering::SeqCst)),
+            (1, 1),
+            "what was begun is waited for"
+        );
+        if unknown {
+            let error = step.error.unwrap();
+            assert_eq!(error.message, "in a call of `pay` by the model: the bank is gone");
+        }
+    }
+}
+
 /// A step that is planned by this model, before one that takes a second, where there is one slot.
 async fn planned_in_one_slot(planner: &Arc<Script>) -> RunReport {
     let plan = Plan::from_iter([

@@ -335,6 +335,14 @@ impl StepModel {
                 let message = format!("model `{}` refuses to do this{}", self.model.name(), text::said(&answer));
                 return Err(model_error(StepErrorKind::Permanent, ModelProblem::Refused, message));
             }
+            ReplyEnd::Length if !reply.calls.is_empty() => {
+                let message = format!(
+                    "the answer of model `{}` was cut off at its longest length, and calls tools, whose arguments may \
+                     not be whole: none was called",
+                    self.model.name()
+                );
+                return Err(model_error(StepErrorKind::Transient, ModelProblem::BadAnswer, message));
+            }
             ReplyEnd::Length => {
                 let message = format!("the answer of model `{}` was cut off at its longest length", self.model.name());
                 return Err(StepError::permanent(message));
@@ -367,9 +375,10 @@ struct Talk {
 }
 
 impl Talk {
-    /// Whether there is nothing more to be called.
+    /// Whether there is nothing more to be called. Calls of an answer that was cut off may be only half of what was meant.
     fn ends_with(&self, reply: &ModelReply) -> bool {
-        reply.calls.is_empty() || self.request.must_answer
+        let is_cut_off = matches!(reply.end, ReplyEnd::Length | ReplyEnd::Refused);
+        reply.calls.is_empty() || self.request.must_answer || is_cut_off
     }
 }
 

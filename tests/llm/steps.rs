@@ -535,6 +535,29 @@ async fn a_call_of_which_nobody_knows_whether_it_acted_is_not_for_the_model_to_j
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn half_of_a_call_is_not_made() {
+    for end in [ReplyEnd::Length, ReplyEnd::Refused] {
+        let acted = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&acted);
+        let pay = tool_fn(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Ok("paid") }
+        });
+        let model = Script::new(move |_| Ok(ModelReply { end, ..calls([("pay", json!({}))]) }));
+        let asks = StepModel::new(model.clone()).offer("pay", pay.acts());
+        let plan = Plan::from_iter([Step::described("a", "ask")]);
+        let report = Runner::new(plan).default_tool(asks).run("").await.unwrap();
+        assert_eq!(acted.load(Ordering::SeqCst), 0, "{end:?}");
+        let error = report.step("a").unwrap().error.unwrap();
+        if end == ReplyEnd::Length {
+            assert_eq!(error.code(), Some("provider.bad_answer"), "{error}");
+            assert!(error.message.contains("cut off at its longest length, and calls tools"), "{error}");
+            assert!(model.asked().len() > 1, "the next answer may be shorter");
+        }
+    }
+}
+
 /// A step that is planned by this model, before one that takes a second, where there is one slot.
 async fn planned_in_one_slot(planner: &Arc<Script>) -> RunReport {
     let plan = Plan::from_iter([

@@ -117,8 +117,7 @@ impl StepModel {
 
     /// A name that every provider takes and that no other tool has.
     fn free_name(&self, name: &str) -> String {
-        let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
-        let plain: String = name.chars().map(fits).take(MAX_NAME).collect();
+        let plain = fitting(name);
         let numbered = |number: u32| format!("{}_{number}", &plain[..plain.len().min(MAX_NAME - 4)]);
         match self.tools.contains_key(&plain) {
             false => plain,
@@ -311,7 +310,8 @@ impl StepModel {
             Ok(value) => text::block("result", &text::within(&text::of_value(&value), self.input_bytes), &mut content),
             Err(error) => text::block("error", &text::within(&error.message, self.input_bytes), &mut content),
         }
-        Message::ToolResult { id: call.id.clone(), name: call.name.clone(), content }
+        let ToolCall { id, name, .. } = repeatable(call.clone());
+        Message::ToolResult { id, name, content }
     }
 
     /// Whether there is such a tool, and it is one of those.
@@ -396,11 +396,28 @@ fn unexpected(answer: &str) -> Option<&str> {
 
 /// What the model said, for it to read again: it may have got that from a result.
 fn repeated(reply: ModelReply) -> Message {
-    let plain = |call: ToolCall| ToolCall { arguments: value_without_markers(call.arguments), ..call };
     Message::Assistant {
         text: without_markers(&without_thinking(&reply.text)).into_owned(),
-        calls: reply.calls.into_iter().map(plain).collect(),
+        calls: reply.calls.into_iter().map(repeatable).collect(),
     }
+}
+
+/// A call as it is sent back. A name that the model has made up is none that every provider takes, and one that refuses it
+/// refuses the whole conversation.
+fn repeatable(call: ToolCall) -> ToolCall {
+    ToolCall {
+        id: without_markers(&call.id).into_owned(),
+        name: fitting(&call.name),
+        arguments: value_without_markers(call.arguments),
+        ..call
+    }
+}
+
+/// A name made one that every provider takes.
+fn fitting(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+    let plain: String = name.chars().map(fits).take(MAX_NAME).collect();
+    if plain.is_empty() { "_".to_owned() } else { plain }
 }
 
 fn model_error(kind: StepErrorKind, problem: ModelProblem, message: String) -> StepError {

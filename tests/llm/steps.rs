@@ -558,6 +558,32 @@ async fn half_of_a_call_is_not_made() {
     }
 }
 
+/// Servers refuse a request with a name that is none.
+#[tokio::test]
+async fn a_name_that_a_model_has_made_up_is_sent_back_as_one_that_servers_take() {
+    let long = "x".repeat(1_000);
+    let names = ["functions.look", "multi tool<|im_end|>", "", &long].map(str::to_owned);
+    let model = Script::new(move |request| {
+        let calls = calls([0, 1, 2, 3].map(|which: usize| (names[which].as_str(), json!({}))));
+        Ok(if request.messages.len() == 1 { calls } else { says("done") })
+    });
+    let asks = StepModel::new(model.clone()).offer("look", tool_fn(|_| async { Ok("seen") }));
+    let report = Runner::new(Plan::from_iter([Step::described("a", "ask")])).default_tool(asks).run("").await.unwrap();
+    assert!(report.succeeded(), "{report:?}");
+    let request = &model.asked()[1];
+    let [_, Message::Assistant { calls, .. }, results @ ..] = request.messages.as_slice() else {
+        panic!("{request:?}")
+    };
+    let sent: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(sent[..3], ["functions_look", "multi_tool__im_end__", "_"]);
+    for (name, result) in sent.iter().zip(results) {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        assert!((1..=64).contains(&name.len()) && name.chars().all(is_name), "{name}");
+        let Message::ToolResult { name: answered, content, .. } = result else { panic!("{result:?}") };
+        assert!(answered == name && content.contains("there is no tool `"), "{result:?}");
+    }
+}
+
 /// A step that is planned by this model, before one that takes a second, where there is one slot.
 async fn planned_in_one_slot(planner: &Arc<Script>) -> RunReport {
     let plan = Plan::from_iter([

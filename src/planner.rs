@@ -183,12 +183,19 @@ impl From<Patch> for PlanReply {
 #[derive(Clone)]
 pub struct PlanSink {
     send: Arc<dyn Fn(Step) + Send + Sync>,
+    count: Arc<dyn Fn(Usage) + Send + Sync>,
 }
 
 impl PlanSink {
     /// A sink that hands every step to `send`.
     pub fn new(send: impl Fn(Step) + Send + Sync + 'static) -> Self {
-        Self { send: Arc::new(send) }
+        Self { send: Arc::new(send), count: Arc::new(drop) }
+    }
+
+    /// The same, with what is [lost](Self::lost) handed to `count`.
+    #[must_use]
+    pub fn counting(self, count: impl Fn(Usage) + Send + Sync + 'static) -> Self {
+        Self { count: Arc::new(count), ..self }
     }
 
     /// A sink for callers that wait for the whole plan.
@@ -199,6 +206,12 @@ impl PlanSink {
     /// Hands on one finished step.
     pub fn step(&self, step: Step) {
         (self.send)(step);
+    }
+
+    /// Says what was used for an answer that does not come any more, since the planner is dropped while it makes it. What
+    /// an answer has cost that comes is [part of it](PlanReply::usage).
+    pub fn lost(&self, usage: Usage) {
+        (self.count)(usage);
     }
 }
 

@@ -12,7 +12,7 @@ use super::markers::{value_without_markers, without_markers};
 use super::planner::{TRIES, pause};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
-use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, text};
+use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, ReplyEnd, ToolCall, WhenDropped, text};
 use crate::cut;
 use crate::depth::{dismantle, is_too_deep};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
@@ -169,7 +169,8 @@ impl StepModel {
     }
 
     async fn ask(&self, cx: &StepContext, talk: &Talk) -> Result<ModelReply, ModelError> {
-        let asked = self.model.complete(talk.request.clone()).await;
+        let request = ModelRequest { when_dropped: WhenDropped::of_step(cx), ..talk.request.clone() };
+        let asked = self.model.complete(request).await;
         cx.add_usage(asked.as_ref().map_or_else(|error| error.usage, |reply| reply.usage));
         asked
     }

@@ -9,6 +9,7 @@
 mod ask;
 mod carried;
 mod compatible;
+mod dropped;
 mod error;
 mod executor;
 mod finish;
@@ -33,6 +34,7 @@ use serde_json::Value;
 
 use crate::event::Usage;
 
+pub use dropped::WhenDropped;
 pub use error::ModelError;
 pub use executor::StepModel;
 pub use gate::RateLimits;
@@ -117,6 +119,8 @@ pub struct ModelRequest {
     /// Whether to wait where the provider is not to be asked now, as it said so or as a [limit](RateLimits) is reached. If
     /// not, that is an [error](ModelError::deferred) that says how long to wait, and nothing is sent.
     pub wait: bool,
+    /// Who is told what the call has used, if it is dropped while it is made.
+    pub when_dropped: WhenDropped,
 }
 
 /// One message of a conversation.

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::ask::Ask;
 use super::carried::Progress;
+use super::dropped::Owed;
 use super::error::ModelError;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
-use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, text};
+use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, WhenDropped, text};
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError, StepError};
 use crate::event::{PlanReason, RunStart, Usage};
@@ -84,8 +85,13 @@ pub(super) enum Unplanned {
     LimitReached(StepError),
 }
 
-/// Is told what a call cost, and says whether there may be another one.
-pub(super) type Spent<'a> = &'a mut (dyn FnMut(Usage) -> Result<(), StepError> + Send);
+/// Where what a plan costs is written down.
+pub(super) struct Books<'a> {
+    /// Is told what a call cost, and says whether there may be another one.
+    pub(super) spent: &'a mut (dyn FnMut(Usage) -> Result<(), StepError> + Send),
+    /// Is told what a call cost that is dropped.
+    pub(super) sink: PlanSink,
+}
 
 /// A planner that has a language model write the plan, and hands on each step the moment it is written.
 ///
@@ -186,7 +192,8 @@ impl LlmPlanner {
             Ok(())
         };
         let (request, mut none) = (PlanRequest::first(start), Corrections::default());
-        let planned = self.until_usable(request, start, Patience::Waits, &mut none, first_plan, &mut spent).await;
+        let books = Books { spent: &mut spent, sink: PlanSink::ignore() };
+        let planned = self.until_usable(request, start, Patience::Waits, &mut none, first_plan, books).await;
         let plan = planned.map_err(|unplanned| match unplanned {
             Unplanned::Unusable(offences) => offences,
             Unplanned::NotAnswered(error) => vec![error.into()],
@@ -195,14 +202,15 @@ impl LlmPlanner {
         (plan, usage)
     }
 
-    /// Has an objective planned by a step; `spent` is told what each call cost, also if nothing comes of it.
+    /// Has an objective planned by a step; the books are told what each call cost, also if nothing comes of it.
     pub(super) async fn plan_for(
         &self,
         start: &RunStart,
         corrections: &mut Corrections,
-        spent: Spent<'_>,
+        books: Books<'_>,
     ) -> Result<Plan, Unplanned> {
-        self.until_usable(PlanRequest::first(start), start, Patience::GoesBack, corrections, first_plan, spent).await
+        let request = PlanRequest::first(start);
+        self.until_usable(request, start, Patience::GoesBack, corrections, first_plan, books).await
     }
 
     /// Has another plan made for what a step became, or an answer without one.
@@ -211,7 +219,7 @@ impl LlmPlanner {
         start: &RunStart,
         expansion: Expansion,
         corrections: &mut Corrections,
-        spent: Spent<'_>,
+        books: Books<'_>,
     ) -> Result<ToolOutput, Unplanned> {
         let request = PlanRequest {
             revision: 2,
@@ -235,7 +243,7 @@ impl LlmPlanner {
             Dag::check(&plan, start)?;
             Ok(plan.into())
         };
-        self.until_usable(request, start, Patience::GoesBack, corrections, outcome, spent).await
+        self.until_usable(request, start, Patience::GoesBack, corrections, outcome, books).await
     }
 
     /// Asks until `take` has no offence to find.
@@ -246,25 +254,24 @@ impl LlmPlanner {
         patience: Patience,
         corrections: &mut Corrections,
         take: impl Fn(Revision) -> Result<T, Vec<PlanError>>,
-        spent: Spent<'_>,
+        books: Books<'_>,
     ) -> Result<T, Unplanned> {
         loop {
             if let Some(offences) = &corrections.offences {
                 request.reason = PlanReason::Rejected(Arc::clone(offences));
                 request.rejected_answer = corrections.last_answer.clone();
             }
-            let sink = PlanSink::ignore();
             let reply = match patience {
-                Patience::Waits => self.ask(&request, &sink, patience).await,
-                Patience::GoesBack => match self.ask_once(&request, &sink, false).await {
+                Patience::Waits => self.ask(&request, &books.sink, patience).await,
+                Patience::GoesBack => match self.ask_once(&request, &books.sink, false).await {
                     Ok(reply) => reply,
                     Err(error) => {
-                        let _ = spent(error.usage);
+                        let _ = (books.spent)(error.usage);
                         return Err(Unplanned::NotAnswered(error));
                     }
                 },
             };
-            let may_go_on = spent(reply.usage);
+            let may_go_on = (books.spent)(reply.usage);
             (corrections.offences, corrections.last_answer) = (None, reply.text);
             let offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
@@ -288,7 +295,7 @@ impl LlmPlanner {
 
     /// Asks the model, again where that may help. What fails has been paid for, too, so it is a reply as any other.
     async fn ask(&self, request: &PlanRequest, sink: &PlanSink, patience: Patience) -> PlanReply {
-        let (mut tries, mut usage) = (0, Usage::default());
+        let (mut tries, mut owed) = (0, Owed { sink, usage: Usage::default() });
         // Who may be asked again at once is asked after a pause of ours all the same.
         let named = |error: &ModelError| match patience {
             Patience::Waits => None,
@@ -306,7 +313,7 @@ impl LlmPlanner {
                 Ok(reply) => break reply,
                 Err(error) => error,
             };
-            usage += error.usage;
+            owed.usage += error.usage;
             if let Some(pause_ms) = named(&error).filter(|_| error.problem.may_pass()) {
                 break Revision::PutOff { error: error.into(), pause_ms }.into();
             }
@@ -317,8 +324,8 @@ impl LlmPlanner {
             tracing::warn!(error = %error, tries, "the planner does not answer");
             self.wait(tries, error).await;
         };
-        usage += reply.usage;
-        PlanReply { usage, ..reply }
+        owed.usage += reply.usage;
+        PlanReply { usage: std::mem::take(&mut owed.usage), ..reply }
     }
 
     /// Leaves the provider alone for a while.
@@ -343,7 +350,7 @@ impl LlmPlanner {
     /// Asks the model once. An error says that there is not a word of an answer.
     async fn ask_once(&self, request: &PlanRequest, sink: &PlanSink, wait: bool) -> Result<PlanReply, ModelError> {
         let ask = Ask { prompts: &self.prompts, format: self.format, hidden: &self.hidden };
-        let asked = ModelRequest { wait, ..ask.request(request) };
+        let asked = ModelRequest { wait, when_dropped: WhenDropped::of_planner(sink), ..ask.request(request) };
         let mut writing = Writing::new(self, request, sink);
         match self.model.stream(asked, &mut |piece| writing.push(piece)).await {
             Ok(reply) => Ok(self.reply(request, writing, reply)),

@@ -10,6 +10,7 @@ use reqwest::{Url, redirect};
 use tokio::time::Instant;
 
 use super::compatible::Compatible;
+use super::dropped::Sent;
 use super::error::ModelError;
 use super::gate::{Gate, Pass, Why};
 use super::native::Native;
@@ -179,10 +180,12 @@ impl Model for ProviderModel {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
             let call = self.call(&told);
+            let sent = self.sent(&request, &told);
             let answered = match &self.connection.api {
                 Api::Compatible(api) => api.complete(&request, &call).await,
                 Api::Native(api) => api.complete(request, &call).await,
             };
+            sent.over();
             self.done(pass, &told, answered)
         })
     }
@@ -196,10 +199,16 @@ impl Model for ProviderModel {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
             let call = self.call(&told);
-            let answered = match &self.connection.api {
-                Api::Compatible(api) => api.stream(&request, &call, piece).await,
-                Api::Native(api) => api.stream(request, &call, piece).await,
+            let mut sent = self.sent(&request, &told);
+            let mut piece = |text: &str| {
+                sent.received += text.len();
+                piece(text);
             };
+            let answered = match &self.connection.api {
+                Api::Compatible(api) => api.stream(&request, &call, &mut piece).await,
+                Api::Native(api) => api.stream(request, &call, &mut piece).await,
+            };
+            sent.over();
             self.done(pass, &told, answered)
         })
     }
@@ -220,6 +229,15 @@ impl ProviderModel {
             };
             self.placed(ModelError::deferred(message, millis(left)))
         })
+    }
+
+    fn sent(&self, request: &ModelRequest, told: &Told) -> Sent<'_> {
+        Sent {
+            when_dropped: Some(request.when_dropped.clone()),
+            price: self.options.price.as_ref(),
+            input_tokens: told.tokens(),
+            received: 0,
+        }
     }
 
     fn call<'a>(&'a self, told: &'a Told) -> Call<'a> {

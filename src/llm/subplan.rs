@@ -6,12 +6,12 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::carried::Carried;
-use super::planner::{Corrections, LlmPlanner, Unplanned};
-use super::text;
+use super::planner::{Books, Corrections, LlmPlanner, Unplanned};
+use super::{WhenDropped, text};
 use crate::error::{PlanError, StepError, StepErrorKind};
 use crate::event::RunStart;
 use crate::plan::StepId;
-use crate::planner::Planner as _;
+use crate::planner::{PlanSink, Planner as _};
 use crate::policy::{Limits, Policy};
 use crate::reference;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
@@ -117,16 +117,18 @@ impl PlanTool {
             cx.add_usage(usage);
             cx.check_limits()
         };
+        let dropped = WhenDropped::of_step(cx);
+        let books = Books { spent: &mut spent, sink: PlanSink::ignore().counting(move |usage| dropped.tell(usage)) };
         let mut carried = Carried::from_last(cx, || Ok(Corrections::default()))?;
         carried.progress.begin(refused(cx));
         let mut before = String::new();
         let planned = match cx.expansion.clone() {
-            None => planner.plan_for(&start, &mut carried.progress, &mut spent).await.map(ToolOutput::from),
+            None => planner.plan_for(&start, &mut carried.progress, books).await.map(ToolOutput::from),
             Some(expansion) => {
                 if let Some(step) = expansion.failed.first() {
                     before = format!("step `{}` of its plan failed: {}; ", step.id, step.error.message);
                 }
-                planner.revise_for(&start, *expansion, &mut carried.progress, &mut spent).await
+                planner.revise_for(&start, *expansion, &mut carried.progress, books).await
             }
         };
         // A plan is not over before the run takes it.

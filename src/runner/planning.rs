@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::error::{PlanError, StepError};
-use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestPlan, SkipReason};
+use crate::event::{AnswerFrom, Event, Output, PlanReason, RequestNumber, RequestPlan, SkipReason, Usage};
 use crate::plan::{OnFailure, Patch, Plan};
 use crate::planner::{FailedStep, FinishedStep, PlanReply, PlanRequest, PlanSink, Planner, Revision};
 use crate::policy::Retry;
@@ -100,11 +100,18 @@ pub(super) fn put_together(output: &Output, scheduler: &Scheduler) -> Output {
 pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Arc<RunContext>) {
     let number = request.request;
     let limit = run.planner_timeout.unwrap_or(Duration::MAX);
+    // Dropped after the call of the planner.
+    let mut answer = Answer {
+        run: Arc::clone(&run),
+        request: number,
+        reply: Err(failed("it was ended before it had an answer".to_owned())),
+        lost: Arc::default(),
+    };
     let step_came = Arc::new(Notify::new());
     let sink = {
         // A planner may keep it for as long as it likes.
-        let (run, step_came) = (Arc::downgrade(&run), Arc::clone(&step_came));
-        PlanSink::new(move |step| {
+        let (run, step_came, lost) = (Arc::downgrade(&run), Arc::clone(&step_came), Arc::clone(&answer.lost));
+        let sink = PlanSink::new(move |step| {
             step_came.notify_one();
             // One that is refused comes again with the whole plan, and is told of there.
             let steps = output::bounded_steps(vec![Arc::new(step)]).unwrap_or_default();
@@ -113,10 +120,11 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
                     run.desk.post(Message::Event(Event::PlanStep { request: number, step }));
                 }
             }
-        })
+        });
+        sink.counting(move |usage| *lost.lock().unwrap_or_else(PoisonError::into_inner) += usage)
     };
     let mut answering = pin!(AssertUnwindSafe(async { planner.plan(request, sink).await }).catch_unwind());
-    let reply = loop {
+    answer.reply = loop {
         match timeout(limit, select(answering.as_mut(), pin!(step_came.notified()))).await {
             Ok(Either::Left((Ok(reply), _))) => break reply.map(|reply| bounded(reply, run.max_output_bytes)),
             Ok(Either::Left((Err(panic), _))) => break Err(failed(format!("it panicked: {}", panic_text(panic)))),
@@ -124,7 +132,32 @@ pub(super) async fn ask(planner: Arc<dyn Planner>, request: PlanRequest, run: Ar
             Err(_) => break Err(failed(format!("nothing came of it within {limit:?}"))),
         }
     };
-    run.desk.post(Message::Event(Event::PlanReturned { request: number, reply: Box::new(reply) }));
+}
+
+/// What comes of a request: it is answered when this is dropped. A planner that is ended before it has an answer may have
+/// used something all the same.
+struct Answer {
+    run: Arc<RunContext>,
+    request: RequestNumber,
+    reply: Result<PlanReply, PlanError>,
+    /// What it has used for nothing.
+    lost: Arc<Mutex<Usage>>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let lost = std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
+        let reply = std::mem::replace(&mut self.reply, Err(PlanError::Declined));
+        let reply = match reply {
+            Err(error) if !lost.is_zero() => Ok(Revision::Unusable(vec![error]).into()),
+            reply => reply,
+        };
+        let reply = reply.map(|mut reply: PlanReply| {
+            reply.usage += lost;
+            reply
+        });
+        self.run.desk.post(Message::Event(Event::PlanReturned { request: self.request, reply: Box::new(reply) }));
+    }
 }
 
 fn failed(message: String) -> PlanError {

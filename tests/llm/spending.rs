@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plandag::llm::{
-    Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, OfferedTool, Price, Provider, ReplyEnd, Server,
-    ToolCall,
+    LlmPlanner, Message, Model, ModelError, ModelOptions, ModelReply, ModelRequest, OfferedTool, PlanTool, Price,
+    Provider, ReplyEnd, Server, StepModel, ToolCall,
 };
-use plandag::{ModelProblem, Usage};
+use plandag::{Limits, ModelProblem, Plan, Retry, RunReport, Runner, Step, ToolSpec, Usage};
 use serde_json::{Value, json};
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::method};
 
 use crate::support::sending;
 
@@ -210,4 +211,80 @@ async fn an_answer_of_gemini_without_a_finish_reason_was_cut_off() {
     let begun = json!({ "candidates": [{ "content": { "parts": [{ "text": words() }] } }] });
     let error = streamed(&model_at("gemini", &events(&[begun]).await)).await.unwrap_err();
     assert_eq!((error.problem, cost(error.usage)), (ModelProblem::CutOff, priced(100, 50)), "{error}");
+}
+
+/// A server that takes its time, and a model of it that waits.
+async fn slow() -> (MockServer, [Arc<dyn Model>; 2]) {
+    let server = MockServer::start().await;
+    let response = ResponseTemplate::new(200).set_body_raw("{}", "application/json");
+    Mock::given(method("POST")).respond_with(response.set_delay(Duration::from_secs(60))).mount(&server).await;
+    let models = patient_models_at(&format!("{}/v1", server.uri()));
+    (server, models)
+}
+
+fn patient_models_at(url: &str) -> [Arc<dyn Model>; 2] {
+    let options = || ModelOptions { price: Some(Price { input: 1.0, output: 2.0 }), ..ModelOptions::default() };
+    [Server::at(url), Server::named("deepseek").unwrap().base_url(url).key("x")]
+        .map(|server| Provider::new(server).unwrap().model("m", options()))
+}
+
+/// That the run counts each of these calls, and what was sent with it.
+fn assert_counted(report: &RunReport, calls: u64) {
+    let usage = report.usage();
+    assert_eq!(usage.calls, calls, "{report:?}");
+    assert!(usage.input_tokens >= 100 * calls, "{usage:?}");
+    assert_eq!(usage.micro_usd, usage.input_tokens + 2 * usage.output_tokens);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_counts_and_so_limits_hold() {
+    let (_server, models) = slow().await;
+    for model in models {
+        let asks = Plan::from_iter([Step::described("a", "ask ".repeat(100)).timeout_ms(100)]);
+        let runner = Runner::new(asks).default_tool(StepModel::new(model));
+        let often = Retry { max_attempts: 3, base_ms: 0, ..Retry::default() };
+        let report = runner.clone().retry(often).run("").await.unwrap();
+        assert_counted(&report, 3);
+        let limits = Limits { tokens: Some(50), ..Limits::default() };
+        let report = runner.retry(often).limits(limits).run("").await.unwrap();
+        assert_counted(&report, 1);
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_of_a_plan_that_is_given_up_counts() {
+    let said = words();
+    let events = format!("data: {}\n\n", piece(&said));
+    for model in patient_models_at(&serving("text/event-stream", &events, Duration::from_secs(60)).await) {
+        let objective = "ask ".repeat(100);
+        let runner = Runner::new(LlmPlanner::new(model.clone())).default_tool(StepModel::new(model.clone()));
+        // It is asked again as often as it may correct itself.
+        let report = runner.clone().planner_timeout(Duration::from_millis(150)).run(&objective).await.unwrap();
+        assert_counted(&report, 3);
+        assert_eq!(report.usage().output_tokens, 3 * 50);
+        // It is ended with the run.
+        let report = runner.deadline(Duration::from_millis(300)).run(&objective).await.unwrap();
+        assert_counted(&report, 1);
+        assert_eq!(report.usage().output_tokens, 50);
+        // It plans for a step.
+        let sub = PlanTool::new(LlmPlanner::new(model), vec![ToolSpec::new("look", "")], "look");
+        let plan =
+            Plan::from_iter([Step::new("a", PlanTool::NAME).args(json!({ "objective": objective })).timeout_ms(150)]);
+        let report = Runner::new(plan).tool(PlanTool::NAME, sub).retry(Retry::NEVER).run("").await.unwrap();
+        assert_counted(&report, 1);
+        assert_eq!(report.usage().output_tokens, 50);
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_plan_was_given_up_counts() {
+    let busy = "HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\n\r\n";
+    let model = patient_models_at(&sending(busy, Duration::ZERO).await)[0].clone();
+    let report = Runner::new(LlmPlanner::new(model.clone()))
+        .default_tool(StepModel::new(model))
+        .deadline(Duration::from_millis(1_200))
+        .run("")
+        .await
+        .unwrap();
+    assert!((1..=5).contains(&report.usage().calls), "{:?}", report.usage());
 }

@@ -127,10 +127,14 @@ impl Usage {
         *self == Self::default()
     }
 
+    /// Tokens in and out.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+
     /// The limit that is reached by this, if one is.
     pub(crate) fn reaches(&self, limits: &Limits) -> Option<StopReason> {
-        let tokens = self.input_tokens.saturating_add(self.output_tokens);
-        if limits.tokens.is_some_and(|limit| tokens >= limit) {
+        if limits.tokens.is_some_and(|limit| self.tokens() >= limit) {
             Some(StopReason::Tokens)
         } else if limits.micro_usd.is_some_and(|limit| self.micro_usd >= limit) {
             Some(StopReason::Money)

@@ -160,14 +160,15 @@ impl Gate {
             Some(Shut { until: state.recent.get(over)?.0 + MINUTE, why: Why::Calls(limit) })
         });
         let tokens_shut = tokens_per_minute.and_then(|limit| {
-            let mut spent: u64 = state.recent.iter().map(|(_, tokens)| tokens).sum();
+            // A server may count whatever it likes.
+            let mut spent: u128 = state.recent.iter().map(|(_, tokens)| u128::from(*tokens)).sum();
             let mut until = None;
             for (at, taken) in &state.recent {
                 // A call that is larger than the limit is made when nothing else was, or it never would be.
-                if spent.saturating_add(tokens) <= limit {
+                if spent + u128::from(tokens) <= u128::from(limit) {
                     break;
                 }
-                spent -= taken;
+                spent -= u128::from(*taken);
                 until = Some(*at + MINUTE);
             }
             Some(Shut { until: until?, why: Why::Tokens(limit) })

@@ -260,7 +260,7 @@ impl ProviderModel {
             if let Some(price) = &self.options.price {
                 price.charge(&mut error.usage);
             }
-            let used = error.usage.input_tokens + error.usage.output_tokens;
+            let used = error.usage.tokens();
             if used > 0 {
                 pass.took(used);
             }
@@ -278,7 +278,7 @@ impl ProviderModel {
         if reply.text.len() > MAX_ANSWER_BYTES {
             return Err(ModelError { usage, ..self.placed(too_long()) });
         }
-        pass.took(usage.input_tokens + usage.output_tokens);
+        pass.took(usage.tokens());
         let Usage { input_tokens, output_tokens, micro_usd, .. } = usage;
         tracing::info!(model = self.name, input_tokens, output_tokens, micro_usd, "model called");
         Ok(reply)

@@ -112,7 +112,7 @@ pub(super) fn counted(said: &Value) -> Usage {
     let places = ["usage", "usageMetadata"].into_iter().filter_map(|name| said.get(name));
     let Some(counts) = places.chain(first).find(|counts| counts.is_object()) else { return Usage::default() };
     let count = |names: &[&str]| names.iter().find_map(|name| counts.get(name)?.as_u64());
-    let sum = |names: &[&str]| names.iter().filter_map(|name| count(&[name])).sum::<u64>();
+    let sum = |names: &[&str]| names.iter().filter_map(|name| count(&[name])).fold(0, u64::saturating_add);
     // Anthropic's count leaves out what was kept from earlier calls.
     let kept = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
     let input_tokens = count(&["prompt_tokens", "promptTokenCount"]).unwrap_or_else(|| sum(&kept));

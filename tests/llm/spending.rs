@@ -288,3 +288,20 @@ async fn what_came_before_a_plan_was_given_up_counts() {
         .unwrap();
     assert!((1..=5).contains(&report.usage().calls), "{:?}", report.usage());
 }
+
+#[tokio::test]
+async fn a_server_may_count_as_many_tokens_as_it_likes() {
+    let usage = json!({ "prompt_tokens": u64::MAX, "completion_tokens": u64::MAX });
+    let said = json!({
+        "choices": [{ "index": 0, "message": { "content": "ok" }, "finish_reason": "stop" }], "usage": usage,
+    });
+    let limits = plandag::llm::RateLimits { tokens_per_minute: Some(1_000), ..Default::default() };
+    let server = Server::at(body(&said.to_string()).await).limits(limits);
+    let model = Provider::new(server).unwrap().model("m", ModelOptions::default());
+    assert_eq!(model.complete(asks()).await.unwrap().usage.input_tokens, u64::MAX);
+    assert!(model.complete(asks()).await.unwrap_err().is_deferred, "it is far more than there may be in a minute");
+    let usage = json!({ "input_tokens": u64::MAX, "cache_read_input_tokens": 7, "output_tokens": 1 });
+    let begun = json!({ "type": "message_start", "message": { "usage": usage } });
+    let error = streamed(&model_at("anthropic", &events(&[begun]).await)).await.unwrap_err();
+    assert_eq!(error.usage.input_tokens, u64::MAX, "{error}");
+}

@@ -1,6 +1,6 @@
 //! A language model as the planner.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,6 +231,7 @@ impl LlmPlanner {
             ..PlanRequest::first(start)
         };
         let failed: BTreeSet<_> = expansion.failed.iter().map(|step| step.id.clone()).collect();
+        let run = RunStart { inputs: self.filled_with(&start.inputs), ..start.clone() };
         let outcome = |revision| {
             let plan = match revision {
                 Revision::Answer(answer) => return Ok(answer.into()),
@@ -240,7 +241,7 @@ impl LlmPlanner {
                     return Err(vec![PlanError::Declined]);
                 }
             };
-            Dag::check(&plan, start)?;
+            Dag::check(&plan, &run)?;
             Ok(plan.into())
         };
         self.until_usable(request, start, Patience::GoesBack, corrections, outcome, books).await
@@ -273,13 +274,16 @@ impl LlmPlanner {
             };
             let may_go_on = (books.spent)(reply.usage);
             (corrections.offences, corrections.last_answer) = (None, reply.text);
-            let offences = match reply.revision {
+            let mut offences = match reply.revision {
                 Revision::Unusable(offences) => offences,
                 revision => match take(revision) {
                     Ok(taken) => return Ok(taken),
                     Err(offences) => offences,
                 },
             };
+            if self.for_a_step {
+                offences.iter_mut().for_each(of_a_step);
+            }
             if corrections.count == start.policy.max_corrections || offences.iter().any(PlanError::is_final) {
                 return Err(Unplanned::Unusable(offences));
             }
@@ -389,9 +393,6 @@ impl LlmPlanner {
     ) -> Vec<PlanError> {
         let steps = draft.steps.len();
         let mut offences = std::mem::take(&mut draft.offences);
-        if self.for_a_step {
-            offences.iter_mut().for_each(not_planned_in_turn);
-        }
         let mut cut_off = |message| offences.insert(0, PlanError::Truncated { message });
         match (end, ended) {
             (_, ReplyEnd::Length) => {
@@ -413,6 +414,12 @@ impl LlmPlanner {
         offences
     }
 
+    /// What the run will put in the place of `${inputs}`. What a planner of a step is given are results of the run, whose own
+    /// inputs it does not know.
+    fn filled_with(&self, given: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+        if self.for_a_step { BTreeMap::new() } else { given.clone() }
+    }
+
     fn revision(&self, request: &PlanRequest, end: End, mut draft: Draft<'_>) -> Result<Revision, Vec<PlanError>> {
         if let Some(tool) = &self.answer_tool {
             draft.answer_with(tool);
@@ -429,7 +436,7 @@ impl LlmPlanner {
             },
             End::Whole | End::CutOff => {
                 let plan = draft.into_plan();
-                check(request, &plan)?;
+                check(request, self.filled_with(&request.inputs), &plan)?;
                 Ok(Revision::Plan(plan))
             }
         }
@@ -443,15 +450,18 @@ fn first_plan(revision: Revision) -> Result<Plan, Vec<PlanError>> {
     }
 }
 
-/// Says of a plan for a step why it has no tool that plans.
-fn not_planned_in_turn(offence: &mut PlanError) {
-    if let PlanError::UnknownTool { step, tool, .. } = offence
-        && tool == PlanTool::NAME
-    {
-        let message =
-            format!("step `{step}` uses the tool `{tool}`: a plan of a step cannot have steps planned in turn");
-        *offence = PlanError::Malformed { message };
-    }
+/// Says of a plan for a step why it cannot have what other plans can.
+fn of_a_step(offence: &mut PlanError) {
+    let message = match offence {
+        PlanError::UnknownTool { step, tool, .. } if tool == PlanTool::NAME => {
+            format!("step `{step}` uses the tool `{tool}`: a plan of a step cannot have steps planned in turn")
+        }
+        PlanError::UnknownInput { step, input, .. } => format!(
+            "step `{step}` refers to `${{inputs.{input}}}`, which nothing takes the place of there: write what is meant"
+        ),
+        _ => return,
+    };
+    *offence = PlanError::Malformed { message };
 }
 
 /// What a review comes to that adds nothing.
@@ -553,11 +563,11 @@ fn broken_off(offences: &[PlanError]) -> Option<ModelError> {
 }
 
 /// Checks a first plan as the run will: one that is planned without being run is checked by nobody else.
-fn check(request: &PlanRequest, plan: &Plan) -> Result<(), Vec<PlanError>> {
+fn check(request: &PlanRequest, inputs: BTreeMap<String, Value>, plan: &Plan) -> Result<(), Vec<PlanError>> {
     let limits = Limits { steps: request.max_steps, edges: request.max_edges, ..Limits::default() };
     let start = RunStart {
         objective: String::new(),
-        inputs: request.inputs.clone(),
+        inputs,
         policy: Policy { limits, ..Policy::default() },
         tools: request.tools.to_vec(),
         default_tool: request.default_tool.clone(),

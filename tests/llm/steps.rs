@@ -859,3 +859,22 @@ async fn an_objective_that_results_were_filled_into_is_data() {
     let asked = said(&planner.asked()[0]);
     assert!(asked.contains("Objective: deal with it\n"), "what the planner itself wrote is an objective: {asked}");
 }
+
+/// What a planner of a step is given are results: `${inputs}` would be those of the run.
+#[tokio::test]
+async fn a_plan_of_a_step_cannot_refer_to_what_it_is_given() {
+    for runs_input in [None, Some(json!({ "result": 40 }))] {
+        let planner = Script::of(
+            ["1. @page {\"at\": \"${inputs.page.result}\"}\nEND", "1. @page {\"at\": \"2\"}\nEND"].map(says),
+        );
+        let runner = with_a_part(&planner, 6);
+        let runner = runs_input.iter().fold(runner, |runner, input| runner.input("page", input.clone()));
+        let report = runner.run("").await.unwrap();
+        assert!(report.succeeded(), "{:?}", report.ending());
+        let step = report.step("deep/1").unwrap();
+        assert_eq!(step.definition.args, json!({ "at": "2" }), "{report:?}");
+        assert_eq!((planner.asked().len(), report.step("deep").unwrap().attempts.len()), (2, 1), "corrected at once");
+        let told = said(&planner.asked()[1]);
+        assert!(told.contains("refers to `${inputs.page}`") && told.contains("write what is meant"), "{told}");
+    }
+}

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::markers::without_markers;
-use super::plan_text::{DONE, PlanTextFormat};
+use super::plan_text::{DONE, PlanTextFormat, shown_args, shown_needs};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
 use super::{Message, ModelRequest, json_format, text};
@@ -144,7 +144,8 @@ impl Ask<'_> {
         let task = text::quoted(&step.description);
         if self.format == PlanTextFormat::Json {
             let item = serde_json::json!({
-                "id": step.id, "task": task, "tool": step.tool, "args": step.args, "depends_on": step.depends_on,
+                "id": step.id, "task": task, "tool": step.tool,
+                "args": shown_args(step), "depends_on": shown_needs(step),
             });
             return text::quoted(&item.to_string());
         }
@@ -158,9 +159,9 @@ impl Ask<'_> {
         if !task.is_empty() {
             let _ = write!(line, " {task}");
         }
-        if !step.depends_on.is_empty() {
-            let ids: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
-            let _ = write!(line, " <- {}", ids.join(","));
+        let needs = shown_needs(step);
+        if !needs.is_empty() {
+            let _ = write!(line, " <- {}", needs.join(","));
         }
         text::quoted(&line)
     }

@@ -470,11 +470,31 @@ fn strays(step: &Step) -> Vec<Reference<'_>> {
     mentioned
 }
 
+/// The arguments of a step that a planner is shown. Those of a step without a tool are not: no planner can write such.
+pub(super) fn shown_args(step: &Step) -> &Value {
+    if step.tool.is_some() { &step.args } else { &Value::Null }
+}
+
+/// The steps that a planner is shown a step to need: all but those that it sees in the arguments.
+pub(super) fn shown_needs(step: &Step) -> Vec<&str> {
+    let mut needs: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
+    if step.tool.is_none() {
+        // One with a slash is to a step of what another step has become, which is not in the plan.
+        let implied = reference::scan(step).unwrap_or_default().into_iter().filter(|id| !id.contains('/'));
+        implied.for_each(|id| {
+            if !needs.contains(&id) {
+                needs.push(id)
+            }
+        });
+    }
+    needs
+}
+
 /// Whether a planner is shown the same of two steps, in whatever order they name their dependencies.
 fn is_shown_alike(one: &Step, other: &Step) -> bool {
-    let needs = |step: &Step| step.depends_on.iter().cloned().collect::<BTreeSet<_>>();
+    let needs = |step| shown_needs(step).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
     let task = |step: &Step| text::quoted(&step.description).trim().to_owned();
-    let args = |step: &Step| text::quoted(&step.args.to_string());
+    let args = |step| text::quoted(&shown_args(step).to_string());
     one.tool == other.tool
         && task(one) == task(other)
         && (one.args == other.args || args(one) == args(other))

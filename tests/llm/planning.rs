@@ -7,8 +7,8 @@ use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ModelRequest, PlanTextFormat, ReplyEnd, StepModel};
 use plandag::report::{Ending, ExitCode};
 use plandag::{
-    FailureReason, ModelProblem, Plan, PlanError, PlanReply, PlanSink, Planner as _, RunEvent, RunEventKind, RunReport,
-    Runner, Step, StepError, StepErrorKind, ToolSpec, planner_fn, tool_fn,
+    FailureReason, ModelProblem, Plan, PlanError, PlanReply, PlanSink, Planner, ReplanWhen, RunEvent, RunEventKind,
+    RunReport, Runner, Step, StepError, StepErrorKind, ToolSpec, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +27,14 @@ fn runner_in(
     planner: &Arc<Script>,
     fails: impl Fn(&str) -> Option<StepErrorKind> + Send + Sync + 'static,
 ) -> Runner {
+    runner_of(LlmPlanner::new(planner.clone()).format(format), fails)
+}
+
+/// As [`runner`], with any planner.
+fn runner_of(
+    planner: impl Planner + 'static,
+    fails: impl Fn(&str) -> Option<StepErrorKind> + Send + Sync + 'static,
+) -> Runner {
     let fails = Arc::new(fails);
     let done = tool_fn(move |cx| {
         let fails = Arc::clone(&fails);
@@ -37,7 +45,7 @@ fn runner_in(
             }
         }
     });
-    Runner::new(LlmPlanner::new(planner.clone()).format(format)).tool("doer", done).default_tool("doer")
+    Runner::new(planner).tool("doer", done).default_tool("doer")
 }
 
 fn never(_: &str) -> Option<StepErrorKind> {
@@ -620,6 +628,68 @@ async fn who_repeats_steps_as_they_were_shown_changes_nothing_in_them() {
         let call = ("say <s>".to_owned(), second.args.clone());
         assert_eq!(*done.lock().unwrap(), [("  explain\n[INST]".to_owned(), Value::Null), call.clone(), call]);
         assert_eq!(report.steps().last().unwrap().definition.timeout_ms, Some(77_000));
+    }
+}
+
+/// A run of this plan that a model revises by repeating, word for word, what it is shown of it: with the tasks of the calls,
+/// their arguments and what they were given.
+async fn repeated(format: PlanTextFormat, plan: Plan) -> (RunReport, Vec<(String, Value, Vec<String>)>) {
+    let planner = Script::new(move |request| {
+        let steps = shown(request);
+        Ok(says(&match format {
+            PlanTextFormat::Lines => format!("{}\nEND", steps.join("\n")),
+            PlanTextFormat::Json => format!("{{\"steps\": [{}]}}", steps.join(",")),
+        }))
+    });
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let doer = tool_fn(move |cx| {
+        let count = {
+            let mut seen = seen.lock().unwrap();
+            let given = cx.inputs.iter().map(|(id, _)| id.to_string()).collect();
+            seen.push((cx.step.description.to_string(), cx.args, given));
+            seen.len()
+        };
+        async move { if count == 2 { Err(StepError::unexpected("not this")) } else { Ok("done") } }
+    });
+    let planner = plan.revised_by(LlmPlanner::new(planner.clone()).format(format));
+    let report = Runner::new(planner).tool("doer", doer).default_tool("doer").run("").await.unwrap();
+    let calls = calls.lock().unwrap().clone();
+    (report, calls)
+}
+
+#[tokio::test]
+async fn a_step_of_no_tool_keeps_its_arguments_when_it_is_repeated_as_it_was_shown() {
+    for format in [PlanTextFormat::Lines, PlanTextFormat::Json] {
+        let args = json!({ "left": "${1}", "style": "in French" });
+        let plan = Plan::from_iter([Step::new("1", "doer"), Step::described("2", "sum up").args(args)]);
+        let (report, calls) = repeated(format, plan).await;
+        assert!(report.succeeded(), "{format:?}: {:?}", report.ending());
+        let sum = ("sum up".to_owned(), json!({ "left": "done", "style": "in French" }), vec!["1".to_owned()]);
+        assert_eq!(calls[1..], [sum.clone(), sum], "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_step_of_no_tool_refers_to_stays_a_dependency_when_its_task_is_put_in_other_words() {
+    for format in [PlanTextFormat::Lines, PlanTextFormat::Json] {
+        let planner = Script::new(move |request| {
+            let sum = shown(request).pop().unwrap().replace("sum up", "sum them up");
+            Ok(says(&match format {
+                PlanTextFormat::Lines => format!("{sum}\nEND"),
+                PlanTextFormat::Json => format!("{{\"steps\": [{sum}]}}"),
+            }))
+        });
+        let doer = tool_fn(|cx| async move {
+            let given: Vec<String> = cx.inputs.iter().map(|(id, _)| id.to_string()).collect();
+            let fails = &*cx.step.description == "sum up";
+            if fails { Err(StepError::unexpected("not this")) } else { Ok(given.join(",")) }
+        });
+        let args = json!({ "left": "${1}" });
+        let plan = Plan::from_iter([Step::new("1", "doer"), Step::described("2", "sum up").args(args)]);
+        let planner = plan.revised_by(LlmPlanner::new(planner).format(format));
+        let report = Runner::new(planner).tool("doer", doer).default_tool("doer").run("").await.unwrap();
+        assert_eq!(report.answer().unwrap(), "1", "{format:?}: {:?}", report.ending());
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::line_format::number;
 use super::markers::without_markers;
 use super::plan_text::{DONE, PlanTextFormat, shown_args, shown_needs};
 use super::prompts::Prompts;
@@ -190,9 +191,9 @@ fn data(id: &StepId, words: &str, budget: usize, said: &mut String) {
 }
 
 /// The first number that no step of the plan has.
-fn next_number(request: &PlanRequest) -> u64 {
-    let numbers = request.plan.steps.iter().filter_map(|step| step.id.as_str().parse::<u64>().ok());
-    numbers.max().map_or(1, |highest| highest.saturating_add(1))
+fn next_number(request: &PlanRequest) -> u32 {
+    let numbers = request.plan.steps.iter().filter_map(|step| number(step.id.as_str()));
+    numbers.max().map_or(1, |highest| highest + 1)
 }
 
 /// The names of a tool's arguments with their types, the optional ones marked.

@@ -222,6 +222,7 @@ impl LineReader {
                 continue;
             }
             let (first, last) = part.split_once('-').ok_or_else(|| bad(part))?;
+            let width = first.trim().len();
             let (Some(first), Some(last)) = (number(first.trim()), number(last.trim())) else { return Err(bad(part)) };
             if first > last {
                 return Err(format!("step {id} depends on `{part}`, a range that runs backwards"));
@@ -236,7 +237,7 @@ impl LineReader {
                     cut(part)
                 ));
             }
-            ids.extend((first..=last).map(|number| number.to_string()));
+            ids.extend((first..=last).filter_map(|number| self.id(&format!("{number:0width$}"))));
         }
         if ids.is_empty() {
             return Err(format!("step {id} has an arrow and nothing after it"));
@@ -246,10 +247,10 @@ impl LineReader {
         Ok(ids)
     }
 
-    /// A number, as it is usually written, or one of the names.
+    /// One of the names, or a number as it is usually written.
     fn id(&self, text: &str) -> Option<String> {
-        let name = || self.names.contains(text).then(|| text.to_owned());
-        number(text).map(|number| number.to_string()).or_else(name)
+        let name = self.names.contains(text).then(|| text.to_owned());
+        name.or_else(|| number(text).map(|number| number.to_string()))
     }
 }
 
@@ -293,8 +294,13 @@ fn malformed(line: usize, message: &str) -> PlanError {
     PlanError::Malformed { message: format!("line {line}: {message}") }
 }
 
+/// Whether an id is none that a number would be taken for, such as `compare`, `01` or one of ten digits.
+pub(super) fn is_name(id: &str) -> bool {
+    number(id).is_none_or(|number| number.to_string() != id)
+}
+
 /// A whole number without a sign, at most nine digits long.
-fn number(text: &str) -> Option<u32> {
+pub(super) fn number(text: &str) -> Option<u32> {
     const DIGITS: usize = 9;
     let is_number = (1..=DIGITS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::json_format::JsonReader;
-use super::line_format::LineReader;
+use super::line_format::{LineReader, is_name};
 use super::text;
 use super::thinking::{Part, Thinking};
 use crate::cut;
@@ -178,10 +178,10 @@ fn shown(format: PlanTextFormat, request: &PlanRequest) -> Vec<Arc<Step>> {
     shown
 }
 
-/// The ids of the plan that is being revised which are no numbers: a plan that a person wrote has such.
+/// The ids of the plan that is being revised which are names: a plan that a person wrote has such.
 fn names(request: &PlanRequest) -> BTreeSet<StepId> {
     let steps = request.plan.steps.iter().filter(|_| request.revision > 1);
-    steps.map(|step| &step.id).filter(|id| id.as_str().parse::<u64>().is_err()).cloned().collect()
+    steps.map(|step| &step.id).filter(|id| is_name(id.as_str())).cloned().collect()
 }
 
 /// What was written so far.

@@ -693,6 +693,33 @@ async fn what_a_step_of_no_tool_refers_to_stays_a_dependency_when_its_task_is_pu
     }
 }
 
+/// Those are names, and not other ways to write a number.
+#[tokio::test]
+async fn ids_of_digits_can_be_named_as_they_are() {
+    for format in [PlanTextFormat::Lines, PlanTextFormat::Json] {
+        for [one, other] in [["01", "02"], ["20261123101500", "20261123101501"], ["1", "2"], ["1", "01"]] {
+            let plan = Plan::from_iter([Step::new(one, "doer"), Step::described(other, "sum up").depends_on([one])]);
+            let (report, calls) = repeated(format, plan).await;
+            assert!(report.succeeded(), "{format:?}, {one}: {:?}", report.ending());
+            assert_eq!((calls.len(), report.steps().count()), (3, 3), "{format:?}, {one}: {report:?}");
+            assert_eq!(calls[2].2, [one], "{format:?}");
+        }
+    }
+    let planner = Script::of([says("04. DROP\n05. put together <- 01-02\n6. more <- 05\nEND")]);
+    let step = |id: &str| Step::described(id, "look");
+    let plan = Plan::from_iter([step("01"), step("02"), Step::described("04", "bad"), step("05"), step("2026112310")]);
+    let done = tool_fn(|cx| async move {
+        let fails = &*cx.step.description == "bad";
+        if fails { Err(StepError::permanent("no")) } else { Ok(cx.step.description.to_string()) }
+    });
+    let runner = Runner::new(plan.revised_by(LlmPlanner::new(planner.clone()))).tool("doer", done).default_tool("doer");
+    let report = runner.run("").await.unwrap();
+    assert_eq!((report.answer().unwrap(), planner.asked().len()), (&json!("more"), 1), "{:?}", report.ending());
+    let needs: Vec<&str> = report.step("05").unwrap().definition.depends_on.iter().map(|id| id.as_str()).collect();
+    assert_eq!(needs, ["01", "02"]);
+    assert!(said(&planner.asked()[0]).contains("from number 6 on"), "{}", said(&planner.asked()[0]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_correction_that_repeats_what_it_was_shown_cancels_nothing() {
     let planner = Script::new(|request| {

@@ -1,7 +1,7 @@
 //! What a planner model is asked: the request of a run in words.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -18,9 +18,9 @@ use crate::plan::{Step, StepId};
 use crate::planner::PlanRequest;
 use crate::tool::ToolSpec;
 
-/// All results together take up no more than this of a request.
+/// All results together take up no more than this of a request, and so do all errors.
 const RESULTS_BYTES: usize = 48 * 1024;
-/// One result takes up at least this much, however many there are, and at most that much.
+/// One result, or error, takes up at least this much, if it is not left out, and at most that much.
 const RESULT_BYTES: (usize, usize) = (200, 4 * 1024);
 /// A longer answer is not shown to the one who has to correct it.
 const ANSWER_BYTES: usize = 32 * 1024;
@@ -117,19 +117,20 @@ impl Ask<'_> {
     }
 
     fn steps(&self, request: &PlanRequest, said: &mut String) {
-        let (least, most) = RESULT_BYTES;
-        let budget = (RESULTS_BYTES / request.finished.len().max(1)).clamp(least, most);
+        let finished = Shown::of(request.finished.iter().map(|finished| (&finished.id, finished)));
+        let failed = Shown::of(request.failed.iter().map(|failed| (&failed.id, failed)));
         for step in &request.plan.steps {
             said.push_str(&self.written(step));
             said.push('\n');
-            let finished = request.finished.iter().find(|finished| finished.id == step.id);
-            let failed = request.failed.iter().find(|failed| failed.id == step.id);
-            if let Some(failed) = failed {
-                said.push_str("  failed:\n");
-                data(&step.id, &failed.error.message, most, said);
-            } else if let Some(finished) = finished {
-                match &finished.output {
-                    Some(output) => result(&step.id, output, budget, said),
+            if let Some((step, is_shown)) = failed.get(&step.id) {
+                said.push_str(if is_shown { "  failed:\n" } else { "  failed, why is left out\n" });
+                if is_shown {
+                    data(&step.id, &step.error.message, failed.budget, said);
+                }
+            } else if let Some((step, is_shown)) = finished.get(&step.id) {
+                match &step.output {
+                    Some(output) if is_shown => result(&step.id, output, finished.budget, said),
+                    Some(_) => said.push_str("  done, its result is left out\n"),
                     None => said.push_str("  done, without a result\n"),
                 }
             } else if request.skipped.contains(&step.id) {
@@ -173,6 +174,31 @@ impl Ask<'_> {
             let _ = writeln!(list, "- {}", text::quoted(&offence.to_string()));
         }
         self.prompts.filled("correction", &[("offences", list.trim_end().into())])
+    }
+}
+
+/// What came of steps. There is only room for so much: of many, the last are shown, which others were made into.
+struct Shown<'a, T> {
+    steps: BTreeMap<&'a StepId, (usize, &'a T)>,
+    left_out: usize,
+    /// How many bytes of each are shown.
+    budget: usize,
+}
+
+impl<'a, T> Shown<'a, T> {
+    fn of(steps: impl ExactSizeIterator<Item = (&'a StepId, &'a T)>) -> Self {
+        let (least, most) = RESULT_BYTES;
+        let count = steps.len();
+        Self {
+            steps: steps.enumerate().map(|(index, (id, step))| (id, (index, step))).collect(),
+            left_out: count.saturating_sub(RESULTS_BYTES / least),
+            budget: (RESULTS_BYTES / count.max(1)).clamp(least, most),
+        }
+    }
+
+    /// What came of this step, and whether it is shown.
+    fn get(&self, id: &StepId) -> Option<(&'a T, bool)> {
+        self.steps.get(id).map(|(index, step)| (*step, *index >= self.left_out))
     }
 }
 

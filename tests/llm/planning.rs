@@ -720,6 +720,28 @@ async fn ids_of_digits_can_be_named_as_they_are() {
     assert!(said(&planner.asked()[0]).contains("from number 6 on"), "{}", said(&planner.asked()[0]));
 }
 
+/// A request that is longer than the model can read is no request.
+#[tokio::test]
+async fn a_revision_of_a_large_run_is_bounded() {
+    let planner = Script::of([says("1000. put together <- 799\n700. DROP\nEND")]);
+    let steps = (0..800).map(|number| Step::described(format!("{number}"), if number < 600 { "a" } else { "bad" }));
+    let done = tool_fn(|cx| async move {
+        if &*cx.step.description == "bad" {
+            Err(StepError::permanent("no".repeat(5_000)))
+        } else {
+            Ok("x".repeat(5_000))
+        }
+    });
+    let planned = Plan::from_iter(steps).revised_by(LlmPlanner::new(planner.clone()));
+    let runner = Runner::new(planned).tool("doer", done).default_tool("doer").replan_when(ReplanWhen::Stuck);
+    runner.max_replans(1).run("").await.unwrap();
+    let asked = said(&planner.asked()[0]);
+    assert!(asked.len() < 2 * 48 * 1024 + 800 * 100, "{}", asked.len());
+    for part in ["0. a\n  done, its result is left out", "599. a\n<599>\nxxx", "799. bad\n  failed:\n<799>\nnono"] {
+        assert!(asked.contains(part), "{part}: {asked}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_correction_that_repeats_what_it_was_shown_cancels_nothing() {
     let planner = Script::new(|request| {

@@ -232,6 +232,7 @@ impl<'a> Draft<'a> {
 
     fn begin_anew(&mut self) {
         self.written.clear();
+        self.changed.clear();
         self.highest = 0;
         self.steps.clear();
         self.dropped.clear();
@@ -427,7 +428,8 @@ impl<'a> Draft<'a> {
     /// The step that was written last is the answer, if it puts others together.
     fn answer(&self) -> Option<StepId> {
         let last = self.steps.last()?;
-        let is_used = |step: &Arc<Step>| step.depends_on.contains(&last.id);
+        let refers = |step: &Step| reference::scan(step).is_ok_and(|referred| referred.contains(&last.id.as_str()));
+        let is_used = |step: &Arc<Step>| step.depends_on.contains(&last.id) || refers(step);
         (!last.depends_on.is_empty() && !self.steps.iter().any(is_used)).then(|| last.id.clone())
     }
 

@@ -742,6 +742,32 @@ async fn a_revision_of_a_large_run_is_bounded() {
     }
 }
 
+#[tokio::test]
+async fn what_a_planner_thinks_of_a_step_does_not_keep_others_waiting() {
+    let planner = Script::of([says("1. a in other words\n</think>\n1. a\n2. DROP\n3. new <- 1\nEND")]);
+    let plan = Plan::from_iter([Step::described("1", "a"), Step::described("2", "bad")]);
+    let early = Arc::new(Mutex::new(Vec::new()));
+    let (sent, llm) = (Arc::clone(&early), LlmPlanner::new(planner));
+    let planner = plan.revised_by(planner_fn(move |request| {
+        let (sent, llm) = (Arc::clone(&sent), llm.clone());
+        let sink = PlanSink::new(move |step| sent.lock().unwrap().push(step.id.to_string()));
+        async move { llm.plan(request, sink).await }
+    }));
+    let report = runner_of(planner, |task| (task == "bad").then_some(StepErrorKind::Permanent)).run("").await.unwrap();
+    assert!(report.succeeded(), "{:?}", report.ending());
+    assert_eq!(*early.lock().unwrap(), ["3"]);
+}
+
+#[tokio::test]
+async fn a_step_whose_result_goes_into_a_call_is_not_the_answer() {
+    let planner = Script::of([says(
+        r#"{"steps": [{"id": "send", "task": "send", "tool": "doer", "args": {"text": "${sum}"}, "depends_on": []},
+            {"id": "look", "task": "look", "depends_on": []}, {"id": "sum", "task": "sum", "depends_on": ["look"]}]}"#,
+    )]);
+    let report = runner_in(PlanTextFormat::Json, &planner, never).run("").await.unwrap();
+    assert_eq!(report.answer().unwrap(), "did send", "{report:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_correction_that_repeats_what_it_was_shown_cancels_nothing() {
     let planner = Script::new(|request| {

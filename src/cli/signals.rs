@@ -15,12 +15,16 @@ pub(crate) enum Signal {
     /// SIGHUP: the terminal was closed, or the connection to it was lost.
     #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
     HangUp,
+    /// SIGQUIT: Ctrl-\, or `plandag cancel --now`. What is running is ended at once. Two of another signal could become
+    /// one on their way, and a third would leave.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there is no such signal"))]
+    Quit,
 }
 
 impl Signal {
     pub(crate) fn exit(self) -> ExitCode {
         match self {
-            Self::Interrupt => ExitCode::Interrupted,
+            Self::Interrupt | Self::Quit => ExitCode::Interrupted,
             Self::Terminate | Self::HangUp => ExitCode::Terminated,
         }
     }
@@ -32,7 +36,11 @@ pub(crate) fn listen() -> io::Result<impl Stream<Item = Signal> + Unpin> {
     use futures::stream::{poll_fn, select_all};
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut awaited = vec![(SignalKind::interrupt(), Signal::Interrupt), (SignalKind::terminate(), Signal::Terminate)];
+    let mut awaited = vec![
+        (SignalKind::interrupt(), Signal::Interrupt),
+        (SignalKind::terminate(), Signal::Terminate),
+        (SignalKind::quit(), Signal::Quit),
+    ];
     if !outlives_its_terminal() {
         awaited.push((SignalKind::hangup(), Signal::HangUp));
     }

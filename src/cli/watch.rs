@@ -418,6 +418,7 @@ impl Watcher<'_> {
     fn signal(&mut self, signal: Signal) {
         // The first one says why the run is stopped.
         match self.stopped_by.replace(self.stopped_by.unwrap_or(signal)) {
+            _ if signal == Signal::Quit => self.stop_now(),
             None => {
                 self.handle.cancel();
                 let grace =
@@ -432,12 +433,16 @@ impl Watcher<'_> {
                 };
                 self.warn(&running);
             }
-            Some(_) if !self.pressed_twice => {
-                self.pressed_twice = true;
-                self.handle.cancel_now();
-                self.warn("stopping now");
-            }
+            Some(_) if !self.pressed_twice => self.stop_now(),
             Some(first) => self.leave(first),
+        }
+    }
+
+    /// However often it is asked for.
+    fn stop_now(&mut self) {
+        if !std::mem::replace(&mut self.pressed_twice, true) {
+            self.handle.cancel_now();
+            self.warn("stopping now");
         }
     }
 

@@ -128,8 +128,10 @@ fn a_run_is_cancelled_from_a_page_and_forked_from_there() {
     while serving.ask("GET", &format!("/api/runs/{run}/steps/one"), "").0 != 200 {
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
+    let begun = Instant::now();
     assert_eq!(serving.ask("POST", &format!("/api/runs/{run}/cancel"), r#"{"now": true}"#).0, 200);
     serving.until(&run, "stopped");
+    assert!(begun.elapsed() < Duration::from_secs(4), "it was given time: {:?}", begun.elapsed());
 
     let change = json!({ "from": "long", "set": { "ms": 1 } }).to_string();
     let (status, answer) = serving.ask("POST", &format!("/api/runs/{run}/fork"), &change);

@@ -252,3 +252,25 @@ fn a_plan_that_nobody_writes_is_not_waited_for_any_longer() {
         assert!(ran.stderr.contains("0 plans measured before"), "{name}: {ran:?}");
     }
 }
+
+/// Whoever has asked it to stop already, asks for the second time; nobody leaves it before its end is written down.
+#[test]
+fn a_run_that_is_cancelled_now_is_given_no_time() {
+    for is_stopping in [false, true] {
+        let place = Place::new();
+        place.plan(json!([sleep("long", 600_000, &[])]));
+        let mut running = Running::start(&place);
+        running.wait_for("step.started", Some("long"));
+        if is_stopping {
+            running.send("INT");
+            running.wait_for("run.stopping", None);
+        }
+        let run = place.run(["runs", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+        let begun = Instant::now();
+        let asked = place.run(["cancel", &run, "--now"]);
+        let ran = running.end();
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert_eq!((asked.exit, ran.exit, &ran.last_event()["ev"]), (0, 130, &json!("run.stopped")), "{ran:?}");
+        assert_eq!(place.run(["runs", "--json"]).last_event()["status"], "stopped");
+    }
+}

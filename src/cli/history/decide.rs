@@ -182,17 +182,13 @@ pub(super) fn cancel(args: &CancelArgs, console: &Console) -> Result<ExitCode, F
     Ok(ExitCode::Success)
 }
 
-/// What Ctrl-C would do there, pressed twice if what is running is to be ended.
-pub(crate) fn interrupt(pid: u32, now: bool) -> Result<(), Failure> {
-    (0..=u8::from(now)).try_for_each(|_| press(pid))
-}
-
+/// What Ctrl-C would do there, or Ctrl-\ if what is running is to be ended.
 #[cfg(unix)]
-fn press(pid: u32) -> Result<(), Failure> {
+pub(crate) fn interrupt(pid: u32, now: bool) -> Result<(), Failure> {
     use rustix::process::{Pid, Signal, kill_process};
 
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    match pid.map(|pid| kill_process(pid, Signal::INT)) {
+    match pid.map(|pid| kill_process(pid, if now { Signal::QUIT } else { Signal::INT })) {
         // One that has just ended has stopped, too.
         Some(Ok(()) | Err(rustix::io::Errno::SRCH)) => Ok(()),
         Some(Err(error)) => {
@@ -203,6 +199,6 @@ fn press(pid: u32) -> Result<(), Failure> {
 }
 
 #[cfg(not(unix))]
-fn press(pid: u32) -> Result<(), Failure> {
+pub(crate) fn interrupt(pid: u32, _: bool) -> Result<(), Failure> {
     Err(Failure::new("journal.locked", ExitCode::Journal, format!("press Ctrl-C in the terminal of process {pid}")))
 }

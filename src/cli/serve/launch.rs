@@ -182,14 +182,14 @@ impl Children {
         Ok(Place { children: self.clone(), pid: Mutex::default() })
     }
 
-    /// Asks all of them to stop, and lets no more begin. The second time it ends what is running. Says how many there
+    /// Asks all of them to stop, and lets no more begin; with `now`, to end what is running, too. Says how many there
     /// are.
-    pub(super) fn stop(&self) -> usize {
+    pub(super) fn stop(&self, now: bool) -> usize {
         let mut state = self.lock();
         state.is_closing = true;
         for pid in &state.pids {
             // One that cannot be told stops when nobody reads what it says any more.
-            let _ = interrupt(*pid, false);
+            let _ = interrupt(*pid, now);
         }
         state.pids.len()
     }

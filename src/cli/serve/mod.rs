@@ -210,21 +210,26 @@ async fn until_signal(
     }));
     // The stream of signals does not end.
     let first = signals.next().await.unwrap_or(Signal::Interrupt);
-    let running = children.stop();
+    let mut is_now = first == Signal::Quit;
+    let running = children.stop(is_now);
     if running > 0 {
         let runs = counted(running, "run");
-        console.complain(&format!(" {} giving {runs} time to stop; press again to stop now", paint(style::RETRY, "■")));
+        let stopping = match is_now {
+            true => "stopping now".to_owned(),
+            false => format!("giving {runs} time to stop; press again to stop now"),
+        };
+        console.complain(&format!(" {} {stopping}", paint(style::RETRY, "■")));
     }
     drop(stop);
-    let mut presses = 1;
     loop {
         match future::select(Box::pin(children.gone()), signals.next()).await {
             Either::Left(_) => break,
-            Either::Right(_) if presses < 2 => {
-                presses += 1;
-                children.stop();
+            Either::Right(_) if !is_now => {
+                is_now = true;
+                children.stop(true);
                 console.complain(&format!(" {} stopping now", paint(style::RETRY, "■")));
             }
+            Either::Right((Some(Signal::Quit), _)) => {}
             Either::Right(_) => std::process::exit(first.exit().code().into()),
         }
     }

@@ -407,3 +407,30 @@ async fn the_list_of_runs_leads_to_their_pages() {
     assert!(html.contains("<a href=\"/runs/a%2Fb%3F%3Ci%3E\">a/b?&lt;i&gt;</a>"), "{html}");
     assert!(runs_html(&[], "token", "may").contains("No run was kept yet"));
 }
+
+/// Many steps wait for one that became many: the lines meet, so there are no more of them than boxes, about.
+#[tokio::test]
+async fn very_many_lines_meet_on_their_way() {
+    for (many, meet) in [(10, false), (100, true)] {
+        let rest = (0..many).map(|n| Step::new(format!("after-{n}"), "one").depends_on(["each"]));
+        let plan = [Step::new("each", "each")].into_iter().chain(rest).collect::<Plan>();
+        let parts =
+            tool_fn(
+                move |_| async move { Ok((0..many).map(|n| Step::new(format!("part-{n}"), "one")).collect::<Plan>()) },
+            );
+        let shown = snapshot(&Runner::new(plan).tool("one", tool_fn(|_| async { Ok(1) })).tool("each", parts)).await;
+        let whole = shown.unfolded.as_ref().unwrap();
+        let parts = many + if meet { 2 * many + 1 } else { many * many };
+        assert_eq!((whole.steps.len(), whole.edges.len()), (2 * many + 1, parts));
+        let left = |id: &str| {
+            let number = step(&shown, id).number;
+            whole.steps.iter().find(|drawn| drawn.step == number).unwrap().x
+        };
+        assert!(left("each") < left("each/part-7") && left("each/part-7") < left("after-7"));
+        let each = step(&shown, "each").number;
+        let met = |from: u32, to: u32| whole.edges.iter().any(|edge| (edge.from, edge.to) == (from, to));
+        let ways = [("each/part-3", "each"), ("each", "each"), ("each", "after-3")];
+        let ways = ways.map(|(from, to)| met(step(&shown, from).number, step(&shown, to).number));
+        assert_eq!((ways, met(each, each)), ([meet; 3], meet));
+    }
+}

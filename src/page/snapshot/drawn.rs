@@ -6,18 +6,21 @@
 //! The graph is followed from the first plan through all that changed it, so that whoever looks at the run while it goes
 //! on sees move only what a change moves, and whoever comes later sees everything in the same place.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
 use crate::event::{Graft, RunEvent, RunEventKind, StepNumber};
 use crate::history::History;
-use crate::report::Layout;
+use crate::report::{BOX_HEIGHT, BOX_WIDTH, Layout};
 
 use super::StepEntry;
 
 /// Of very many changes to very many steps the first ones are followed, and the rest are taken as one.
 const MOST_WORK: usize = 400_000;
+/// Where more lines than these would lead from what a step became to what waits for it, they all meet on their way: in a
+/// junction, which is a line as long as a box.
+const MOST_WRITTEN_OUT: usize = 256;
 
 /// A picture of the steps of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -47,13 +50,13 @@ pub struct DrawnStep {
     pub folded: usize,
 }
 
-/// A line from a step to one that depends on it.
+/// A line from a step to one that depends on it, or a part of one where very many meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DrawnEdge {
-    /// Where it begins.
+    /// Where it begins. Where lines meet, the step whose end is waited for.
     pub from: StepNumber,
-    /// Where it ends.
+    /// Where it ends; the same there.
     pub to: StepNumber,
     /// Its course, as the `d` of an SVG path.
     pub path: String,
@@ -75,6 +78,9 @@ struct Picture<'a> {
     /// The box of each step.
     box_of: Vec<usize>,
     boxes: usize,
+    /// The steps that became a plan. The lines from what they became may meet: such a junction takes up a place like a box,
+    /// after all boxes.
+    parents: Vec<StepNumber>,
 }
 
 /// What is known of the steps at some moment, by number.
@@ -110,7 +116,8 @@ impl<'a> Picture<'a> {
             boxes.entry(steps[number as usize].id.as_str()).or_insert(next);
         }
         let box_of = steps.iter().map(|step| boxes[step.id.as_str()]).collect();
-        Self { history, steps, first, box_of, boxes: boxes.len() }
+        let parents: BTreeSet<StepNumber> = steps.iter().filter_map(|step| step.parent).collect();
+        Self { history, steps, first, box_of, boxes: boxes.len(), parents: parents.into_iter().collect() }
     }
 
     fn draw(&self, folds: bool) -> Drawing {
@@ -118,7 +125,7 @@ impl<'a> Picture<'a> {
         let first: Vec<Vec<usize>> = self.first_boxes();
         let moments = self.moments().map(|moment| self.shown(&moment, folds).graph);
         let changes = moments.take(MOST_WORK / self.steps.len().max(1)).chain([last.graph]);
-        let layout = Layout::grown(&first, self.boxes, changes);
+        let layout = Layout::grown(&first, self.boxes + self.parents.len(), changes);
         let mut steps: Vec<DrawnStep> = last
             .steps
             .iter()
@@ -129,10 +136,20 @@ impl<'a> Picture<'a> {
             })
             .collect();
         steps.sort_by_key(|step| (step.x, step.y));
-        let edges = layout.lines.into_iter().filter_map(|line| {
-            Some(DrawnEdge { from: last.steps[line.from]?, to: last.steps[line.to]?, path: line.path })
+        let junctions = self.parents.iter().zip(&layout.places[self.boxes..]).filter_map(|(&step, place)| {
+            let (x, y) = (*place)?;
+            Some(DrawnEdge { from: step, to: step, path: format!("M{x} {}H{}", y + BOX_HEIGHT / 2, x + BOX_WIDTH) })
         });
-        Drawing { width: layout.width, height: layout.height, edges: edges.collect(), steps }
+        let end = |place: usize| match place.checked_sub(self.boxes) {
+            Some(junction) => Some(self.parents[junction]),
+            None => last.steps[place],
+        };
+        let lines = layout
+            .lines
+            .into_iter()
+            .filter_map(|line| Some(DrawnEdge { from: end(line.from)?, to: end(line.to)?, path: line.path }));
+        let edges = lines.chain(junctions).collect();
+        Drawing { width: layout.width, height: layout.height, edges, steps }
     }
 
     /// What each box of the first plan depended on then.
@@ -161,7 +178,8 @@ impl<'a> Picture<'a> {
     /// What is drawn at some moment: with everything folded that is finished, or with nothing.
     fn shown(&self, moment: &Moment, folds: bool) -> Shown {
         let known = moment.member.len().min(self.steps.len());
-        let mut shown = Shown { steps: vec![None; self.boxes], graph: vec![None; self.boxes], folded: BTreeMap::new() };
+        let graph = vec![None; self.boxes + self.parents.len()];
+        let mut shown = Shown { steps: vec![None; self.boxes], graph, folded: BTreeMap::new() };
         // The step that each one is folded into. A parent has a lower number than its children.
         let mut inside: Vec<Option<StepNumber>> = Vec::with_capacity(known);
         for step in &self.steps[..known] {
@@ -177,15 +195,15 @@ impl<'a> Picture<'a> {
             let is_drawn = into.is_none() && (moment.member[number] || moment.started[number]);
             shown.steps[self.box_of[number]] = is_drawn.then_some(step.number);
         }
-        for (number, before) in self.before(&shown) {
-            shown.graph[self.box_of[number as usize]] = Some(before);
+        for (place, before) in self.before(&shown) {
+            shown.graph[place] = Some(before);
         }
         shown
     }
 
-    /// The boxes that lines lead from to each step that is drawn. Whoever waits for a step that became a plan waits for
-    /// the last steps of that, and its first ones come after the step.
-    fn before(&self, shown: &Shown) -> Vec<(StepNumber, Vec<usize>)> {
+    /// The places that lines lead from to each box that is drawn, and to each junction. Whoever waits for a step that
+    /// became a plan waits for the last steps of that, and its first ones come after the step.
+    fn before(&self, shown: &Shown) -> Vec<(usize, Vec<usize>)> {
         let is_drawn = |number: StepNumber| shown.steps[self.box_of[number as usize]] == Some(number);
         let mut drawn: Vec<StepNumber> = shown.steps.iter().copied().flatten().collect();
         drawn.sort_unstable();
@@ -195,28 +213,42 @@ impl<'a> Picture<'a> {
                 children.entry(parent).or_default().push(number);
             }
         }
-        let mut ends: HashMap<StepNumber, Vec<StepNumber>> = HashMap::new();
-        let end = |ends: &HashMap<StepNumber, Vec<StepNumber>>, step: StepNumber| {
-            ends.get(&step).cloned().unwrap_or_else(|| vec![step])
+        let mut dependents: HashMap<StepNumber, usize> = HashMap::new();
+        for before in drawn.iter().flat_map(|number| &self.steps[*number as usize].after) {
+            *dependents.entry(*before).or_default() += 1;
+        }
+        let own = |step: StepNumber| is_drawn(step).then(|| self.box_of[step as usize]);
+        let mut ends: HashMap<StepNumber, Vec<usize>> = HashMap::new();
+        let end = |ends: &HashMap<StepNumber, Vec<usize>>, step: StepNumber| {
+            ends.get(&step).cloned().unwrap_or_else(|| own(step).into_iter().collect())
         };
-        for (&parent, children) in children.iter().rev() {
+        let mut all = Vec::with_capacity(drawn.len());
+        for (parent, children) in children.iter().rev() {
             let waited_for: HashSet<StepNumber> =
                 children.iter().flat_map(|child| &self.steps[*child as usize].after).copied().collect();
             let last = children.iter().filter(|child| !waited_for.contains(child));
-            let last = last.flat_map(|child| end(&ends, *child)).collect();
-            ends.insert(parent, last);
+            let mut last: Vec<usize> = last.flat_map(|child| end(&ends, *child)).collect();
+            let dependents = dependents.get(parent).copied().unwrap_or_default();
+            if last.len().min(dependents) > 1
+                && last.len() * dependents > MOST_WRITTEN_OUT
+                && let Ok(junction) = self.parents.binary_search(parent)
+            {
+                let junction = self.boxes + junction;
+                all.push((junction, std::mem::replace(&mut last, vec![junction])));
+            }
+            ends.insert(*parent, last);
         }
         let before = |number: StepNumber| {
             let step = &self.steps[number as usize];
             let earlier = step.after.iter().flat_map(|before| end(&ends, *before));
-            let parent = step.parent.filter(|_| step.after.is_empty());
-            let drawn = earlier.chain(parent).filter(|step| is_drawn(*step));
-            let mut before: Vec<usize> = drawn.map(|step| self.box_of[step as usize]).collect();
+            let parent = step.parent.filter(|_| step.after.is_empty()).and_then(own);
+            let mut before: Vec<usize> = earlier.chain(parent).collect();
             before.sort_unstable();
             before.dedup();
             before
         };
-        drawn.iter().map(|&number| (number, before(number))).collect()
+        all.extend(drawn.iter().map(|&number| (self.box_of[number as usize], before(number))));
+        all
     }
 }
 

@@ -210,3 +210,26 @@ fn what_is_expected_of_a_batch_is_said_of_the_steps_of_its_lines() {
     let unknown = head("unknown.json\n");
     assert!(unknown.ends_with("1 line, 3 steps, up to 2 at once"), "{unknown}");
 }
+
+/// The size that counts is the one that the run was told.
+#[test]
+fn a_pool_has_the_size_that_the_run_was_told() {
+    let place = Place::new();
+    let uses = |id: &str, weight: u32| {
+        let mut step = sleep(id, 400, &[]);
+        step["uses"] = json!({ "gpu": weight });
+        step
+    };
+    place.file("a.json", json!({ "pools": { "gpu": 4 }, "steps": [uses("a", 3), uses("b", 3)] }).to_string());
+    place.file("b.json", json!({ "pools": { "gpu": 2 }, "steps": [calculate("c", "1")] }).to_string());
+    place.file("lines.txt", "a.json\nb.json\n");
+    let ran = place.run(["run", "--batch", "lines.txt", "--pool", "gpu=4", "--json"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let at = |name: &str, step: &str| {
+        let events = ran.events();
+        let event = events.iter().find(|event| event["ev"] == name && event["step"] == step);
+        event.unwrap_or_else(|| panic!("{name} {step}: {ran:?}"))["t"].as_f64().unwrap()
+    };
+    let apart = at("step.started", "1/b") >= at("step.finished", "1/a");
+    assert!(apart || at("step.started", "1/a") >= at("step.finished", "1/b"), "{ran:?}");
+}

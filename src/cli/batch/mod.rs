@@ -132,14 +132,16 @@ impl Batch {
             let message = format!("none of {} can be run", counted(batch.refused.len(), "line"));
             return Err(Failure::new("batch.empty", ExitCode::PlanInvalid, message));
         }
-        batch.share_pools();
+        batch.share_pools(&equipment.policy);
         Ok(batch)
     }
 
     /// Makes a step that takes more of a pool than another line leaves of it take all there is, as if it had the pool to
     /// itself: no line must fail for what stands on another.
-    fn share_pools(&mut self) {
-        let pools = self.pools();
+    fn share_pools(&mut self, policy: &Policy) {
+        // A size that the run was told counts, and no plan's.
+        let mut pools = self.pools();
+        pools.extend(policy.pools.clone());
         let plans = self.lines.iter_mut().filter_map(|line| line.plan.as_mut());
         for step in plans.flat_map(|plan| &mut plan.steps) {
             let shared = |pool: &String, weight: u32| pools.get(pool).map_or(weight, |size| weight.min(*size));

@@ -47,18 +47,22 @@ impl Summary<'_> {
         if !self.args.json {
             console.say(&self.render());
         }
-        if let Some(text) = self.answer(output.is_file())
-            && (output.is_file() || !self.args.json)
-        {
-            output.write(&text)?;
-        }
+        let written = match self.answer(output.is_file()) {
+            Some(text) if output.is_file() || !self.args.json => output.write(&text),
+            _ => Ok(()),
+        };
         if self.args.json {
             // A file is there by now, if whoever reads this takes too long.
             console.json_rest(&mut self.watched.lines);
+            let (exit, failure) = match written {
+                Ok(()) => (exit, failure),
+                Err(lost) => (lost.exit(), Some(lost)),
+            };
             // Who does not read the end does not read that either.
             let _ = console.json(&self.last_line(exit, failure.as_ref()));
             return Ok(exit);
         }
+        written?;
         failure.map_or(Ok(exit), Err)
     }
 

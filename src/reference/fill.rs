@@ -27,10 +27,8 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<Value, StepError> {
-        if depth > MAX_DEPTH {
-            return Err(too_deep());
-        }
         Ok(match value {
+            Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => return Err(too_deep()),
             Value::String(text) => self.text(text, depth)?,
             Value::Array(items) => {
                 items.iter().map(|item| self.value(item, depth + 1)).collect::<Result<Vec<_>, _>>()?.into()
@@ -67,9 +65,6 @@ impl Filler<'_> {
 
     /// Takes the size of a value, roughly that of its JSON, from what is left.
     fn measure(&mut self, value: &Value, depth: usize) -> Result<(), StepError> {
-        if depth > MAX_DEPTH {
-            return Err(too_deep());
-        }
         const SCALAR_BYTES: usize = 8;
         const FIELD_BYTES: usize = 4;
         self.take(match value {
@@ -77,6 +72,7 @@ impl Filler<'_> {
             _ => SCALAR_BYTES,
         })?;
         match value {
+            Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => Err(too_deep()),
             Value::Array(items) => items.iter().try_for_each(|item| self.measure(item, depth + 1)),
             Value::Object(fields) => fields.iter().try_for_each(|(key, field)| {
                 self.take(key.len() + FIELD_BYTES)?;

@@ -253,7 +253,7 @@ pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Result<Re
 /// deep to look at all of it.
 fn each_string<'a>(value: &'a Value, depth: usize, found: &mut impl FnMut(&'a str)) -> bool {
     match value {
-        _ if depth > MAX_DEPTH => return false,
+        Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => return false,
         Value::String(text) if text.contains("${") => found(text),
         Value::Array(items) => return items.iter().all(|item| each_string(item, depth + 1, found)),
         Value::Object(fields) => return fields.values().all(|field| each_string(field, depth + 1, found)),

@@ -206,6 +206,10 @@ fn deep_arguments_are_an_error() {
             let value = Arc::new((0..depth).fold(json!(0), |value, _| around(value)));
             assert_eq!(fill(&around(json!("${a}")), &|_| Some(value.clone())).is_ok(), fits, "{depth}");
         }
+        // As deep, with nothing in it.
+        let empty = (0..MAX_DEPTH).fold(json!([]), |value, _| around(value));
+        assert_eq!(found(empty.clone()).unwrap_err(), "the arguments nest deeper than 100");
+        assert_eq!(fill(&empty, &outputs).unwrap_err().kind, StepErrorKind::BadReference);
         let deeper = around(deepest);
         assert_eq!(found(deeper.clone()).unwrap_err(), "the arguments nest deeper than 100");
         assert!(has_references(&deeper), "nobody knows, so it is looked at again when it is filled");

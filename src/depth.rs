@@ -6,15 +6,17 @@ use crate::reference::MAX_DEPTH;
 
 /// Whether a value nests so deep that its record could not be read back.
 pub(crate) fn is_too_deep(value: &Value) -> bool {
-    fn is_deeper(value: &Value, most: usize) -> bool {
-        match value {
-            Value::Array(_) | Value::Object(_) if most == 0 => true,
-            Value::Array(items) => items.iter().any(|item| is_deeper(item, most - 1)),
-            Value::Object(fields) => fields.values().any(|field| is_deeper(field, most - 1)),
-            _ => false,
-        }
-    }
     is_deeper(value, MAX_DEPTH)
+}
+
+/// Whether a value has more levels than these.
+pub(crate) fn is_deeper(value: &Value, most: usize) -> bool {
+    match value {
+        Value::Array(_) | Value::Object(_) if most == 0 => true,
+        Value::Array(items) => items.iter().any(|item| is_deeper(item, most - 1)),
+        Value::Object(fields) => fields.values().any(|field| is_deeper(field, most - 1)),
+        _ => false,
+    }
 }
 
 /// Drops a value of any depth.

@@ -527,6 +527,8 @@ fn engine_failure(error: RunError) -> Failure {
                 .fold(failure, Failure::note)
                 .help("go on all the same, with what the run has recorded: --accept-changes");
         }
+        // Nothing was begun.
+        RunError::Configuration(_) => return Failure::new("config.run", ExitCode::Configuration, message),
         _ => Failure::new("internal.panic", ExitCode::Internal, panic::last().unwrap_or(message))
             .help(format!("this is a bug in plandag: {}", panic::how_to_report())),
     };

@@ -26,6 +26,7 @@ mod staffing;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::depth::is_too_deep;
-use crate::error::{JournalError, RunError};
+use crate::error::{JournalError, RunError, StepError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
 use crate::history::{Told, bounded, decide};
 use crate::journal::{Claim, Journal, RunId};
@@ -42,7 +43,7 @@ use crate::planner::Planner;
 use crate::policy::{Limits, Policy, ReplanWhen, Retry};
 use crate::report::{Record, RunReport};
 use crate::scheduler::Scheduler;
-use crate::tool::{Tool, ToolSpec};
+use crate::tool::{Tool, ToolSpec, tool_fn};
 
 use attempt::RunContext;
 use carried::CarriedOver;
@@ -193,7 +194,7 @@ impl Runner {
     /// Has the run remember something, in [`RunStart::labels`]: what a program needs to take it up again, say.
     #[must_use]
     pub fn label(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.labels.insert(name.into(), output::bounded_answer(value.into(), usize::MAX).ok());
+        self.labels.insert(name.into(), output::bounded_label(value.into()));
         self
     }
 
@@ -383,7 +384,7 @@ impl Runner {
             let Begun { first, scheduler, record, claim } = runner.begin(&id, begin, publisher.as_ref()).await?;
             let (kept, hold) =
                 runner.journal.clone().zip(claim).map(|(journal, claim)| Kept::new(journal, claim)).unzip();
-            let run = Arc::new(runner.context(id, &scheduler, kept, at)?);
+            let run = Arc::new(runner.context(id, &scheduler, kept, at));
             keep(run, Driver::new(scheduler, record, runner.planner, publisher), first, hold).await
         };
         // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
@@ -481,23 +482,12 @@ impl Runner {
     }
 
     /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
-    fn context(
-        &self,
-        id: RunId,
-        scheduler: &Scheduler,
-        journal: Option<Kept>,
-        desk: Arc<Desk>,
-    ) -> Result<RunContext, RunError> {
+    fn context(&self, id: RunId, scheduler: &Scheduler, journal: Option<Kept>, desk: Arc<Desk>) -> RunContext {
         let start = scheduler.start();
-        let tool = |spec: &ToolSpec| match self.tools.get(&spec.name) {
-            Some(tool) => Ok(Arc::clone(tool)),
-            None => {
-                let name = &spec.name;
-                Err(RunError::Configuration(format!("run `{id}` has a tool `{name}`, which this runner lacks")))
-            }
-        };
-        Ok(RunContext {
-            tools: start.tools.iter().map(tool).collect::<Result<_, _>>()?,
+        // Only whoever accepts changes comes here without one of them.
+        let tool = |spec: &ToolSpec| self.tools.get(&spec.name).cloned().unwrap_or_else(|| gone(&spec.name));
+        RunContext {
+            tools: start.tools.iter().map(tool).collect(),
             inputs: Arc::new(Value::Object(start.inputs.clone().into_iter().collect())),
             start: Arc::clone(start),
             journal,
@@ -508,7 +498,7 @@ impl Runner {
             max_output_bytes: self.max_output_bytes,
             desk,
             id,
-        })
+        }
     }
 
     fn journal_for(&self, run: &RunId) -> Result<&dyn Journal, RunError> {
@@ -537,6 +527,12 @@ struct Begun {
 enum Begin {
     New(String),
     Resume,
+}
+
+/// Stands for a tool that a run was started with and that there is not any more. Only the steps that name it need it.
+fn gone(name: &str) -> Arc<dyn Tool> {
+    let message = format!("the tool `{name}` is not there any more, and the run goes on without it");
+    Arc::new(tool_fn(move |_| ready(Err::<(), _>(StepError::permanent(message.clone())))))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use serde_json::{Number, Value};
 use tokio::sync::OnceCell;
 
-use crate::depth::{dismantle, is_too_deep};
+use crate::depth::{dismantle, is_deeper, is_too_deep};
 use crate::error::{JournalError, StepError, StepErrorKind};
 use crate::event::{Input, Output, StepNumber};
 use crate::plan::{Plan, Step};
@@ -138,6 +138,16 @@ pub(super) async fn store(run: &RunContext, value: Arc<Value>) -> Result<Output,
 /// Bounds an answer that did not come from a tool.
 pub(super) fn bounded_answer(value: Value, limit: usize) -> Result<Value, StepError> {
     bounded(value, limit).map(|(value, _)| value)
+}
+
+/// A label, if it can be read back. A plan, or a list of plans, with the deepest arguments can be a part of one.
+pub(super) fn bounded_label(value: Value) -> Option<Value> {
+    const AROUND_ARGUMENTS: usize = 10;
+    if !is_deeper(&value, MAX_DEPTH + AROUND_ARGUMENTS) {
+        return Some(value);
+    }
+    dismantle(value);
+    None
 }
 
 /// As [`bounded`], a value that others may have, too.

@@ -91,7 +91,7 @@ impl Problem {
             | "journal.foreign_run" => StatusCode::CONFLICT,
             "serve.too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "serve.media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "plan.malformed" | "journal.bad_decision" => StatusCode::BAD_REQUEST,
+            "plan.malformed" | "journal.bad_decision" | "config.run" => StatusCode::BAD_REQUEST,
             code => match code.split('.').next() {
                 Some("usage") => StatusCode::BAD_REQUEST,
                 Some("plan") => StatusCode::UNPROCESSABLE_ENTITY,

@@ -237,3 +237,44 @@ fn steps_that_fail() {
     let ran = place.run(["run", "plan.json", "-q"]);
     insta::assert_snapshot!("failed_steps", ran.transcript());
 }
+
+/// What a person gave is no bug of ours.
+#[test]
+fn what_nests_too_deep_is_said_to() {
+    let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+    let place = Place::new();
+    place.plan(json!([crate::support::calculate("a", "1")]));
+    let ran = place.run(["run", "plan.json", "--input", &format!("x={}", deep(101))]);
+    assert!(ran.exit == 5 && ran.stderr.contains("error[config.run]: `x` nests too deep"), "{ran:?}");
+    // The deepest arguments that a plan may have, in a plan of its own and in one of many.
+    let plan = |levels: usize| {
+        let args = format!(r#"{{"expression": "1", "x": {}}}"#, deep(levels - 1));
+        format!(r#"{{"steps": [{{"id": "a", "tool": "calculate", "args": {args}}}]}}"#)
+    };
+    place.file("deep.json", plan(100));
+    place.file("deeper.json", plan(101));
+    place.file("lines.txt", "deep.json\n");
+    assert_eq!(place.run(["check", "deep.json"]).exit, 0);
+    for arguments in [&["run", "deep.json", "--json"][..], &["run", "--batch", "lines.txt", "--json"]] {
+        let ran = place.run(arguments);
+        assert_eq!(ran.last_event()["ev"], "run.finished", "{ran:?}");
+        let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+        assert_eq!(place.run(["show", &run]).exit, 0);
+        let retried = place.run(["fork", &run, "--from", if arguments.len() == 3 { "a" } else { "1/a" }]);
+        assert_eq!(retried.exit, ran.exit, "{retried:?}");
+    }
+    for command in ["check", "run"] {
+        let ran = place.run([command, "deeper.json"]);
+        assert!(ran.exit == 3 && ran.stderr.contains("nest deeper than 100"), "{command}: {ran:?}");
+    }
+}
+
+#[test]
+fn who_could_not_write_the_answer_is_told_as_programs_are() {
+    let place = Place::new();
+    place.plan(json!([crate::support::calculate("a", "1")]));
+    let ran = place.run(["run", "plan.json", "--json", "-o", "/dev/full"]);
+    let last = ran.last_event();
+    assert_eq!((ran.exit, &last["ev"], &last["error"]["code"]), (2, &json!("run.finished"), &json!("usage.output")));
+    assert_eq!(last["answer"]["result"], 1, "{last}");
+}

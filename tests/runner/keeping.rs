@@ -392,3 +392,30 @@ async fn an_attempt_that_is_ended_before_it_begins_is_answered() {
     assert_eq!(report.step("after").expect("the step").attempts.len(), 1, "it was launched");
     assert_eq!(began.elapsed(), Duration::ZERO, "nothing was waited for");
 }
+
+/// It goes on with what it has recorded: only a step that needs the tool misses it.
+#[tokio::test]
+async fn a_tool_that_is_gone_is_missed_only_where_it_is_needed() {
+    for (needed, answer) in [("echo", Some(json!("c"))), ("two", None)] {
+        let step = |id: &str, tool: &str| Step::new(id, tool).args(json!(id));
+        let plan = || {
+            Plan::from_iter([
+                step("a", "echo"),
+                step("b", "echo").depends_on(["a"]),
+                step("c", needed).depends_on(["b"]),
+            ])
+        };
+        let journal = MemoryJournal::new();
+        let runner = || Runner::new(plan()).tool("echo", echo()).journal(journal.clone());
+        let one = Limits { attempts: Some(1), ..Limits::default() };
+        let stopped = runner().tool("two", echo()).limits(one).run("x").await.expect("a report");
+        assert_eq!(stopped.ending(), Ending::Stopped(StopReason::Attempts));
+        let refused = runner().resume(stopped.run()).await.expect_err("it lacks a tool");
+        assert!(refused.to_string().ends_with("`two` is missing"), "{refused}");
+        let report = runner().accept_changes(true).max_replans(0).resume(stopped.run()).await.expect("a report");
+        assert_eq!(report.answer().ok().map(|answer| Value::clone(answer)), answer);
+        let error = report.step("c").and_then(|step| step.error).map(|error| error.message.clone());
+        let said = "the tool `two` is not there any more, and the run goes on without it";
+        assert_eq!(error, answer.is_none().then(|| said.to_owned()));
+    }
+}

@@ -143,6 +143,7 @@ async fn go_on(app: &App, run: &str, changes: &Changes) -> Answer {
     let launcher = app.launcher()?;
     let (_, history) = app.history(run).await?;
     let fork = history.fork(changes)?;
+    launcher.check(history.report().start())?;
     let new = RunId::random();
     fork.save(&*app.journal, &new).await?;
     launcher.resume(&new).await?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
+use crate::event::RunStart;
 use crate::journal::{Owner, RunId};
 use crate::plan_file::PlanFile;
 
@@ -47,6 +48,13 @@ pub trait Launcher: Send + Sync {
     ///
     /// If it cannot be gone on with.
     fn resume<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<(), Problem>>;
+
+    /// Refuses a run that could not be gone on with, before another one is made from it.
+    ///
+    /// # Errors
+    ///
+    /// If what it was started with is not known, or not understood.
+    fn check(&self, start: &RunStart) -> Result<(), Problem>;
 
     /// Asks the process that drives a run to stop it; with `now`, to end what is running, too. Does not wait for that.
     ///

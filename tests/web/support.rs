@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use plandag::journal::{Journal as _, MemoryJournal, Owner, RunId};
 use plandag::web::{Job, Launcher, Problem, Server, Task};
-use plandag::{Effect, Plan, RunHandle, Runner, Step, StepError, ToolSpec, tool_fn};
+use plandag::{Effect, Plan, RunHandle, RunStart, Runner, Step, StepError, ToolSpec, tool_fn};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{Client, Method, RequestBuilder, Response, redirect};
 use serde_json::{Value, json};
@@ -88,6 +88,10 @@ impl Launcher for InProcess {
             self.keep(self.runner(Plan::default()).start_resume(run));
             Ok(())
         })
+    }
+
+    fn check(&self, _: &RunStart) -> Result<(), Problem> {
+        Ok(())
     }
 
     fn cancel<'a>(&'a self, run: &'a RunId, _: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {

@@ -16,7 +16,7 @@ use super::super::style::{self, paint};
 use super::super::text;
 use super::keep::JournalArgs;
 use super::look::{self, Found};
-use super::{journal_failure, resume};
+use super::{Recorded, journal_failure, resume};
 
 /// Runs what failed or was skipped again, as a new run that takes over the rest.
 #[derive(Args, Debug)]
@@ -83,6 +83,8 @@ pub(super) fn fork(args: &ForkArgs, console: &Console) -> Result<ExitCode, Failu
 fn fork_and_run(found: Found, changes: &Changes, json: bool, console: &Console) -> Result<ExitCode, Failure> {
     let old = &found.summary.run;
     let fork = found.history.fork(changes).map_err(|error| impossible(&found, &error))?;
+    // Before anything is written down: a fork that nothing can be done with would be in the way.
+    Recorded::check(found.history.report().start())?;
     let new = RunId::random();
     found.runtime.block_on(fork.save(&*found.journal, &new)).map_err(journal_failure)?;
     if !json {

@@ -72,9 +72,10 @@ impl Recorded {
     /// What a run was started with.
     pub(super) fn of(start: &RunStart) -> Result<Self, Failure> {
         let Some(label) = start.labels.get(LABEL) else {
-            let message = "the run was started by another program than this command";
-            return Err(Failure::new("journal.foreign_run", ExitCode::Usage, message)
-                .help("resume it with that program; plandag show can be used all the same"));
+            let message = "the run was not started by plandag run, and only what started it can go on with it";
+            return Err(Failure::new("journal.foreign_run", ExitCode::Usage, message).help(
+                "resume it with that program (a plandag demo is begun anew); plandag show can be used all the same",
+            ));
         };
         Self::deserialize(label).map_err(|error| not_understood(&error.to_string()))
     }
@@ -92,6 +93,11 @@ impl Recorded {
             Ok(_) => Err(not_understood("they are not those of plandag run")),
             Err(error) => Err(not_understood(&without_secrets(error).render().to_string())),
         }
+    }
+
+    /// Refuses a run that this command could not go on with.
+    pub(crate) fn check(start: &RunStart) -> Result<(), Failure> {
+        Self::of(start)?.args().map(drop)
     }
 
     pub(super) fn arguments(&self) -> &[String] {

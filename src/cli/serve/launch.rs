@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+use plandag::RunStart;
 use plandag::journal::{Owner, RunId};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Task};
@@ -20,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::super::failure::Failure;
-use super::super::history::interrupt;
+use super::super::history::{Recorded, interrupt};
 use super::options;
 
 /// Most runs at once. A run has its own limit of what it does at once.
@@ -138,6 +139,10 @@ impl Launcher for Commands {
             let arguments = vec!["resume".into(), run.as_str().into()];
             self.run(arguments, String::new()).await.map(|_| ())
         })
+    }
+
+    fn check(&self, start: &RunStart) -> Result<(), Problem> {
+        Recorded::check(start).map_err(|failure| failure.to_problem())
     }
 
     fn cancel<'a>(&'a self, _: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {

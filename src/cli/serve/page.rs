@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
+use plandag::RunStart;
 use plandag::journal::{Owner, RunId};
 use plandag::report::ExitCode;
 use plandag::web::{Job, Launcher, Problem, Server};
@@ -115,6 +116,10 @@ impl Launcher for Myself {
         Box::pin(async {
             Err(Problem::new("serve.one_run", "this server goes on with no runs").help("plandag resume does"))
         })
+    }
+
+    fn check(&self, _: &RunStart) -> Result<(), Problem> {
+        Ok(())
     }
 
     fn cancel<'a>(&'a self, _: &'a RunId, owner: Owner, now: bool) -> BoxFuture<'a, Result<(), Problem>> {

@@ -119,7 +119,11 @@ pub(crate) fn open(args: &OpenArgs, console: &Console) -> Result<ExitCode, Failu
     })?;
     let commands = Commands::new(journal.path(), Vec::new(), Default::default())?;
     let path = format!("/runs/{}", found.run);
-    let may = Equipment::of(&options::run_args(&[])?, true, console)?.toolbox.render();
+    // A run that is over needs nothing of what a new one would.
+    let may = Equipment::of(&options::run_args(&[])?, true, console).map_or_else(
+        |failure| format!(" new runs cannot be started from here: {}", failure.brief()),
+        |equipment| equipment.toolbox.render(),
+    );
     let serving = Serving { host: LOOPBACK, port: args.port, path: &path, open: true, json: false, may };
     serving.run(journal, commands, console)
 }

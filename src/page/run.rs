@@ -90,7 +90,7 @@ fn header(html: &mut String, head: &Head, is_live: bool) {
         head.state,
         words::sign(head.state),
         head.state,
-        words::time(head.elapsed_us),
+        words::time(head.elapsed_us.saturating_sub(head.begun_us)),
         head.done,
         head.total,
         tokens(head),

@@ -6,7 +6,7 @@ function showHead() {
   badge.className = `badge ${head.state}`;
   say(badge.firstChild, sign(head.state));
   badge.lastChild.data = ` ${head.state}`;
-  say(find("elapsed"), time(now()));
+  say(find("elapsed"), time(elapsed()));
   say(find("eta"), eta());
   say(find("done"), `${head.done} of ${head.total} steps`);
   const used = head.usage.input_tokens + head.usage.output_tokens;
@@ -81,7 +81,7 @@ function showFaster() {
   const head = make("tr", {}, make("th", { scope: "col" }, "With this change"), make("th", { scope: "col", class: "number" }, "saves"), make("th", { scope: "col" }, make("span", { class: "hidden" }, "Remark")));
   const { critical_us: critical, bound_us: bound } = run.head;
   find("faster").replaceChildren(
-    make("p", {}, `Critical path ${time(critical)}; no schedule on ${counted(run.head.max_parallel, "slot")} could go below ${time(bound)}. This run took ${time(run.head.elapsed_us)}.`),
+    make("p", {}, `Critical path ${time(critical)}; no schedule on ${counted(run.head.max_parallel, "slot")} could go below ${time(bound)}. This run took ${time(elapsed())}.`),
     make("table", {}, make("thead", {}, head), make("tbody", {}, ...run.faster.map(row))));
 }
 
@@ -271,7 +271,7 @@ function begin() {
   if (isLive) follow();
   setInterval(() => {
     if (!isRunning()) return;
-    say(find("elapsed"), time(now()));
+    say(find("elapsed"), time(elapsed()));
     say(find("eta"), eta());
     tick();
   }, 250);

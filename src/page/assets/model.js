@@ -12,9 +12,12 @@ const isRunning = () => run.head.state === "running";
 
 // The run's own clock. Between events it goes on as long as somebody drives the run.
 function now() {
-  const { elapsed_us: elapsed, updated_unix_ms: updated } = run.head;
-  return isRunning() ? elapsed + Math.max(0, Date.now() - updated) * 1e3 : elapsed;
+  const { elapsed_us: last, updated_unix_ms: updated } = run.head;
+  return isRunning() ? last + Math.max(0, Date.now() - updated) * 1e3 : last;
 }
+
+// How long the run has taken by itself: that of which it is a fork does not count.
+const elapsed = () => now() - run.head.begun_us;
 
 // How long the rest should take, with what that rests on; nothing if that is nothing. See `Forecast` in the crate.
 function eta() {

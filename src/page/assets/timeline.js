@@ -120,7 +120,7 @@ function totals() {
 }
 
 function showTotals() {
-  const took = now();
+  const took = elapsed();
   // What still runs is part of it.
   const work = isRunning() ? run.steps.reduce((sum, it) => sum + busy(it), 0) : run.head.work_us;
   const longest = Math.max(took, work, 1);

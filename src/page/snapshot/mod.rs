@@ -56,8 +56,10 @@ pub struct Head {
     pub started_unix_ms: u64,
     /// When its last event was written, in milliseconds since 1970.
     pub updated_unix_ms: u64,
-    /// How long it has been driven, up to its last event.
+    /// Where its clock is at its last event: it goes on only while the run is driven.
     pub elapsed_us: u64,
+    /// Where its clock was when it began: that of a fork goes on where that of the run it comes from had stopped.
+    pub begun_us: u64,
     /// How many steps of the plan are over.
     pub done: usize,
     /// How many steps the plan has.

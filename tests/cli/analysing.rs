@@ -365,3 +365,26 @@ fn a_compressed_trace_is_told_how_to_be_unpacked() {
     assert!(ran.stderr.contains("error[trace.malformed]: the trace is gzipped"), "{}", ran.stderr);
     assert!(ran.stderr.contains("gunzip -c FILE | plandag analyse -"), "{}", ran.stderr);
 }
+
+/// Spans of centuries, as broken instrumentation writes them, take long and overflow nothing.
+#[test]
+fn what_took_centuries_is_told() {
+    let place = Place::new();
+    let now = 1_730_000_000_000_000_000_u64;
+    let span = |n: u64, start: u64, links: Value| {
+        json!({ "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": format!("{:016x}", n + 1), "name": format!("s{n}"),
+            "startTimeUnixNano": start.to_string(), "endTimeUnixNano": (now + n).to_string(), "links": links })
+    };
+    let link = json!([{ "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": format!("{:016x}", 1) }]);
+    let spans = (0..7).map(|n| span(n, 0, json!([]))).chain([span(7, now, link)]).collect::<Vec<_>>();
+    place.file("otlp.json", json!({ "resourceSpans": [{ "scopeSpans": [{ "spans": spans }] }] }).to_string());
+    let far = json!([
+        { "ph": "X", "name": "a", "ts": -4e15, "dur": 1, "pid": 1, "tid": 1 },
+        { "ph": "X", "name": "b", "ts": 4e15, "dur": 4e15, "pid": 1, "tid": 1 }
+    ]);
+    place.file("chrome.json", far.to_string());
+    for name in ["otlp.json", "chrome.json"] {
+        let ran = place.run(["analyse", name]);
+        assert!([0, 3].contains(&ran.exit) && !ran.stderr.contains("bug"), "{name}: {ran:?}");
+    }
+}

@@ -68,9 +68,9 @@ impl Trace {
         let pieces = &steps.pieces;
         let mut wholes = HashMap::new();
         let tasks = (0..).zip(pieces).map(|(number, piece)| {
-            let later = || piece.later.iter().map(|later| nanos(later.end - later.start));
+            let later = || piece.later.iter().map(|later| nanos(later.end.saturating_sub(later.start)));
             let durations = iter::once(nanos(piece.nanos())).chain(later());
-            let pauses = || piece.pauses().map(|(start, end)| nanos(end - start));
+            let pauses = || piece.pauses().map(|(start, end)| nanos(end.saturating_sub(start)));
             let takes = durations.clone().chain(pauses()).fold(Duration::ZERO, Duration::saturating_add);
             let step = Step {
                 // Which come first is all that it says, and many are shorter than a millisecond.
@@ -100,7 +100,7 @@ impl Trace {
             return Err(TraceError::Cycle { path: path.map(|piece| self.name(piece).to_owned()).collect() });
         }
         let (start, end) = self.extent();
-        let took = nanos(end - start);
+        let took = nanos(end.saturating_sub(start));
         let idle = took.saturating_sub(self.busy(pieces));
         if let (None, Some(overlap)) = (steps.links, overlap(pieces)) {
             return Err(TraceError::NoLinks {
@@ -187,7 +187,7 @@ fn in_order(pieces: &[Piece]) -> Duration {
         while let Some(before) = over.next_if(|&before| before != number && pieces[before].end <= piece.start) {
             longest_over = longest_over.max(lengths[before]);
         }
-        lengths[number] = longest_over + piece.nanos();
+        lengths[number] = piece.nanos().saturating_add(longest_over);
     }
     nanos(lengths.into_iter().max().unwrap_or(0))
 }

@@ -27,7 +27,8 @@ pub(super) fn put_inside(trace: &mut Trace) {
     for &span in tree.order() {
         let is_around = spans[span].start <= start && end <= spans[span].end && start < end;
         let is_next = spans[span].parent == innermost[top[span]];
-        if is_around && is_next && !has_links[top[span]] && spans[span].end - spans[span].start <= 2 * busy {
+        let took = spans[span].end.saturating_sub(spans[span].start);
+        if is_around && is_next && !has_links[top[span]] && took <= busy.saturating_mul(2) {
             innermost[top[span]] = Some(span);
         }
     }

@@ -397,7 +397,7 @@ impl Reader {
             // The attempt before may have been before the trace.
             if let Some(before) = last_before(again, &named[spans[again].name.as_str()]) {
                 self.trace.links.push((again, before));
-                let pause = pause.clamp(0, spans[again].start - spans[before].end);
+                let pause = pause.clamp(0, spans[again].start.saturating_sub(spans[before].end));
                 self.trace.attempts.push(Again { again, before, pause });
             }
         }

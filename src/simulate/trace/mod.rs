@@ -191,7 +191,7 @@ fn union(mut times: Vec<(i64, i64)>) -> i64 {
     let mut until = i64::MIN;
     let mut all = 0;
     for (start, end) in times {
-        all += (end - start.max(until)).max(0);
+        all = end.saturating_sub(start.max(until)).max(0).saturating_add(all);
         until = until.max(end);
     }
     all

@@ -35,13 +35,13 @@ impl Piece {
     }
 
     pub(super) fn nanos(&self) -> i64 {
-        self.end - self.start
+        self.end.saturating_sub(self.start)
     }
 
     /// When a pause began, and when it was over.
     pub(super) fn pauses(&self) -> impl Iterator<Item = (i64, i64)> {
         let ends = iter::once(self.end).chain(self.later.iter().map(|later| later.end));
-        ends.zip(&self.later).map(|(end, later)| (end, end + later.pause))
+        ends.zip(&self.later).map(|(end, later)| (end, end.saturating_add(later.pause)))
     }
 }
 
@@ -114,7 +114,7 @@ impl Steps {
             before.push(steps.pieces.len() as u32);
         }
         let unlinked = steps.pieces.iter().filter(|piece| !is_linked[piece.span]);
-        steps.unlinked = unlinked.map(Piece::nanos).sum();
+        steps.unlinked = unlinked.map(Piece::nanos).fold(0, i64::saturating_add);
         let inside = |span| {
             let places = tree.places(span);
             before[places.start]..before[places.end]

@@ -31,6 +31,8 @@ const DEFAULT_COLUMNS: usize = 100;
 
 /// `plandag plan`.
 pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
+    // A plan that a model was paid for is not lost.
+    let output = Output::prepare(args.output.as_deref(), console)?;
     let mut toolbox = Toolbox::open(&args.settings, console)?;
     let policy = settings_policy(&args.settings);
     let start = || toolbox.start("", &args.settings, policy.clone());
@@ -77,7 +79,6 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
             (plan, dag, start)
         }
     };
-    let output = Output::prepare(args.output.as_deref(), console)?;
     if !args.json {
         earlier::expect(&mut start, &args.earlier.means()?);
         console.say(&Prediction::new(&plan, &dag, &start).render());

@@ -657,3 +657,12 @@ fn the_code_of_an_error_goes_with_the_exit_code() {
         assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (exit, &json!(code)), "{ran:?}");
     }
 }
+
+/// A plan is paid for: where it goes is known before.
+#[test]
+fn nobody_is_asked_for_a_plan_that_could_not_be_written() {
+    let (server, place) = (Server::with(Model), Place::new());
+    let ran = server.run(&place, ["plan", "x", "--model", "m", "-o", "missing/plan.json"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("error[usage.output]"), "{ran:?}");
+    assert!(server.calls().is_empty(), "{:?}", server.calls());
+}

@@ -1,16 +1,22 @@
 //! The arguments of the command, and what they are called in its help.
 
+use std::ffi::OsStr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    ValueEnum,
+};
 use plandag::tools::HostPort;
-use plandag::{Limits, PlanFile};
+use plandag::{Limits, PlanFile, Secrets};
 
 use super::analyse::AnalyseArgs;
 use super::bench::BenchArgs;
+use super::console;
 use super::duration;
 use super::earlier::EarlierArgs;
 use super::history::{Before, KeepArgs, Verb};
@@ -432,6 +438,40 @@ pub(crate) struct HelpArgs {
     /// A command, or exit-codes
     #[arg(value_name = "TOPIC")]
     pub(crate) topic: Option<String>,
+}
+
+/// Reads the arguments of a command, those of this process or those that another one was started with.
+pub(crate) fn parse<T: AsRef<OsStr>>(arguments: &[T]) -> Result<Cli, clap::Error> {
+    matches(arguments).and_then(|matches| Cli::from_arg_matches(&matches)).map_err(without_secrets)
+}
+
+/// The arguments of a command by their names.
+pub(crate) fn matches<T: AsRef<OsStr>>(arguments: &[T]) -> Result<ArgMatches, clap::Error> {
+    let arguments = || arguments.iter().map(AsRef::as_ref);
+    // Errors in the arguments are coloured, or not, by arguments that are not read yet.
+    let is_never = arguments().zip(arguments().skip(1)).any(|pair| pair == ("--color".as_ref(), "never".as_ref()))
+        || arguments().any(|argument| argument == "--color=never")
+        || console::is_dumb();
+    // `-1` is refused by who knows what it should be, not as an option that there is not.
+    let with_numbers = |arg: Arg| {
+        let is_value = !arg.is_positional() && arg.get_action().takes_values();
+        arg.allow_negative_numbers(is_value)
+    };
+    let color = if is_never { ColorChoice::Never } else { ColorChoice::Auto };
+    let command = Cli::command().mut_subcommands(|command| command.mut_args(with_numbers)).color(color);
+    command.try_get_matches_from(arguments())
+}
+
+/// What is wrong with arguments, without the secrets of an address that was refused because it has some.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let secrets = Secrets::in_url(value)
+        && !secrets.is_empty()
+    {
+        let hidden = secrets.iter().fold(value.clone(), |text, secret| text.replace(secret, "[redacted]"));
+        error.insert(ContextKind::InvalidValue, ContextValue::String(hidden));
+    }
+    error
 }
 
 /// `KEY=VALUE`, the value read as JSON where it is JSON.

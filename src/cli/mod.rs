@@ -47,10 +47,10 @@ mod watch;
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
+use plandag::duration;
 use plandag::report::ExitCode;
-use plandag::{Secrets, duration};
 
 use args::{Cli, Command};
 use console::Console;
@@ -63,41 +63,11 @@ const MOST_TYPOS: usize = 2;
 pub(crate) fn main() -> ExitCode {
     panic::guard(|| {
         let arguments: Vec<OsString> = std::env::args_os().collect();
-        match parse(&arguments) {
+        match args::parse(&arguments) {
             Ok(cli) => start(&cli),
             Err(error) => refuse(&error, &arguments),
         }
     })
-}
-
-fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
-    // Errors in the arguments are coloured, or not, by arguments that are not read yet.
-    let never = arguments.windows(2).any(|pair| pair[0] == "--color" && pair[1] == "never")
-        || arguments.iter().any(|argument| argument == "--color=never")
-        || console::is_dumb();
-    // `-1` is refused by who knows what it should be, not as an option that there is not.
-    let with_numbers = |arg: clap::Arg| {
-        let is_value = !arg.is_positional() && arg.get_action().takes_values();
-        arg.allow_negative_numbers(is_value)
-    };
-    let command = Cli::command().mut_subcommands(|command| command.mut_args(with_numbers)).color(if never {
-        ColorChoice::Never
-    } else {
-        ColorChoice::Auto
-    });
-    command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches)).map_err(without_secrets)
-}
-
-/// What is wrong with arguments, without the secrets of an address that was refused because it has some.
-fn without_secrets(mut error: clap::Error) -> clap::Error {
-    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
-        && let secrets = Secrets::in_url(value)
-        && !secrets.is_empty()
-    {
-        let hidden = secrets.iter().fold(value.clone(), |text, secret| text.replace(secret, "[redacted]"));
-        error.insert(ContextKind::InvalidValue, ContextValue::String(hidden));
-    }
-    error
 }
 
 /// Answers arguments that ask for help, or make no sense.

@@ -122,3 +122,24 @@ fn a_model_that_was_chosen_for_a_run_stays_its_model() {
     let calls = server.calls();
     assert!(calls.len() > 3 && calls.iter().all(|(call, _)| call["model"] == "model-0"), "{calls:?}");
 }
+
+#[test]
+fn arguments_are_read_again_as_they_were_read() {
+    let place = Place::new();
+    place.plan(json!([crate::support::sleep("a", 300, &[])]));
+    let ran = place.run(["run", "plan.json", "--output-dir", "-5", "--deadline", "100ms", "--json"]);
+    assert_eq!(ran.exit, 8, "{ran:?}");
+    let resumed = place.run(["resume", "--deadline", "1h"]);
+    assert_eq!(resumed.exit, 0, "{resumed:?}");
+}
+
+#[test]
+fn what_a_page_says_of_a_fork_is_about_the_fork() {
+    let place = Place::new();
+    place.plan(json!([crate::support::sleep("a", 2_000, &[]), crate::support::sleep("b", 1, &["a"])]));
+    let run = place.run(["run", "plan.json", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    assert_eq!(place.run(["fork", &run, "--from", "b"]).exit, 0);
+    let page = place.run(["report"]).stdout;
+    let elapsed = page.split("<span id=\"elapsed\">").nth(1).unwrap().split('<').next().unwrap();
+    assert!(elapsed.ends_with("ms") && !elapsed.starts_with("2."), "{elapsed}");
+}

@@ -435,3 +435,47 @@ fn a_run_of_the_past_is_opened() {
     let none = place.run(["open", "nobody"]);
     assert!(none.exit == 2 && none.stderr.contains("error[journal.unknown_run]"), "{none:?}");
 }
+
+#[test]
+fn an_option_that_looks_like_another_takes_none_of_them_away() {
+    let place = Place::new();
+    let serving = Serving::start(&place, &["--max-parallel", "3", "--output-dir", "-5", "--durability", "power"]);
+    let run = serving.submit(json!({ "steps": [calculate("a", "1"), sleep("b", 600_000, &["a"])] }));
+    let exported = place.run(["export", &run, "--format", "ndjson"]);
+    assert_eq!(exported.events()[0]["start"]["policy"]["max_parallel"], 3, "{exported:?}");
+    assert_eq!(serving.ask("POST", &format!("/api/runs/{run}/cancel"), r#"{"now": true}"#).0, 200);
+    serving.until(&run, "stopped");
+
+    // What must survive what holds for runs that are gone on with, too.
+    assert_eq!(serving.ask("POST", &format!("/api/runs/{run}/resume"), "").0, 200);
+    let (_, shown) = serving.ask("GET", "/api/runs?status=running", "");
+    let pid = shown["runs"][0]["pid"].as_u64().unwrap_or_else(|| panic!("{shown}"));
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert!(line.contains("resume") && line.contains("--durability=power"), "{line}");
+
+    for name in ["", "x=y"] {
+        let plan = json!({ "plan": { "steps": [calculate("a", "1")] }, "inputs": { name: 2 } });
+        let (status, problem) = serving.ask("POST", "/api/runs", &plan.to_string());
+        assert_eq!((status, &problem["code"]), (400, &json!("usage.request")), "{problem}");
+    }
+    assert_eq!(serving.stop("QUIT").exit, 130);
+}
+
+/// A fork that nobody could go on with would be in the way of `plandag resume`.
+#[test]
+fn a_run_that_cannot_be_gone_on_with_is_not_forked() {
+    let place = Place::new();
+    assert_eq!(place.run(["demo"]).exit, 0);
+    let runs = || place.run(["runs", "--json"]).events();
+    let demo = runs()[0]["run"].as_str().unwrap().to_owned();
+    let shown = place.run(["show", &demo, "--json"]).last_event();
+    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["state"] == "succeeded").unwrap();
+    let step = step["step"].as_str().unwrap();
+    let forked = place.run(["fork", &demo, "--from", step]);
+    assert!(forked.exit == 2 && forked.stderr.contains("error[journal.foreign_run]"), "{forked:?}");
+    let serving = Serving::start(&place, &[]);
+    let (status, problem) =
+        serving.ask("POST", &format!("/api/runs/{demo}/fork"), &json!({ "from": step }).to_string());
+    assert_eq!((status, &problem["code"]), (409, &json!("journal.foreign_run")), "{problem}");
+    assert_eq!(runs().len(), 1);
+}

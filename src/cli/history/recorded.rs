@@ -3,21 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
 use plandag::journal::RunId;
 use plandag::report::ExitCode;
 use plandag::{Plan, PlanFile, RunStart};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::super::args::{Cli, Command, RunArgs};
+use super::super::args::{self, Command, RunArgs};
 use super::super::batch::Batch;
 use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::model::args::{Chosen, base_url};
 use super::super::model::{ADDRESSES, OPENAI_BASE_URL, variable};
 use super::super::source::STDIN;
-use super::super::{text, without_secrets};
+use super::super::text;
 
 /// The name of the label.
 const LABEL: &str = "command";
@@ -82,7 +81,7 @@ impl Recorded {
 
     /// The arguments, read anew. Paths in them are meant from [`directory`](Self::directory).
     pub(super) fn args(&self) -> Result<RunArgs, Failure> {
-        match Cli::try_parse_from(&self.arguments).map(|cli| cli.command) {
+        match args::parse(&self.arguments).map(|cli| cli.command) {
             Ok(Command::Run(mut args)) => {
                 if self.model.is_some() {
                     // What the environment names now was not named then.
@@ -91,7 +90,7 @@ impl Recorded {
                 Ok(*args)
             }
             Ok(_) => Err(not_understood("they are not those of plandag run")),
-            Err(error) => Err(not_understood(&without_secrets(error).render().to_string())),
+            Err(error) => Err(not_understood(&error.render().to_string())),
         }
     }
 

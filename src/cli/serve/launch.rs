@@ -123,6 +123,10 @@ impl Launcher for Commands {
             let mut arguments = vec!["run".into(), "-".into(), format!("--source-kind={kind}").into()];
             arguments.extend(self.options.iter().cloned());
             for (name, value) in &inputs {
+                if name.is_empty() || name.contains('=') {
+                    let message = format!("there can be no input `{name}`: a name is not empty, and has no `=` in it");
+                    return Err(Problem::new("usage.request", message));
+                }
                 let input = options::input(name, value);
                 if input.len() > MAX_INPUT_BYTES {
                     let message = format!("the input `{name}` is longer than {MAX_INPUT_BYTES} bytes");
@@ -136,7 +140,9 @@ impl Launcher for Commands {
 
     fn resume<'a>(&'a self, run: &'a RunId) -> BoxFuture<'a, Result<(), Problem>> {
         Box::pin(async move {
-            let arguments = vec!["resume".into(), run.as_str().into()];
+            let mut arguments = vec!["resume".into(), run.as_str().into()];
+            let is_durability = |option: &&OsString| option.to_string_lossy().starts_with(options::DURABILITY);
+            arguments.extend(self.options.iter().filter(is_durability).cloned());
             self.run(arguments, String::new()).await.map(|_| ())
         })
     }

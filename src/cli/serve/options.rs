@@ -3,20 +3,22 @@
 use std::ffi::OsString;
 
 use clap::parser::ValueSource;
-use clap::{ArgAction, CommandFactory as _, Parser as _};
+use clap::{ArgAction, CommandFactory as _};
 
-use super::super::args::{Cli, Command, RunArgs};
+use super::super::args::{self, Cli, Command, RunArgs};
 use super::super::failure::Failure;
-use super::super::without_secrets;
 
 /// Options that `plandag run` has under the same name, and that are about the server or handed on in another way.
 const OWN: [&str; 3] = ["journal", "open", "json"];
 const INPUT: &str = "--input=";
+/// What holds for runs that are gone on with, too.
+pub(super) const DURABILITY: &str = "--durability=";
 
 /// The options of this process that `plandag run` has, too, as that takes them.
 pub(super) fn shared_with_run() -> Vec<OsString> {
-    let command = Cli::command();
-    let Ok(matches) = command.clone().try_get_matches_from(std::env::args_os()) else { return Vec::new() };
+    let (arguments, command): (Vec<OsString>, _) = (std::env::args_os().collect(), Cli::command());
+    // They were read once already.
+    let Ok(matches) = args::matches(&arguments) else { return Vec::new() };
     let (Some((_, matches)), Some(run)) = (matches.subcommand(), command.find_subcommand("run")) else {
         return Vec::new();
     };
@@ -42,11 +44,11 @@ pub(super) fn shared_with_run() -> Vec<OsString> {
 
 /// The arguments of a run with these options.
 pub(super) fn run_args(options: &[OsString]) -> Result<RunArgs, Failure> {
-    let command = ["plandag", "run", "-"].map(OsString::from);
-    match Cli::try_parse_from(command.iter().chain(options)).map(|cli| cli.command) {
+    let arguments = [&["plandag", "run", "-"].map(OsString::from), options].concat();
+    match args::parse(&arguments).map(|cli| cli.command) {
         Ok(Command::Run(args)) => Ok(*args),
         Ok(_) => Err(Failure::usage("usage.arguments", "these are not the options of a run")),
-        Err(error) => Err(Failure::usage("usage.arguments", without_secrets(error).render().to_string())),
+        Err(error) => Err(Failure::usage("usage.arguments", error.render().to_string())),
     }
 }
 

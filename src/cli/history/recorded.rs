@@ -1,11 +1,11 @@
 //! The command that a run was started with, kept with the run, so that it can be gone on with from anywhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use plandag::journal::RunId;
 use plandag::report::ExitCode;
-use plandag::{Plan, PlanFile, RunStart};
+use plandag::{Plan, PlanFile, RunStart, Step, StepId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -191,13 +191,15 @@ pub(super) fn not_understood(why: &str) -> Failure {
 }
 
 /// How a plan differs from what it was.
-fn differences(then: &Plan, now: &Plan) -> Vec<String> {
+fn differences<'a>(then: &'a Plan, now: &'a Plan) -> Vec<String> {
     let mut differences = Vec::new();
+    let by_id = |plan: &'a Plan| plan.steps.iter().map(|step| (&step.id, &**step)).collect();
+    let (old, new): (HashMap<&StepId, &Step>, HashMap<&StepId, &Step>) = (by_id(then), by_id(now));
     for before in &then.steps {
-        match now.steps.iter().find(|step| step.id == before.id) {
+        match new.get(&before.id) {
             None => differences.push(format!("- {}", before.id)),
-            Some(after) if after != before => {
-                let (before, after) = (fields(&**before), fields(&**after));
+            Some(after) if **after != **before => {
+                let (before, after) = (fields(&**before), fields(after));
                 let changed = changed(&before, &after);
                 if !changed.is_empty() {
                     let id = before["id"].as_str().unwrap_or_default();
@@ -207,8 +209,8 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
             Some(_) => {}
         }
     }
-    let is_new = |step: &&std::sync::Arc<plandag::Step>| !then.steps.iter().any(|before| before.id == step.id);
-    differences.extend(now.steps.iter().filter(is_new).map(|step| format!("+ {}", step.id)));
+    let added = now.steps.iter().filter(|step| !old.contains_key(&step.id));
+    differences.extend(added.map(|step| format!("+ {}", step.id)));
     let (mut before, mut after) = (fields(then), fields(now));
     before.remove("steps");
     after.remove("steps");

@@ -241,7 +241,8 @@ impl Toolbox {
         Dag::check(&file.plan, start).map_err(|problems| {
             let no_model = problems.iter().all(|problem| matches!(problem, PlanError::NoExecutor { .. }));
             let exit = if no_model { ExitCode::Configuration } else { ExitCode::PlanInvalid };
-            Failure::plan(file.locate(problems), exit)
+            let failure = Failure::plan(file.locate(problems), exit);
+            if no_model { failure.help("a model does such steps: plandag run PLAN --model NAME") } else { failure }
         })
     }
 

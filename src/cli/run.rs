@@ -50,10 +50,11 @@ pub(crate) fn run_source(source: Source, args: &RunArgs, console: &Console) -> R
         Equipment::of(args, needs_model, console)?
     };
     let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
-    let output = Output::prepare(args.output.as_deref(), console)?;
     if args.confirm {
         confirm(&job, &toolbox, args, &policy, console)?;
     }
+    // Whoever leaves at the question leaves nothing behind.
+    let output = Output::prepare(args.output.as_deref(), console)?;
     if !job.can_replan {
         policy = without_replans(policy);
     }

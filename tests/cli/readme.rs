@@ -51,6 +51,11 @@ fn its_main_job_gives_the_answer_it_shows() {
     for line in shown.lines().filter(|line| *line != "...") {
         assert!(ran.stdout.lines().any(|said| said == line), "{line}\nis not in\n{}", ran.stdout);
     }
+    let told = blocks("text").into_iter().find(|block| block.starts_with(" run  ")).unwrap();
+    for line in told.lines().filter(|line| line.starts_with(" may ")) {
+        let line = line.replace("examples/notes", &notes.display().to_string());
+        assert!(ran.stderr.lines().any(|said| said == line), "{line}\nis not in\n{}", ran.stderr);
+    }
 }
 
 #[test]

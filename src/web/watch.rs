@@ -113,13 +113,13 @@ impl Watcher {
                 }
                 Ok(None) => {}
                 Err(problem) => {
+                    lock(&self.watchers.open).remove(&self.run);
                     self.sender.send_replace(Sight::Lost(problem));
-                    break;
+                    return;
                 }
             }
             sleep(GLANCE.max(begun.elapsed() * REST)).await;
         }
-        lock(&self.watchers.open).remove(&self.run);
     }
 
     /// Whether somebody still looks. If not, whoever comes next starts another watcher.

@@ -168,13 +168,16 @@ impl Scheduler {
         self.stop = None;
         self.grace = None;
         if let Some(policy) = policy {
-            self.policy = Arc::clone(policy);
+            let before = std::mem::replace(&mut self.policy, Arc::clone(policy));
             // Sizes that plans have set stay, unless the new policy names the pool.
             let mut pools = policy_pools(policy);
             for (name, size) in self.grafts.0.iter().flat_map(|grafted| &grafted.graft.pools) {
                 pools.size(name, *size);
             }
             self.replace_pools(pools);
+            if policy.order != before.order {
+                self.rank_all();
+            }
         }
     }
 
@@ -244,12 +247,7 @@ impl Scheduler {
         if !std::mem::take(&mut self.drafts).is_empty() {
             self.release_held();
         }
-        self.rank_scope(NONE);
-        let open: Vec<_> = self.scopes.keys().copied().filter(|p| self.node(*p).state == StepState::Expanded).collect();
-        for parent in open {
-            self.rank_scope(parent);
-        }
-        self.rehearse();
+        self.rank_all();
     }
 
     fn apply_rejected(&mut self, rejection: &Rejection) {

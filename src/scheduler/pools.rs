@@ -42,10 +42,10 @@ impl Pools {
     }
 
     /// What a step takes: at most what there is, so that it can start when its pools are empty.
-    pub(super) fn needs(&self, step: &Step, usual: &str) -> Vec<(u16, u32)> {
+    pub(super) fn needs(&self, step: &Step, usual: &str) -> Vec<(u32, u32)> {
         let need = |name: &str, weight: u32| {
             let (index, _, size) = self.sizes.get_full(name)?;
-            Some((u16::try_from(index).ok()?, weight.min(*size))).filter(|(_, weight)| *weight > 0)
+            Some((index as u32, weight.min(*size))).filter(|(_, weight)| *weight > 0)
         };
         if step.uses.is_empty() {
             need(usual, 1).into_iter().collect()
@@ -54,32 +54,32 @@ impl Pools {
         }
     }
 
-    pub(super) fn fit(&self, needs: &[(u16, u32)]) -> bool {
+    pub(super) fn fit(&self, needs: &[(u32, u32)]) -> bool {
         needs.iter().all(|need| self.fits(*need))
     }
 
-    fn fits(&self, (pool, weight): (u16, u32)) -> bool {
-        self.used[usize::from(pool)] + u64::from(weight) <= u64::from(self.sizes[usize::from(pool)])
+    fn fits(&self, (pool, weight): (u32, u32)) -> bool {
+        self.used[pool as usize] + u64::from(weight) <= u64::from(self.sizes[pool as usize])
     }
 
     /// The pools that have not enough left: name, how much is taken, how much there is, how much is needed.
-    pub(super) fn lacking(&self, needs: &[(u16, u32)]) -> impl Iterator<Item = (&str, u32, u32, u32)> {
+    pub(super) fn lacking(&self, needs: &[(u32, u32)]) -> impl Iterator<Item = (&str, u32, u32, u32)> {
         needs.iter().filter(|need| !self.fits(**need)).filter_map(|&(pool, weight)| {
-            let (name, size) = self.sizes.get_index(usize::from(pool))?;
-            let used = u32::try_from(self.used[usize::from(pool)]).unwrap_or(u32::MAX);
+            let (name, size) = self.sizes.get_index(pool as usize)?;
+            let used = u32::try_from(self.used[pool as usize]).unwrap_or(u32::MAX);
             Some((name.as_str(), used, *size, weight))
         })
     }
 
-    pub(super) fn take(&mut self, needs: &[(u16, u32)]) {
+    pub(super) fn take(&mut self, needs: &[(u32, u32)]) {
         for &(pool, weight) in needs {
-            self.used[usize::from(pool)] += u64::from(weight);
+            self.used[pool as usize] += u64::from(weight);
         }
     }
 
-    pub(super) fn give_back(&mut self, needs: &[(u16, u32)]) {
+    pub(super) fn give_back(&mut self, needs: &[(u32, u32)]) {
         for &(pool, weight) in needs {
-            self.used[usize::from(pool)] -= u64::from(weight);
+            self.used[pool as usize] -= u64::from(weight);
         }
     }
 }
@@ -88,7 +88,7 @@ impl Pools {
 /// pool delays nobody who does not need it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shape {
-    pub(super) needs: Vec<(u16, u32)>,
+    pub(super) needs: Vec<(u32, u32)>,
     /// A server for which all steps wait until an instant that it named.
     pub(super) gate: Option<u16>,
     /// Ready steps; those that are not ready any more are dropped when they come up.

@@ -22,6 +22,16 @@ const MOST_REHEARSED: usize = 4_096;
 const MOST_OFTEN: u64 = 32;
 
 impl Scheduler {
+    /// Ranks the steps of the plan, and of what its steps have become.
+    pub(super) fn rank_all(&mut self) {
+        self.rank_scope(NONE);
+        let open: Vec<_> = self.scopes.keys().copied().filter(|p| self.node(*p).state == StepState::Expanded).collect();
+        for parent in open {
+            self.rank_scope(parent);
+        }
+        self.rehearse();
+    }
+
     /// Ranks the steps of a scope by their longest remaining path, in one pass from the last to the first.
     pub(super) fn rank_scope(&mut self, parent: StepNumber) {
         let beyond = if parent == NONE { 0 } else { self.beyond(parent) };

@@ -66,7 +66,7 @@ impl Scheduler {
         heads.clear();
         heads.extend((0..self.shapes.len()).filter_map(|shape| Some((self.open_head(shape)?, shape))));
         let mut heads = BinaryHeap::from(heads);
-        let mut reserved: Vec<u16> = Vec::new();
+        let mut reserved: Vec<u32> = Vec::new();
         let mut next = None;
         while let Some(((_, Reverse(step)), shape)) = heads.pop() {
             let needs = &self.shapes[shape].needs;

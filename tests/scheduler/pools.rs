@@ -210,3 +210,33 @@ fn what_keeps_a_ready_step_from_starting_is_all_that_is_missing() {
     assert!(!driver.scheduler.hindrances(y, later).iter().any(|why| matches!(why, Hindrance::Paused { .. })));
     assert!(driver.scheduler.hindrances(99, later).is_empty());
 }
+
+/// A plan may size very many pools, and each of them counts.
+#[test]
+fn the_last_of_very_many_pools_has_its_size() {
+    let mut plan = Plan::from_iter(["x", "y"].map(|id| Step::new(id, "read").uses("last", 1)));
+    plan.pools.extend((0..u32::from(u16::MAX) + 1).map(|index| (format!("{index}"), 1)));
+    let driver = Driver::with_plan(Policy::default(), plan.pool("last", 1));
+    assert_eq!(driver.running(), ["x"]);
+}
+
+#[test]
+fn a_resume_in_another_order_ranks_what_is_waiting() {
+    let step = |id: &str, estimate_ms| Step::new(id, "read").depends_on(["first"]).estimate_ms(estimate_ms);
+    let plan = || {
+        let first = Step::new("first", "read");
+        Plan::from_iter([first, step("short", 1), step("middle", 10), step("long", 1_000)])
+    };
+    let policy = |order| Policy { max_parallel: 1, order, ..Policy::default() };
+    for (order, then, next) in [
+        (Order::Fifo, Order::CriticalPath, "long"),
+        (Order::CriticalPath, Order::Fifo, "short"),
+        (Order::Hops, Order::CriticalPath, "long"),
+    ] {
+        let mut driver = Driver::with_plan(policy(order), plan());
+        driver.launched.clear();
+        driver.send(Event::Resumed { policy: Some(Box::new(policy(then))) });
+        driver.succeeds("first");
+        assert_eq!(driver.running(), [next], "{order:?}, then {then:?}");
+    }
+}

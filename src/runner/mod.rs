@@ -433,7 +433,7 @@ impl Runner {
             "`max_attempts` must be at least 1".to_owned()
         } else if let Some((name, _)) = self.policy.pools.iter().find(|(_, size)| **size == 0) {
             format!("the pool `{name}` must have a size of at least 1")
-        } else if self.tools.len() > usize::from(u16::MAX) {
+        } else if self.tools.len() > Scheduler::MOST_TOOLS {
             format!("{} tools are more than a run can have", self.tools.len())
         } else {
             match &self.default_tool {

@@ -212,6 +212,9 @@ pub struct StepView<'a> {
 }
 
 impl Scheduler {
+    /// The most tools of a run: they are numbered, and so is the planner.
+    pub(crate) const MOST_TOOLS: usize = u16::MAX as usize - 1;
+
     /// A run that has not begun.
     pub fn new(start: Arc<RunStart>) -> Self {
         Self {

@@ -23,6 +23,10 @@ impl Scheduler {
             let message = "a history begins with the start of its run".into();
             return Err(JournalError::Corrupt { seq: 0, message });
         };
+        if start.tools.len() > Self::MOST_TOOLS {
+            let message = format!("{} tools are more than a run can have", start.tools.len());
+            return Err(JournalError::Corrupt { seq: 0, message });
+        }
         let mut scheduler = Self::new(Arc::clone(start));
         history.iter().try_for_each(|event| scheduler.follow(event))?;
         Ok(scheduler)

@@ -1,8 +1,10 @@
 //! Histories come from outside. One that is not possible is refused, and the message says why.
 
+use std::sync::Arc;
+
 use plandag::{
-    Decision, Event, JournalError, Limits, Output, Plan, Policy, Returned, RunEvent, RunEventKind, Scheduler, Step,
-    StepError, StepErrorKind, StepState, ToolSpec,
+    Decision, Event, JournalError, Limits, Output, Plan, Policy, Returned, RunEvent, RunEventKind, RunStart, Scheduler,
+    Step, StepError, StepErrorKind, StepState, Timestamp, ToolSpec,
 };
 use serde_json::{Value, json};
 
@@ -239,4 +241,15 @@ fn nothing_happens_in_a_run_before_its_start_or_after_its_end() {
     let mut again = stopped.history.last().expect("not empty").clone();
     again.seq += 1;
     assert_eq!(refused(&[&stopped.history[..], &[again]].concat()).1, "the run has stopped");
+}
+
+/// Tools are counted in few bits. A history that comes from outside may have any number of them.
+#[test]
+fn a_history_with_more_tools_than_a_run_can_have_is_an_error() {
+    for (tools, fits) in [(65_534, true), (65_535, false), (70_000, false)] {
+        let tools = (0..tools).map(|index| ToolSpec::new(format!("t{index}"), "")).collect();
+        let start = Arc::new(RunStart { tools, ..start(Policy::default()) });
+        let begun = RunEvent { seq: 0, at: Timestamp::ZERO, kind: RunEventKind::RunStarted { start } };
+        assert_eq!(Scheduler::replay(&[begun]).is_ok(), fits);
+    }
 }

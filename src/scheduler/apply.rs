@@ -324,8 +324,8 @@ impl Scheduler {
         scope.members.sort_unstable();
         scope.members.dedup();
         scope.answer = graft.answer.clone();
-        if is_watched && parent == NONE {
-            self.watch_taken_over();
+        if is_watched {
+            self.watch_taken_over(parent);
         }
     }
 

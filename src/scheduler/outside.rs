@@ -140,10 +140,13 @@ impl Scheduler {
     /// What had reached whoever wrote each new step of a graft: a planner, or an expanded step.
     pub(super) fn writers(&self, graft: &Graft) -> Vec<StepNumber> {
         let written = |before: StepNumber| self.outside.written.get(before as usize).copied();
+        let before = |added: &Added| self.current(added.full_id().as_str()).and_then(written).unwrap_or(NONE);
+        let expanded = graft.scope.map_or(NONE, |parent| self.source(parent));
         let writer = |added: &Added| match (graft.scope, self.outside.writer) {
-            (Some(parent), _) => self.source(parent),
+            _ if expanded != NONE => expanded,
+            (_, None) => before(added),
+            (Some(_), Some(_)) => NONE,
             (None, Some(writer)) => writer,
-            (None, None) => self.current(added.step.id.as_str()).and_then(written).unwrap_or(NONE),
         };
         graft.added.iter().map(writer).collect()
     }
@@ -172,12 +175,12 @@ impl Scheduler {
     }
 
     /// Planners see a plan if it was taken over: what is finished of it, and the words of the rest.
-    pub(super) fn watch_taken_over(&mut self) {
+    pub(super) fn watch_taken_over(&mut self, scope: StepNumber) {
         if self.outside.writer.is_some() {
             return;
         }
-        for at in 0..self.root.members.len() {
-            let number = self.root.members[at];
+        for at in 0..self.scope_mut(scope).members.len() {
+            let number = self.scope_mut(scope).members[at];
             let is_finished = self.node(number).is_finished();
             let source = if is_finished { self.source(number) } else { self.outside.written[number as usize] };
             self.outside.see(source);

@@ -9,6 +9,7 @@ mod decisions;
 mod depth;
 mod floats;
 mod forks;
+mod forks_further;
 mod history;
 mod in_flight;
 mod kills;

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::dag::{Checked, Rules, check_with, dependencies};
 use crate::error::PlanError;
-use crate::event::{Added, AnswerFrom, Graft, StepNumber};
+use crate::event::{Added, AnswerFrom, Graft, SkipReason, StepNumber};
 use crate::plan::{Patch, Plan, Step, StepId};
 use crate::tool::Room;
 
@@ -216,8 +216,11 @@ impl Scheduler {
         graft: &mut Graft,
         offences: &mut Vec<PlanError>,
     ) -> Fate {
+        // What a fork leaves out waits for nothing, and stays left out.
+        let is_left_out = |number| self.node(number).state == StepState::Skipped(SkipReason::LeftOut);
         let is_same = |number: StepNumber| {
-            self.definition(number).same_content(step) && same_set(self.dependencies(number), dependencies)
+            self.definition(number).same_content(step)
+                && (same_set(self.dependencies(number), dependencies) || is_left_out(number))
         };
         let parent = graft.scope.unwrap_or(NONE);
         if let Some(node) = self.nodes.get(name.current as usize) {

@@ -88,6 +88,21 @@ fn mends(plan: Plan) -> impl Planner {
     }))
 }
 
+#[tokio::test]
+async fn what_is_left_out_stays_left_out_when_the_plan_is_revised() {
+    let act = Step::new("act", "act").args(json!({ "with": "${a}" })).depends_on(["b"]);
+    let steps = [Step::new("a", "say"), Step::new("b", "say"), act, Step::new("bad", "fail").depends_on(["act"])];
+    let (runner, journal, called) = runner(mends(Plan::from_iter(steps)));
+    let report = runner.clone().max_replans(0).run("x").await.unwrap();
+    assert_eq!(taken(&called).len(), 3);
+    let changes = Changes { without: vec!["act".into()], ..Changes::default() };
+    let report = go_on(&runner, &journal, report.run(), &changes).await;
+    assert_eq!((report.answer().unwrap(), report.replans()), (&json!("mended"), 1));
+    assert_eq!(taken(&called), ["bad"]);
+    let history = History::load(&journal, report.run()).await.unwrap();
+    assert_eq!(history.fork(&Changes::default()).unwrap_err(), ForkError::NothingToDo, "and so it does in a fork");
+}
+
 /// Streams a step of a plan that does not come: the answer is put off, or sent back.
 struct Hesitant {
     has_plan: bool,

@@ -103,6 +103,21 @@ async fn what_is_left_out_stays_left_out_when_the_plan_is_revised() {
     assert_eq!(history.fork(&Changes::default()).unwrap_err(), ForkError::NothingToDo, "and so it does in a fork");
 }
 
+#[tokio::test]
+async fn a_step_that_refers_to_less_since_the_fork_is_not_run_again_when_the_plan_is_revised() {
+    let act = Step::new("act", "act").args(json!({ "with": "${a}", "and": "${b}" }));
+    let steps = [Step::new("a", "say"), Step::new("b", "say"), act, Step::new("bad", "fail").depends_on(["act"])];
+    let (runner, journal, called) = runner(mends(Plan::from_iter(steps)));
+    let report = runner.clone().max_replans(0).run("x").await.unwrap();
+    taken(&called);
+    let set = [("with".to_owned(), json!(5))].into();
+    let changes = Changes { from: Some("act".into()), set, ..Changes::default() };
+    let report = go_on(&runner, &journal, report.run(), &changes).await;
+    assert_eq!(*report.answer().unwrap(), json!("mended"));
+    assert_eq!(taken(&called), ["act", "bad"]);
+    assert_eq!(*report.value("act").unwrap(), json!({ "with": 5, "and": null }));
+}
+
 /// Streams a step of a plan that does not come: the answer is put off, or sent back.
 struct Hesitant {
     has_plan: bool,

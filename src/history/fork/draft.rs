@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::dag::dependencies;
 use crate::depth::is_too_deep;
 use crate::event::{
     Added, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
@@ -297,6 +298,12 @@ fn with_arguments(step: &Step, set: &BTreeMap<String, Value>) -> Result<Step, Fo
         if is_too_deep(&changed.args) {
             return Err(error(TOO_DEEP));
         }
+    }
+    // What it does not refer to any more, it comes after as before: the plan keeps its shape.
+    let (before, after) = (dependencies(step), dependencies(&changed));
+    if before.iter().any(|id| !after.contains(id)) {
+        let mut seen = BTreeSet::new();
+        changed.depends_on = before.into_iter().filter(|id| seen.insert(id.clone())).collect();
     }
     Ok(changed)
 }

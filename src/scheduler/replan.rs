@@ -174,6 +174,21 @@ impl Scheduler {
         }
     }
 
+    /// The number of the next request to the planner.
+    pub(crate) fn next_request(&self) -> RequestNumber {
+        self.requests
+    }
+
+    /// The request that the planner has not answered.
+    pub(crate) fn pending_request(&self) -> Option<RequestNumber> {
+        self.pending.as_ref().map(|pending| pending.request)
+    }
+
+    /// The request that is to be made again, as its answer was of no use, or is still to come.
+    pub(crate) fn request_to_repeat(&self) -> Option<(PlanReason, Vec<StepNumber>)> {
+        self.again.as_ref().map(|again| (again.reason.clone(), again.reported.clone()))
+    }
+
     /// What becomes of drafts when the answer they belong to is rejected: those that have started go on, for the
     /// corrected plan to keep.
     pub(crate) fn rejected_drafts(&self, given_up: bool) -> (Vec<StepNumber>, Vec<StepNumber>) {

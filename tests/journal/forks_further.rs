@@ -151,6 +151,29 @@ async fn cancelled(runner: &Runner) -> RunId {
     handle.await.unwrap().run().clone()
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_drafted_of_an_answer_that_is_still_to_come_is_no_part_of_a_fork() {
+    for (drafts, puts_off) in [("map", true), ("slow", true), ("map", false), ("slow", false)] {
+        let (runner, journal, called) = runner(Hesitant { has_plan: true, drafts, puts_off });
+        let slow = tool_fn(|_| async {
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+            Ok(Value::Null)
+        });
+        let map = tool_fn(|_| async { Ok(Plan::from_iter([Step::new("child", "act")])) });
+        let runner = runner.tool("map", map).tool("slow", slow);
+        let run = cancelled(&runner).await;
+        let history = journal.history(&run).await.unwrap();
+        let again =
+            |kind: &RunEventKind| matches!(kind, RunEventKind::PlanPutOff { .. } | RunEventKind::PlanRejected { .. });
+        assert!(history.iter().any(|event| again(&event.kind)), "{history:?}");
+        let report = go_on(&runner, &journal, &run, &Changes::default()).await;
+        assert!(report.succeeded(), "{drafts}, {puts_off}: {:?}", report.answer());
+        let members: Vec<_> = report.steps().filter(|step| step.member && step.parent.is_none()).collect();
+        assert_eq!(members.len(), 1, "{members:?}");
+        assert!(taken(&called).is_empty());
+    }
+}
+
 /// Streams a step, and has a plan for nobody but who asks for the second time.
 struct Late(AtomicU32);
 
@@ -165,4 +188,15 @@ impl Planner for Late {
             Ok(Revision::PutOff { error: PlanError::Planner { message: "busy".into() }, pause_ms: 1_000 }.into())
         })
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_of_a_run_whose_first_plan_was_put_off_counts_what_it_does_itself() {
+    let (runner, journal, called) = runner(Late(AtomicU32::new(0)));
+    let run = cancelled(&runner).await;
+    assert_eq!(taken(&called), ["early"]);
+    let limited = runner.limits(Limits { attempts: Some(1), ..Limits::default() });
+    let report = go_on(&limited, &journal, &run, &Changes::default()).await;
+    assert!(report.succeeded(), "{:?}", report.answer());
+    assert_eq!((taken(&called), report.attempt_count()), (vec!["late".to_owned()], 1));
 }

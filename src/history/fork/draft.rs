@@ -23,7 +23,7 @@ const FORKED_FROM: &str = "forked_from";
 /// A run before its end, and what is added to it.
 pub(super) struct Draft<'a> {
     history: &'a History,
-    /// The run before its end.
+    /// Follows all events.
     scheduler: Scheduler,
     events: Vec<RunEvent>,
     /// The plan as it was accepted last, if one was.
@@ -190,15 +190,15 @@ impl<'a> Draft<'a> {
                 expansions.push((extent.renamed(*parent), graft(Some(*parent), was)?));
             }
         }
-        self.accept(plan);
+        self.accept(plan)?;
         for (step, graft) in expansions {
-            let (attempt, graft) = (self.start(step), Arc::new(graft));
-            self.push(RunEventKind::StepExpanded { step, attempt, graft, usage: Usage::default() });
+            let (attempt, graft) = (self.start(step)?, Arc::new(graft));
+            self.push(RunEventKind::StepExpanded { step, attempt, graft, usage: Usage::default() })?;
         }
         for step in without {
             let step = extent.renamed(*step);
-            let attempt = Some(self.start(step));
-            self.push(RunEventKind::StepSkipped { step, because: SkipReason::LeftOut, attempt });
+            let attempt = Some(self.start(step)?);
+            self.push(RunEventKind::StepSkipped { step, because: SkipReason::LeftOut, attempt })?;
         }
         Ok(())
     }
@@ -218,50 +218,47 @@ impl<'a> Draft<'a> {
     }
 
     /// Writes the new plan down. Nobody was asked for it, so it does not count as a revision of the planner's.
-    fn accept(&mut self, graft: Graft) {
-        let request = self.request();
+    fn accept(&mut self, graft: Graft) -> Result<(), ForkError> {
+        let request = self.request()?;
         let revision = self.scheduler.revision() + 1;
         let graft = Arc::new(graft);
-        self.push(RunEventKind::PlanAccepted { request, revision, graft, usage: Usage::default() });
+        self.push(RunEventKind::PlanAccepted { request, revision, graft, usage: Usage::default() })
     }
 
     /// Writes down that a plan is asked for, as at the beginning of a run.
-    pub(super) fn request(&mut self) -> RequestNumber {
-        let mut request = 0;
-        let mut pending = None;
-        for event in &self.events {
-            match &event.kind {
-                RunEventKind::PlanRequested { request: asked, .. } => {
-                    request = asked + 1;
-                    pending = Some(*asked);
-                }
-                RunEventKind::PlanAccepted { .. }
-                | RunEventKind::PlanRejected { .. }
-                | RunEventKind::PlanPutOff { .. } => pending = None,
-                _ => {}
-            }
+    pub(super) fn request(&mut self) -> Result<RequestNumber, ForkError> {
+        // What was drafted of an answer that was put off, or sent back, ends with the request for it.
+        if let Some((reason, reported)) = self.scheduler.request_to_repeat() {
+            self.ask(reason, reported)?;
         }
-        if let Some(request) = pending {
+        if let Some(request) = self.scheduler.pending_request() {
             let (closed, left) = self.scheduler.rejected_drafts(true);
             let rejection = Arc::new(Rejection { given_up: true, closed, left, ..Rejection::default() });
-            self.push(RunEventKind::PlanRejected { request, rejection, usage: Usage::default() });
+            self.push(RunEventKind::PlanRejected { request, rejection, usage: Usage::default() })?;
         }
-        let revision = self.scheduler.revision() + 1;
-        self.push(RunEventKind::PlanRequested { request, revision, reason: PlanReason::First, reported: Vec::new() });
-        request
+        self.ask(PlanReason::First, Vec::new())
+    }
+
+    fn ask(&mut self, reason: PlanReason, reported: Vec<StepNumber>) -> Result<RequestNumber, ForkError> {
+        let (request, revision) = (self.scheduler.next_request(), self.scheduler.revision() + 1);
+        self.push(RunEventKind::PlanRequested { request, revision, reason, reported })?;
+        Ok(request)
     }
 
     /// Has a step's next attempt start.
-    fn start(&mut self, step: StepNumber) -> u32 {
-        let started = |event: &&RunEvent| matches!(event.kind, RunEventKind::AttemptStarted { .. });
-        let attempt = self.events.iter().filter(started).count() as u32;
-        self.push(RunEventKind::AttemptStarted { step, attempt });
-        attempt
+    fn start(&mut self, step: StepNumber) -> Result<u32, ForkError> {
+        let attempt = self.scheduler.attempts();
+        self.push(RunEventKind::AttemptStarted { step, attempt })?;
+        Ok(attempt)
     }
 
-    fn push(&mut self, kind: RunEventKind) {
+    /// Writes an event down that is possible where it stands.
+    fn push(&mut self, kind: RunEventKind) -> Result<(), ForkError> {
         let at = self.events.last().map(|last| last.at).unwrap_or_default();
-        self.events.push(RunEvent { seq: self.events.len() as u64, at, kind });
+        let event = RunEvent { seq: self.events.len() as u64, at, kind };
+        self.scheduler.follow(&event).map_err(|error| ForkError::Unsound { message: error.to_string() })?;
+        self.events.push(event);
+        Ok(())
     }
 }
 

@@ -80,6 +80,12 @@ pub enum ForkError {
     /// There never was a plan, and nothing is finished of one.
     #[error("the run never had a plan")]
     NoPlan,
+    /// What the fork would begin with cannot have happened.
+    #[error("the fork would begin with what cannot have happened: {message}; this is a bug, please report it")]
+    Unsound {
+        /// What it is.
+        message: String,
+    },
 }
 
 impl ForkError {
@@ -160,7 +166,7 @@ impl History {
         if finished.is_empty() || *changes != Changes::default() {
             return Err(ForkError::NoPlan);
         }
-        draft.request();
+        draft.request()?;
         Ok(Fork {
             events: draft.into_events(),
             reused: finished.into_iter().map(|number| self.id(number)).collect(),

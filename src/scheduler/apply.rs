@@ -167,6 +167,11 @@ impl Scheduler {
         self.late.clear();
         self.stop = None;
         self.grace = None;
+        // Until now no tool was called.
+        if std::mem::take(&mut self.own.is_forked) {
+            self.own.attempts = self.attempts();
+            self.no_calls = 0;
+        }
         if let Some(policy) = policy {
             let before = std::mem::replace(&mut self.policy, Arc::clone(policy));
             // Sizes that plans have set stay, unless the new policy names the pool.
@@ -204,8 +209,7 @@ impl Scheduler {
         let has_begun = self.revision > 0 || request > 0 && again.is_none();
         if *reason == PlanReason::First && has_begun {
             self.replans = 0;
-            self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count() };
-            self.no_calls = 0;
+            self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count(), is_forked: true };
         }
         match *reason == PlanReason::First && self.revision > 0 {
             true => self.take_over(),

@@ -136,6 +136,8 @@ pub(super) struct Beginning {
     pub(super) at: Timestamp,
     pub(super) attempts: u32,
     pub(super) steps: u32,
+    /// A fork that nobody has gone on with: what it begins with counts as taken over.
+    pub(super) is_forked: bool,
 }
 
 /// How many steps are in the states that decide what happens next.

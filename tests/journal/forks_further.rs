@@ -200,3 +200,16 @@ async fn a_fork_of_a_run_whose_first_plan_was_put_off_counts_what_it_does_itself
     assert!(report.succeeded(), "{:?}", report.answer());
     assert_eq!((taken(&called), report.attempt_count()), (vec!["late".to_owned()], 1));
 }
+
+#[tokio::test]
+async fn to_put_a_step_together_again_is_no_attempt() {
+    let (runner, journal, called) = runner(Plan::from_iter([Step::new("p", "map")]));
+    let map = tool_fn(|_| async { Ok(Plan::from_iter([Step::new("one", "say"), Step::new("two", "once")])) });
+    let runner = runner.tool("map", map);
+    let report = runner.run("x").await.unwrap();
+    assert_eq!(taken(&called), ["p/one"]);
+    let limited = runner.limits(Limits { attempts: Some(1), ..Limits::default() });
+    let report = go_on(&limited, &journal, report.run(), &Changes::default()).await;
+    assert!(report.succeeded(), "{:?}", report.answer());
+    assert_eq!(report.attempt_count(), 1);
+}

@@ -52,6 +52,11 @@ impl StepId {
         Self(format_smolstr!("{self}/{child}"))
     }
 
+    /// The ids of the steps whose expansions it is in, innermost first.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &str> {
+        self.0.rmatch_indices('/').map(|(end, _)| &self.0[..end])
+    }
+
     /// Whether a plan may use this id: 1 to 64 bytes of `[A-Za-z0-9_-]`, and not the reserved `inputs`.
     pub fn is_valid(&self) -> bool {
         let bytes = self.0.as_bytes();

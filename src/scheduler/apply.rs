@@ -79,6 +79,8 @@ impl Scheduler {
                 self.give_back(*step, *attempt);
                 self.set_state(*step, StepState::Expanded);
                 self.scopes.entry(*step).or_default();
+                let id = self.id(*step).clone();
+                self.names_mut().get_mut(&id).into_iter().for_each(|name| name.has_expanded = true);
                 self.apply_graft(graft, false);
                 self.rank_scope(*step);
                 self.is_unrehearsed = true;
@@ -285,12 +287,7 @@ impl Scheduler {
         }
         self.close(&graft.closed);
         self.leave(&graft.left);
-        for &number in &graft.forgotten {
-            let prefix = format!("{}/", self.id(number));
-            for (_, name) in self.names_mut().iter_mut().filter(|(id, _)| id.as_str().starts_with(&prefix)) {
-                *name = Name { current: NONE, finished: NONE };
-            }
-        }
+        self.forget(graft);
         for (number, definition) in &graft.settings {
             self.changed.insert(*number, Arc::clone(definition));
             let tool = self.node(*number).tool;
@@ -400,16 +397,16 @@ impl Scheduler {
         self.connect(graft);
     }
 
-    fn names_mut(&mut self) -> &mut ById<StepId, Name> {
+    pub(super) fn names_mut(&mut self) -> &mut ById<StepId, Name> {
         self.names();
         self.names.get_mut().expect("it was made just now")
     }
 
     fn rename(&mut self, id: &StepId, number: StepNumber) {
-        let before = self.names().get(id).copied().unwrap_or(Name { current: NONE, finished: NONE });
+        let before = self.names().get(id).copied().unwrap_or(Name::NOTHING);
         let was_finished = self.nodes.get(before.current as usize).is_some_and(Node::is_finished);
         let finished = if was_finished { before.current } else { before.finished };
-        self.names_mut().insert(id.clone(), Name { current: number, finished });
+        self.names_mut().insert(id.clone(), Name { current: number, finished, ..before });
     }
 
     /// Makes a step that is there part of a plan.

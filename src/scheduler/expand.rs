@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::error::{PlanError, StepError, StepErrorKind};
-use crate::event::{AnswerFrom, AttemptNumber, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage};
-use crate::plan::{Plan, Step};
+use crate::event::{
+    AnswerFrom, AttemptNumber, Graft, Output, RequestNumber, RunEventKind, StepNumber, Transition, Usage,
+};
+use crate::plan::{Plan, Step, StepId};
 use crate::planner::{Expansion, FailedStep, FinishedStep};
 use crate::policy::Limits;
 
-use super::state::NONE;
+use super::state::{NONE, Name};
 use super::{Phase, Scheduler, StepState};
 
 impl Scheduler {
@@ -125,6 +127,20 @@ impl Scheduler {
             node = self.node(node.parent);
         }
         node.draft
+    }
+
+    /// Forgets what expansions have come to.
+    pub(super) fn forget(&mut self, graft: &Graft) {
+        if graft.forgotten.is_empty() {
+            return;
+        }
+        let forgotten = self.forgotten(graft);
+        let is_inside = |id: &StepId| id.parents().any(|parent| forgotten.contains(parent));
+        let inside: Vec<usize> =
+            (0..).zip(self.names().keys()).filter(|(_, id)| is_inside(id)).map(|(index, _)| index).collect();
+        for index in inside {
+            self.names_mut()[index] = Name::NOTHING;
+        }
     }
 
     /// Lets acting steps start whose plan has been accepted.

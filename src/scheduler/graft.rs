@@ -201,7 +201,7 @@ impl Scheduler {
             offences.push(PlanError::TooLarge { what: "steps in this run".into(), count, limit: limit.into() });
         }
         self.leave_out(scope, &kept, &mut graft);
-        self.check_child_facts(&checked, &numbers, &graft, &mut offences);
+        self.check_child_facts(&checked, &numbers, answer.as_ref(), &graft, &mut offences);
         graft.answer = self.answer_from(&checked, answer.as_ref(), &numbers);
         if offences.is_empty() { Ok(graft) } else { Err(offences) }
     }
@@ -255,8 +255,7 @@ impl Scheduler {
                 }
                 return Fate::Kept(name.current);
             }
-            // Its expansion may have been that of an earlier try, under another number.
-            if !same && self.scopes.keys().any(|parent| self.id(*parent) == self.id(name.current)) {
+            if !same && name.has_expanded {
                 graft.forgotten.push(name.current);
             }
         }
@@ -296,19 +295,28 @@ impl Scheduler {
         }
     }
 
+    /// The ids of steps whose expansions have come to what is to be forgotten.
+    pub(super) fn forgotten<'a>(&'a self, graft: &Graft) -> BTreeSet<&'a str> {
+        graft.forgotten.iter().map(|number| self.id(*number).as_str()).collect()
+    }
+
     /// Results of an expansion that this very revision redefines are no facts any more.
     fn check_child_facts(
         &self,
         checked: &Checked,
         numbers: &[StepNumber],
+        answer: Option<&StepId>,
         graft: &Graft,
         offences: &mut Vec<PlanError>,
     ) {
         if graft.forgotten.is_empty() {
             return;
         }
-        let forgotten: Vec<String> = graft.forgotten.iter().map(|number| format!("{}/", self.id(*number))).collect();
-        let is_forgotten = |id: &&StepId| forgotten.iter().any(|prefix| id.as_str().starts_with(prefix));
+        let forgotten = self.forgotten(graft);
+        let is_forgotten = |id: &&StepId| id.parents().any(|parent| forgotten.contains(parent));
+        if let Some(answer) = answer.filter(is_forgotten).cloned() {
+            offences.push(PlanError::UnknownAnswer { answer, suggestion: None });
+        }
         for (index, &number) in numbers.iter().enumerate() {
             let external = checked.dependencies(index).iter().filter_map(|target| checked.external_id(*target));
             for dependency in external.filter(is_forgotten).cloned() {

@@ -394,7 +394,7 @@ impl Scheduler {
     /// A run whose first plan is never revised does not ask, and for large plans this is a good part of what there is
     /// to do. So the map is made on first use, and before a second graft: up to then every id has one step.
     fn names(&self) -> &ById<StepId, Name> {
-        let name = |number: StepNumber| (self.id(number).clone(), Name { current: number, finished: NONE });
+        let name = |number: StepNumber| (self.id(number).clone(), Name { current: number, ..Name::NOTHING });
         self.names.get_or_init(|| (0..self.step_count()).map(name).collect())
     }
 

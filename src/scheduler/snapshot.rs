@@ -18,7 +18,7 @@ impl Scheduler {
         let names: Map<String, Value> = self
             .names()
             .iter()
-            .map(|(id, name)| (id.to_string(), json!([number(name.current), number(name.finished)])))
+            .map(|(id, name)| (id.to_string(), json!([number(name.current), number(name.finished), name.has_expanded])))
             .collect();
         let pools: Map<String, Value> = self
             .pools

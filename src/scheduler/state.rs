@@ -112,6 +112,13 @@ pub(super) struct Name {
     pub(super) current: StepNumber,
     /// The newest finished one before that: it outlives a redefinition that never ran.
     pub(super) finished: StepNumber,
+    /// Whether any of them became a plan.
+    pub(super) has_expanded: bool,
+}
+
+impl Name {
+    /// Of an id that stands for nothing.
+    pub(super) const NOTHING: Self = Self { current: NONE, finished: NONE, has_expanded: false };
 }
 
 /// A call to the planner that is under way, or is to be made again.

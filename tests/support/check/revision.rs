@@ -121,7 +121,7 @@ fn list_patch(books: &Books, patch: &Patch) -> Result<Listing, Verdict> {
         step.state == State::Failed && step.reported && !mentioned.contains(&step.id) && !patch.drop.contains(&step.id)
     });
     let given_up: BTreeSet<StepId> = given_up.map(|step| step.id.clone()).collect();
-    let answer = patch.answer.clone().or_else(|| books.answer.clone().filter(|answer| steps.contains_key(answer)));
+    let answer = patch.answer.clone().or_else(|| books.answer.clone().filter(|answer| !patch.drop.contains(answer)));
     steps.retain(|id, _| !given_up.contains(id));
     if steps.is_empty() {
         return bad("it leaves no steps");

@@ -189,7 +189,7 @@ impl Scheduler {
     }
 
     fn apply_finished(&mut self, outcome: &RunOutcome) {
-        if self.root.open > 0 || self.scopes.values().any(|scope| scope.open > 0) {
+        if self.counts.open > 0 {
             for number in 0..self.step_count() {
                 if !self.node(number).is_settled() {
                     self.set_state(number, StepState::Superseded);
@@ -384,6 +384,7 @@ impl Scheduler {
                 self.rename(added.full_id(), number);
             }
             let is_held = self.acts(tool) && (draft || (parent != NONE && self.is_drafted(parent)));
+            self.counts.open += 1;
             let scope = self.scope_mut(parent);
             scope.open += 1;
             scope.members.push(number);
@@ -542,6 +543,7 @@ impl Scheduler {
         }
         self.counts.fatal |= is_fatal;
         if is_settled && !was_settled {
+            self.counts.open -= 1;
             self.scope_mut(parent).open -= 1;
         }
         if state == StepState::Ready && self.node(number).rank != UNRANKED {

@@ -84,8 +84,7 @@ impl Scheduler {
     pub(super) fn rehearse(&mut self) {
         self.is_unrehearsed = false;
         let slots = self.policy.max_parallel.max(1) as usize;
-        let scopes = self.scopes.values().chain([&self.root]);
-        let count: usize = scopes.map(|scope| scope.open as usize).sum();
+        let count = self.counts.open as usize;
         if self.policy.order != Order::CriticalPath || count <= slots || count > MOST_REHEARSED {
             return;
         }

@@ -155,6 +155,8 @@ pub(super) struct Counts {
     pub(super) backoff: u32,
     pub(super) unknown: u32,
     pub(super) unapproved: u32,
+    /// Not settled.
+    pub(super) open: u32,
     /// Whether any step has ever failed for good.
     pub(super) fatal: bool,
     pub(super) unreported: u32,

@@ -403,7 +403,7 @@ pub enum RunEventKind {
     StopRequested { why: StopReason },
     /// The run stopped. It can be resumed.
     RunStopped { why: StopReason },
-    /// What an attempt, or else the planner, had used when the run stopped, which is known only after that.
+    /// What an attempt, or else the planner, had used when the run stopped or was over, which is known only after that.
     UsageNoted { attempt: Option<AttemptNumber>, usage: Usage },
     /// The run is over.
     RunFinished { outcome: RunOutcome, usage: Usage },

@@ -192,7 +192,7 @@ impl Scheduler {
         if self.counts.open > 0 {
             for number in 0..self.step_count() {
                 if !self.node(number).is_settled() {
-                    self.set_state(number, StepState::Superseded);
+                    self.supersede(number);
                 }
             }
         }
@@ -426,13 +426,17 @@ impl Scheduler {
 
     fn close(&mut self, closed: &[StepNumber]) {
         for &number in closed {
-            if let StepState::Running(attempt) = self.node(number).state {
-                // Its slot and pools are free once it is really gone.
-                self.aborting.insert(attempt, self.node(number).taken);
-            }
-            self.set_state(number, StepState::Superseded);
+            self.supersede(number);
             self.leave(&[number]);
         }
+    }
+
+    fn supersede(&mut self, number: StepNumber) {
+        if let StepState::Running(attempt) = self.node(number).state {
+            // Its slot and pools are free once it is really gone.
+            self.aborting.insert(attempt, self.node(number).taken);
+        }
+        self.set_state(number, StepState::Superseded);
     }
 
     fn leave(&mut self, left: &[StepNumber]) {

@@ -278,6 +278,11 @@ impl Scheduler {
     pub fn on_event_into(&mut self, event: Event, now: Timestamp, transition: &mut Transition) {
         self.now = self.now.max(now);
         match (self.phase, event) {
+            // What was running when the run came to its end, nobody asks for any more. What it used is to be paid all the
+            // same.
+            (Phase::Finished | Phase::Stopped, Event::AttemptReturned { attempt, usage, .. }) => {
+                return self.note_late(Some(attempt), usage, transition);
+            }
             (Phase::Finished, _) => return,
             (Phase::New, Event::Begin | Event::Resumed { .. }) => self.begin(transition),
             (Phase::New, _) => return,
@@ -289,11 +294,6 @@ impl Scheduler {
             // What an output is made of, only the scheduler says: it knows what is there.
             (_, Event::Decided { decision: Decision::Succeeded(Output::Gathered(_)), .. }) => {}
             (_, Event::Decided { step, decision }) => self.decided(step, decision, transition),
-            // What was running when the run stopped is treated as interrupted, whatever it still says. What it used is
-            // to be paid all the same.
-            (Phase::Stopped, Event::AttemptReturned { attempt, usage, .. }) => {
-                return self.note_late(Some(attempt), usage, transition);
-            }
             (Phase::Stopped, Event::PlanReturned { request, reply }) => {
                 if self.pending.as_ref().is_some_and(|pending| pending.request == request) {
                     reply.iter().for_each(|reply| self.note_late(None, reply.usage, transition));
@@ -314,7 +314,7 @@ impl Scheduler {
         self.proceed(transition);
     }
 
-    /// Takes note of what was used and is known only now that the run has stopped.
+    /// Takes note of what was used and is known only now that the run has stopped, or is finished.
     fn note_late(&mut self, attempt: Option<AttemptNumber>, usage: Usage, transition: &mut Transition) {
         let is_open = attempt.is_none_or(|attempt| self.is_open(attempt));
         if is_open && !usage.is_zero() && !self.late.contains(&attempt) {

@@ -51,7 +51,8 @@ impl Scheduler {
         ensure((self.phase == Phase::New) == matches!(event.kind, Kind::RunStarted { .. }), || {
             "a run starts once, and first".into()
         })?;
-        ensure(self.phase != Phase::Finished, || "the run has finished".into())?;
+        let is_noted = matches!(event.kind, Kind::UsageNoted { .. });
+        ensure(self.phase != Phase::Finished || is_noted, || "the run has finished".into())?;
         match &event.kind {
             Kind::RunStarted { .. } | Kind::RunResumed { .. } => Ok(()),
             Kind::RunFinished { outcome, .. } => match outcome {
@@ -65,7 +66,7 @@ impl Scheduler {
             }
             Kind::RunStopped { .. } => ensure(self.phase != Phase::Stopped, || "the run has stopped".into()),
             Kind::UsageNoted { attempt, .. } => {
-                ensure(self.phase == Phase::Stopped, || "the run goes on".into())?;
+                ensure(matches!(self.phase, Phase::Stopped | Phase::Finished), || "the run goes on".into())?;
                 let is_open = attempt.is_none_or(|attempt| self.is_open(attempt));
                 ensure(is_open && !self.late.contains(attempt), || "it is noted already".into())
             }

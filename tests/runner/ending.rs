@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use plandag::history::{Changes, History};
 use plandag::journal::{Claim, Durability, Journal, Letter, MemoryJournal, RunId, RunSummary};
 use plandag::report::Ending;
 use plandag::{
-    JournalError, Limits, Output, Plan, PlanError, PlanReply, PlanRequest, PlanSink, Planner, Policy, RunEvent, Runner,
-    Step, StepContext, StopReason, StoredOutput, Tool, ToolSpec, Usage, tool_fn,
+    JournalError, Limits, Output, Plan, PlanError, PlanReply, PlanRequest, PlanSink, Planner, Policy, Revision,
+    RunEvent, RunReport, Runner, Step, StepContext, StepError, StopReason, StoredOutput, Tool, ToolSpec, Usage,
+    planner_fn, tool_fn,
 };
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -229,4 +231,33 @@ async fn a_panic_of_the_journal_is_the_runs() {
         let runs = journal.runs().await.expect("a list");
         assert_eq!((runs.len(), runs[0].owner), (1, None));
     }
+}
+
+/// A tool that is ended was paid for all the same.
+#[tokio::test(start_paused = true)]
+async fn what_attempts_have_used_that_end_with_the_run_counts() {
+    let plan = Plan::from_iter([Step::new("slow", "slow"), Step::new("bad", "fail")]);
+    let planner = plan.revised_by(planner_fn(|_| async {
+        sleep(Duration::from_secs(1)).await;
+        Ok(Revision::Answer("good enough".into()))
+    }));
+    let slow = tool_fn(|cx| async move {
+        cx.add_usage(Usage { input_tokens: 1_000, ..Usage::default() });
+        sleep(Duration::from_secs(3_600)).await;
+        Ok(Value::Null)
+    });
+    let journal = MemoryJournal::new();
+    let runner = Runner::new(planner).tool("slow", slow).journal(journal.clone());
+    let runner = runner.tool("fail", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("no")) }));
+    let report = runner.run("x").await.expect("a report");
+    assert_eq!(*report.answer().expect("an answer"), "good enough");
+    assert_eq!(report.usage().input_tokens, 1_000);
+    let read_back = RunReport::load(&journal, report.run()).await.expect("a history");
+    assert_eq!((read_back.usage(), read_back.ending()), (report.usage(), report.ending()));
+    let slow = read_back.step("slow").expect("it was there");
+    assert_eq!((slow.attempts.len(), slow.attempts[0].usage.input_tokens), (1, 1_000));
+    let fork = History::load(&journal, report.run()).await.expect("a history").fork(&Changes::default());
+    let run = RunId::random();
+    fork.expect("there is something to do").save(&journal, &run).await.expect("room");
+    assert_eq!(RunReport::load(&journal, &run).await.expect("a history").usage(), Usage::default());
 }

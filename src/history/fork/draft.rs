@@ -37,7 +37,8 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(history: &'a History) -> Result<Self, ForkError> {
         let mut events: Vec<RunEvent> = history.events.iter().map(without_usage).collect();
-        events.pop_if(|last| matches!(last.kind, RunEventKind::RunFinished { .. }));
+        let is_end = |event: &RunEvent| matches!(event.kind, RunEventKind::RunFinished { .. });
+        events.truncate(events.iter().rposition(is_end).unwrap_or(events.len()));
         if let Some(RunEventKind::RunStarted { start }) = events.first_mut().map(|event| &mut event.kind) {
             let mut forked = RunStart::clone(start);
             forked.labels.insert(FORKED_FROM.to_owned(), history.report.run().as_str().into());

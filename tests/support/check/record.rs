@@ -19,7 +19,8 @@ impl Checker {
         let (seq, now) = (self.seq, self.now);
         self.must(event.seq == seq, "the record is gapless", || format!("{} follows {seq}", event.seq));
         self.must(event.at >= now, "the run's clock never goes back", || format!("{} after {now}", event.at));
-        self.must(self.books.phase != Phase::Finished, "a finished run never moves", || format!("{event:?}"));
+        let is_over = self.books.phase == Phase::Finished && !matches!(event.kind, RunEventKind::UsageNoted { .. });
+        self.must(!is_over, "a finished run never moves", || format!("{event:?}"));
         self.seq = event.seq + 1;
         self.now = event.at;
         match &event.kind {
@@ -45,9 +46,10 @@ impl Checker {
             }
             RunEventKind::UsageNoted { attempt, usage } => {
                 let phase = self.books.phase;
-                self.must(phase == Phase::Stopped, "usage is noted late only by a stopped run", || {
-                    format!("{phase:?}")
-                });
+                let is_over = matches!(phase, Phase::Stopped | Phase::Finished);
+                self.must(is_over, "usage is noted late only by a run that is over", || format!("{phase:?}"));
+                let was_running = attempt.is_none_or(|attempt| self.books.attempts.contains_key(&attempt));
+                self.must(was_running, "usage is noted of what was running", || format!("{attempt:?}"));
                 let told = match &self.told {
                     Some(Event::AttemptReturned { attempt: told, usage, .. }) => Some((Some(*told), *usage)),
                     Some(Event::PlanReturned { reply, .. }) => {

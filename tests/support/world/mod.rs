@@ -538,7 +538,7 @@ impl World {
         true
     }
 
-    /// A finished run is told all kinds of things, to no effect.
+    /// A finished run is told all kinds of things, to no effect but that what was used is noted.
     fn poke(&mut self) {
         let mut events = vec![
             Event::Begin,
@@ -550,11 +550,16 @@ impl World {
         events.extend(self.past.iter().take(5).cloned());
         events.extend(std::mem::take(&mut self.agenda).into_values());
         for event in events {
+            self.trace.push(Entry::Told(event.clone()));
             let transition = self.scheduler.on_event(event.clone(), self.now);
-            if !transition.events.is_empty() || !transition.commands.is_empty() {
+            if !transition.commands.is_empty() {
                 self.wrong("a finished run never moves", format!("{event:?} led to {transition:?}"));
             }
+            self.take_note(&transition.events);
+            self.history.extend(transition.events.iter().cloned());
+            self.trace.push(Entry::Wrote(transition.events));
         }
+        self.compare_with_replay();
     }
 }
 

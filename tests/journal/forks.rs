@@ -316,8 +316,25 @@ async fn a_part_that_is_used_from_outside_is_only_run_again_with_the_whole() {
     let run = runs.run().await;
     let error = runs.fork(&run, &from("map/x")).await.unwrap_err();
     assert_eq!(error, ForkError::PartOfExpansion { step: "map/x".into(), parent: "map".into() });
+    // What it would become this time, nobody knows before.
+    assert_eq!(runs.fork(&run, &from("map")).await.unwrap_err(), error);
+    let without = Changes { without: vec!["end".into()], ..from("map") };
+    assert_eq!(names(&runs.fork(&run, &without).await.unwrap().again), ["map"]);
     let other = runs.fork(&run, &from("map/y")).await.unwrap();
     assert_eq!(names(&other.again), ["map/y"]);
+
+    let runs = Runs::new(planner_fn(|request: PlanRequest| async move {
+        let map = Step::new("map", "spread").args(json!({ "into": "inner" }));
+        Ok(match request.reason {
+            PlanReason::First => Revision::Plan(Plan::from_iter([map, say("bad").depends_on(["map"])])),
+            _ => Revision::Plan(Plan::from_iter([map]).answer("map/x")),
+        })
+    }));
+    *runs.fails.lock().unwrap() = Some("bad");
+    let run = runs.run().await;
+    for step in ["map", "map/x"] {
+        assert_eq!(runs.fork(&run, &from(step)).await.unwrap_err(), error, "the answer is made of it");
+    }
 }
 
 /// Has two more steps written after a failure, and never says the end of that.

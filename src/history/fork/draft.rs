@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::dag::dependencies;
 use crate::depth::is_too_deep;
 use crate::event::{
-    Added, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunStart, SkipReason, StepNumber, Usage,
+    Added, AnswerFrom, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunStart, SkipReason,
+    StepNumber, Usage,
 };
 use crate::plan::{OnFailure, Step, StepId};
 use crate::reference;
@@ -87,6 +88,15 @@ impl<'a> Draft<'a> {
 
     pub(super) fn expansion(&self, number: StepNumber) -> Option<&Arc<Graft>> {
         self.expansions.get(&number)
+    }
+
+    /// The step whose output is that of the plan, or of what a step became, if it names one.
+    pub(super) fn answer(&self, scope: Option<StepNumber>) -> Option<StepNumber> {
+        let graft = scope.map_or(self.plan.as_ref(), |parent| self.expansion(parent))?;
+        match graft.answer {
+            AnswerFrom::Step(step) => Some(step),
+            AnswerFrom::Open | AnswerFrom::Sinks(_) => None,
+        }
     }
 
     pub(super) fn parent(&self, number: StepNumber) -> Option<StepNumber> {

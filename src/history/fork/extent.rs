@@ -52,7 +52,7 @@ impl Extent {
             }
         }
         let reaches = |number: &&StepNumber| !extent.again.contains_key(number);
-        match changed.iter().find(reaches).copied().or_else(|| extent.used_from_outside(draft)) {
+        match changed.iter().find(reaches).copied().or_else(|| extent.used_from_outside(draft, without)) {
             Some(step) => Err(draft.part_of_expansion(step)),
             None => Ok(extent),
         }
@@ -71,13 +71,17 @@ impl Extent {
         }
     }
 
-    /// A part of an expansion that would run again, and whose output a step outside of it is given. That one would have
-    /// to get its number first.
-    fn used_from_outside(&self, draft: &Draft<'_>) -> Option<StepNumber> {
+    /// A part of an expansion that would be made again, and whose output is the answer or given to a step outside of it.
+    /// That would have to have its number first.
+    fn used_from_outside(&self, draft: &Draft<'_>, without: &BTreeSet<StepNumber>) -> Option<StepNumber> {
+        let is_whole = |parent: StepNumber| self.again.contains_key(&parent) && !self.reopened.contains(&parent);
+        let is_again = |step: StepNumber| self.again.contains_key(&step) || draft.parents(step).any(is_whole);
         let mut scopes = std::iter::once(None).chain(self.reopened.iter().copied().map(Some));
         scopes.find_map(|scope| {
-            let mut inputs = draft.members(scope).iter().flat_map(|number| draft.dependencies(*number));
-            inputs.find(|step| self.again.contains_key(step) && draft.parent(**step) != scope).copied()
+            // What is left out is given nothing.
+            let members = draft.members(scope).iter().filter(|number| !without.contains(number));
+            let mut used = members.flat_map(|number| draft.dependencies(*number)).copied().chain(draft.answer(scope));
+            used.find(|step| draft.parent(*step) != scope && is_again(*step))
         })
     }
 }

@@ -478,4 +478,5 @@ fn a_run_that_cannot_be_gone_on_with_is_not_forked() {
         serving.ask("POST", &format!("/api/runs/{demo}/fork"), &json!({ "from": step }).to_string());
     assert_eq!((status, &problem["code"]), (409, &json!("journal.foreign_run")), "{problem}");
     assert_eq!(runs().len(), 1);
+    assert_eq!(serving.stop("INT").exit, 130);
 }

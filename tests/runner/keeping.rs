@@ -413,7 +413,7 @@ async fn a_tool_that_is_gone_is_missed_only_where_it_is_needed() {
         let refused = runner().resume(stopped.run()).await.expect_err("it lacks a tool");
         assert!(refused.to_string().ends_with("`two` is missing"), "{refused}");
         let report = runner().accept_changes(true).max_replans(0).resume(stopped.run()).await.expect("a report");
-        assert_eq!(report.answer().ok().map(|answer| Value::clone(answer)), answer);
+        assert_eq!(report.answer().ok().cloned(), answer);
         let error = report.step("c").and_then(|step| step.error).map(|error| error.message.clone());
         let said = "the tool `two` is not there any more, and the run goes on without it";
         assert_eq!(error, answer.is_none().then(|| said.to_owned()));

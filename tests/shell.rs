@@ -291,6 +291,8 @@ async fn results_cannot_become_scripts_or_options() {
     let canary = folder.path().join("canary");
     let refused = [
         (json!(["sh", "-c", "echo ${a}"]), format!("; touch {}", canary.display())),
+        (json!(["bash", "-euo", "pipefail", "-c", "echo ${a}"]), format!("; touch {}", canary.display())),
+        (json!(["timeout", "-s", "KILL", "5", "${a}"]), "/bin/sh".to_owned()),
         (json!(["${a}", "x"]), "/bin/sh".to_owned()),
         (json!(["find", ".", "${a}"]), format!("-fprint={}", canary.display())),
         (

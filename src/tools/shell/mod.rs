@@ -10,6 +10,7 @@
 //! the run goes on. See `orphans`.
 
 mod capture;
+mod data;
 mod process;
 mod request;
 mod watcher;

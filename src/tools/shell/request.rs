@@ -5,7 +5,8 @@
 //!
 //! - The program is never a result, and neither is the code that a shell or an interpreter runs: in
 //!   `["sh", "-c", "echo ${a}"]` the result would be a part of the script. It can be handed over as an argument of the
-//!   script (`["sh", "-c", "echo \"$1\"", "sh", "${a}"]`), in `env` or in `stdin`.
+//!   script (`["sh", "-c", "echo \"$1\"", "sh", "${a}"]`), in `env` or in `stdin`. Where such a program is told to run
+//!   something in a way that is not known here, results are not taken in its arguments at all. See [`Data`].
 //! - An argument that is, or begins with, a result does not begin with a `-`, unless a `--` comes before it: programs
 //!   have options that run other programs or overwrite files. Numbers may be negative.
 //!
@@ -14,19 +15,10 @@
 use serde_json::{Map, Value};
 
 use super::super::arguments::Arguments;
+use super::data::Data;
 use crate::error::StepError;
 use crate::reference::has_reference;
 use crate::tool::StepContext;
-
-/// Programs that run the code they are given: as an argument, or in the file that an argument names.
-const RUN_CODE: [&str; 19] = [
-    "ash", "awk", "bash", "csh", "dash", "fish", "gawk", "ksh", "lua", "mawk", "node", "perl", "php", "python", "ruby",
-    "sed", "sh", "tcsh", "zsh",
-];
-
-/// Programs that run the program they are given.
-const RUN_PROGRAMS: [&str; 11] =
-    ["busybox", "doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout", "xargs"];
 
 /// A program to run.
 #[derive(Debug)]
@@ -47,8 +39,8 @@ impl Request {
                 "`argv` must be a list of the program and its arguments, such as [\"wc\", \"-l\", \"a.txt\"]",
             ));
         };
-        guard(items, cx.step.args.get("argv"))?;
         let argv = argv(items)?;
+        guard(&argv, items, &cx.step.args)?;
         let (program, rest) = argv.split_first().ok_or_else(|| StepError::bad_input("`argv` is empty"))?;
         if program.is_empty() {
             return Err(StepError::bad_input("`argv[0]`, the program, is empty"));
@@ -93,55 +85,58 @@ fn text(value: &Value, place: impl Fn() -> String) -> Result<String, StepError> 
     }
 }
 
-/// Refuses results where they would be more than data. `written` is what the plan has in the place of `argv`.
-fn guard(argv: &[Value], written: Option<&Value>) -> Result<(), StepError> {
-    let written = match written {
-        Some(Value::Array(written)) => written,
-        Some(Value::String(whole)) => {
+/// Refuses results where they would be more than data. `written` is what the plan has in the place of the arguments.
+fn guard(argv: &[String], items: &[Value], written: &Value) -> Result<(), StepError> {
+    for (place, value) in [("args", written), ("argv", &written["argv"]), ("env", &written["env"])] {
+        if let Some(whole) = result(value) {
             return Err(StepError::bad_input(format!(
-                "`argv` is a result ({whole}), which would choose the program: write the program into the plan"
+                "`{place}` is a result ({whole}), which would decide what is run: write the program, and the names of \
+                 variables, into the plan"
             )));
         }
-        // A call outside of any plan: all of it was written by whoever calls.
-        _ => return Ok(()),
-    };
-    let wraps = written.first().is_some_and(|program| is_one_of(program, &RUN_PROGRAMS));
-    let mut decides = true;
+    }
+    // A call outside of any plan has nothing there: all of it was written by whoever calls.
+    let Value::Array(written_argv) = &written["argv"] else { return Ok(()) };
+    let results: Vec<Option<&str>> = written_argv.iter().map(result).collect();
+    // What is an option stays one, whatever its value.
+    let known = argv.iter().zip(&results).map(|(text, result)| match result {
+        Some(result) => Some(*result).filter(|result| result.starts_with('-')),
+        None => Some(text.as_str()),
+    });
+    let data = Data::of(&known.collect::<Vec<_>>());
     let mut options_ended = false;
-    for (index, (argument, written)) in argv.iter().zip(written).enumerate() {
-        let argument = argument.as_str().unwrap_or_default();
-        let result = written.as_str().filter(|text| has_reference(text));
+    for (index, (item, result)) in items.iter().zip(results).enumerate() {
+        let is_option = item.as_str().is_some_and(|text| text.starts_with('-'));
         match result {
-            Some(result) if decides => {
-                return Err(StepError::bad_input(format!(
-                    "`argv[{index}]` decides what is run, and has a result in it ({result}): hand results over as later \
-                     arguments, in `env` or in `stdin`"
-                )));
+            Some(result) if !data.arguments.contains(&index) => {
+                return Err(may_decide(&format!("argv[{index}]"), result));
             }
-            Some(result) if result.starts_with("${") && argument.starts_with('-') && !options_ended => {
+            Some(result) if result.starts_with("${") && is_option && !options_ended => {
                 return Err(StepError::bad_input(format!(
                     "`argv[{index}]` is a result that begins with `-`, so the program would take it for an option: put \
                      \"--\" before it"
                 )));
             }
             Some(_) => {}
-            None => options_ended |= argument == "--",
+            None => options_ended |= item == "--",
         }
-        // After a program that runs code come its options, and then the code or the file it is in; after one that
-        // runs a program its options, variables and numbers, and then that program.
-        let runs_code = (index == 0 || wraps) && result.is_none() && is_one_of(written, &RUN_CODE);
-        let passed_over = argument.starts_with('-')
-            || wraps && (index == 0 || argument.contains('=') || argument.starts_with(|c: char| c.is_ascii_digit()));
-        decides = runs_code || decides && passed_over;
     }
-    Ok(())
+    match result(&written["stdin"]) {
+        Some(result) if !data.stdin => Err(may_decide("stdin", result)),
+        _ => Ok(()),
+    }
 }
 
-/// Whether a program is one of these, whatever folder it is in and version it has.
-fn is_one_of(program: &Value, names: &[&str]) -> bool {
-    let program = program.as_str().unwrap_or_default();
-    let name = program.rsplit('/').next().unwrap_or_default();
-    names.contains(&name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.'))
+/// What the plan has in the place of a text, if there is a result in that.
+fn result(written: &Value) -> Option<&str> {
+    written.as_str().filter(|text| has_reference(text))
+}
+
+fn may_decide(place: &str, result: &str) -> StepError {
+    StepError::bad_input(format!(
+        "`{place}` may decide what is run, and has a result in it ({result}): hand it over in `env`, or to a script that \
+         is written out, such as [\"sh\", \"-c\", \"wc -l \\\"$1\\\"\", \"sh\", \"${{step}}\"]"
+    ))
 }
 
 #[cfg(test)]
@@ -155,7 +150,10 @@ mod tests {
 
     /// Reads a call whose results are filled in as a run does it.
     fn read(argv: Value, result: Value) -> Result<Request, StepError> {
-        let written = json!({ "argv": argv });
+        read_all(json!({ "argv": argv }), result)
+    }
+
+    fn read_all(written: Value, result: Value) -> Result<Request, StepError> {
         let output = Arc::new(result);
         let mut cx = StepContext::new(crate::reference::fill(&written, &|_| Some(output.clone()))?);
         cx.step = Arc::new(Step::new("run", "shell").args(written));
@@ -174,6 +172,15 @@ mod tests {
             json!(["env", "-i", "sh", "-c", "true", "${a}"]),
             json!(["grep", "python", "${a}"]),
             json!(["timeout", "5", "cat", "${a}"]),
+            json!(["timeout", "-s", "KILL", "-k5", 5, "cat", "${a}"]),
+            json!(["nice", "-n", "5", "env", "A=b", "bash", "-c", "echo \"$1\"", "_", "${a}"]),
+            json!(["bash", "-euo", "pipefail", "-c", "echo \"$1\"", "_", "--", "${a}"]),
+            json!(["python3", "-X", "utf8", "-c", "import sys; print(sys.argv)", "--to", "${a}"]),
+            json!(["node", "x.js", "--to", "${a}"]),
+            json!(["awk", "-F,", "-v", "x=1", "{ print x }", "${a}"]),
+            json!(["sed", "-n", "1,10p", "${a}"]),
+            json!(["sed", "-e", "s/x/y/", "-e", "s/y/z/", "--", "${a}"]),
+            json!(["find", "${a}", "-name", "x${a}", "-exec", "cat", "{}", ";"]),
         ];
         for argv in allowed {
             assert!(read(argv.clone(), json!("x")).is_ok(), "{argv}");
@@ -198,12 +205,79 @@ mod tests {
             json!(["timeout", "5", "${a}"]),
             json!(["xargs", "-0", "${a}"]),
             json!(["awk", "{ print \"${a}\" }"]),
+            json!(["bash", "-euo", "pipefail", "-c", "echo ${a}"]),
+            json!(["bash", "-eoc", "pipefail", "echo ${a}"]),
+            json!(["bash", "-c", "-e", "${a}"]),
+            json!(["bash", "+x", "-c", "${a}"]),
+            json!(["bash", "--rcfile", "x", "-c", "${a}"]),
+            json!(["bash", "-", "${a}"]),
+            json!(["bash", "/dev/stdin", "${a}"]),
+            json!(["python3", "-X", "utf8", "-c", "print('${a}')"]),
+            json!(["python3", "-m", "timeit", "${a}"]),
+            json!(["perl", "-e", "1", "-e", "${a}"]),
+            json!(["perl", "-ne", "print", "${a}"]),
+            json!(["lua", "-e", "x = 1", "${a}"]),
+            json!(["awk", "-v", "x=1", "BEGIN { ${a} }"]),
+            json!(["awk", "-f", "${a}"]),
+            json!(["sed", "-e", "s/x/y/", "-e", "${a}"]),
+            json!(["sed", "s/x/y/", "-e", "${a}"]),
+            json!(["sed", "s/x/y/", "-e${a}"]),
+            json!(["sed", "-e", "s/x/y/", "-e${a}"]),
+            json!(["sed", "${a}"]),
+            json!(["timeout", "-s", "KILL", "5", "${a}"]),
+            json!(["timeout", "--signal", "KILL", "5", "${a}"]),
+            json!(["timeout", "${a}", "cat"]),
+            json!(["timeout", "5", "env", "--", "${a}"]),
+            json!(["sudo", "-u", "bob", "${a}"]),
+            json!(["sudo", "-g", "wheel", "${a}"]),
+            json!(["env", "-u", "X", "${a}"]),
+            json!(["env", "-S", "sh -c", "${a}"]),
+            json!(["env", "A=${a}", "cat"]),
+            json!(["xargs", "-I", "{}", "${a}"]),
+            json!(["ssh", "host", "echo ${a}"]),
+            json!(["find", ".", "-exec", "sh", "-c", "echo ${a}", ";"]),
+            json!(["timeout", "5", "find", ".", "-ok", "${a}", ";"]),
         ];
         for argv in refused {
             let error = read(argv.clone(), json!("x")).unwrap_err();
             assert!(error.message.contains("${a}"), "{argv}: {error}");
         }
         assert!(read(json!("${a}"), json!(["rm", "-r", "x"])).is_err());
+    }
+
+    #[test]
+    fn what_is_read_is_not_run() {
+        let with_stdin = |argv: &Value| json!({ "argv": argv, "stdin": "${a}" });
+        for argv in [
+            json!(["cat"]),
+            json!(["timeout", "5", "wc", "-l"]),
+            json!(["sh", "-c", "cat"]),
+            json!(["bash", "-eu", "x.sh"]),
+            json!(["python3", "-c", "import sys; print(sys.stdin.read())"]),
+            json!(["perl", "-lne", "print if /x/"]),
+            json!(["node", "-e", "process.stdin.pipe(process.stdout)"]),
+            json!(["awk", "-F", ",", "{ print $2 }"]),
+            json!(["sed", "-n", "-e", "s/x/y/p"]),
+        ] {
+            assert!(read_all(with_stdin(&argv), json!("x")).is_ok(), "{argv}");
+        }
+        for argv in [
+            json!(["sh"]),
+            json!(["bash", "-eu"]),
+            json!(["bash", "-s", "x"]),
+            json!(["sudo", "-n", "bash"]),
+            json!(["python3", "-"]),
+            json!(["python3", "-X", "utf8"]),
+            json!(["node", "/dev/stdin"]),
+            json!(["awk", "-f", "/dev/stdin", "x"]),
+            json!(["xargs", "sh", "-c"]),
+        ] {
+            let error = read_all(with_stdin(&argv), json!("x")).unwrap_err();
+            assert!(error.message.contains("`stdin` may decide"), "{argv}: {error}");
+        }
+        let variables = read_all(json!({ "argv": ["sh", "-c", "ls"], "env": "${a}" }), json!({ "ENV": "x" }));
+        assert!(variables.unwrap_err().message.contains("`env` is a result"));
+        assert!(read_all(json!("${a}"), json!({ "argv": ["ls"] })).unwrap_err().message.contains("`args`"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter::successors;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -18,6 +19,9 @@ const MIN_BYTES: usize = 6;
 const MIN_DIGITS: usize = 12;
 /// Shorter lines of a value occur in others.
 const MIN_LINE_BYTES: usize = 16;
+/// How often one is looked for in JSON that is text in JSON: an event has outputs in it, which can be the JSON of a tool,
+/// which can have JSON in it.
+const MOST_ESCAPED: usize = 3;
 /// So much of a secret is one where a text is cut.
 const MIN_CUT_BYTES: usize = 6;
 /// What the name of an environment variable contains if its value is to be kept secret.
@@ -283,11 +287,12 @@ fn is_cut(rest: &str) -> bool {
 
 /// What a secret can look like.
 fn forms(secret: &str) -> Vec<String> {
-    let json = Value::from(secret).to_string();
     let one_line = secret.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut forms = vec![secret.to_owned(), json[1..json.len() - 1].to_owned(), one_line];
     // Texts are taken apart by lines.
-    forms.extend(secret.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES).map(str::to_owned));
+    let lines = secret.lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_BYTES).map(str::to_owned);
+    let texts = [secret.to_owned(), one_line].into_iter().chain(lines);
+    let in_json = |text: String| successors(Some(text), |text| Some(escaped(text))).take(1 + MOST_ESCAPED);
+    let mut forms: Vec<String> = texts.flat_map(in_json).collect();
     for (kept, space) in [("-_.~", "%20"), ("-_.~", "+"), ("-_.!~*'()", "%20"), ("", "%20")] {
         let url = url_encoded(secret, kept, space);
         forms.push(lower_case_escapes(&url));
@@ -297,6 +302,12 @@ fn forms(secret: &str) -> Vec<String> {
         forms.extend((0..3).map(|offset| base64_inside(secret.as_bytes(), offset, alphabet)));
     }
     forms
+}
+
+/// A text as it is in JSON.
+fn escaped(text: &String) -> String {
+    let json = Value::from(text.as_str()).to_string();
+    json[1..json.len() - 1].to_owned()
 }
 
 fn url_encoded(text: &str, kept: &str, space: &str) -> String {
@@ -371,6 +382,21 @@ mod tests {
             assert!(!redacted.contains("canary") && !redacted.contains("NhbmFy"), "{redacted}");
         }
         assert_eq!(secrets.redact("nothing to see"), "nothing to see");
+    }
+
+    /// What a tool gives can be JSON, with JSON in it, and is text in an event.
+    #[test]
+    fn a_secret_is_found_in_json_that_is_text_in_json() {
+        let lines = "{\n  \"id\": \"canary-of-one-line\",\n  \"x\": 1\n}";
+        for (secret, said) in [(r#"pa"ss\canary"#, r#"pa"ss\canary"#), (lines, r#""id": "canary-of-one-line","#)] {
+            let secrets = Secrets::new([secret]);
+            let mut text = said.to_owned();
+            for depth in 0..=2 {
+                let redacted = secrets.redact_json(Value::from(text.as_str()).to_string());
+                assert!(redacted.contains(REDACTED) && !redacted.contains("canary"), "{depth}: {redacted}");
+                text = serde_json::json!({ "k": text }).to_string();
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::iter::successors;
 use std::ops::Range;
+#[cfg(feature = "sqlite")]
+use std::path::{Path, is_separator};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
@@ -24,6 +26,8 @@ const MIN_LINE_BYTES: usize = 16;
 const MOST_ESCAPED: usize = 3;
 /// So much of a secret is one where a text is cut.
 const MIN_CUT_BYTES: usize = 6;
+/// Longer words can be keys.
+const MAX_WORD_BYTES: usize = 12;
 /// What the name of an environment variable contains if its value is to be kept secret.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
 /// Beside that, what the name of a header, of an option or in the query of a URL contains.
@@ -46,7 +50,8 @@ const SECRET_FIELD: [&str; 2] = ["CODE", "PASS"];
 /// cut, which three points or an ellipsis say, what is left of one before or behind them is found, too.
 ///
 /// A journal takes them out of whatever is text: objectives, arguments, outputs, messages. Names that a run is put
-/// together with stay, whatever they are: ids of steps, names of tools, inputs and pools, and references to them.
+/// together with stay, whatever they are: ids of steps, names of tools, inputs and pools, and references to them. In
+/// [labels](crate::RunStart::labels) so do short words in small letters, and paths of what is there: they are names there.
 ///
 /// Clones share what they know: a journal that was opened with one keeps out what is [added](Self::add) later, too.
 #[derive(Clone, Default)]
@@ -134,6 +139,14 @@ impl Secrets {
     pub fn add_all(&self, other: &Self) {
         let values = other.known().values.clone();
         self.add(values);
+    }
+
+    /// Those that can be nothing but a key. Others are found in names, too, by which a run is gone on with: a server that
+    /// needs no key is given some word for one, such as its name, and where a variable says in what place the secrets are,
+    /// that can be the place where the run is.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn keys(&self) -> Self {
+        Self::new(self.known().values.iter().filter(|value| !is_name(value)).cloned())
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {
@@ -256,6 +269,13 @@ pub(crate) fn is_secret_field(name: &str) -> bool {
 fn is_long(value: &str) -> bool {
     let is_number = value.parse::<f64>().is_ok();
     value.len() >= if is_number { MIN_DIGITS } else { MIN_BYTES }
+}
+
+/// Whether a value is a short word in small letters, or the path of something that is there.
+#[cfg(feature = "sqlite")]
+fn is_name(value: &str) -> bool {
+    let is_word = value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'));
+    is_word && value.len() <= MAX_WORD_BYTES || value.contains(is_separator) && Path::new(value).exists()
 }
 
 /// Each process makes one and has it look at little text: what is soonest made is best.

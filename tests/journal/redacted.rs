@@ -174,6 +174,60 @@ async fn every_text_is_redacted_and_no_name() {
     }
 }
 
+/// A run is gone on with by these names, which somebody may have for a key, too.
+#[tokio::test]
+async fn labels_keep_words_and_paths_and_no_key() {
+    const KEYS: [&str; 4] = ["sk-canary-1234567", "canarycanarycanary", "canary-canary-canary", "/canary/of/base64"];
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_str().unwrap();
+    let told = |keys: [&str; 4]| {
+        let arguments = [&["run", "--model=ollama::m", "--base-url=http://lm-studio:1/v1"][..], &keys].concat();
+        (json!({ "arguments": arguments, "directory": place }), json!({ "base_url": "http://ollama/", "x": keys }))
+    };
+    let event = |(command, resume): (Value, Value)| {
+        let policy = Policy { labels: [("resume".to_owned(), resume.to_string())].into(), ..Policy::default() };
+        let start = RunStart {
+            objective: "ollama".to_owned(),
+            inputs: BTreeMap::new(),
+            policy,
+            tools: Vec::new(),
+            default_tool: None,
+            planner_server: String::new(),
+            labels: BTreeMap::from([("command".to_owned(), command)]),
+        };
+        RunEvent { seq: 0, at: Timestamp::ZERO, kind: RunEventKind::RunStarted { start: Arc::new(start) } }
+    };
+    let secrets = Secrets::new(KEYS.into_iter().chain(["ollama", "lm-studio", place]));
+    let decisions = [Decision::Retry, Decision::Retry];
+    let (kept, _) = kept(&folder.path().join("runs.db"), secrets, &[event(told(KEYS))], decisions).await;
+    let expected = json!(event(told(["[redacted]"; 4])));
+    assert_eq!(json!(kept[0]).to_string(), expected.to_string().replace(r#""ollama""#, r#""[redacted]""#));
+}
+
+#[test]
+fn a_word_that_is_given_as_an_input_is_no_name() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "calculate", "args": { "expression": "1 + 1" } }]));
+    for line in ["run plan.json -q --input word=hushword", "run plan.json -q --input=word=hushword"] {
+        let ran = place.command(line).env("A_PASSWORD", "hushword").output().unwrap();
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+    assert_eq!(place.query("SELECT body FROM entries WHERE body LIKE '%run_started%[redacted]%'").len(), 2);
+    assert_eq!(place.query("SELECT body FROM entries WHERE body LIKE '%hushword%'").len(), 0);
+}
+
+/// An event has it escaped twice then.
+#[tokio::test]
+async fn a_secret_in_json_that_is_the_text_of_an_output_is_redacted() {
+    const SECRET: &str = r#"pa"ss\canary-12345"#;
+    let folder = tempfile::tempdir().unwrap();
+    let text = json!({ "k": SECRET }).to_string();
+    let decisions = [Decision::Succeeded(Output::inline(json!([text]))), Decision::Failed(text.clone())];
+    let events = events("postgres", &text);
+    let (kept, _) = kept(&folder.path().join("runs.db"), Secrets::new([SECRET]), &events, decisions).await;
+    assert!(json!(kept).to_string().contains(r#"{\"k\":\"[redacted]\"}"#), "{kept:?}");
+}
+
 #[test]
 fn a_secret_that_is_an_ordinary_word_changes_no_run() {
     let wait = "until [ -e ../go ]; do sleep 0.02; done";
@@ -184,9 +238,12 @@ fn a_secret_that_is_an_ordinary_word_changes_no_run() {
         { "id": "after", "tool": "calculate", "depends_on": ["gate"],
           "when": "${postgres.slept_ms} == 5", "args": { "expression": "${postgres.slept_ms} + 37" } },
     ]);
-    let secrets = ["none-of-these", "postgres", "calculate", "inline", "step_succeeded", "started"];
+    let secrets =
+        ["none-of-these", "the folder", "plandag", "postgres", "calculate", "inline", "step_succeeded", "started"];
     let mut answers = secrets.map(|secret| {
         let place = Place::new();
+        let folder = place.path("").to_str().unwrap().trim_end_matches('/').to_owned();
+        let secret = if secret == "the folder" { &*folder } else { secret };
         place.plan(steps.clone());
         let mut first =
             place.command("run plan.json --allow shell -q").env("POSTGRES_PASSWORD", secret).spawn().unwrap();

@@ -15,6 +15,7 @@ use super::super::console::Console;
 use super::super::failure::Failure;
 use super::super::model::args::{Chosen, base_url};
 use super::super::model::{ADDRESSES, OPENAI_BASE_URL, variable};
+use super::super::secrets;
 use super::super::source::STDIN;
 use super::super::text;
 
@@ -169,6 +170,14 @@ fn arguments() -> Vec<String> {
     // One that has a key in it is not written down.
     if let Some(url) = variable(OPENAI_BASE_URL).filter(|url| !has_address && base_url(url).is_ok()) {
         arguments.insert(end, format!("--base-url={url}"));
+    }
+    // A label keeps words that can be names, which these are not.
+    let mut is_text = false;
+    for argument in &mut arguments {
+        if is_text || argument.starts_with("--input=") || argument.contains(char::is_whitespace) {
+            *argument = secrets::known().redact(argument).into_owned();
+        }
+        is_text = argument == "--input";
     }
     arguments
 }

@@ -87,7 +87,8 @@ impl Redact for RunStart {
         inputs.values_mut().for_each(|input| input.redact(secrets));
         tools.redact(secrets);
         planner_server.redact(secrets);
-        labels.values_mut().for_each(|label| self::label(label, secrets));
+        let keys = secrets.keys();
+        labels.values_mut().for_each(|label| self::label(label, secrets, &keys));
     }
 }
 
@@ -113,7 +114,8 @@ impl Redact for Policy {
             attended: _,
             labels,
         } = self;
-        labels.values_mut().for_each(|label| label.redact(secrets));
+        let keys = secrets.keys();
+        labels.values_mut().for_each(|label| label.redact(&keys));
     }
 }
 
@@ -293,15 +295,15 @@ fn arguments(value: &mut Value, secrets: &Secrets) {
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| arguments(item, secrets)),
-        Value::Object(fields) => each_field(fields, secrets, arguments),
+        Value::Object(fields) => each_field(fields, secrets, |field| arguments(field, secrets)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// What a program wants to find again. A plan in it stays one.
-fn label(value: &mut Value, secrets: &Secrets) {
+/// What a program wants to find again, without keys. A plan in it stays one, and is without all secrets.
+fn label(value: &mut Value, secrets: &Secrets, keys: &Secrets) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| label(item, secrets)),
+        Value::Array(items) => items.iter_mut().for_each(|item| label(item, secrets, keys)),
         Value::Object(fields) => {
             if fields.contains_key("steps")
                 && let Ok(mut plan) = Plan::deserialize(&*value)
@@ -310,10 +312,10 @@ fn label(value: &mut Value, secrets: &Secrets) {
                 // It was read from JSON.
                 *value = serde_json::to_value(plan).unwrap_or_default();
             } else if let Value::Object(fields) = value {
-                each_field(fields, secrets, label);
+                each_field(fields, keys, |field| label(field, secrets, keys));
             }
         }
-        other => other.redact(secrets),
+        other => other.redact(keys),
     }
 }
 
@@ -333,10 +335,10 @@ fn schema(value: &mut Value, secrets: &Secrets) {
     }
 }
 
-fn each_field(fields: &mut serde_json::Map<String, Value>, secrets: &Secrets, redact: fn(&mut Value, &Secrets)) {
+fn each_field(fields: &mut serde_json::Map<String, Value>, secrets: &Secrets, mut redact: impl FnMut(&mut Value)) {
     let redacted = take(fields).into_iter().map(|(mut name, mut field)| {
         name.redact(secrets);
-        redact(&mut field, secrets);
+        redact(&mut field);
         (name, field)
     });
     *fields = redacted.collect();

@@ -482,6 +482,31 @@ async fn calculate_survives_every_expression() {
         let error = call(&calculate, json!({ "expression": digits })).await.unwrap_err();
         assert!(error.message.contains("dice"), "{digits}: {error}");
     }
+    // Nothing ends these once they are begun.
+    for endless in [
+        "1 << 4294967296",
+        "1<<(2^32)",
+        "1 << 9 + 2^40",
+        "5 << 1000",
+        "@2020-01-01 + 1000000000000000000 days",
+        "@2020-01-01 + 9999 * 9999999999999 days",
+        "@2020-01-01 - 9999 9999999999999 weeks",
+        "\"2020-01-01\" to date + 1000000000000000000 days",
+    ] {
+        let answer = call(&calculate, json!({ "expression": endless }));
+        let error = tokio::time::timeout(Duration::from_secs(10), answer).await.expect(endless).unwrap_err();
+        assert!(error.message.contains("shift") || error.message.contains("date"), "{endless}: {error}");
+    }
+    for (expression, result) in [
+        ("5 << 3", json!(40)),
+        ("2 * (1 << 999) / 2^999", json!(2)),
+        ("1<<2<<3", json!(32)),
+        ("@2024-02-28 + 2 days", json!("Friday, 1 March 2024")),
+        ("@2024-03-31 - 1 year - 31 days", json!("Tuesday, 28 February 2023")),
+    ] {
+        let output = call(&calculate, json!({ "expression": expression })).await.unwrap();
+        assert_eq!(output["result"], result, "{expression}");
+    }
     // Whatever comes of these, it comes.
     for expression in ["-".repeat(4_000), "2^".repeat(2_000) + "1", "a ".repeat(2_000), "1*".repeat(2_000) + "1"] {
         let _ = call(&calculate, json!({ "expression": expression })).await;

@@ -95,6 +95,18 @@ fn check(expression: &str) -> Result<(), StepError> {
     if has_die(expression) {
         return Err(StepError::bad_input("expressions cannot roll dice (`2d6`)"));
     }
+    // These two are worked out without a look at the time.
+    if has_long_shift(expression) {
+        return Err(StepError::bad_input(
+            "a shift is by a number of at most three digits, as in `(5 << 3) + 1`: multiply by a power of 2 instead",
+        ));
+    }
+    if expression.contains('@') && !is_short_sum(expression) || expression.contains("date") {
+        return Err(StepError::bad_input(
+            "a date stands at the beginning, with nothing but at most four digits of days, weeks, months or years after \
+             it: `@2024-02-28 + 30 days`",
+        ));
+    }
     let mut depth = 0_usize;
     for character in expression.chars() {
         match character {
@@ -119,6 +131,30 @@ fn has_die(expression: &str) -> bool {
         let is_in_word = word.ends_with(|c: char| c.is_ascii_alphabetic()) && !is_number;
         after.starts_with(|c: char| c.is_ascii_digit()) && !is_in_word && !word.starts_with("0x")
     })
+}
+
+/// Whether something is shifted to the left by what is not seen to be little.
+fn has_long_shift(expression: &str) -> bool {
+    expression.split("<<").skip(1).any(|after| {
+        let after = after.trim();
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        !matches!(after.len() - rest.len(), 1..=3)
+            || !rest.trim_start().is_empty() && !rest.trim_start().starts_with(')')
+    })
+}
+
+/// Whether this is a date, and time before or after it, and not much.
+fn is_short_sum(expression: &str) -> bool {
+    let mut words = expression.split_whitespace();
+    let date = words.next().and_then(|word| word.strip_prefix('@')).unwrap_or_default();
+    let is_number = |word: &str| word.len() <= 4 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let is_unit = |word: &str| matches!(word.trim_end_matches('s'), "day" | "week" | "month" | "year");
+    let terms: Vec<&str> = words.collect();
+    date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+        && terms.chunks(3).all(|term| match term {
+            [sign, number, unit] => matches!(*sign, "+" | "-") && is_number(number) && is_unit(unit),
+            _ => false,
+        })
 }
 
 struct Deadline {

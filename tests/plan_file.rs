@@ -170,7 +170,15 @@ fn a_hostile_plan_costs_little_and_says_little() {
     let dashes = "- ".repeat(megabyte / 2);
     let braces = format!("steps: {}", "{a: ".repeat(megabyte / 5));
     let anchors = format!("steps: [{}]", "&a x, *a, ".repeat(megabyte / 11));
+    let keys: String = (0..90_000).map(|index| format!(r#""{index}":1,"#)).collect();
+    let unknown_in_step = format!(r#"{{"steps":[{{{keys}"id":"a"}}]}}"#);
+    let unknown_in_plan = format!(r#"{{{keys}"steps":[{{"id":"a"}}]}}"#);
+    let keys_doubled = format!(r#"{{"steps":[{{"id":"a","args":{{{keys}"0":1}}}}]}}"#);
     for (name, text) in [
+        ("unknown_in_step.json", unknown_in_step),
+        ("unknown_in_plan.json", unknown_in_plan),
+        ("keys_doubled.json", keys_doubled.clone()),
+        ("keys_doubled.yaml", keys_doubled),
         ("long_id.json", long_id),
         ("ten_megabytes.json", ten_megabytes),
         ("all_wrong.json", all_wrong.clone()),
@@ -188,7 +196,7 @@ fn a_hostile_plan_costs_little_and_says_little() {
         let began = Instant::now();
         let problems = problems(name, text);
         let shown = problems.to_string();
-        assert!(began.elapsed() < Duration::from_secs(30), "{name}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{name}: {:?}", began.elapsed());
         assert!(shown.len() < 64 << 10, "{name}: {} bytes", shown.len());
         assert!(problems.problems.len() <= 101, "{name}");
     }

@@ -2,7 +2,7 @@
 //!
 //! The readers of [`Plan`](crate::Plan) stop at the first such mistake. This finds all of them, with places.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use super::node::{Data, Entry, Node, Span};
@@ -183,20 +183,18 @@ impl Checker {
             return;
         };
         self.doubles(entries);
-        let is_missing = |name: &str| !entries.iter().any(|entry| entry.key == name);
+        let there: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        let missing: Vec<_> = fields.iter().map(|field| field.name).filter(|name| !there.contains(name)).collect();
         let mut meant = Vec::new();
         for entry in entries {
             match fields.iter().find(|field| field.name == entry.key) {
                 Some(field) if field.optional && matches!(entry.value.data, Data::Null) => {}
                 Some(field) => self.value(&entry.value, field, owner),
-                None => {
-                    let missing = fields.iter().map(|field| field.name).filter(|name| is_missing(name));
-                    meant.extend(self.unknown(entry, missing.collect(), fields, owner));
-                }
+                None => meant.extend(self.unknown(entry, &missing, fields, owner)),
             }
         }
         for field in fields.iter().filter(|field| field.required && !meant.contains(&field.name)) {
-            if is_missing(field.name) {
+            if missing.contains(&field.name) {
                 self.add(Finding::new(format!("{owner} has no `{}`", field.name), start_of(node)));
             }
         }
@@ -206,12 +204,12 @@ impl Checker {
     fn unknown(
         &mut self,
         entry: &Entry,
-        missing: Vec<&'static str>,
+        missing: &[&'static str],
         fields: &[Field],
         owner: &str,
     ) -> Option<&'static str> {
         let synonym = SYNONYMS.iter().find(|(theirs, ours)| *theirs == entry.key && missing.contains(ours));
-        let meant = synonym.map(|(_, ours)| *ours).or_else(|| closest(&entry.key, missing));
+        let meant = synonym.map(|(_, ours)| *ours).or_else(|| closest(&entry.key, missing.iter().copied()));
         let help = match meant {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => {

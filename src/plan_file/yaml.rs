@@ -1,5 +1,6 @@
 //! YAML with places.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -107,8 +108,9 @@ fn unreadable(text: &str, error: &Error) -> Finding {
 /// The key that the one at `second` doubles, found by comparing the tree in which the first of equal keys was kept
 /// with the one in which the last was.
 fn first_key(first: &Node, last: &Node, second: usize) -> Option<Span> {
+    let before: HashMap<&str, &Entry> = first.entries().iter().map(|entry| (entry.key.as_str(), entry)).collect();
     let entries = last.entries().iter().filter_map(|entry| {
-        let before = first.entries().iter().find(|before| before.key == entry.key)?;
+        let before = before.get(entry.key.as_str())?;
         match entry.key_span.start == second {
             true => Some(before.key_span.clone()),
             false => first_key(&before.value, &entry.value, second),

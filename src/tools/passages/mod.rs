@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn comments_on_what_is_no_subject_take_no_longer_than_others() {
+        let begun = std::time::Instant::now();
+        let text = "# of an item\n- item\n".repeat(40_000);
+        assert!(!passages("a.yaml", &text).is_empty());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+        let text = "# one\n- a\n# two\n- b\nname: c\n# three\n\nother: d\n# four\n";
+        let headings: Vec<String> = prose("a.yaml", text).into_iter().map(|(_, _, heading, _)| heading).collect();
+        assert_eq!(headings, ["name: c", "name: c", "", ""]);
+    }
+
+    #[test]
     fn markdown_keeps_headings_and_lines() {
         let text = "---\ntitle: x\n---\n# HAProxy\n\nA proxy.\n\n## TLS\n\nIt ends TLS.\nOn one port.\n\n```\n# code\n```\n\nAfter.\n\nTitle two\n=========\n\nLast.\n";
         assert_eq!(

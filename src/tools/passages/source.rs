@@ -45,6 +45,8 @@ pub(super) fn source(lines: &[Line<'_>], comments: &Comments, cutter: &mut Cutte
     let mut rest = lines;
     let mut before = "";
     let mut in_string = false;
+    // Where what follows a comment ends, or there is what that is about: what is looked through once is not again.
+    let mut stop = 0;
     while let Some((line, after)) = rest.split_first() {
         let comment = if in_string { Comment::default() } else { comment(rest, comments) };
         if comment.length > 0 {
@@ -53,7 +55,14 @@ pub(super) fn source(lines: &[Line<'_>], comments: &Comments, cutter: &mut Cutte
             let subject = match comment.in_block && comments.after {
                 true => Some(before).filter(is_subject),
                 // What does not follow at once is not what it is about: a licence, say.
-                false => rest.iter().map(|line| line.text.trim()).take_while(|text| !text.is_empty()).find(is_subject),
+                false => {
+                    let at = lines.len() - rest.len();
+                    let stops = |line: &Line<'_>| line.text.trim().is_empty() || is_subject(&line.text.trim());
+                    if stop < at {
+                        stop = at + rest.iter().position(stops).unwrap_or(rest.len());
+                    }
+                    lines.get(stop).map(|line| line.text.trim()).filter(is_subject)
+                }
             };
             let subject = subject.unwrap_or_default();
             // Headings inside of the comment are of lower levels.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use genai::adapter::AdapterKind;
 
 use super::gate::RateLimits;
+use super::trouble::shown_address;
 
 /// Where Ollama listens unless told otherwise.
 const OLLAMA: &str = "http://localhost:11434/v1/";
@@ -146,7 +147,7 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("provider", &self.name())
-            .field("base_url", &self.base_url)
+            .field("base_url", &self.base_url.as_deref().map(shown_address))
             .field("key", &self.key.as_ref().map(|_| "..."))
             .field("limits", &self.limits)
             .finish_non_exhaustive()
@@ -171,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_key_is_not_shown() {
-        let shown = format!("{:?}", Server::at("http://localhost/v1").key("sk-secret"));
-        assert!(!shown.contains("secret"), "{shown}");
+        let server = Server::at("http://me:secret@localhost/v1?api-key=secret").key("sk-secret");
+        let shown = format!("{server:?}");
+        assert!(!shown.contains("secret") && shown.contains("localhost"), "{shown}");
     }
 }

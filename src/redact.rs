@@ -27,6 +27,7 @@ const MOST_ESCAPED: usize = 3;
 /// So much of a secret is one where a text is cut.
 const MIN_CUT_BYTES: usize = 6;
 /// Longer words can be keys.
+#[cfg(feature = "sqlite")]
 const MAX_WORD_BYTES: usize = 12;
 /// What the name of an environment variable contains if its value is to be kept secret.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
@@ -325,8 +326,8 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// A text as it is in JSON.
-fn escaped(text: &String) -> String {
-    let json = Value::from(text.as_str()).to_string();
+fn escaped(text: &str) -> String {
+    let json = Value::from(text).to_string();
     json[1..json.len() - 1].to_owned()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::event::{StepNumber, Timestamp};
-use crate::report::{MOST_WRITTEN_OUT, StepReport};
+use crate::report::StepReport;
 use crate::simulate::what_if::as_done_by;
 use crate::tool::ToolSpec;
 
@@ -91,22 +91,17 @@ struct Waits<'a> {
 
 impl<'a> Waits<'a> {
     fn of(history: &'a History) -> Self {
+        let report = &history.report;
         let mut inside: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
-        let mut dependents: BTreeMap<StepNumber, usize> = BTreeMap::new();
-        for step in history.report.steps() {
-            for outer in history.report.parents(step.parent) {
+        for step in report.steps() {
+            for outer in report.parents(step.parent) {
                 inside.entry(outer).or_default().push(step.number);
             }
-            for before in history.report.scheduler().dependencies(step.number) {
-                *dependents.entry(*before).or_default() += 1;
-            }
         }
-        let is_long = |(number, inside): &(&StepNumber, &Vec<StepNumber>)| {
-            dependents.get(number).is_some_and(|dependents| dependents * inside.len() > MOST_WRITTEN_OUT)
-        };
         // No step is called so.
-        let end = |number: StepNumber| (number, format!("end of {}", history.id(number)));
-        let ends = inside.iter().filter(is_long).map(|(number, _)| end(*number)).collect();
+        let end = |number| (number, format!("end of {}", history.id(number)));
+        let ends =
+            report.with_long_ends(report.steps().map(|step| step.number), &inside).into_iter().map(end).collect();
         Self { history, inside, ends }
     }
 

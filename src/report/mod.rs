@@ -27,4 +27,3 @@ pub use run::{Ending, NoAnswer, NoOutput, RunReport};
 pub use step::{AttemptReport, StepOutcome, StepReport};
 #[cfg(feature = "page")]
 pub(crate) use svg::{HATCHED, HATCHING, Labelled, fitting, svg};
-pub(crate) use what_if::MOST_WRITTEN_OUT;

@@ -14,7 +14,7 @@ use super::{AttemptReport, RunReport, StepOutcome, StepReport};
 
 /// Where more dependencies than this would lead from what a step became to what waits for it, one step leads from the
 /// ones to the others: it would need a slot for a moment, so that a few are better written out.
-pub(crate) const MOST_WRITTEN_OUT: usize = 1_024;
+const MOST_WRITTEN_OUT: usize = 1_024;
 
 impl RunReport {
     /// What would have made the run faster: it is run again in virtual time, each step of its last plan as long as its
@@ -39,15 +39,8 @@ impl RunReport {
             let inside = children.get(&number).into_iter().flatten().copied();
             indexes.get(&number).copied().into_iter().chain(inside)
         };
-        let mut dependents: BTreeMap<StepNumber, usize> = BTreeMap::new();
-        for before in tasks.iter().flat_map(|step| self.scheduler.dependencies(step.number)) {
-            *dependents.entry(*before).or_default() += 1;
-        }
-        let is_long = |(number, inside): &(&StepNumber, &Vec<u32>)| {
-            dependents.get(number).is_some_and(|dependents| dependents * inside.len() > MOST_WRITTEN_OUT)
-        };
-        let ends: BTreeMap<StepNumber, u32> =
-            children.iter().filter(is_long).map(|(number, _)| *number).zip(tasks.len() as u32..).collect();
+        let long = self.with_long_ends(tasks.iter().map(|step| step.number), &children);
+        let ends: BTreeMap<StepNumber, u32> = long.into_iter().zip(tasks.len() as u32..).collect();
         // What is to be waited for if somebody waits for a step.
         let over = |number: StepNumber| {
             let end = ends.get(&number).copied();
@@ -84,6 +77,22 @@ impl RunReport {
         let ends = ends.keys().map(|number| Task::end(with_children(*number).collect()));
         let tasks = tasks.iter().map(task).chain(ends).collect();
         Work { tasks, policy }
+    }
+
+    /// The steps that became so much (`inside`), and that so many of these steps wait for, that their end is a step of its
+    /// own.
+    pub(crate) fn with_long_ends<T>(
+        &self,
+        steps: impl Iterator<Item = StepNumber>,
+        inside: &BTreeMap<StepNumber, Vec<T>>,
+    ) -> Vec<StepNumber> {
+        let mut dependents: BTreeMap<StepNumber, usize> = BTreeMap::new();
+        for before in steps.flat_map(|step| self.scheduler.dependencies(step)) {
+            *dependents.entry(*before).or_default() += 1;
+        }
+        let dependents = |number: &StepNumber| dependents.get(number).copied().unwrap_or_default();
+        let is_long = |(number, inside): &(&StepNumber, &Vec<T>)| dependents(number) * inside.len() > MOST_WRITTEN_OUT;
+        inside.iter().filter(is_long).map(|(number, _)| *number).collect()
     }
 
     /// The policy with the most room that the run ever had: with less, it might not have been as fast as it was.

@@ -230,10 +230,9 @@ mod tests {
 
     #[test]
     fn comments_on_what_is_no_subject_take_no_longer_than_others() {
-        let begun = std::time::Instant::now();
-        let text = "# of an item\n- item\n".repeat(40_000);
+        // If each looked through all that follows, this would never end.
+        let text = "# of an item\n- item\n".repeat(300_000);
         assert!(!passages("a.yaml", &text).is_empty());
-        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
         let text = "# one\n- a\n# two\n- b\nname: c\n# three\n\nother: d\n# four\n";
         let headings: Vec<String> = prose("a.yaml", text).into_iter().map(|(_, _, heading, _)| heading).collect();
         assert_eq!(headings, ["name: c", "name: c", "", ""]);

@@ -28,6 +28,21 @@ const DATA_CRATES: &[&str] = &["serde", "serde_json", "smol_str", "thiserror", "
 /// The state machine and all it knows.
 const CORE: &[&str] =
     &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest", "scheduler", "cut"];
+/// The same, in virtual time, on plans from files.
+const SIMULATION: &[&str] = &[
+    "plan",
+    "error",
+    "policy",
+    "dag",
+    "reference",
+    "event",
+    "planner",
+    "tool",
+    "suggest",
+    "scheduler",
+    "cut",
+    "plan_file",
+];
 /// Everything that is not the command.
 const LIBRARY: &[&str] = &[
     "plan",
@@ -109,7 +124,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["simulate"],
-        modules: CORE,
+        modules: SIMULATION,
         crates: &["serde", "serde_json", "thiserror", "fastrand"],
         never: PURE,
     },

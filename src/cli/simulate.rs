@@ -180,7 +180,8 @@ impl Simulator<'_> {
             (_, 0) => only.map_or(Ok(()), |plan| self.tell_faster(&plan)),
             _ => {
                 let message = format!("{bad} of {} could not be simulated", counted(plans, "plan"));
-                Err(Failure::new("plan.malformed", ExitCode::PlanInvalid, message))
+                let failure = Failure::new("plan.malformed", ExitCode::PlanInvalid, message);
+                Err(if bad < plans { failure.after_start() } else { failure })
             }
         }
     }

@@ -4,6 +4,7 @@ use serde_json::error::Category;
 use serde_json::{Error, Value};
 
 use crate::cut;
+use crate::plan_file::PlanFileError;
 
 /// How much of a value is shown.
 const MOST_CHARS: usize = 40;
@@ -65,6 +66,16 @@ pub(super) fn reason(line: &[u8], error: &Error) -> String {
         Some(field) => format!("`{field}` is missing"),
         None => text.rsplit_once(" at line ").map_or(text.clone(), |(what, _)| what.to_owned()),
     }
+}
+
+/// Why a line is no plan as it could be in a file: all that is wrong with it, without places, as it is one line.
+pub(super) fn misshapen(error: &PlanFileError) -> String {
+    let PlanFileError::Invalid(problems) = error else { return error.to_string() };
+    let told = problems.problems.iter().map(|problem| match &problem.help {
+        Some(help) => format!("{} ({help})", problem.error),
+        None => problem.error.to_string(),
+    });
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// Whether it is steps that lack a field.

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use super::misread;
 use crate::plan::{Plan, Step, StepId};
+use crate::plan_file::{PlanFile, PlanFormat};
 
 /// A plan and what is known about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,7 +171,7 @@ fn id(text: &[u8]) -> Option<String> {
 
 fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
     if AnyLine::of(text).is_some_and(|line| !line.has_durations()) {
-        return plan(text, number).map_err(|error| error.to_string());
+        return plan(text, number);
     }
     let line: Line = serde_json::from_slice(text).map_err(|error| misread::reason(text, &error))?;
     let ids = step_ids(&line.steps)?;
@@ -196,15 +197,16 @@ fn parse(text: &[u8], number: usize) -> Result<Workload, String> {
 }
 
 /// Reads a plan as it could be in a file of its own.
-fn plan(text: &[u8], number: usize) -> Result<Workload, serde_json::Error> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(text)?;
+fn plan(text: &[u8], number: usize) -> Result<Workload, String> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(text).map_err(|error| misread::reason(text, &error))?;
     let id = match fields.remove("id") {
         None => number.to_string(),
         Some(Value::String(id)) => id,
         Some(id) => id.to_string(),
     };
-    let plan = Plan::deserialize(Value::Object(fields))?;
-    Ok(Workload { line: number, id, plan, optima: BTreeMap::new() })
+    let text = Value::Object(fields).to_string();
+    let file = PlanFile::parse("", text, PlanFormat::Json, u64::MAX).map_err(|error| misread::misshapen(&error))?;
+    Ok(Workload { line: number, id, plan: file.plan, optima: BTreeMap::new() })
 }
 
 /// The ids of the plan by those of the file. A file may join several plans under ids such as `3/fetch`, which a plan
@@ -278,14 +280,16 @@ mod tests {
             "\n",
             r#"{"id":"named","steps":[{"id":"a","tool":"t"}]}"#,
             "\n",
-            r#"{"id":"bad","steps":[{"id":"a","tol":"t"}]}"#,
+            r#"{"id":"bad","steps":[{"id":"a","tol":"t"},{"id":"b","tool":"t","estimate_ms":-1}]}"#,
         );
         let read: Vec<_> = read(file.as_bytes()).collect();
         let [first, second] = [0, 1].map(|line| read[line].as_ref().unwrap());
         assert_eq!((first.id.as_str(), second.id.as_str()), ("1", "named"));
         assert_eq!((first.plan.pools["p"], first.plan.steps[0].estimate_ms), (2, Some(5)));
         assert_eq!(first.plan.steps[1].args["x"], "${a}");
-        assert!(read[2].as_ref().unwrap_err().to_string().contains("unknown field `tol`"), "{:?}", read[2]);
+        let bad = "line 3: step `a` has an unknown field `tol` (did you mean `tool`?); \
+                   `estimate_ms` of step `b` should be a whole number from 0 to 18446744073709551615, but is -1";
+        assert_eq!(read[2].as_ref().unwrap_err().to_string(), bad);
     }
 
     #[test]

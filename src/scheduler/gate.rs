@@ -25,24 +25,35 @@ pub(super) struct Gate {
     pub(super) by: StepNumber,
     /// Calls that are being made.
     running: u32,
-    /// How many may be made at a time, in sixteenths of a call. Each that succeeds adds one.
+    /// How many may be made at a time, in eighths of a call. Each that succeeds adds one: so a server may turn one of nine
+    /// away for reasons of its own before they become fewer.
     parts: u32,
     /// Whether the server was called again since the gate is there.
     is_reopened: bool,
     /// The time from one call to the next, in milliseconds, where one at a time is too much.
     spacing_ms: u64,
+    /// It becomes shorter by one part in so many with the next call that succeeds, by twice as much with the one after it,
+    /// and so on: a pause may say little of what the server takes when it is over.
+    shorter: u64,
 }
 
 impl Gate {
     /// So many calls at a time at least after the first was turned away: it may have been the only one.
     const FIRST: u32 = 8;
-    const PARTS: u32 = 16;
-    /// By so much of itself the time between two calls becomes shorter with each that succeeds.
+    const PARTS: u32 = 8;
     const SHORTER: u64 = 32;
 
     /// One that is open, while so many calls are being made.
     pub(super) fn new(by: StepNumber, running: u32) -> Self {
-        Self { until: Timestamp::ZERO, by, running, parts: u32::MAX, is_reopened: false, spacing_ms: 0 }
+        Self {
+            until: Timestamp::ZERO,
+            by,
+            running,
+            parts: u32::MAX,
+            is_reopened: false,
+            spacing_ms: 0,
+            shorter: Self::SHORTER,
+        }
     }
 
     /// No call is to be made before.
@@ -57,7 +68,7 @@ impl Gate {
         let carried = if self.is_reopened { self.running.max(1) } else { (self.running / 2).max(Self::FIRST) };
         self.parts = self.parts.min(carried.saturating_mul(Self::PARTS));
         if self.is_reopened && self.running == 0 {
-            self.spacing_ms = pause_ms;
+            (self.spacing_ms, self.shorter) = (pause_ms, Self::SHORTER);
         }
     }
 
@@ -72,7 +83,8 @@ impl Gate {
             self.running = self.running.saturating_sub(1);
             if matches!(after, StepState::Succeeded | StepState::Expanded) {
                 self.parts = self.parts.saturating_add(1);
-                self.spacing_ms -= self.spacing_ms.div_ceil(Self::SHORTER);
+                self.spacing_ms -= self.spacing_ms.div_ceil(self.shorter);
+                self.shorter = (self.shorter / 2).max(1);
             }
         }
     }
@@ -88,8 +100,8 @@ impl Gate {
     }
 
     /// All of it, for comparisons.
-    pub(super) fn all(&self) -> (Timestamp, u32, u32, bool, u64) {
-        (self.until, self.running, self.parts, self.is_reopened, self.spacing_ms)
+    pub(super) fn all(&self) -> (Timestamp, u32, u32, bool, [u64; 2]) {
+        (self.until, self.running, self.parts, self.is_reopened, [self.spacing_ms, self.shorter])
     }
 }
 

@@ -108,6 +108,49 @@ async fn one_call_that_is_turned_away_holds_nobody_back_for_long() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
+/// How long a server needs to answer so many calls of two seconds, of which it turns away some for as long as it says.
+async fn answered(steps: usize, pause: Duration, mut turns_away: impl FnMut(Instant) -> bool + Send + 'static) -> f64 {
+    let begun = Instant::now();
+    let turns_away = Mutex::new(move || turns_away(begun));
+    let call = tool_fn(move |_| {
+        let is_turned_away = turns_away.lock().expect("nobody has panicked")();
+        async move {
+            if is_turned_away {
+                return Err(StepError::transient("busy").retry_after_ms(pause.as_millis() as u64));
+            }
+            sleep(Duration::from_secs(2)).await;
+            Ok(())
+        }
+    });
+    let plan: Plan = (0..steps).map(|step| Step::new(format!("s{step}"), "call")).collect();
+    let report = Runner::new(plan).tool("call", call).max_parallel(64).run("call").await.expect("a report");
+    assert!(report.succeeded(), "each step has its call in the end");
+    begun.elapsed().as_secs_f64()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_turns_some_away_for_reasons_of_its_own_is_called_by_many_all_the_same() {
+    for seed in 0..10 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        // It would be 16 seconds without.
+        let seconds = answered(500, Duration::from_secs(1), move |_| random.u8(..10) == 0).await;
+        assert!(seconds < 120.0, "seed {seed}: {seconds}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_says_little_of_what_the_server_takes_is_not_kept_for_long() {
+    // Fifty calls a minute, and whoever comes too soon is told to come back in half a minute.
+    let mut taken = std::collections::BTreeMap::new();
+    let seconds = answered(100, Duration::from_secs(30), move |begun| {
+        let calls: &mut u32 = taken.entry(begun.elapsed().as_secs() / 60).or_default();
+        *calls += u32::from(*calls < 51);
+        *calls > 50
+    })
+    .await;
+    assert!(seconds < 300.0, "{seconds}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_may_be_called_again_at_once_is() {
     // Every third call fails, however many there are.

@@ -7,12 +7,14 @@ use super::books::{Books, State};
 #[derive(Clone, Debug)]
 pub struct Gate {
     until: Timestamp,
-    /// Calls at a time, in sixteenths.
+    /// Calls at a time, in eighths.
     most: u32,
     /// It was called again since.
     was_called: bool,
     /// What lies between two calls at least.
     spacing_ms: u64,
+    /// By one part in so many it becomes shorter with the next success.
+    shorter: u64,
 }
 
 impl Books {
@@ -30,7 +32,7 @@ impl Books {
     /// The planner is not to be asked before, and its server not to be called.
     pub fn planner_closed(&mut self, until: Timestamp) {
         let gate = self.gates.entry(self.start.planner_server.clone());
-        let gate = gate.or_insert(Gate { until, most: u32::MAX, was_called: false, spacing_ms: 0 });
+        let gate = gate.or_insert(Gate { until, most: u32::MAX, was_called: false, spacing_ms: 0, shorter: 32 });
         gate.until = gate.until.max(until);
     }
 
@@ -48,7 +50,7 @@ impl Books {
         else {
             return true;
         };
-        gate.until <= now && self.calls(&server) * 16 + 16 <= gate.most
+        gate.until <= now && self.calls(&server) * 8 + 8 <= gate.most
     }
 
     /// A call of a step's tool was turned away, or put off by the tool itself; it is not being made any more.
@@ -57,14 +59,14 @@ impl Books {
         let calls = self.calls(&server);
         let until = now.plus_millis(pause_ms);
         let gate = self.gates.entry(server);
-        let gate = gate.or_insert(Gate { until, most: u32::MAX, was_called: false, spacing_ms: 0 });
+        let gate = gate.or_insert(Gate { until, most: u32::MAX, was_called: false, spacing_ms: 0, shorter: 32 });
         gate.until = gate.until.max(until);
         if is_deferred {
             return;
         }
-        gate.most = gate.most.min(16 * if gate.was_called { calls.max(1) } else { (calls / 2).max(8) });
+        gate.most = gate.most.min(8 * if gate.was_called { calls.max(1) } else { (calls / 2).max(8) });
         if gate.was_called && calls == 0 {
-            gate.spacing_ms = pause_ms;
+            (gate.spacing_ms, gate.shorter) = (pause_ms, 32);
         }
     }
 
@@ -80,7 +82,8 @@ impl Books {
     pub fn answered(&mut self, step: StepNumber) {
         if let Some(gate) = self.server(step).and_then(|server| self.gates.get_mut(&server)) {
             gate.most = gate.most.saturating_add(1);
-            gate.spacing_ms -= gate.spacing_ms.div_ceil(32);
+            gate.spacing_ms -= gate.spacing_ms.div_ceil(gate.shorter);
+            gate.shorter = (gate.shorter / 2).max(1);
         }
     }
 }

@@ -123,6 +123,12 @@ const RULES: &[Rule] = &[
         never: &["std::time::Instant", "std::fs", "std::net"],
     },
     Rule {
+        parts: &["http_client"],
+        modules: &[],
+        crates: &["reqwest"],
+        never: &["std::time::Instant", "std::fs", "std::env", "std::process"],
+    },
+    Rule {
         parts: &["simulate"],
         modules: SIMULATION,
         crates: &["serde", "serde_json", "thiserror", "fastrand"],
@@ -176,7 +182,19 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["tools"],
-        modules: &["plan", "error", "event", "tool", "suggest", "reference", "redact", "retry_after", "lossy", "cut"],
+        modules: &[
+            "plan",
+            "error",
+            "event",
+            "tool",
+            "suggest",
+            "reference",
+            "redact",
+            "retry_after",
+            "http_client",
+            "lossy",
+            "cut",
+        ],
         crates: &[
             "serde",
             "serde_json",
@@ -223,6 +241,7 @@ const RULES: &[Rule] = &[
             "strict",
             "suggest",
             "retry_after",
+            "http_client",
             "lossy",
             "cut",
             "redact",

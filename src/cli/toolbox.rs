@@ -131,7 +131,9 @@ impl Toolbox {
             StepTools::All => useful.collect(),
             StepTools::Named(names) => {
                 let useful: Vec<&str> = useful.collect();
-                if let Some(unknown) = names.iter().find(|name| !useful.contains(&name.as_str())) {
+                // A file names them for every run, also for those without a folder.
+                let is_unknown = |name: &&String| !useful.contains(&name.as_str()) && !self.lacks_folder(name);
+                if let Some(unknown) = names.iter().find(is_unknown) {
                     return Err(Failure::usage(
                         "usage.unknown_tool",
                         format!("there is no tool `{unknown}` that only reads, so no step can be offered it"),
@@ -146,15 +148,19 @@ impl Toolbox {
     /// Refuses a choice of tools that no run could offer, whatever folder and servers it was given.
     pub(crate) fn check_choice(&self, choice: &StepTools) -> Result<(), Failure> {
         let StepTools::Named(names) = choice else { return Ok(()) };
-        let is_given = |name: &&String| tools::NEED_FOLDER.contains(&name.as_str()) || name.contains('.');
-        let others = names.iter().filter(|name| !is_given(name)).cloned().collect();
+        // What servers there will be is not known.
+        let others = names.iter().filter(|name| !name.contains('.')).cloned().collect();
         self.offered(&StepTools::Named(others)).map(drop)
+    }
+
+    /// Whether a tool reads a folder, and there is none.
+    fn lacks_folder(&self, name: &str) -> bool {
+        self.folder.is_none() && tools::NEED_FOLDER.contains(&name)
     }
 
     /// Tools that a plan should not use: without a folder those that read one, and those that it has no leave to use.
     pub(crate) fn useless(&self) -> Vec<&str> {
-        let no_folder = |name: &str| self.folder.is_none() && tools::NEED_FOLDER.contains(&name);
-        let useless = self.tools.iter().filter(|(name, _)| no_folder(name) || !self.is_allowed(name));
+        let useless = self.tools.iter().filter(|(name, _)| self.lacks_folder(name) || !self.is_allowed(name));
         useless.map(|(name, _)| name.as_str()).collect()
     }
 

@@ -27,6 +27,25 @@ impl Price {
         micro.max(0.0).ceil() as u64
     }
 
+    /// The price of a model, which may be named with its provider: that of the longest name in the list that its own
+    /// begins with, so that a dated name of a model costs what the model does.
+    pub fn of(model: &str, prices: &BTreeMap<String, Self>) -> Option<Self> {
+        let bare = model.rsplit("::").next().unwrap_or(model);
+        // A date, or the number of a build; `-5` would be another model.
+        let is_dated = |rest: &str| rest.bytes().take_while(u8::is_ascii_digit).count() >= 3;
+        let begins = |name: &str, known: &str| {
+            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_dated))
+        };
+        let fits = |known: &str| begins(bare, known) || begins(model, known);
+        prices.iter().filter(|(known, _)| fits(known)).max_by_key(|(known, _)| known.len()).map(|(_, price)| *price)
+    }
+
+    /// The higher one of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { input: self.input.max(other.input), output: self.output.max(other.output) }
+    }
+
     /// Adds the price to what a provider counted.
     pub(super) fn charge(&self, usage: &mut Usage) {
         usage.micro_usd = self.micro_usd(usage.input_tokens, usage.output_tokens);
@@ -53,20 +72,9 @@ impl PriceList {
         serde_json::from_str(BUILT_IN).expect("the built-in price list is valid")
     }
 
-    /// The price of a model: that of the longest name in the list that its own begins with, so that a dated name of a
-    /// model costs what the model does.
+    /// The price of a model, as [`Price::of`] finds it.
     pub fn find(&self, model: &str) -> Option<Price> {
-        let name = model.rsplit("::").next().unwrap_or(model);
-        // A date, or the number of a build; `-5` would be another model.
-        let is_dated = |rest: &str| rest.bytes().take_while(u8::is_ascii_digit).count() >= 3;
-        let fits = |known: &str| {
-            name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_dated))
-        };
-        self.models
-            .iter()
-            .filter(|(known, _)| fits(known))
-            .max_by_key(|(known, _)| known.len())
-            .map(|(_, price)| *price)
+        Price::of(model, &self.models)
     }
 }
 
@@ -85,6 +93,15 @@ mod tests {
         assert_eq!(list.find("claude-sonnet-4-20250514"), list.find("claude-sonnet-4"));
         assert_eq!(list.find("claude-opus-4-9"), None);
         assert_eq!(list.find("mock"), None);
+    }
+
+    #[test]
+    fn a_name_with_its_provider_is_another_one_than_without_only_where_it_is_listed() {
+        let at = |input| Price { input, output: 0.0 };
+        let prices = BTreeMap::from([("m".to_owned(), at(1.0)), ("other::m".to_owned(), at(2.0))]);
+        let found = ["m", "some::m", "m-2024-08-06", "other::m", "other::m-2024-08-06", "mm"]
+            .map(|model| Price::of(model, &prices).map(|price| price.input));
+        assert_eq!(found, [Some(1.0), Some(1.0), Some(1.0), Some(2.0), Some(2.0), None]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use genai::adapter::AdapterKind;
-use reqwest::{Url, redirect};
+use reqwest::Url;
 use tokio::time::Instant;
 
 use super::compatible::Compatible;
@@ -20,11 +20,11 @@ use super::trouble::{self, Told, Trouble, tokens};
 use super::{Model, ModelReply, ModelRequest, ToolCall};
 use crate::error::ModelProblem;
 use crate::event::Usage;
+use crate::http_client;
 
 /// Longer answers are not read: no plan and no step needs them.
 pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// How long to try to reach a server.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// A connection to one [`Server`], shared by all of its models: one pool of connections, one gate.
 ///
@@ -129,25 +129,8 @@ fn address(url: &str) -> Result<Url, ModelError> {
 }
 
 pub(super) fn http_client(base_url: Option<&Url>) -> Result<reqwest::Client, ModelError> {
-    let mut builder = reqwest::Client::builder()
-        .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
-        .user_agent(concat!("plandag/", env!("CARGO_PKG_VERSION")))
-        // A key is for the server it was given for.
-        .redirect(redirect::Policy::none());
-    if base_url.is_some_and(is_loopback) {
-        builder = builder.no_proxy();
-    }
-    if base_url.is_some_and(|url| url.scheme() == "http") {
-        // Reading the system's certificates takes longer than a call on this machine.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|error| ModelError::new(ModelProblem::Unreachable, error.to_string()))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let client = http_client::builder(base_url).build();
+    client.map_err(|error| ModelError::new(ModelProblem::Unreachable, error.to_string()))
 }
 
 struct ProviderModel {

@@ -1,5 +1,7 @@
 //! Which model is asked where, with which key: arguments, environment, configuration files, prompts, the doctor.
 
+use std::ffi::OsStr;
+
 use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
@@ -348,6 +350,30 @@ fn the_doctor_knows_what_a_run_would_refuse() {
     place.file("plandag.toml", "step_tools = \"fetch,search_files,notes.find\"\n");
     let ran = server.run(&place, ["doctor", "--model", "m"]);
     assert_eq!(ran.exit, 0, "with a folder and a server there may be such tools: {ran:?}");
+    place.file("plandag.toml", "step_tools = \"search_files,calculate\"\n");
+    let ran = server.run(&place, ["run", "--model=m", "x"]);
+    assert_eq!(ran.exit, 0, "what a file says is said of runs with a folder, too: {ran:?}");
+}
+
+/// A proxy would see what is sent, and its network is another one.
+#[test]
+fn what_is_for_this_machine_goes_to_no_proxy() {
+    let (server, place) = (Server::with(ResponseTemplate::new(418)), Place::new());
+    let plan = place.plan(json!([{ "id": "a", "tool": "web_search", "args": { "query": "x" } }]));
+    let servers = json!({ "mcpServers": { "bank": { "url": format!("{}/mcp", server.url()) } } });
+    let servers = place.file("mcp.json", servers.to_string());
+    let runs: [[&OsStr; 3]; 2] = [
+        ["tools".as_ref(), "--mcp".as_ref(), servers.as_os_str()],
+        ["run".as_ref(), plan.as_os_str(), "--offline".as_ref()],
+    ];
+    for line in runs {
+        let mut command = place.command(line);
+        command.env_remove("TAVILY_API_KEY").env("MEDIAWIKI_API_URL", server.url()).env_remove("NO_PROXY");
+        // Nobody is there.
+        let ran: Ran = command.env_remove("no_proxy").env("http_proxy", "http://127.0.0.1:1").output().unwrap().into();
+        let is_answered = ["404", "418"].iter().any(|status| ran.stderr.contains(status));
+        assert!(ran.exit != 0 && is_answered, "{ran:?}");
+    }
 }
 
 #[test]

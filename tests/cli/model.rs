@@ -501,6 +501,11 @@ fn a_limit_on_spending_ends_a_run_with_what_is_done() {
     assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (8, &json!("limit.money")), "{}", ran.stdout);
     let ran = server.run(&place, ["run", "x", "--model", "mock", "--max-usd", "1", "--json"]);
     assert_eq!((ran.exit, &ran.last_event()["usd"]), (0, &json!(0.000_56)), "{}", ran.stdout);
+    // A name with its provider is the same model; and what a project says does not make the user's limit void.
+    place.file(".config/plandag/config.toml", "[prices.mock]\ninput = 100.0\noutput = 100.0\n");
+    place.file("plandag.toml", "[prices.mock]\ninput = 0.0\noutput = 0.0\n");
+    let ran = server.run(&place, ["run", "x", "--model", "openai::mock", "--max-usd", "0.001", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["error"]["code"]), (8, &json!("limit.money")), "{}", ran.stdout);
 }
 
 #[test]

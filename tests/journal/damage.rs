@@ -22,6 +22,25 @@ fn kept() -> Place {
     place
 }
 
+/// SQLite would take the log that is still there for that of the new file.
+#[test]
+fn what_a_deleted_journal_has_left_is_no_part_of_the_next_one() {
+    let place = kept();
+    let (file, log) = (place.journal(), format!("{}-wal", place.journal().display()));
+    let held = Connection::open(&file).unwrap();
+    held.query_row("SELECT count(*) FROM runs", [], |_| Ok(())).unwrap();
+    assert_eq!(place.run("run plan.json -q").exit, Some(0));
+    // As a process leaves it that is killed.
+    let left = fs::read(&log).unwrap();
+    assert!(!left.is_empty());
+    drop(held);
+    fs::remove_file(&file).unwrap();
+    fs::write(&log, left).unwrap();
+    assert_eq!(place.run("run plan.json -q").exit, Some(0));
+    let listed = place.run("runs --json");
+    assert_eq!((listed.exit, listed.stdout.lines().count()), (Some(0), 1), "{listed:?}");
+}
+
 #[test]
 fn what_is_no_journal_is_refused_and_left_alone() {
     let place = kept();

@@ -104,6 +104,8 @@ async fn a_server_that_does_not_get_ready_says_why() {
     assert!(dead.contains("it has ended (exit status: 3)") && dead.contains("no licence found"), "{dead}");
     let missing = start("good", json!({ "command": "/no/such/program" })).await.unwrap_err().to_string();
     assert!(missing.contains("`/no/such/program` cannot be started"), "{missing}");
+    let nowhere = start("good", json!({ "cwd": "/no/such/folder" })).await.unwrap_err().to_string();
+    assert!(nowhere.contains("its `cwd` /no/such/folder is no folder"), "{nowhere}");
     let silent = refused("lists_nothing", json!({ "startTimeoutMs": 300 })).await;
     assert!(silent.contains("tools after 300ms"), "{silent}");
     let endless = refused("endless_pages", json!({})).await;

@@ -299,8 +299,16 @@ struct Options<'a> {
 }
 
 impl Options<'_> {
+    /// What the user's own file says, or else the list. A project may come from somebody else: what it says counts where
+    /// neither knows the model, and where it is more.
     fn price(&self, model: &str) -> Option<Price> {
-        self.files.find(|config| config.prices.get(model).copied()).or_else(|| self.prices.find(model))
+        let own = self.files.of_user(|config| Price::of(model, &config.prices));
+        let listed = || self.prices.find(model);
+        let of_project = self.files.project.as_ref().and_then(|(_, config)| Price::of(model, &config.prices));
+        match (own.or_else(listed), of_project) {
+            (Some(known), Some(stated)) => Some(known.max(stated)),
+            (known, stated) => known.or(stated),
+        }
     }
 }
 

@@ -333,6 +333,10 @@ pub(super) fn create(path: &Path) -> Result<(), JournalError> {
     place::create_private(&draft).map_err(cannot)?;
     fill(&draft)?;
     OpenOptions::new().write(true).open(&draft).and_then(|file| file.sync_all()).map_err(cannot)?;
+    for of_another in ["-wal", "-shm"] {
+        // A journal that was deleted, or moved away, may have left its log: it is no part of this one.
+        let _ = std::fs::remove_file(path_with(path, of_another));
+    }
     std::fs::rename(&draft, path).map_err(|error| unusable(path, error))
 }
 

@@ -96,7 +96,7 @@ struct Entry {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
-    cwd: Option<PathBuf>,
+    cwd: Option<String>,
     url: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -169,7 +169,7 @@ impl Entry {
                 command: fill(command)?,
                 args: self.args.into_iter().map(&mut fill).collect::<Result<_, _>>()?,
                 env,
-                cwd: self.cwd,
+                cwd: self.cwd.map(&mut fill).transpose()?.map(PathBuf::from),
             },
             (None, Some(url)) => {
                 if self.kind.is_some_and(|kind| kind == "sse") {
@@ -304,13 +304,17 @@ mod tests {
                 "files": {"command": "npx", "args": ["-y", "x"], "env": {"API_KEY": "${TOKEN}"}, "autoApprove": []},
                 "web": {"type": "http", "url": "https://example.org/mcp", "headers": {"Authorization": "Bearer ${TOKEN}"}},
                 "off": {"command": "x", "disabled": true},
-                "slow": {"command": "x", "args": ["${NONE:-default}"], "startTimeoutMs": 5, "trust": true}}}"#,
+                "slow": {"command": "x", "args": ["${NONE:-default}"], "cwd": "${NONE:-/a}/b", "startTimeoutMs": 5, "trust": true}}}"#,
         )
         .unwrap();
         let names: Vec<&str> = config.servers().iter().map(|server| server.name.as_str()).collect();
         assert_eq!(names, ["files", "slow", "web"]);
         assert!(config.servers()[1].trust && config.servers()[1].start == Duration::from_millis(5));
-        assert!(matches!(&config.servers()[1].launch, Launch::Program { args, .. } if args == &["default"]));
+        let Launch::Program { args, cwd, .. } = &config.servers()[1].launch else { panic!("it is a program") };
+        assert_eq!(
+            (args.as_slice(), cwd.as_deref()),
+            (&["default".to_owned()][..], Some(std::path::Path::new("/a/b")))
+        );
         assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     }
 

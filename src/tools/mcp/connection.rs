@@ -15,6 +15,7 @@ use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
+use url::Url;
 
 use super::client::Client;
 use super::config::{Launch, ServerConfig};
@@ -22,6 +23,7 @@ use super::pipe::{MAX_MESSAGE_BYTES, Pipe, Reason};
 use super::process::Process;
 use super::trouble::{self, Trouble};
 use crate::cut;
+use crate::http_client;
 
 const MAX_TOOLS: usize = 1_000;
 const MAX_PAGES: usize = 100;
@@ -61,14 +63,18 @@ impl Connection {
         let (started, mut process) = match &config.launch {
             Launch::Program { command, args, env, cwd } => {
                 let (process, stdin, stdout) =
-                    Process::start(command, args, env.iter(), cwd.as_deref(), config.secrets.clone())
-                        .map_err(|error| format!("`{command}` cannot be started: {error}"))?;
+                    Process::start(command, args, env.iter(), cwd.as_deref(), config.secrets.clone()).map_err(
+                        |error| match cwd {
+                            Some(cwd) if !cwd.is_dir() => format!("its `cwd` {} is no folder", cwd.display()),
+                            _ => format!("`{command}` cannot be started: {error}"),
+                        },
+                    )?;
                 let pipe = Pipe::new(stdin, stdout, reason.clone());
                 let started = timeout(config.start, client.clone().serve(pipe)).await.map_err(late);
                 (started.and_then(begun), Some(process))
             }
             Launch::Http { url, headers } => {
-                let transport = http(url.as_str(), headers)?;
+                let transport = http(url, headers)?;
                 let started = timeout(config.start, client.clone().serve(transport)).await.map_err(late);
                 (started.and_then(begun), None)
             }
@@ -249,7 +255,7 @@ fn shown(name: &str) -> String {
 }
 
 fn http(
-    url: &str,
+    url: &Url,
     headers: &BTreeMap<String, String>,
 ) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
     let mut custom = HashMap::new();
@@ -258,13 +264,9 @@ fn http(
         let (name, value) = parsed.ok_or_else(|| format!("the header `{name}` cannot be sent"))?;
         custom.insert(name, value);
     }
-    let client = reqwest::Client::builder()
-        // Headers may be secrets, and must not follow a redirect.
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(15))
-        .build()
-        .map_err(|error| error.to_string())?;
-    let config =
-        StreamableHttpClientTransportConfig::with_uri(url).custom_headers(custom).max_sse_event_size(MAX_MESSAGE_BYTES);
+    let client = http_client::builder(Some(url)).build().map_err(|error| error.to_string())?;
+    let config = StreamableHttpClientTransportConfig::with_uri(url.as_str())
+        .custom_headers(custom)
+        .max_sse_event_size(MAX_MESSAGE_BYTES);
     Ok(StreamableHttpClientTransport::with_client(client, config))
 }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -21,6 +21,7 @@ use super::arguments::Arguments;
 use super::fetch::causes;
 use crate::cut;
 use crate::error::{StepError, StepErrorKind};
+use crate::http_client;
 use crate::retry_after::pause_wanted;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 
@@ -35,7 +36,6 @@ const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// How much of what a server says goes into an error.
 const MAX_SAID_BYTES: usize = 300;
 const TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks a search engine.
 ///
@@ -90,8 +90,17 @@ impl WebSearch {
 
     /// The host that is asked.
     pub fn host(&self) -> &str {
+        self.url().host_str().unwrap_or_default()
+    }
+
+    fn url(&self) -> &Url {
         let (Engine::Tavily { base: url, .. } | Engine::MediaWiki { api: url }) = &self.engine;
-        url.host_str().unwrap_or_default()
+        url
+    }
+
+    fn client(&self) -> Result<Client, String> {
+        let client = http_client::builder(Some(self.url())).build();
+        client.map_err(|error| format!("web_search cannot be set up: {}", causes(&error)))
     }
 
     fn name(&self) -> &str {
@@ -102,7 +111,8 @@ impl WebSearch {
     }
 
     async fn search(&self, query: &str, limit: u64) -> Result<ToolOutput, StepError> {
-        let client = self.client.get_or_init(client).as_ref().map_err(|error| StepError::permanent(error.clone()))?;
+        let client =
+            self.client.get_or_init(|| self.client()).as_ref().map_err(|error| StepError::permanent(error.clone()))?;
         let hits = match &self.engine {
             Engine::Tavily { key, base } => {
                 let answer = self.ask(tavily::request(client, key, base, query, limit)?).await?;
@@ -200,16 +210,6 @@ impl Hit {
         }
         self
     }
-}
-
-fn client() -> Result<Client, String> {
-    Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        // The key must not follow a redirect.
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .build()
-        .map_err(|error| format!("web_search cannot be set up: {}", causes(&error)))
 }
 
 impl fmt::Debug for WebSearch {

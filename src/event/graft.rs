@@ -34,7 +34,7 @@ pub struct Graft {
     /// Failed steps that the planner has not been told about yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreported: Vec<StepNumber>,
-    /// Unsettled steps whose settings change.
+    /// Unsettled steps whose settings change, and steps that a fork has left out and that are to wait for others by now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<(StepNumber, Arc<Step>)>,
     /// Expanded steps whose children's results are forgotten.

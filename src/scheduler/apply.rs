@@ -450,7 +450,10 @@ impl Scheduler {
     }
 
     fn apply_started(&mut self, step: StepNumber, attempt: AttemptNumber) {
-        self.count_passed(step);
+        // A fork calls no tool before somebody goes on with it: nobody is passed by what it puts together.
+        if !self.own.is_forked {
+            self.count_passed(step);
+        }
         debug_assert_eq!(attempt as usize, self.attempts.len(), "attempt numbers are dense");
         self.attempts.push(step);
         let node = &mut self.nodes[step as usize];

@@ -84,6 +84,11 @@ impl Scheduler {
         Some(Box::new(expansion))
     }
 
+    /// Whether a step has become a plan, under this number or another.
+    pub(crate) fn has_expanded(&self, step: StepNumber) -> bool {
+        self.names().get(self.id(step)).is_some_and(|name| name.has_expanded)
+    }
+
     fn depth(&self, step: StepNumber) -> u32 {
         let mut depth = 0;
         let mut parent = self.node(step).parent;

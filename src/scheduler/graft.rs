@@ -222,6 +222,10 @@ impl Scheduler {
             self.definition(number).same_content(step)
                 && (same_set(self.dependencies(number), dependencies) || is_left_out(number))
         };
+        let is_outdated = |number: StepNumber| match is_left_out(number) {
+            true => self.definition(number) != step,
+            false => !self.node(number).is_settled() && !self.definition(number).same_settings(step),
+        };
         let parent = graft.scope.unwrap_or(NONE);
         if let Some(node) = self.nodes.get(name.current as usize) {
             let same = is_same(name.current);
@@ -232,12 +236,17 @@ impl Scheduler {
                 }
                 StepState::Superseded => false,
                 StepState::Failed if node.is_fatal() => {
-                    let is_retried = match retried {
-                        Retried::All => true,
-                        Retried::These(reported) => reported.contains(&name.current),
-                    };
                     // One that an earlier revision left out is mentioned again to be tried again.
-                    same && node.member && !is_retried
+                    let is_retried = !node.member
+                        || match retried {
+                            Retried::All => true,
+                            Retried::These(reported) => reported.contains(&name.current),
+                        };
+                    // Not to take the result that there was before a fork did it again.
+                    if same && is_retried {
+                        return Fate::New;
+                    }
+                    same
                 }
                 // A skipped one, too: what it depends on has not changed, so it cannot run.
                 _ => same,
@@ -250,7 +259,7 @@ impl Scheduler {
                 {
                     graft.unreported.push(name.current);
                 }
-                if !node.is_settled() && !self.definition(name.current).same_settings(step) {
+                if is_outdated(name.current) {
                     graft.settings.push((name.current, Arc::clone(step)));
                 }
                 return Fate::Kept(name.current);
@@ -264,6 +273,9 @@ impl Scheduler {
         let finished = name.finished;
         if is_newest && finished != NONE && self.node(finished).is_finished() && is_same(finished) {
             graft.joined.push(finished);
+            if is_outdated(finished) {
+                graft.settings.push((finished, Arc::clone(step)));
+            }
             return Fate::Kept(finished);
         }
         Fate::New

@@ -10,8 +10,8 @@ use plandag::history::{Changes, ForkError, History};
 use plandag::journal::{Journal as _, MemoryJournal, RunId};
 use plandag::report::Ending;
 use plandag::{
-    Limits, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Revision, RunEventKind,
-    RunReport, Runner, Step, StepError, StopReason, ToolSpec, planner_fn, tool_fn,
+    Limits, Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Policy, Revision,
+    RunEventKind, RunReport, Runner, Step, StepError, StopReason, ToolSpec, planner_fn, tool_fn,
 };
 use serde_json::{Value, json};
 
@@ -212,4 +212,139 @@ async fn to_put_a_step_together_again_is_no_attempt() {
     let report = go_on(&limited, &journal, report.run(), &Changes::default()).await;
     assert!(report.succeeded(), "{:?}", report.answer());
     assert_eq!(report.attempt_count(), 1);
+}
+
+#[tokio::test]
+async fn what_an_expansion_came_to_with_other_inputs_is_not_kept_by_a_fork() {
+    let map = || Step::new("map", "map").depends_on(["a"]);
+    let plan = Plan::from_iter([Step::new("a", "say"), map()]);
+    let again = planner_fn(move |_| async move { Ok(Patch { change: vec![Arc::new(map())], ..Patch::default() }) });
+    let (runner, journal, called) = runner(plan.revised_by(again));
+    let calls = AtomicU32::new(0);
+    let all_but_the_second = tool_fn(move |_| {
+        let is_second = calls.fetch_add(1, Ordering::Relaxed) == 1;
+        async move {
+            match is_second {
+                true => Err(StepError::permanent("no luck")),
+                false => Ok(Plan::from_iter([Step::new("one", "say"), Step::new("two", "once")])),
+            }
+        }
+    });
+    let runner = runner.tool("map", all_but_the_second);
+    // The expansion failed in part; tried again, the step failed before it had another one.
+    let report = runner.clone().max_replans(1).run("x").await.unwrap();
+    assert!(!report.succeeded());
+    assert_eq!(taken(&called), ["a", "map/one"]);
+    for changes in [Changes { without: vec!["a".into()], ..Changes::default() }, from("a"), from("map")] {
+        let report = go_on(&runner, &journal, report.run(), &changes).await;
+        assert!(report.succeeded(), "{report:?}");
+        assert!(taken(&called).contains(&"map/one".to_owned()), "{changes:?}");
+    }
+    let report = go_on(&runner, &journal, report.run(), &Changes::default()).await;
+    assert!(report.succeeded(), "{report:?}");
+    assert!(taken(&called).is_empty(), "the same with the same inputs");
+}
+
+fn from(step: &str) -> Changes {
+    Changes { from: Some(step.into()), ..Changes::default() }
+}
+
+#[tokio::test]
+async fn what_a_fork_does_again_and_fails_with_is_tried_again_if_the_planner_says_so() {
+    let again = planner_fn(|_| async { Ok(Plan::from_iter([Step::new("a", "third")])) });
+    let (runner, journal, called) = runner(Plan::from_iter([Step::new("a", "third")]).revised_by(again));
+    let calls = AtomicU32::new(0);
+    let third = tool_fn(move |_| {
+        let call = calls.fetch_add(1, Ordering::Relaxed) + 1;
+        async move { if call == 2 { Err(StepError::permanent("no luck")) } else { Ok(json!(call)) } }
+    });
+    let runner = runner.tool("third", third);
+    let report = runner.run("x").await.unwrap();
+    assert_eq!(*report.answer().unwrap(), json!(1));
+    let report = go_on(&runner, &journal, report.run(), &from("a")).await;
+    assert_eq!((report.answer().unwrap(), report.replans()), (&json!(3), 1), "not what there was before");
+    assert!(taken(&called).is_empty());
+}
+
+#[tokio::test]
+async fn a_step_that_is_left_out_is_run_by_forks_of_the_run_that_has_it() {
+    let act = Step::new("act", "act").args(json!({ "with": "${a}" }));
+    let (runner, journal, called) = runner(Plan::from_iter([Step::new("a", "say").args(json!(1)), act]));
+    let run = runner.run("x").await.unwrap().run().clone();
+    taken(&called);
+    let without = Changes { without: vec!["act".into()], ..Changes::default() };
+    let fork = go_on(&runner, &journal, &run, &without).await.run().clone();
+    let error = History::load(&journal, &fork).await.unwrap().fork(&from("act")).unwrap_err();
+    assert_eq!(error, ForkError::LeftOut { step: "act".into() }, "it waits for nothing, and would get nothing");
+    assert_eq!(go_on(&runner, &journal, &run, &from("act")).await.answer().unwrap(), &json!({ "with": 1 }));
+}
+
+#[tokio::test]
+async fn what_is_left_out_waits_for_what_the_plan_says_by_now() {
+    let act = |after: &str| Step::new("act", "act").depends_on([after.to_owned()]);
+    let bad = |tool: &str| Step::new("bad", tool).args(json!(tool));
+    let plan = Plan::from_iter([Step::new("a", "fail"), act("a"), bad("fail")]);
+    // The first one takes a step away that another one came after, the second one says nothing of that.
+    let patches = planner_fn(move |request: PlanRequest| async move {
+        let is_second = request.plan.steps.iter().any(|step| step.id == *"b");
+        Ok(match is_second {
+            false => Patch {
+                drop: vec!["a".into()],
+                add: vec![Arc::new(Step::new("b", "say"))],
+                change: vec![Arc::new(act("b")), Arc::new(bad("fail").depends_on(["b"]))],
+                ..Patch::default()
+            },
+            true => Patch { change: vec![Arc::new(bad("say"))], ..Patch::default() },
+        })
+    });
+    let (runner, journal, called) = runner(plan.revised_by(patches));
+    let run = runner.clone().max_replans(0).run("x").await.unwrap().run().clone();
+    let without = Changes { without: vec!["act".into()], ..Changes::default() };
+    let report = go_on(&runner.max_replans(2), &journal, &run, &without).await;
+    assert!(report.succeeded(), "{report:?}");
+    assert_eq!(report.replans(), 2);
+    assert!(!taken(&called).contains(&"act".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_passed_by_what_a_fork_puts_together() {
+    let part = || Plan::from_iter([Step::new("part", "once-more").estimate_ms(10)]);
+    let maps = ["x", "y", "z"].map(|id| Step::new(id, "map").estimate_ms(1_000));
+    let narrow = |id: &str, estimate_ms| Step::new(id, "meet").uses("p", 1).estimate_ms(estimate_ms);
+    let wide = Step::new("wide", "once-more").uses("p", 2).estimate_ms(2_000);
+    let steps = [narrow("first", 3_000), wide, narrow("last", 1_500)];
+    let (runner, journal, _) = runner(Plan::from_iter(maps.into_iter().chain(steps)));
+    let is_fork = Arc::new(AtomicU32::new(0));
+    let fails = |is_fork: &Arc<AtomicU32>| match is_fork.load(Ordering::Relaxed) {
+        0 => Err(StepError::permanent("not now")),
+        _ => Ok(()),
+    };
+    let (once_more, meets, both) = (Arc::clone(&is_fork), Arc::clone(&is_fork), Arc::new(tokio::sync::Barrier::new(2)));
+    let runner = runner
+        .policy(Policy { patience: 2, pools: [("p".to_owned(), 2)].into(), ..Policy::default() })
+        .tool("map", tool_fn(move |_| async move { Ok(part()) }))
+        .tool(
+            "once-more",
+            tool_fn(move |_| {
+                let result = fails(&once_more);
+                async move { result.map(|()| Value::Null) }
+            }),
+        )
+        .tool(
+            "meet",
+            tool_fn(move |_| {
+                let (result, both) = (fails(&meets), Arc::clone(&both));
+                async move {
+                    result?;
+                    Ok(tokio::time::timeout(Duration::from_secs(1), both.wait()).await.is_ok())
+                }
+            }),
+        );
+    let run = runner.run("x").await.unwrap().run().clone();
+    is_fork.store(1, Ordering::Relaxed);
+    let report = go_on(&runner, &journal, &run, &Changes::default()).await;
+    assert!(report.succeeded(), "{report:?}");
+    for step in ["first", "last"] {
+        assert_eq!(*report.value(step).unwrap(), json!(true), "`{step}` ran at the time of the other one");
+    }
 }

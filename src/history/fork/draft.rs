@@ -99,6 +99,10 @@ impl<'a> Draft<'a> {
         }
     }
 
+    pub(super) fn id(&self, number: StepNumber) -> Option<&StepId> {
+        Some(self.scheduler.step(number)?.id)
+    }
+
     pub(super) fn parent(&self, number: StepNumber) -> Option<StepNumber> {
         self.scheduler.step(number)?.parent
     }
@@ -120,7 +124,11 @@ impl<'a> Draft<'a> {
     /// The number of a step that has run.
     pub(super) fn ran(&self, id: &StepId) -> Result<StepNumber, ForkError> {
         let number = self.member(id)?;
-        if self.has_run(number) { Ok(number) } else { Err(ForkError::NeverRan { step: id.clone() }) }
+        match self.scheduler.step(number).map(|step| step.state) {
+            Some(StepState::Skipped(SkipReason::LeftOut)) => Err(ForkError::LeftOut { step: id.clone() }),
+            _ if self.has_run(number) => Ok(number),
+            _ => Err(ForkError::NeverRan { step: id.clone() }),
+        }
     }
 
     pub(super) fn has_run(&self, number: StepNumber) -> bool {
@@ -176,7 +184,7 @@ impl<'a> Draft<'a> {
         let mut first = self.step_count();
         let mut graft = |scope: Option<StepNumber>, was: &Graft| -> Result<Graft, ForkError> {
             let is_again = |number: &StepNumber| extent.again.contains_key(number);
-            let is_whole = |number: &StepNumber| self.expansion(*number).is_some() && !extent.reopened.contains(number);
+            let is_forgotten = |step: &StepNumber| extent.whole.contains(step) && self.scheduler.has_expanded(*step);
             let (again, kept): (Vec<StepNumber>, Vec<StepNumber>) =
                 self.members(scope).iter().partition(|n| is_again(n));
             let graft = Graft {
@@ -185,7 +193,7 @@ impl<'a> Draft<'a> {
                 added: again.iter().map(|number| add(number, scope.is_some())).collect::<Result<_, _>>()?,
                 joined: if scope.is_some() { kept } else { Vec::new() },
                 // What a step becomes that is run again as a whole is run again, too.
-                forgotten: again.iter().copied().filter(is_whole).collect(),
+                forgotten: again.iter().copied().filter(is_forgotten).collect(),
                 answer: extent.answer(&was.answer),
                 ..Graft::default()
             };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::event::{AnswerFrom, StepNumber};
+use crate::plan::StepId;
 
 use super::ForkError;
 use super::draft::Draft;
@@ -13,7 +14,9 @@ pub(super) struct Extent {
     /// The new number of every step that gets one, by the old one. In each scope in ascending order, so that a step still
     /// has a higher number than what it depends on; those of a scope come one after the other.
     pub(super) again: BTreeMap<StepNumber, StepNumber>,
-    /// Those of them whose expansion is done again in part, the outer ones first.
+    /// Those of them that have another input, or are named: what they have become before is of no use.
+    pub(super) whole: BTreeSet<StepNumber>,
+    /// The others of which an expansion is done again in part, the outer ones first.
     pub(super) reopened: Vec<StepNumber>,
     /// The other steps of the scopes that are looked into.
     pub(super) kept: Vec<StepNumber>,
@@ -45,7 +48,9 @@ impl Extent {
                 }
                 extent.again.insert(number, next);
                 next += 1;
-                if !is_whole && draft.expansion(number).is_some() {
+                if is_whole {
+                    extent.whole.insert(number);
+                } else if draft.expansion(number).is_some() {
                     extent.reopened.push(number);
                     scopes.push_back(Some(number));
                 }
@@ -74,8 +79,10 @@ impl Extent {
     /// A part of an expansion that would be made again, and whose output is the answer or given to a step outside of it.
     /// That would have to have its number first.
     fn used_from_outside(&self, draft: &Draft<'_>, without: &BTreeSet<StepNumber>) -> Option<StepNumber> {
-        let is_whole = |parent: StepNumber| self.again.contains_key(&parent) && !self.reopened.contains(&parent);
-        let is_again = |step: StepNumber| self.again.contains_key(&step) || draft.parents(step).any(is_whole);
+        // The part may have come in when the step had another number.
+        let whole: BTreeSet<&str> = self.whole.iter().filter_map(|step| Some(draft.id(*step)?.as_str())).collect();
+        let is_inside = |id: &StepId| id.parents().any(|parent| whole.contains(parent));
+        let is_again = |step: StepNumber| self.again.contains_key(&step) || draft.id(step).is_some_and(is_inside);
         let mut scopes = std::iter::once(None).chain(self.reopened.iter().copied().map(Some));
         scopes.find_map(|scope| {
             // What is left out is given nothing.

@@ -49,6 +49,12 @@ pub enum ForkError {
         /// The step.
         step: StepId,
     },
+    /// The step is one that an earlier fork has left out, so it waits for nothing and would be given nothing.
+    #[error("step `{step}` was left out of this run: to run it, fork the run that this one comes from")]
+    LeftOut {
+        /// The step.
+        step: StepId,
+    },
     /// The step belongs to what another one became, and that one has to run again itself, or a step outside of it is
     /// given the step's output.
     #[error("step `{step}` is part of what `{parent}` became, and here it is only run again with it")]

@@ -41,6 +41,12 @@ impl Author {
         Self { accepted: plan.steps.clone(), ..Self::default() }
     }
 
+    /// Somebody else has written the plan, which it is shown.
+    pub fn takes_over(&mut self, plan: Vec<Arc<Step>>) {
+        self.accepted = plan;
+        self.proposed.clear();
+    }
+
     /// Its proposal is the plan from now on.
     pub fn was_accepted(&mut self, request: RequestNumber) {
         if let Some(steps) = self.proposed.remove(&request) {

@@ -43,6 +43,10 @@ pub struct Knobs {
     pub limits: bool,
     /// Tools bring in text from outside.
     pub untrusted: bool,
+    /// Tools whose plan has failed are asked for another one.
+    pub other_plans: bool,
+    /// The run is forked when it is over.
+    pub forks: bool,
 }
 
 impl Knobs {
@@ -65,6 +69,8 @@ impl Knobs {
         cancels: true,
         limits: true,
         untrusted: true,
+        other_plans: true,
+        forks: true,
     };
 
     /// Nothing but steps that succeed.
@@ -86,6 +92,8 @@ impl Knobs {
         cancels: false,
         limits: false,
         untrusted: false,
+        other_plans: false,
+        forks: false,
     };
 
     /// How a run in such a world is carried out.
@@ -161,6 +169,8 @@ impl Knobs {
         add(&|knobs| knobs.cancels = false);
         add(&|knobs| knobs.limits = false);
         add(&|knobs| knobs.untrusted = false);
+        add(&|knobs| knobs.other_plans = false);
+        add(&|knobs| knobs.forks = false);
         smaller
     }
 
@@ -180,6 +190,8 @@ impl Knobs {
             self.cancels,
             self.limits,
             self.untrusted,
+            self.other_plans,
+            self.forks,
         ];
         self.max_steps + self.crashes as usize + self.depth + flags.into_iter().filter(|on| *on).count()
     }

@@ -36,6 +36,14 @@ pub fn some_untrusted(rng: &mut Rng, knobs: &Knobs) -> Vec<ToolSpec> {
     tools
 }
 
+/// Some of the tools are asked for another plan when one that they returned has failed.
+pub fn some_with_other_plans(seed: u64, knobs: &Knobs, tools: &mut [ToolSpec]) {
+    let mut rng = Rng::with_seed(seed_of("other plans", seed));
+    for tool in tools {
+        tool.replans = knobs.other_plans && percent(&mut rng, 25);
+    }
+}
+
 /// Makes the plans of one world.
 #[derive(Clone, Debug)]
 pub struct PlanMaker {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use plandag::history::Changes;
 use plandag::{
     AttemptNumber, Event, Graft, Input, PlanError, PlanReply, RequestNumber, Revision, RunEvent, RunEventKind, Step,
     StepId, Timestamp,
@@ -41,6 +42,15 @@ pub enum Entry {
     Gone(AttemptNumber),
     /// The process is gone, and all it had started. What it was told last and did not write never happened.
     Crashed,
+    /// The run is forked: this is the history of the fork, of which it has written what comes from `own` on.
+    Forked {
+        /// The history.
+        events: Vec<RunEvent>,
+        /// The place of the first event of its own.
+        own: usize,
+        /// What it does differently.
+        changes: Changes,
+    },
 }
 
 /// A tool is called.
@@ -75,6 +85,10 @@ impl fmt::Display for Entry {
                 Ok(())
             }
             Self::Called(call) => write!(f, "called {} {}", call.attempt, step(&call.definition)),
+            Self::Forked { events, own, changes } => {
+                write!(f, "forked with {changes:?}")?;
+                events[*own..].iter().try_for_each(|event| write!(f, "\n    wrote {} {}", event.at, wrote(event)))
+            }
             other => write!(f, "{other:?}"),
         }
     }

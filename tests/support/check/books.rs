@@ -72,6 +72,12 @@ pub struct Record {
     pub in_doubt: bool,
     /// Its plan was written with text from outside in view.
     pub written_in_view: bool,
+    /// A fork has taken it up: whatever was finished of it is to be done again.
+    pub is_forked: bool,
+    /// How often its tool was asked for another plan.
+    pub other_plans: u32,
+    /// A fork has left it out.
+    pub is_left_out: bool,
     /// A person, or the policy, has let it act.
     pub approved: bool,
     /// How many launches there had been when it could have started.
@@ -127,6 +133,13 @@ pub struct Books {
     pub seen: bool,
     /// That was so when the planner was asked last.
     pub planner_saw: bool,
+    /// When a fork began, and how many steps there were.
+    pub own_at: Timestamp,
+    pub own_steps: usize,
+    /// What is written was so when the fork began.
+    pub is_forking: bool,
+    /// Steps whose expansions it has forgotten then.
+    pub own_forgotten: BTreeSet<StepId>,
 }
 
 impl Books {
@@ -153,6 +166,10 @@ impl Books {
             gates: BTreeMap::new(),
             seen: false,
             planner_saw: false,
+            own_at: Timestamp::ZERO,
+            own_steps: 0,
+            is_forking: false,
+            own_forgotten: BTreeSet::new(),
         }
     }
 
@@ -226,6 +243,12 @@ impl Books {
         of_id.map(|(number, _)| number).last()
     }
 
+    /// Whether a fork has taken up a finished step to do it again.
+    pub fn is_done_again(&self, finished: StepNumber) -> bool {
+        let id = &self.step(finished).id;
+        self.steps.iter().skip(finished as usize + 1).any(|step| step.is_forked && step.id == *id)
+    }
+
     /// Whether two numbers do the same with the same inputs, and so do all that they are part of.
     pub fn same_work(&self, one: StepNumber, other: StepNumber) -> bool {
         let (mut one, mut other) = (one, other);
@@ -254,6 +277,14 @@ impl Books {
     /// Whether nothing inside an expansion is open.
     pub fn is_done_inside(&self, parent: StepNumber) -> bool {
         self.children(Some(parent)).all(|child| self.step(child).state.is_terminal())
+    }
+
+    /// Whether the tool of an expanded step is to be asked for another plan, now that nothing inside is open.
+    pub fn wants_another_plan(&self, parent: StepNumber) -> bool {
+        let step = self.step(parent);
+        let has_others = self.tool_of(&step.definition).is_some_and(|tool| tool.replans);
+        let has_failed = || self.children(Some(parent)).any(|child| self.step(child).state == State::Failed);
+        has_others && step.other_plans < self.policy.max_replans && has_failed()
     }
 
     /// The full id, in an expansion of `parent`, of what its plan calls `id`.
@@ -313,6 +344,7 @@ impl Books {
         }
         for &number in &graft.forgotten {
             let id = self.step(number).id.clone();
+            self.own_forgotten.extend(self.is_forking.then(|| id.clone()));
             for step in self.steps.iter_mut().filter(|step| step.id == id) {
                 step.forgotten = true;
             }
@@ -329,11 +361,16 @@ impl Books {
             (step.member, step.draft, step.parent) = (true, false, graft.scope);
             self.current.insert(id, number);
         }
+        let seen = graft.scope.map_or(self.planner_saw, |parent| self.may_give(parent));
         for (added, number) in graft.added.iter().zip(graft.first..) {
             let id = added.id.clone().unwrap_or_else(|| added.step.id.clone());
             if id != self.full_id(graft.scope, &added.step.id) {
                 wrong.push(format!("calls `{}` of {:?} `{id}`", added.step.id, graft.scope));
             }
+            let written_in_view = match self.is_forking {
+                true => self.current.get(&id).is_some_and(|&before| self.step(before).written_in_view),
+                false => seen,
+            };
             self.steps.push(Record {
                 id: id.clone(),
                 definition: Arc::clone(&added.step),
@@ -346,7 +383,10 @@ impl Books {
                 tries: 0,
                 interruptions: 0,
                 in_doubt: false,
-                written_in_view: graft.scope.is_none() && self.planner_saw,
+                written_in_view,
+                is_forked: self.is_forking,
+                other_plans: 0,
+                is_left_out: false,
                 approved: false,
                 startable_since: None,
                 forgotten: false,
@@ -372,10 +412,16 @@ impl Books {
         let named: BTreeSet<StepId> =
             dependencies(&step.definition).iter().map(|id| self.full_id(step.parent, id)).collect();
         let found: BTreeSet<StepId> = step.dependencies.iter().map(|&before| self.step(before).id.clone()).collect();
-        if named != found || found.len() != step.dependencies.len() {
+        // What is left out waits for nothing.
+        let is_left_out = self.is_forking && found.is_empty();
+        if !is_left_out && named != found || found.len() != step.dependencies.len() {
             wrong.push(format!("step {number} (`{}`) names {named:?} and depends on {found:?}", step.id));
         }
-        for &before in &step.dependencies {
+        // What a fork does again depends on what it did, whatever that is called by now.
+        let earlier =
+            self.steps[..number as usize].iter().rev().find(|earlier| self.is_forking && earlier.id == step.id);
+        let is_known = |before: &&StepNumber| earlier.is_some_and(|earlier| earlier.dependencies.contains(*before));
+        for &before in step.dependencies.iter().filter(|before| !is_known(before)) {
             let id = &self.step(before).id;
             if self.current.get(id) != Some(&before) && self.last_finished(id) != Some(before) {
                 wrong.push(format!("step {number} depends on {before}, but `{id}` is another step by now"));

@@ -40,9 +40,10 @@ impl Checker {
         self.must(!self.books.is_called_enough(), "attempts are limited", || format!("step {step} after {launches}"));
         let usage = self.usage;
         self.must(!self.is_used_up(), "what is used is limited", || format!("step {step} after {usage:?}"));
-        let within = limits.deadline_ms.is_none_or(|most| self.now.as_millis() < most);
+        let within =
+            limits.deadline_ms.is_none_or(|most| (self.now - self.books.own_at).as_millis() < u128::from(most));
         self.must(within, "the deadline is kept", || format!("step {step}"));
-        let within = self.books.steps.len() <= limits.steps as usize;
+        let within = self.books.steps.len() - self.books.own_steps <= limits.steps as usize;
         self.must(within, "steps are limited", || format!("step {step}"));
     }
 
@@ -55,7 +56,7 @@ impl Checker {
     /// A finished step runs again only if it does something else, or with something else.
     fn check_done_before(&mut self, step: StepNumber) {
         let id = self.books.step(step).id.clone();
-        if let Some(before) = self.books.last_finished(&id) {
+        if let Some(before) = self.books.last_finished(&id).filter(|before| !self.books.is_done_again(*before)) {
             let again = before != step && self.books.same_work(before, step) && !self.books.is_forgotten(before);
             self.must(!again, "finished work is never repeated", || format!("step {step} is step {before}, `{id}`"));
         }

@@ -7,6 +7,7 @@
 
 pub mod books;
 mod calls;
+mod fork;
 pub mod gates;
 mod outside;
 pub mod plan;
@@ -16,6 +17,7 @@ mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 
 use plandag::{AttemptNumber, Event, RequestNumber, RunStart, StepNumber, Timestamp, Usage};
 
@@ -87,6 +89,8 @@ struct Checker {
     usage: Usage,
     /// Whose usage was noted since the run stopped.
     late: BTreeSet<Option<AttemptNumber>>,
+    /// Events that were written when a fork began.
+    beginnings: Vec<Range<usize>>,
     /// Steps that the transition settled and that others may have to follow.
     touched: Vec<StepNumber>,
 }
@@ -116,6 +120,7 @@ impl Checker {
             must_answer: false,
             usage: Usage::default(),
             late: BTreeSet::new(),
+            beginnings: Vec::new(),
             touched: Vec::new(),
         }
     }
@@ -158,6 +163,7 @@ impl Checker {
                 self.must(was_alive, "the world is sound", || format!("attempt {attempt} goes twice"));
             }
             Entry::Crashed => self.crashed(),
+            Entry::Forked { events, own, changes } => self.forked(events, *own, changes),
         }
     }
 

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use plandag::{Decision, Effect, Event, StepNumber};
 
 use super::Checker;
-use super::books::{Books, State};
+use super::books::{Books, Record, State};
 
 impl Books {
     /// Whether a person has to approve a step before it acts.
     pub fn must_be_approved(&self, number: StepNumber) -> bool {
         let Some(tool) = self.tool_of(&self.step(number).definition) else { return false };
         let is_free = tool.effect == Effect::Reads || self.policy.allow.contains(&tool.name);
-        !is_free && !self.step(number).approved && self.is_reached(number)
+        // Who is asked for another plan is shown what came of the first one.
+        let is_shown = || self.children_give(number, &mut BTreeMap::new());
+        !is_free && !self.step(number).approved && (self.is_reached(number) || is_shown())
     }
 
     /// Whether text from outside has reached a step: through what it depends on, or in what was in view when its plan
@@ -26,18 +28,34 @@ impl Books {
             return known;
         }
         let step = self.step(number);
-        let is_reached = step.written_in_view
-            || step.parent.is_some_and(|parent| self.brings_in(parent) || self.reached(parent, known))
-            || step.dependencies.iter().any(|&before| self.gives(before, known));
+        let is_reached =
+            self.is_written(number, known) || step.dependencies.iter().any(|&before| self.gives(before, known));
         known.insert(number, is_reached);
         is_reached
     }
 
+    /// Whether whoever wrote a step had text from outside in view.
+    pub fn is_written_in_view(&self, number: StepNumber) -> bool {
+        self.is_written(number, &mut BTreeMap::new())
+    }
+
+    fn is_written(&self, number: StepNumber, known: &mut BTreeMap<StepNumber, bool>) -> bool {
+        let Record { written_in_view, parent, .. } = self.step(number);
+        *written_in_view || parent.is_some_and(|parent| self.brings_in(parent) || self.reached(parent, known))
+    }
+
     /// Whether text from outside may be in the output of a step.
+    pub fn may_give(&self, number: StepNumber) -> bool {
+        self.gives(number, &mut BTreeMap::new())
+    }
+
     fn gives(&self, number: StepNumber, known: &mut BTreeMap<StepNumber, bool>) -> bool {
+        self.brings_in(number) || self.reached(number, known) || self.children_give(number, known)
+    }
+
+    fn children_give(&self, number: StepNumber, known: &mut BTreeMap<StepNumber, bool>) -> bool {
         let is_child = |child: &StepNumber| self.step(*child).parent == Some(number);
-        let mut children = (0..self.steps.len() as StepNumber).filter(is_child);
-        self.brings_in(number) || self.reached(number, known) || children.any(|child| self.gives(child, known))
+        (0..self.steps.len() as StepNumber).filter(is_child).any(|child| self.gives(child, known))
     }
 
     pub fn brings_in(&self, number: StepNumber) -> bool {

@@ -188,7 +188,7 @@ impl Checker {
         let allowed = match state {
             State::Expanded => {
                 let failed = self.books.children(Some(step)).any(|child| self.books.step(child).state == State::Failed);
-                self.books.is_done_inside(step) && failed != succeeds
+                self.books.is_done_inside(step) && failed != succeeds && !self.books.wants_another_plan(step)
             }
             State::Unknown => match &self.told {
                 Some(Event::Decided { step: decided, decision }) => {
@@ -480,6 +480,7 @@ impl Checker {
     fn ready(&mut self, step: StepNumber) {
         let allowed = match self.books.step(step).state {
             State::Backoff(until) => until <= self.now,
+            State::Expanded => self.books.is_done_inside(step) && self.books.wants_another_plan(step),
             State::Unknown => match &self.told {
                 Some(Event::Decided { step: decided, decision: Decision::Retry }) => *decided == step,
                 Some(_) => false,
@@ -491,6 +492,10 @@ impl Checker {
         self.must(allowed, "a step waits until its time has come", || format!("step {step} is {state:?}"));
         // Time decides nothing about an outcome that nobody knows, only a person does.
         self.books.step_mut(step).in_doubt &= state != State::Unknown;
+        if state == State::Expanded {
+            (self.books.step_mut(step).tries, self.books.step_mut(step).other_plans) =
+                (0, self.books.step(step).other_plans + 1);
+        }
         self.books.set_state(step, State::Open);
     }
 
@@ -546,6 +551,11 @@ impl Checker {
 
     fn skipped(&mut self, step: StepNumber, because: SkipReason, attempt: Option<AttemptNumber>) {
         match because {
+            SkipReason::LeftOut if self.books.is_forking => {
+                self.books.attempts.retain(|_, of| *of != step);
+                self.books.step_mut(step).is_left_out = true;
+                self.settle(step, State::SkippedItself);
+            }
             SkipReason::LeftOut => self.wrong("only a fork leaves steps out", format!("step {step}")),
             SkipReason::Condition => {
                 let told_so = match &self.told {

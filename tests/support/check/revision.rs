@@ -150,7 +150,7 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
     }
     let new = fates.values().filter(|fate| **fate == Fate::New).count();
     let either = fates.values().filter(|fate| **fate == Fate::Either).count();
-    let room = books.policy.limits.steps as usize - books.steps.len().min(books.policy.limits.steps as usize);
+    let room = (books.policy.limits.steps as usize).saturating_sub(books.steps.len() - books.own_steps);
     match () {
         () if new > room => bad("it has too many steps"),
         () if new + either > room => Err(Verdict::Unclear),
@@ -213,7 +213,7 @@ fn fate(
         let same_inputs = inputs
             .as_ref()
             .is_some_and(|inputs| unclear || known.dependencies.iter().copied().collect::<BTreeSet<_>>() == *inputs);
-        same_content(&known.definition, step) && same_inputs
+        same_content(&known.definition, step) && (same_inputs || known.is_left_out)
     };
     let kept = |number| if unclear { Fate::Either } else { Fate::Kept(number) };
     let current = books.current.get(id).copied();
@@ -235,7 +235,14 @@ fn fate(
     if let Some(finished) = books.last_finished(id)
         && fits(finished)
     {
-        return Ok(kept(finished));
+        // A fork does again what is finished. If it fails with that, it is that failure which the planner mentions.
+        let failed_again = current.filter(|current| books.step(*current).state == State::Failed && fits(*current));
+        return Ok(match failed_again {
+            Some(again) if books.step(again).reported => Fate::New,
+            Some(again) if books.step(again).member => kept(again),
+            Some(_) => Fate::Either,
+            None => kept(finished),
+        });
     }
     let Some(current) = current else { return Ok(Fate::New) };
     let known = books.step(current);
@@ -243,6 +250,7 @@ fn fate(
         State::Failed if fits(current) && !known.reported && known.member => Ok(kept(current)),
         State::Failed if fits(current) && !known.reported => Ok(Fate::Either),
         State::SkippedFor(_) if fits(current) && under_fatal => Ok(kept(current)),
+        State::SkippedFor(_) if fits(current) && unclear => Ok(Fate::Either),
         _ => Ok(Fate::New),
     }
 }

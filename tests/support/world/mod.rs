@@ -12,13 +12,14 @@ use plandag::{
 };
 use serde_json::{Value, json};
 
+mod fork;
 mod person;
 
 use super::author::Author;
 use super::check::{Violation, check};
 use super::counts::{Counts, difference};
 use super::knobs::Knobs;
-use super::plans::{PlanMaker, some_server, some_untrusted};
+use super::plans::{PlanMaker, some_server, some_untrusted, some_with_other_plans};
 use super::random::{one_of, percent, seed_of};
 use super::trace::{Call, Entry, Given};
 
@@ -93,7 +94,8 @@ impl World {
     pub fn new(seed: u64, knobs: &Knobs) -> Self {
         let mut rng = Rng::with_seed(seed);
         let policy = knobs.policy(&mut rng);
-        let tools = some_untrusted(&mut rng, knobs);
+        let mut tools = some_untrusted(&mut rng, knobs);
+        some_with_other_plans(seed, knobs, &mut tools);
         let default_tool = rng.bool().then(|| "look".to_owned());
         let maker = PlanMaker::new(&mut rng, knobs, policy.pools.clone(), default_tool.is_some());
         let first_plan = maker.plan(&mut rng);
@@ -151,6 +153,24 @@ impl World {
             self.plan_for(at, Event::CancelRequested { at_once });
         }
         self.tell(Event::Begin);
+        self.drive();
+        // A fork of a fork, too.
+        while self.knobs.forks && self.violations.is_empty() && percent(&mut self.rng, 40) && self.fork() {
+            self.drive();
+        }
+        self.violations.extend(check(&self.start, &self.trace));
+        Journey {
+            start: self.start,
+            trace: self.trace,
+            history: self.history,
+            scheduler: self.scheduler,
+            violations: self.violations,
+            counts: self.counts,
+        }
+    }
+
+    /// Lets happen what happens until the run is over.
+    fn drive(&mut self) {
         loop {
             if self.transitions > 2_000 + 200 * u64::from(self.scheduler.step_count()) {
                 self.wrong("every run ends", "it goes on and on".into());
@@ -176,15 +196,6 @@ impl World {
             if !self.violations.is_empty() {
                 break;
             }
-        }
-        self.violations.extend(check(&self.start, &self.trace));
-        Journey {
-            start: self.start,
-            trace: self.trace,
-            history: self.history,
-            scheduler: self.scheduler,
-            violations: self.violations,
-            counts: self.counts,
         }
     }
 
@@ -435,7 +446,11 @@ impl World {
         self.counts.one("crashes");
         self.trace.push(Entry::Crashed);
         self.restart();
-        self.resume();
+        // Whoever finds it may also fork it.
+        let is_forked = self.knobs.forks && !self.history.is_empty() && percent(&mut self.rng, 10);
+        if !is_forked || !self.fork() {
+            self.resume();
+        }
     }
 
     fn restart(&mut self) {

@@ -55,6 +55,7 @@
 //! | `web` | the live page of runs, and the HTTP API under it |
 //! | `redact` | secrets taken out of what is written |
 
+mod counted;
 mod cut;
 mod dag;
 mod depth;
@@ -97,6 +98,7 @@ pub mod tools;
 #[cfg(feature = "web")]
 pub mod web;
 
+pub use counted::counted;
 pub use dag::Dag;
 pub use error::{JournalError, ModelProblem, PlanError, RunError, StepError, StepErrorKind};
 pub use event::*;

@@ -61,6 +61,8 @@ const LIBRARY: &[&str] = &[
     "simulate",
     "runner",
     "report",
+    "counted",
+    "redact",
 ];
 /// A state machine that reads a clock, spawns, or iterates in random order is none.
 const PURE: &[&str] = &[
@@ -80,14 +82,26 @@ const PURE: &[&str] = &[
 const RULES: &[Rule] = &[
     Rule { parts: DATA, modules: &["plan", "error", "policy", "strict"], crates: DATA_CRATES, never: PURE },
     Rule { parts: &["strict"], modules: &[], crates: &["serde", "serde_json"], never: PURE },
-    Rule { parts: &["cut"], modules: &[], crates: &[], never: PURE },
+    Rule { parts: &["cut", "counted"], modules: &[], crates: &[], never: PURE },
     Rule { parts: &["lossy"], modules: &[], crates: &["serde_json"], never: PURE },
     Rule { parts: &["depth"], modules: &["reference"], crates: &["serde_json"], never: PURE },
     Rule { parts: &["suggest"], modules: &[], crates: &["strsim"], never: PURE },
     Rule { parts: &["duration"], modules: &[], crates: &[], never: PURE },
     Rule {
         parts: &["dag", "reference", "event"],
-        modules: &["plan", "error", "policy", "dag", "reference", "event", "planner", "tool", "suggest", "cut"],
+        modules: &[
+            "plan",
+            "error",
+            "policy",
+            "dag",
+            "reference",
+            "event",
+            "planner",
+            "tool",
+            "suggest",
+            "counted",
+            "cut",
+        ],
         crates: &["serde", "serde_json", "smallvec", "thiserror", "petgraph", "indexmap", "foldhash", "hashbrown"],
         never: PURE,
     },
@@ -153,7 +167,18 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["page"],
-        modules: &["plan", "error", "event", "scheduler", "journal", "history", "simulate", "report", "duration"],
+        modules: &[
+            "plan",
+            "error",
+            "event",
+            "scheduler",
+            "journal",
+            "history",
+            "simulate",
+            "report",
+            "duration",
+            "counted",
+        ],
         crates: &["serde", "serde_json", "sha2", "base64"],
         never: &["std::time::Instant", "std::thread", "std::fs", "std::net", "std::env", "std::process"],
     },
@@ -176,7 +201,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["plan_file"],
-        modules: &["plan", "error", "policy", "dag", "reference", "event", "suggest", "strict", "cut"],
+        modules: &["plan", "error", "policy", "dag", "reference", "event", "suggest", "strict", "counted", "cut"],
         crates: &["serde", "serde_json", "thiserror", "serde_saphyr", "indexmap"],
         never: &["std::net", "std::process"],
     },
@@ -193,6 +218,7 @@ const RULES: &[Rule] = &[
             "retry_after",
             "http_client",
             "lossy",
+            "counted",
             "cut",
         ],
         crates: &[
@@ -243,6 +269,7 @@ const RULES: &[Rule] = &[
             "retry_after",
             "http_client",
             "lossy",
+            "counted",
             "cut",
             "redact",
         ],
@@ -264,7 +291,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         parts: &["offline"],
-        modules: &["plan", "error", "event", "planner", "tool"],
+        modules: &["plan", "error", "event", "planner", "tool", "counted"],
         crates: &[
             "serde",
             "serde_json",

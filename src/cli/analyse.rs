@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use plandag::Policy;
+use plandag::counted;
 use plandag::report::ExitCode;
 use plandag::simulate::trace::{Analysis, Basis, Trace, TraceError};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::duration::human;
 use super::failure::Failure;
 use super::faster;
 use super::ndjson::exact_millis;
-use super::prediction::{counted, path};
+use super::prediction::path;
 use super::source;
 use super::style::{self, paint};
 use super::text;

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use plandag::counted;
 use plandag::{Graft, StepNumber};
 
 use super::ledger::{Ledger, State};
-use super::prediction::counted;
 use super::progress::some_of;
 use super::style::{self, paint};
 use super::text;

@@ -1,11 +1,11 @@
 //! What would make a run faster, for people and for programs.
 
+use plandag::counted;
 use plandag::simulate::{Change, Saving, WhatIf};
 use serde_json::{Value, json};
 
 use super::duration::human;
 use super::ndjson::exact_millis;
-use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plandag::counted;
 use plandag::simulate::{Ended, SimulatedRun, Simulation, WhatIf};
 use plandag::{Dag, FailureReason, Limits, Plan, PlanError, Policy, RunOutcome, RunStart, Step};
 
@@ -89,10 +90,11 @@ impl Prediction {
                 counted(self.dependencies, "dependency")
             ),
             format!(
-                " {}{} of {} steps; up to {} at once",
+                " {}{} of {} {}; up to {} at once",
                 heading("levels"),
                 self.levels.len(),
                 some_of(&levels),
+                if self.steps == 1 { "step" } else { "steps" },
                 self.levels.iter().max().copied().unwrap_or_default(),
             ),
             format!(
@@ -181,13 +183,4 @@ pub(crate) fn path(steps: &[String]) -> String {
     }
     let (head, tail) = (&steps[..ENDS], &steps[steps.len() - ENDS..]);
     format!("{} > ... {} more ... > {}", head.join(" > "), steps.len() - 2 * ENDS, tail.join(" > "))
-}
-
-/// `1 step`, `2 steps`, `2 dependencies`.
-pub(crate) fn counted(count: usize, word: &str) -> String {
-    match word.strip_suffix('y') {
-        _ if count == 1 => format!("1 {word}"),
-        Some(stem) => format!("{count} {stem}ies"),
-        None => format!("{count} {word}s"),
-    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anstyle::Style;
+use plandag::counted;
 use plandag::{
     Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
 };
@@ -11,7 +12,6 @@ use serde_json::{Map, Value};
 use super::difference::difference;
 use super::duration::human;
 use super::ledger::Ledger;
-use super::prediction::counted;
 use super::style::{self, paint};
 use super::text;
 
@@ -240,7 +240,7 @@ fn preview(output: &Output) -> String {
     let words = match output {
         Output::Inline(value) => value_words(value),
         Output::Stored(stored) => format!("{} bytes", stored.bytes),
-        Output::Gathered(parts) => format!("{} results", parts.len()),
+        Output::Gathered(parts) => counted(parts.len(), "result"),
     };
     if words.is_empty() { words } else { format!("  {}", text::cut(&words, PREVIEW_COLUMNS)) }
 }

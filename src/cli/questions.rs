@@ -6,6 +6,7 @@ use std::slice;
 use std::sync::Arc;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use plandag::counted;
 use plandag::{Added, Decision, Output, RunEvent, RunEventKind, RunHandle, Step, StepId, StepNumber};
 
 use super::style::{self, paint};
@@ -155,7 +156,7 @@ impl Questions {
         let output = match known.output.as_ref()? {
             Output::Inline(value) => format!("= {value}"),
             Output::Stored(stored) => format!("= {} ... ({} bytes)", stored.preview, stored.bytes),
-            Output::Gathered(parts) => format!("= the results of {} steps", parts.len()),
+            Output::Gathered(parts) => format!("= the results of {}", counted(parts.len(), "step")),
         };
         Some((&known.id, output))
     }

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plandag::counted;
 use plandag::journal::{RunId, SqliteJournal};
 use plandag::llm::{PlanTool, StepModel};
 use plandag::offline::OfflinePlanner;
@@ -20,7 +21,7 @@ use super::history::Recorded;
 use super::model::Models;
 use super::model::args::Chosen;
 use super::output::Output;
-use super::prediction::{Prediction, counted};
+use super::prediction::Prediction;
 use super::questions;
 use super::serve::RunPage;
 use super::source::{self, Source};

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
+use plandag::counted;
 use plandag::llm::StepModel;
 use plandag::report::ExitCode;
 use plandag::simulate::{WhatIf, workload};
@@ -20,7 +21,7 @@ use super::earlier::EarlierArgs;
 use super::failure::Failure;
 use super::faster;
 use super::plan_place::PlanPlace;
-use super::prediction::{as_guessed, as_learned, counted, learned, listed, simulated, simulation};
+use super::prediction::{as_guessed, as_learned, learned, listed, simulated, simulation};
 use super::source;
 use super::style::{self, paint};
 use super::text;

@@ -1,5 +1,6 @@
 //! The end of a run: what it came to, where the time went, what to do next.
 
+use plandag::counted;
 use plandag::report::{Ending, ExitCode, StepOutcome, StepReport};
 use plandag::{
     FailureReason, ModelProblem, OnFailure, PlanError, Rejection, RunReport, SkipReason, StepError, StepErrorKind,
@@ -16,7 +17,6 @@ use super::look::{unusable, unusable_answers};
 use super::model;
 use super::ndjson::{Fields, Line, add_spent};
 use super::output::Output;
-use super::prediction::counted;
 use super::progress::some_of;
 use super::signals::Signal;
 use super::style::{self, paint};

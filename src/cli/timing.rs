@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plandag::RunReport;
+use plandag::counted;
 use plandag::report::StepReport;
 use serde_json::{Value, json};
 
@@ -123,7 +124,7 @@ impl Timing {
     pub(crate) fn bound_line(&self) -> String {
         let over = ratio(self.wall, self.bound);
         let why = if self.bound > self.critical_length {
-            format!("{} of work on {} slots", human(self.work), self.slots)
+            format!("{} of work on {}", human(self.work), counted(self.slots as usize, "slot"))
         } else {
             "the critical path".to_owned()
         };

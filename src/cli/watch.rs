@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::{Either, select};
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use plandag::counted;
 use plandag::journal::RunId;
 use plandag::llm::PlannerWait;
 use plandag::report::{ExitCode, StepOutcome};
@@ -28,7 +29,7 @@ use super::live::{FRAME, Live};
 use super::ndjson::{Fields, Line};
 use super::panic;
 use super::patience::{self, Lines, Reader, Standard};
-use super::prediction::{Prediction, counted};
+use super::prediction::Prediction;
 use super::progress::{Beside, Progress, wait_line};
 use super::questions::{Answer, Questions};
 use super::run;
@@ -379,7 +380,7 @@ impl Watcher<'_> {
             let fields = Fields::from([("count", json!(count))]);
             self.json(&Line::new(self.handle.id(), event.at, "events.missed", fields));
         } else {
-            self.tell(&format!(" ... {count} events were too fast to be shown"));
+            self.tell(&format!(" ... {} came too fast to be shown", counted(count as usize, "event")));
         }
     }
 

@@ -11,6 +11,7 @@ use indexmap::IndexSet;
 
 use super::ById;
 use super::order::{build_graph, cycles, plan_order};
+use crate::counted::counted;
 use crate::cut;
 use crate::error::PlanError;
 use crate::event::RunStart;
@@ -175,7 +176,7 @@ impl Problems {
             return Ok(());
         }
         if self.more > 0 {
-            self.listed.push(PlanError::Malformed { message: format!("and {} more problems", self.more) });
+            self.listed.push(PlanError::Malformed { message: format!("and {}", counted(self.more, "more problem")) });
         }
         Err(self.listed)
     }

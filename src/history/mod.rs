@@ -34,6 +34,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
+use crate::counted::counted;
 use crate::error::JournalError;
 use crate::event::{Output, RunEvent, RunEventKind, StepNumber};
 use crate::journal::{Journal, RunId};
@@ -123,7 +124,7 @@ impl History {
         match self.report.scheduler().output(step)? {
             Output::Inline(value) => Some(value.to_string()),
             Output::Stored(stored) => Some(format!("{} ... ({} bytes)", stored.preview, stored.bytes)),
-            Output::Gathered(members) => Some(format!("the outputs of {} steps", members.len())),
+            Output::Gathered(members) => Some(format!("the outputs of {}", counted(members.len(), "step"))),
         }
     }
 }

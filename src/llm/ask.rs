@@ -12,6 +12,7 @@ use super::plan_text::{DONE, PlanTextFormat, shown_args, shown_needs};
 use super::prompts::Prompts;
 use super::thinking::without_thinking;
 use super::{Message, ModelRequest, json_format, text};
+use crate::counted::counted;
 use crate::error::PlanError;
 use crate::event::{Output, PlanReason};
 use crate::plan::{Step, StepId};
@@ -206,7 +207,7 @@ fn result(id: &StepId, output: &Output, budget: usize, said: &mut String) {
     let value = match output {
         Output::Inline(value) => text::of_value(value),
         Output::Stored(stored) => Cow::Borrowed(stored.preview.as_str()),
-        Output::Gathered(parts) => Cow::Owned(format!("the results of {} steps", parts.len())),
+        Output::Gathered(parts) => Cow::Owned(format!("the results of {}", counted(parts.len(), "step"))),
     };
     data(id, &value, budget, said);
 }

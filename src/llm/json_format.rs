@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, Written, cut};
+use crate::counted::counted;
 use crate::error::PlanError;
 use crate::strict;
 
@@ -163,7 +164,7 @@ impl JsonReader {
                 let unread = match self.list {
                     List::Broken(why) => Some(why),
                     _ if steps.len() == self.items => None,
-                    _ => Some(format!("{} steps, of which {} can be read", steps.len(), self.items)),
+                    _ => Some(format!("{}, of which {} can be read", counted(steps.len(), "step"), self.items)),
                 };
                 if let Some(message) = unread {
                     take(Err(PlanError::Malformed { message }));

@@ -14,6 +14,7 @@ use super::error::ModelError;
 use super::plan_text::{Draft, End, PlanReader, PlanTextFormat};
 use super::prompts::Prompts;
 use super::{Model, ModelReply, ModelRequest, PlanTool, ReplyEnd, WhenDropped, text};
+use crate::counted::counted;
 use crate::dag::Dag;
 use crate::error::{ModelProblem, PlanError, StepError};
 use crate::event::{PlanReason, RunStart, Usage};
@@ -391,21 +392,21 @@ impl LlmPlanner {
         finish_reason: Option<String>,
         draft: &mut Draft<'_>,
     ) -> Vec<PlanError> {
-        let steps = draft.steps.len();
+        let steps = counted(draft.steps.len(), "complete step");
         let mut offences = std::mem::take(&mut draft.offences);
         let mut cut_off = |message| offences.insert(0, PlanError::Truncated { message });
         match (end, ended) {
             (_, ReplyEnd::Length) => {
-                cut_off(format!("at the output limit, after {steps} complete steps: write fewer or shorter ones"));
+                cut_off(format!("at the output limit, after {steps}: write fewer or shorter ones"));
             }
             (End::CutOff, ReplyEnd::Other) => {
                 let reason = finish_reason.map(|reason| format!(" (finish reason `{reason}`)")).unwrap_or_default();
-                cut_off(format!("the provider ended it{reason} after {steps} complete steps"));
+                cut_off(format!("the provider ended it{reason} after {steps}"));
             }
             (End::CutOff, _) => {
                 let message = match self.format {
-                    PlanTextFormat::Lines => format!("no line END after {steps} complete steps"),
-                    PlanTextFormat::Json => format!("the JSON is not closed after {steps} complete steps"),
+                    PlanTextFormat::Lines => format!("no line END after {steps}"),
+                    PlanTextFormat::Json => format!("the JSON is not closed after {steps}"),
                 };
                 offences.push(PlanError::Malformed { message });
             }
@@ -541,7 +542,7 @@ impl<'a> Writing<'a> {
     /// The connection broke, or the provider did, after the answer had begun.
     fn broken_off(self, error: ModelError) -> PlanReply {
         let (_, mut draft, answer) = self.finish();
-        let message = format!("{} after {} complete steps", error.message, draft.steps.len());
+        let message = format!("{} after {}", error.message, counted(draft.steps.len(), "complete step"));
         let ModelError { problem, retry_after_ms, usage, .. } = error;
         let offence = match problem {
             ModelProblem::RateLimited | ModelProblem::Unavailable => {

@@ -1,5 +1,7 @@
 //! The answer as Markdown.
 
+use crate::counted::counted;
+
 use super::choose::Quote;
 use super::objective::Form;
 use super::quote::Searched;
@@ -112,7 +114,9 @@ fn sections(text: &mut String, cells: &[Answered]) {
 /// What was looked at, and what was not found.
 fn closing(text: &mut String, cells: &[Answered], searched: &Searched, left_out: &[String]) {
     let Searched { files, passages, skipped, note } = searched;
-    text.push_str(&format!("Searched {files} files ({passages} passages)"));
+    let [files, passages] =
+        [(*files, "file"), (*passages, "passage")].map(|(count, word)| counted(count as usize, word));
+    text.push_str(&format!("Searched {files} ({passages})"));
     if !skipped.is_empty() {
         let skipped: Vec<String> = skipped.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         text.push_str(&format!("; skipped: {}", skipped.join(", ")));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::counted::counted;
 use crate::duration::human;
 use crate::event::{StepNumber, Timestamp};
 use crate::report::{Escaped, RunReport};
@@ -181,12 +182,12 @@ fn picture(html: &mut String, title: &str, timeline: &Timeline, longest: Duratio
     let height = rows.len() as f64 * ROW + 2.0;
     let _ = writeln!(
         html,
-        "<svg class=\"bars\" viewBox=\"-2 0 {} {height}\" role=\"img\" aria-label=\"Timeline {title}: {} calls\">{bars}</svg>",
+        "<svg class=\"bars\" viewBox=\"-2 0 {} {height}\" role=\"img\" aria-label=\"Timeline {title}: {}\">{bars}</svg>",
         WIDTH + 4.0,
-        timeline.calls.len(),
+        counted(timeline.calls.len(), "call"),
     );
     if left_out > 0 {
-        let _ = writeln!(html, "<p class=\"legend\">{left_out} more calls, beside these, are not drawn.</p>");
+        let _ = writeln!(html, "<p class=\"legend\">Beside these, not drawn: {}.</p>", counted(left_out, "more call"));
     }
 }
 

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::counted::counted;
 use crate::report::Escaped;
 
 use super::assets::{SCRIPT, STYLE};
@@ -82,7 +83,7 @@ fn header(html: &mut String, head: &Head, is_live: bool) {
         html,
         "<header>\n<nav aria-label=\"Where this is\"><b>plandag</b> / {runs} / <span id=\"run\">{}</span></nav>\n\
          <h1>{}</h1>\n<div class=\"facts\"><span id=\"state\" class=\"badge {}\"><span class=\"sign\">{}</span> {}</span>\
-         <span id=\"elapsed\">{}</span><span id=\"done\">{} of {} steps</span><span id=\"tokens\">{}</span>\
+         <span id=\"elapsed\">{}</span><span id=\"done\">{} of {}</span><span id=\"tokens\">{}</span>\
          <span id=\"money\">{}</span><span id=\"eta\"></span><span id=\"connection\" role=\"status\"></span></div>\n\
          <div id=\"progress\" aria-hidden=\"true\"></div>\n<p id=\"problem\">{}</p>\n",
         Escaped(&head.run),
@@ -92,7 +93,7 @@ fn header(html: &mut String, head: &Head, is_live: bool) {
         head.state,
         words::time(head.elapsed_us.saturating_sub(head.begun_us)),
         head.done,
-        head.total,
+        counted(head.total, "step"),
         tokens(head),
         money(head),
         Escaped(&head.problem),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::locate::locate;
 use super::shape::Finding;
 use super::{PlanFormat, tree_of};
+use crate::counted::counted;
 use crate::dag::Dag;
 use crate::error::PlanError;
 use crate::event::RunStart;
@@ -142,7 +143,7 @@ impl PlanProblems {
     pub fn message(&self) -> String {
         match self.problems.as_slice() {
             [only] => only.error.to_string(),
-            several => format!("the plan has {} problems", several.len()),
+            several => format!("the plan has {}", counted(several.len(), "problem")),
         }
     }
 
@@ -158,7 +159,7 @@ impl PlanProblems {
             })
             .collect();
         if more > 0 {
-            let error = PlanError::Malformed { message: format!("and {more} more problems") };
+            let error = PlanError::Malformed { message: format!("and {}", counted(more, "more problem")) };
             problems.push(PlanProblem { error, places: Vec::new(), help: None });
         }
         Self { source, problems, salvaged: None }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::counted::counted;
 use crate::error::JournalError;
 use crate::event::{
     AttemptNumber, FailureReason, Output, RunEvent, RunOutcome, RunStart, StepNumber, StopReason, Timestamp, Usage,
@@ -80,7 +81,7 @@ pub enum NoAnswer {
     #[error("the run is not finished")]
     Unfinished,
     /// Nothing can move. A bug of the scheduler: please report it.
-    #[error("the run stalled with {steps} steps left; this is a bug, please report it")]
+    #[error("the run stalled with {} left; this is a bug, please report it", counted(*steps, "step"))]
     Stalled {
         /// How many steps are not settled.
         steps: usize,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::arguments::Arguments;
 use super::folder::{Folder, Skip};
 use super::thread::on_thread;
+use crate::counted::counted;
 use crate::error::StepError;
 use crate::tool::{StepContext, Tool, ToolOutput, ToolSpec};
 
@@ -87,11 +88,12 @@ fn check(path: &str) -> Result<(), StepError> {
 fn read(folder: &Folder, path: &str, from: Option<u64>, to: Option<u64>) -> Result<ToolOutput, StepError> {
     let document = folder.read(path).map_err(|skip| unreadable(path, skip))?;
     let text = document.text();
-    let lines = text.lines().count() as u64;
+    let count = text.lines().count();
+    let lines = count as u64;
     let first = from.unwrap_or(1);
     let last = to.unwrap_or(lines).min(lines);
     if first > lines.max(1) {
-        return Err(StepError::bad_input(format!("`{path}` has {lines} lines; there is no line {first}")));
+        return Err(StepError::bad_input(format!("`{path}` has {}; there is no line {first}", counted(count, "line"))));
     }
     let wanted = match (from, to) {
         (None, None) => text.to_owned(),

@@ -315,3 +315,18 @@ fn logs_are_for_those_who_ask() {
 }
 
 use crate::support::Ran;
+
+#[test]
+fn one_of_something_is_said_as_one() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "1 + 1")]));
+    let planned = place.run(["plan", "plan.json"]);
+    assert!(planned.stderr.contains("levels    1 of 1 step; up to 1 at once"), "{planned:?}");
+    let drawn = place.run(["graph", "plan.json", "--format", "svg"]);
+    assert!(drawn.stdout.contains("<title>A plan of 1 step<"), "{drawn:?}");
+    assert_eq!(place.run(["run", "plan.json"]).exit, 0);
+    let page = place.run(["report"]).stdout;
+    assert!(page.contains("<span id=\"done\">1 of 1 step</span>"), "{page}");
+    let none = place.run(["runs", "--status", "failed"]);
+    assert_eq!(none.stderr, "the only run is not of this kind\n");
+}

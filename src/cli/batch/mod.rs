@@ -12,6 +12,7 @@ use std::slice;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use plandag::counted;
 use plandag::llm::PlanTool;
 use plandag::report::ExitCode;
 use plandag::{
@@ -26,7 +27,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::look;
 use super::ndjson::{Fields, Line as JsonLine};
-use super::prediction::{Prediction, counted, simulation};
+use super::prediction::{Prediction, simulation};
 use super::run::{Equipment, needs_model, no_planner};
 use super::source::{self, Source};
 use super::style::{self, paint};

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use plandag::counted;
 use plandag::report::{ExitCode, StepOutcome, StepReport};
 use plandag::{RunReport, Timestamp};
 use serde_json::{Value, json};
@@ -10,7 +11,6 @@ use serde_json::{Value, json};
 use super::super::duration::human;
 use super::super::failure::Failure;
 use super::super::ndjson::millis;
-use super::super::prediction::counted;
 use super::super::style::{self, paint};
 use super::super::text;
 use super::{Batch, Line};

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use plandag::counted;
 use plandag::page::{Comparison, comparisons_html};
 use plandag::report::ExitCode;
 
@@ -17,7 +18,6 @@ use super::args::{Settings, TEMPLATE, at_least_one};
 use super::console::{Console, LastWords};
 use super::failure::Failure;
 use super::output::Output;
-use super::prediction::counted;
 use super::run::runtime;
 use super::signals::Signal;
 use super::style::{self, paint};

@@ -5,9 +5,11 @@ use std::time::Duration;
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
+use plandag::counted;
+
 use super::super::ndjson::exact_millis;
 use super::super::order::Order;
-use super::super::prediction::{as_guessed, counted};
+use super::super::prediction::as_guessed;
 use super::super::style::{self, paint};
 use super::super::text;
 use super::DEFAULT_RUNS;
@@ -100,8 +102,8 @@ pub(super) fn foot(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
     let heading = paint(style::FAINT, "machine");
     format!(
-        " {heading}  {} cores, {} on {}   plandag {}   seed {}\n",
-        machine.cores,
+        " {heading}  {}, {} on {}   plandag {}   seed {}\n",
+        counted(machine.cores, "core"),
         machine.system,
         machine.processor,
         version(),
@@ -113,8 +115,8 @@ pub(super) fn foot(bench: &Bench<'_>) -> String {
 pub(super) fn about(bench: &Bench<'_>) -> String {
     let machine = Machine::here();
     format!(
-        "The first run of each, on a machine of {} cores, {} on {}; plandag {}, seed {}.",
-        machine.cores,
+        "The first run of each, on a machine of {}, {} on {}; plandag {}, seed {}.",
+        counted(machine.cores, "core"),
         machine.system,
         machine.processor,
         version(),

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use plandag::StepId;
+use plandag::counted;
 use plandag::history::{Changes, Fork, ForkError};
 use plandag::journal::RunId;
 use plandag::report::ExitCode;
@@ -10,7 +11,6 @@ use serde_json::Value;
 use super::super::args::{TEMPLATE, key_value};
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::prediction::counted;
 use super::super::progress::some_of;
 use super::super::style::{self, paint};
 use super::super::text;

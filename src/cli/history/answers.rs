@@ -1,12 +1,12 @@
 //! `plandag show RUN --planner-answers`: what the planner wrote that could not be used.
 
+use plandag::counted;
 use plandag::report::ExitCode;
 use plandag::{Rejection, RunEventKind};
 use serde_json::{Value, json};
 
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::prediction::counted;
 use super::super::style::{self, paint};
 use super::super::text;
 use super::look::Found;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use plandag::JournalError;
+use plandag::counted;
 use plandag::history::History;
 use plandag::journal::Journal as _;
 use plandag::report::ExitCode;
 
 use super::super::console::Console;
 use super::super::failure::Failure;
-use super::super::prediction::counted;
 use super::super::run;
 use super::super::style::{self, paint};
 use super::super::text;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use plandag::counted;
 use plandag::history::{History, RevisionChange};
 use plandag::journal::{Journal as _, RunStatus, RunSummary, SqliteJournal};
 use plandag::report::{ExitCode, StepOutcome, StepReport};
@@ -17,7 +18,6 @@ use super::super::duration::human;
 use super::super::failure::Failure;
 use super::super::ledger::Ledger;
 use super::super::ndjson::{Line, millis};
-use super::super::prediction::counted;
 use super::super::progress::{Beside, Progress};
 use super::super::style::{self, paint};
 use super::super::summary::used;

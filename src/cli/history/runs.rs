@@ -87,6 +87,7 @@ pub(super) fn run(args: &RunsArgs, console: &Console) -> Result<ExitCode, Failur
     if runs.is_empty() {
         console.say(&match all {
             0 => "no run was kept yet".to_owned(),
+            1 => "the only run is not of this kind".to_owned(),
             _ => format!("none of {all} runs is of this kind"),
         });
     }

@@ -8,7 +8,7 @@ function showHead() {
   badge.lastChild.data = ` ${head.state}`;
   say(find("elapsed"), time(elapsed()));
   say(find("eta"), eta());
-  say(find("done"), `${head.done} of ${head.total} steps`);
+  say(find("done"), `${head.done} of ${counted(head.total, "step")}`);
   const used = head.usage.input_tokens + head.usage.output_tokens;
   find("steps").classList.toggle("free", used === 0 && head.usage.micro_usd === 0);
   const of = (amount, limit, word) => (limit === null ? (amount ? word(amount) : "") : `${word(amount)} of ${word(limit)}`);

@@ -1,5 +1,6 @@
 //! What happened to each step, in words.
 
+use crate::counted::counted;
 use crate::error::{StepError, StepErrorKind};
 use crate::event::{RunEvent, RunEventKind, SkipReason, StepNumber};
 use crate::plan::StepId;
@@ -61,7 +62,7 @@ fn words(kind: &RunEventKind, call: u32, report: &RunReport) -> Option<String> {
             format!("waits for approval: text from outside reaches it, from `{}`", id(report, *from))
         }
         RunEventKind::StepApproved { .. } => "was approved".to_owned(),
-        RunEventKind::StepExpanded { graft, .. } => format!("became {} steps", graft.added.len()),
+        RunEventKind::StepExpanded { graft, .. } => format!("became {}", counted(graft.added.len(), "step")),
         RunEventKind::StepSucceeded { .. } => "done".to_owned(),
         RunEventKind::StepFailed { error, .. } => format!("failed for good: {}", said(error)),
         RunEventKind::StepSkipped { because: SkipReason::Failed(cause), .. } => {

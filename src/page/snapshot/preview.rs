@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::counted::counted;
 use crate::event::Output;
 
 use super::Text;
@@ -77,7 +78,9 @@ pub(super) fn output(output: &Output, most: usize) -> Text {
     match output {
         Output::Inline(inline) => value(inline, most),
         Output::Stored(stored) => Text { text: stored.preview.clone(), cut: true },
-        Output::Gathered(members) => Text { text: format!("the outputs of {} steps", members.len()), cut: true },
+        Output::Gathered(members) => {
+            Text { text: format!("the outputs of {}", counted(members.len(), "step")), cut: true }
+        }
     }
 }
 

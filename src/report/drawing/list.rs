@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{label, mark};
+use crate::counted::counted;
 use crate::report::graph::Graph;
 
 /// Longer levels are cut.
@@ -18,8 +19,7 @@ pub(super) fn list(graph: &Graph, columns: usize) -> String {
     }
     let mut text = String::new();
     for (level, mut steps) in members.into_iter().enumerate() {
-        let plural = if steps.len() == 1 { "" } else { "s" };
-        let _ = writeln!(text, "level {}: {} step{plural}", level + 1, steps.len());
+        let _ = writeln!(text, "level {}: {}", level + 1, counted(steps.len(), "step"));
         if steps.len() > MOST_STEPS {
             steps.sort_by_key(|node| (!critical.contains(node), *node));
         }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::iter;
 use std::sync::Arc;
 
+use crate::counted::counted;
 use crate::dag::{Dag, longest_path};
 use crate::event::StepNumber;
 use crate::plan::Step;
@@ -188,7 +189,7 @@ impl Graph {
         });
         let lines = layout.lines.iter();
         let lines = lines.map(|line| (line.path.as_str(), critical.edges.contains(&(line.from, line.to))));
-        svg((layout.width, layout.height), &format!("A plan of {} steps", self.nodes.len()), boxes, lines)
+        svg((layout.width, layout.height), &format!("A plan of {}", counted(self.nodes.len(), "step")), boxes, lines)
     }
 
     /// A drawing for a terminal of `columns` columns, dependencies above their dependents. Levels that are too wide
@@ -233,7 +234,7 @@ impl Graph {
             let first = nodes.iter().map(|node| node.level).min().unwrap_or_default() + 1;
             let last = nodes.iter().map(|node| node.level).max().unwrap_or_default() + 1;
             let label = if first == last { format!("level {first}") } else { format!("levels {first} to {last}") };
-            (label, format!("{} steps", nodes.len()))
+            (label, counted(nodes.len(), "step"))
         })
     }
 

@@ -129,7 +129,12 @@ const RULES: &[Rule] = &[
         crates: &["serde", "serde_json", "futures", "dashmap", "fastrand", "rusqlite", "sha2", "etcetera"],
         never: &["std::time::Instant", "std::net", "std::process::Command"],
     },
-    Rule { parts: &["redact"], modules: &[], crates: &["serde_json", "aho_corasick"], never: &["std::fs", "std::net"] },
+    Rule {
+        parts: &["redact"],
+        modules: &["plan", "error", "policy", "event", "tool", "reference"],
+        crates: &["serde", "serde_json", "aho_corasick"],
+        never: &["std::fs", "std::net"],
+    },
     Rule {
         parts: &["retry_after"],
         modules: &[],

@@ -158,7 +158,16 @@ impl Console {
     ///
     /// If it cannot be written. A reader that has gone away is none: it has what it wanted.
     pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
-        match self.write(secrets::known().redact(text).as_bytes()) {
+        self.clean(&secrets::known().redact(text))
+    }
+
+    /// Gives out what was asked for, as it is: secrets were taken out of what it is made of.
+    ///
+    /// # Errors
+    ///
+    /// As [`data`](Self::data).
+    pub(crate) fn clean(&self, text: &str) -> Result<(), Failure> {
+        match self.write(text.as_bytes()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritable(&error)),
             _ => Ok(()),
         }
@@ -288,10 +297,33 @@ fn unwritable(error: &io::Error) -> Failure {
 }
 
 /// What a line says under these names are words and ids, which a program goes by.
-const NAMES: [&str; 14] = [
-    "added", "because", "code", "dropped", "ev", "failed", "from", "id", "kind", "run", "state", "step", "tool",
+const NAMES: [&str; 20] = [
+    "added",
+    "again",
+    "basis",
+    "because",
+    "change",
+    "code",
+    "dependency",
+    "dropped",
+    "ev",
+    "failed",
+    "from",
+    "id",
+    "kind",
+    "pool",
+    "run",
+    "state",
+    "status",
+    "step",
+    "tool",
     "tools",
 ];
+
+/// What a line has under these names has names of its own, as far as it is made of fields. Everything else can be
+/// anything: what is in an answer is not ours, whatever it is called there.
+const PARTS: [&str; 9] =
+    ["attempts", "critical_path", "error", "errors", "faster", "lines", "plans", "problems", "steps"];
 
 /// A line of JSON, fit to be given out.
 pub(crate) fn json_line(value: &impl Serialize) -> String {
@@ -306,17 +338,34 @@ fn without_secrets(line: String, secrets: &Secrets) -> String {
     if let Cow::Borrowed(_) = secrets.redact(&line) {
         return line;
     }
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(&line) else { return secrets.redact_json(line) };
+    match serde_json::from_str(&line) {
+        Ok(mut value) => {
+            redact_part(&mut value, secrets);
+            value.to_string()
+        }
+        Err(_) => secrets.redact(&line).into_owned(),
+    }
+}
+
+/// Takes secrets out of what we say, but for names.
+fn redact_part(part: &mut Value, secrets: &Secrets) {
     let is_name = |value: &Value| match value {
         Value::Array(items) => items.iter().all(Value::is_string),
         value => value.is_string(),
     };
-    for (name, field) in &mut fields {
-        if !(NAMES.contains(&name.as_str()) && is_name(field)) {
-            *field = secrets.redact_value(field.take());
+    match part {
+        Value::Array(items) => items.iter_mut().for_each(|item| redact_part(item, secrets)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                match name.as_str() {
+                    name if NAMES.contains(&name) && is_name(field) => {}
+                    name if PARTS.contains(&name) => redact_part(field, secrets),
+                    _ => *field = secrets.redact_value(field.take()),
+                }
+            }
         }
+        other => *other = secrets.redact_value(other.take()),
     }
-    Value::Object(fields).to_string()
 }
 
 /// JSON that is safe to look at on a terminal: what could do something there is escaped, beside what JSON wants escaped.
@@ -347,14 +396,23 @@ mod tests {
     #[test]
     fn the_words_of_a_line_stay_what_they_are() {
         let secrets = Secrets::new(["started", "postgres", "message"]);
+        let error = |step| json!({ "kind": "postgres", "message": "postgres is gone", "details": { "step": step } });
         let line = json!({
             "ev": "step.started", "step": "postgres", "added": ["postgres"], "error": "postgres is gone",
             "message": { "postgres": "a message" }, "tools": [{ "name": "postgres" }],
+            "steps": [{ "step": "postgres", "attempts": [{ "error": error("postgres") }], "output": "postgres" }],
+            "lines": [{ "line": 1, "answer": { "step": "postgres", "steps": [{ "step": "postgres" }] } }, "postgres"],
+            "answer": { "step": "postgres", "steps": [{ "step": "postgres" }] },
         });
         let redacted: Value = serde_json::from_str(&without_secrets(line.to_string(), &secrets)).unwrap();
+        let mut gone = error("[redacted]");
+        gone["message"] = "[redacted] is gone".into();
+        let answer = json!({ "step": "[redacted]", "steps": [{ "step": "[redacted]" }] });
         let expected = json!({
             "ev": "step.started", "step": "postgres", "added": ["postgres"], "error": "[redacted] is gone",
             "message": { "[redacted]": "a [redacted]" }, "tools": [{ "name": "[redacted]" }],
+            "steps": [{ "step": "postgres", "attempts": [{ "error": gone }], "output": "[redacted]" }],
+            "lines": [{ "line": 1, "answer": answer }, "[redacted]"], "answer": answer,
         });
         assert_eq!(redacted, expected);
     }

@@ -21,6 +21,7 @@ use super::output::Output;
 use super::prediction::Prediction;
 use super::progress::wait_line;
 use super::run::{block_on, needs_model, no_planner, settings_policy};
+use super::secrets;
 use super::source::{self, Source};
 use super::style::{self, paint};
 use super::summary::spent;
@@ -46,7 +47,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     if let Some(models) = &models {
         toolbox.add_models(models, None)?;
     }
-    let (plan, dag, mut start) = match source {
+    let (mut plan, dag, mut start) = match source {
         Source::Plan(file) => {
             let objective = file.plan.objective.clone().unwrap_or_default();
             let start = toolbox.start(&objective, &args.settings, policy);
@@ -89,8 +90,9 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
             console.say(&format!(" {}{}", paint(style::RETRY, "needs     "), needs.join(" ")));
         }
     }
+    secrets::known().redact_plan(&mut plan);
     let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
-    output.write(&format!("{}\n", json_text(&json)))
+    output.write_clean(&format!("{}\n", json_text(&json)))
 }
 
 /// Has the objective planned by rule.
@@ -188,7 +190,8 @@ pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> 
 
 /// `plandag graph`. Any tool will do: what is drawn need not run here.
 pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> {
-    let file = source::read_plan(&args.plan, args.size, console)?;
+    let mut file = source::read_plan(&args.plan, args.size, console)?;
+    secrets::known().redact_plan(&mut file.plan);
     let dag = Dag::of(&file.plan).map_err(|problems| Failure::plan(file.locate(problems), ExitCode::PlanInvalid))?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let graph = Graph::new(&dag);
@@ -198,7 +201,7 @@ pub(crate) fn graph(args: &GraphArgs, console: &Console) -> Result<(), Failure> 
         GraphFormat::Dot => graph.to_dot(),
         GraphFormat::Svg => graph.to_svg(),
     };
-    output.write(&picture)
+    output.write_clean(&picture)
 }
 
 /// `plandag schema`.

@@ -29,14 +29,19 @@ impl<'a> Output<'a> {
         matches!(self, Self::File(_))
     }
 
-    /// Writes the result.
+    /// Writes the result, without secrets.
     pub(crate) fn write(self, text: &str) -> Result<(), Failure> {
+        self.write_clean(&secrets::known().redact(text))
+    }
+
+    /// Writes a result as it is: secrets were taken out of what it is made of. In a text they could not be told from the
+    /// names in it, nor from what makes it a plan or a page.
+    pub(crate) fn write_clean(self, text: &str) -> Result<(), Failure> {
         match self {
-            Self::Stdout(console) => console.data(text),
+            Self::Stdout(console) => console.clean(text),
             Self::File(file) => {
                 let path = file.target.clone();
-                file.finish(secrets::known().redact(text).as_bytes())
-                    .map_err(|error| unwritable(&path, &error).after_start())
+                file.finish(text.as_bytes()).map_err(|error| unwritable(&path, &error).after_start())
             }
         }
     }

@@ -38,6 +38,8 @@ use crate::counted::counted;
 use crate::error::JournalError;
 use crate::event::{Output, RunEvent, RunEventKind, StepNumber};
 use crate::journal::{Journal, RunId};
+#[cfg(feature = "redact")]
+use crate::redact::Secrets;
 use crate::report::RunReport;
 use crate::report::gather::{self, Parts};
 
@@ -66,7 +68,25 @@ impl History {
     ///
     /// If the journal does not know the run or cannot be read, or if this cannot be the history of a run.
     pub async fn load(journal: &dyn Journal, run: &RunId) -> Result<Self, JournalError> {
-        let events = journal.history(run).await?;
+        Self::of(journal.history(run).await?, journal, run).await
+    }
+
+    /// Reads a run, and takes secrets out of its texts: of those that it had when it was written, some may not have been
+    /// known then.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    #[cfg(feature = "redact")]
+    pub async fn load_redacted(journal: &dyn Journal, run: &RunId, secrets: &Secrets) -> Result<Self, JournalError> {
+        let mut events = journal.history(run).await?;
+        events.iter_mut().for_each(|event| secrets.redact_event(event));
+        let mut history = Self::of(events, journal, run).await?;
+        history.report.redact_answer(secrets);
+        Ok(history)
+    }
+
+    async fn of(events: Vec<RunEvent>, journal: &dyn Journal, run: &RunId) -> Result<Self, JournalError> {
         let mut report = RunReport::from_history(run.clone(), &events)?;
         report.fetch_answer(journal).await?;
         Ok(Self { events, report, waits: OnceLock::new() })

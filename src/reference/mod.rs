@@ -16,7 +16,7 @@ mod fill;
 mod tests;
 
 use std::borrow::Cow;
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "redact")]
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -200,7 +200,7 @@ impl<'a> Iterator for Pieces<'a> {
 }
 
 /// Where the references of a string are, braces included. What comes after something that cannot be read is none.
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "redact")]
 pub(crate) fn places(text: &str) -> Vec<Range<usize>> {
     let mut pieces = Pieces::new(text);
     let mut places = Vec::new();

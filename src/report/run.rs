@@ -19,6 +19,8 @@ use crate::event::{
 };
 use crate::journal::{Journal, RunId};
 use crate::plan::StepId;
+#[cfg(feature = "redact")]
+use crate::redact::Secrets;
 use crate::scheduler::Scheduler;
 
 use super::critical::{self, CriticalPath};
@@ -180,6 +182,14 @@ impl RunReport {
         }
         self.answer = OnceLock::from(self.parts.value(&answer));
         Ok(())
+    }
+
+    /// Takes secrets out of what was read from the journal.
+    #[cfg(feature = "redact")]
+    pub(crate) fn redact_answer(&mut self, secrets: &Secrets) {
+        if let Some(answer) = self.answer.get_mut().and_then(Option::as_mut) {
+            *answer = Arc::new(secrets.redact_value(Value::clone(answer)));
+        }
     }
 
     /// The run's id.

@@ -25,6 +25,7 @@ mod looking;
 mod model;
 mod model_server;
 mod readme;
+mod redacting;
 mod resuming;
 mod running;
 #[cfg(unix)]

@@ -187,7 +187,7 @@ impl<'a> Told<'a> {
             self.console.styled(&table::foot(self.bench))?;
         }
         if let Some(page) = self.page {
-            page.write(&comparisons_html(&self.comparisons, &table::about(self.bench)))?;
+            page.write_clean(&comparisons_html(&self.comparisons, &table::about(self.bench)))?;
         }
         let incomplete = |exit, what| Err(Failure::new("bench.incomplete", exit, what).after_start());
         match (stopped_by.map(Signal::exit), self.bad) {

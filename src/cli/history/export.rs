@@ -64,7 +64,7 @@ pub(super) fn run(args: &ExportArgs, console: &Console) -> Result<ExitCode, Fail
         Format::Dot => graph(&found)?.to_dot(),
         Format::Svg => svg_of(&Snapshot::of(&found.history, &found.summary)),
     };
-    output.write(&text).map(|()| ExitCode::Success)
+    output.write_clean(&text).map(|()| ExitCode::Success)
 }
 
 /// The picture of the last plan.

@@ -22,7 +22,7 @@ use super::super::progress::{Beside, Progress};
 use super::super::style::{self, paint};
 use super::super::summary::used;
 use super::super::timing::Timing;
-use super::super::{run, text};
+use super::super::{run, secrets, text};
 use super::keep::{JournalArgs, Survives};
 use super::{answers, find, journal_failure, runs};
 
@@ -114,10 +114,17 @@ pub(super) fn find(journal: &JournalArgs, name: Option<&str>) -> Result<Found, F
                 Failure::usage("journal.empty", "no run was kept yet").help("start one: plandag run plan.json")
             })?,
         };
-        let history = History::load(&*journal, &summary.run).await.map_err(journal_failure)?;
-        Ok::<_, Failure>((summary, history))
+        read(&journal, summary).await
     })?;
     Ok(Found { runtime, journal, summary, history })
+}
+
+/// Reads what is known of a run. What another process has written down may be secret here.
+async fn read(journal: &SqliteJournal, mut summary: RunSummary) -> Result<(RunSummary, History), Failure> {
+    let secrets = secrets::known();
+    let history = History::load_redacted(journal, &summary.run, secrets).await.map_err(journal_failure)?;
+    summary.objective = secrets.redact(&summary.objective).into_owned();
+    Ok((summary, history))
 }
 
 impl Found {
@@ -126,8 +133,7 @@ impl Found {
         let Self { runtime, journal, summary, .. } = self;
         let (summary, history) = runtime.block_on(async {
             let summary = find::run(&*journal, summary.run.as_str()).await?;
-            let history = History::load(&*journal, &summary.run).await.map_err(journal_failure)?;
-            Ok::<_, Failure>((summary, history))
+            read(&journal, summary).await
         })?;
         Ok(Self { runtime, journal, summary, history })
     }

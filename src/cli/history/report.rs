@@ -38,5 +38,5 @@ pub(super) fn run(args: &ReportArgs, console: &Console) -> Result<ExitCode, Fail
     let found = look::find(&args.journal, args.run.as_deref())?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let page = run_html(&Snapshot::of(&found.history, &found.summary), Mode::Report);
-    output.write(&page).map(|()| ExitCode::Success)
+    output.write_clean(&page).map(|()| ExitCode::Success)
 }

@@ -1,17 +1,21 @@
 //! Secrets, taken out of text before it is written anywhere.
 
+mod data;
+
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::iter::successors;
 use std::ops::Range;
-#[cfg(feature = "sqlite")]
 use std::path::{Path, is_separator};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind, MatchKind};
 use serde_json::Value;
+
+#[cfg(feature = "sqlite")]
+pub(crate) use data::Redact;
 
 /// What stands where a secret was.
 const REDACTED: &str = "[redacted]";
@@ -27,7 +31,6 @@ const MOST_ESCAPED: usize = 3;
 /// So much of a secret is one where a text is cut.
 const MIN_CUT_BYTES: usize = 6;
 /// Longer words can be keys.
-#[cfg(feature = "sqlite")]
 const MAX_WORD_BYTES: usize = 12;
 /// What the name of an environment variable contains if its value is to be kept secret.
 const SECRET_NAMES: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "COOKIE"];
@@ -145,8 +148,7 @@ impl Secrets {
     /// Those that can be nothing but a key. Others are found in names, too, by which a run is gone on with: a server that
     /// needs no key is given some word for one, such as its name, and where a variable says in what place the secrets are,
     /// that can be the place where the run is.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn keys(&self) -> Self {
+    fn keys(&self) -> Self {
         Self::new(self.known().values.iter().filter(|value| !is_name(value)).cloned())
     }
 
@@ -160,7 +162,7 @@ impl Secrets {
     }
 
     /// The text without secrets, but for those that lie within one of these places.
-    pub(crate) fn redact_around<'a>(&self, text: &'a str, places: &[Range<usize>]) -> Cow<'a, str> {
+    fn redact_around<'a>(&self, text: &'a str, places: &[Range<usize>]) -> Cow<'a, str> {
         let found = self.known().find(text);
         if found.is_empty() {
             return Cow::Borrowed(text);
@@ -273,7 +275,6 @@ fn is_long(value: &str) -> bool {
 }
 
 /// Whether a value is a short word in small letters, or the path of something that is there.
-#[cfg(feature = "sqlite")]
 fn is_name(value: &str) -> bool {
     let is_word = value.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'));
     is_word && value.len() <= MAX_WORD_BYTES || value.contains(is_separator) && Path::new(value).exists()

@@ -33,9 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `POST /api/runs`: an objective or a plan.
 pub(super) async fn submit(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let (kind, bytes) = body::read(request).await?;
+    let (kind, bytes) = body::read(request, app.max_bytes()).await?;
     may_start(&app)?;
-    let run = app.launcher()?.start(submit::job(kind, bytes)?).await?;
+    let run = app.launcher()?.start(submit::job(kind, bytes, app.max_plan_bytes)?).await?;
     Ok(started(&run, json!({})))
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Cancel {
 
 /// `POST /api/runs/RUN/cancel`.
 pub(super) async fn cancel(State(app): State<Arc<App>>, Path(run): Path<String>, request: Request) -> Answer {
-    let Cancel { now } = body::json(request).await?;
+    let Cancel { now } = body::json(request, app.max_bytes()).await?;
     let mut summary = app.summary(&run).await?;
     match summary.owner {
         Some(owner) if summary.is_resumable() => {
@@ -126,7 +126,7 @@ struct Fork {
 
 /// `POST /api/runs/RUN/fork`: the same run with a change, as a new run.
 pub(super) async fn fork(State(app): State<Arc<App>>, Path(run): Path<String>, request: Request) -> Answer {
-    let Fork { from, set, without } = body::json(request).await?;
+    let Fork { from, set, without } = body::json(request, app.max_bytes()).await?;
     if from.is_none() && without.is_empty() {
         return Err(Problem::new("usage.request", "the request does not say what is to be different")
             .help(r#"{"from": "compare", "set": {"query": "TLS"}}"#)
@@ -181,7 +181,7 @@ pub(super) async fn resolve(
     Path((run, step)): Path<(String, String)>,
     request: Request,
 ) -> Answer {
-    let decision = match body::json(request).await? {
+    let decision = match body::json(request, app.max_bytes()).await? {
         Resolution::Succeeded(output) => Decision::Succeeded(Output::inline(output)),
         Resolution::Failed(why) => Decision::Failed(why),
         Resolution::Retry => Decision::Retry,

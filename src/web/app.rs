@@ -18,6 +18,8 @@ pub(super) struct App {
     pub(super) only: Option<RunId>,
     /// What runs that are started here may do, in words.
     pub(super) may: String,
+    /// How long a plan may be that is sent.
+    pub(super) max_plan_bytes: u64,
     pub(super) hosts: Hosts,
     pub(super) keys: Keys,
     /// The name of the cookie. Cookies do not tell ports apart, and there may be a server at another one.
@@ -26,6 +28,11 @@ pub(super) struct App {
 }
 
 impl App {
+    /// The most that a request may hold, in bytes: a plan of the greatest size, with all of it escaped.
+    pub(super) fn max_bytes(&self) -> usize {
+        usize::try_from(self.max_plan_bytes.saturating_mul(2)).unwrap_or(usize::MAX)
+    }
+
     /// All runs that are shown, the newest first.
     pub(super) async fn runs(&self) -> Result<Vec<RunSummary>, Problem> {
         Ok(match &self.only {

@@ -9,12 +9,7 @@ use futures::StreamExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::plan_file::PlanFile;
-
 use super::problem::Problem;
-
-/// The most that a request may hold, in bytes: a plan of the greatest size, with all of it escaped.
-pub(super) const MAX_BYTES: usize = 2 * PlanFile::MAX_BYTES as usize;
 
 /// How long a client may take to send a request.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,10 +21,10 @@ pub(super) enum Kind {
     Yaml,
 }
 
-/// The whole body of a request, and how it is written.
-pub(super) async fn read(request: Request) -> Result<(Kind, Vec<u8>), Problem> {
+/// The whole body of a request, and how it is written. It may have so many bytes.
+pub(super) async fn read(request: Request, most: usize) -> Result<(Kind, Vec<u8>), Problem> {
     let declared = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default().to_owned());
-    let bytes = timeout(PATIENCE, read_all(request.into_body())).await.map_err(|_| {
+    let bytes = timeout(PATIENCE, read_all(request.into_body(), most)).await.map_err(|_| {
         Problem::new("serve.slow", format!("the request did not come within {} s", PATIENCE.as_secs()))
     })??;
     let essence =
@@ -44,8 +39,8 @@ pub(super) async fn read(request: Request) -> Result<(Kind, Vec<u8>), Problem> {
 }
 
 /// A request in JSON; one that holds nothing is the same as `{}`.
-pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
-    match read(request).await? {
+pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> Result<T, Problem> {
+    match read(request, most).await? {
         (Kind::Json, bytes) if bytes.is_empty() => parse(b"{}"),
         (Kind::Json, bytes) => parse(&bytes),
         (Kind::Yaml, _) => Err(Problem::new("serve.media_type", "only plans may be in YAML")
@@ -58,18 +53,18 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         .map_err(|error| Problem::new("usage.request", format!("the request is not understood: {error}")))
 }
 
-pub(super) fn too_large() -> Problem {
-    Problem::new("serve.too_large", format!("the request is larger than {MAX_BYTES} bytes"))
+pub(super) fn too_large(most: usize) -> Problem {
+    Problem::new("serve.too_large", format!("the request is larger than {most} bytes"))
         .help("large texts belong into files that a step reads")
 }
 
-async fn read_all(body: Body) -> Result<Vec<u8>, Problem> {
+async fn read_all(body: Body, most: usize) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| Problem::new("usage.request", format!("the request broke off: {error}")))?;
-        if bytes.len() + chunk.len() > MAX_BYTES {
-            return Err(too_large());
+        if bytes.len() + chunk.len() > most {
+            return Err(too_large(most));
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use tokio::time::timeout;
 
 use super::app::App;
-use super::body::{MAX_BYTES, PATIENCE, too_large};
+use super::body::{PATIENCE, too_large};
 use super::problem::Problem;
 
 /// How a page of ours proves that a request is its own.
@@ -52,9 +52,9 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let is_api = parts.uri.path().starts_with("/api");
     let refused = |problem: Problem| if is_api { problem.into_response() } else { problem.into_text() };
     let mut response = match admit(&app, &parts) {
-        Ok(Admission::Through) if declared_length(&parts) > MAX_BYTES => {
+        Ok(Admission::Through) if declared_length(&parts) > app.max_bytes() => {
             tokio::spawn(drain(body));
-            too_large().into_response()
+            too_large(app.max_bytes()).into_response()
         }
         Ok(Admission::Through) => next.run(Request::from_parts(parts, body)).await,
         Ok(Admission::Enter(path)) => enter(&app, &path),

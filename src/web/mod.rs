@@ -60,6 +60,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::journal::{Journal, RunId};
+use crate::plan_file::PlanFile;
 
 use app::App;
 use hosts::Hosts;
@@ -77,12 +78,20 @@ pub struct Server {
     only: Option<RunId>,
     may: String,
     max_connections: usize,
+    max_plan_bytes: u64,
 }
 
 impl Server {
     /// A server for the runs of `journal`, which only shows them.
     pub fn new(journal: impl Journal + 'static) -> Self {
-        Self { journal: Arc::new(journal), launcher: None, only: None, may: String::new(), max_connections: 4096 }
+        Self {
+            journal: Arc::new(journal),
+            launcher: None,
+            only: None,
+            may: String::new(),
+            max_connections: 4096,
+            max_plan_bytes: PlanFile::MAX_BYTES,
+        }
     }
 
     /// Has runs started, stopped and gone on with by `launcher`. `may` says in words what these runs may do.
@@ -108,6 +117,13 @@ impl Server {
         self
     }
 
+    /// Sets how long a plan may be that is sent, [`PlanFile::MAX_BYTES`] at first.
+    #[must_use]
+    pub fn max_plan_bytes(mut self, max_plan_bytes: u64) -> Self {
+        self.max_plan_bytes = max_plan_bytes;
+        self
+    }
+
     /// Takes a port, 0 being any that is free, at an address of this machine or a name of it. `127.0.0.1` is reached
     /// from this machine alone.
     ///
@@ -122,6 +138,7 @@ impl Server {
             launcher: self.launcher,
             only: self.only,
             may: self.may,
+            max_plan_bytes: self.max_plan_bytes,
             hosts: Hosts::new(address, host),
             keys: Keys::new()?,
             cookie: format!("plandag-{}", address.port()),

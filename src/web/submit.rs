@@ -28,8 +28,9 @@ struct Envelope {
 
 /// Reads what is to be run. A plan comes as it is, in JSON or YAML, or as `{"plan": PLAN, "inputs": {..}}`, where PLAN
 /// may also be the text of a plan file; an objective comes as `{"objective": "..."}`, and what a person has written, who
-/// may mean either, as `{"source": "..."}`.
-pub(super) fn job(kind: Kind, bytes: Vec<u8>) -> Result<Job, Problem> {
+/// may mean either, as `{"source": "..."}`. A plan may have `most` bytes.
+pub(super) fn job(kind: Kind, bytes: Vec<u8>, most: u64) -> Result<Job, Problem> {
+    let plan = |bytes| plan(bytes, most);
     if kind == Kind::Yaml {
         return Ok(Job { task: plan(bytes)?, inputs: BTreeMap::new() });
     }
@@ -72,18 +73,20 @@ fn objective(text: &str) -> Result<Task, Problem> {
     }
 }
 
-fn plan(bytes: Vec<u8>) -> Result<Task, Problem> {
-    PlanFile::parse_bytes(NAME, bytes, None, PlanFile::MAX_BYTES).map(|file| Task::Plan(Box::new(file))).map_err(
-        |error| match error {
-            PlanFileError::Invalid(problems) => Problem::plan(&problems),
-            PlanFileError::Unreadable { .. } => Problem::new("usage.request", error.to_string()),
-        },
-    )
+fn plan(bytes: Vec<u8>, most: u64) -> Result<Task, Problem> {
+    PlanFile::parse_bytes(NAME, bytes, None, most).map(|file| Task::Plan(Box::new(file))).map_err(|error| match error {
+        PlanFileError::Invalid(problems) => Problem::plan(&problems),
+        PlanFileError::Unreadable { .. } => Problem::new("usage.request", error.to_string()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn job(kind: Kind, bytes: Vec<u8>) -> Result<Job, Problem> {
+        super::job(kind, bytes, PlanFile::MAX_BYTES)
+    }
 
     fn problem(kind: Kind, text: &str) -> Problem {
         job(kind, text.as_bytes().to_vec()).unwrap_err()

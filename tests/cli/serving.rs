@@ -480,3 +480,23 @@ fn a_run_that_cannot_be_gone_on_with_is_not_forked() {
     assert_eq!(runs().len(), 1);
     assert_eq!(serving.stop("INT").exit, 130);
 }
+
+#[test]
+fn a_plan_may_be_as_large_as_the_server_was_told() {
+    let place = Place::new();
+    let words = "x".repeat(8 << 10);
+    let step = |number: usize| {
+        let mut step = calculate(&format!("s{number}"), "1");
+        step["description"] = words.as_str().into();
+        step
+    };
+    let plan = json!({ "steps": (0..200).map(step).collect::<Vec<_>>() });
+    let large = Serving::start(&place, &["--max-steps", "2000"]);
+    let run = large.submit(plan.clone());
+    large.until(&run, "succeeded");
+    assert_eq!(large.stop("INT").exit, 130);
+    let usual = Serving::start(&place, &[]);
+    let (status, problem) = usual.ask("POST", "/api/runs", &plan.to_string());
+    assert_eq!((status, &problem["code"]), (422, &json!("plan.too_large")), "{problem}");
+    assert_eq!(usual.stop("INT").exit, 130);
+}

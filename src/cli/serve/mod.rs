@@ -19,7 +19,7 @@ use plandag::report::ExitCode;
 use plandag::web::{Bound, Server};
 use serde_json::json;
 
-use super::args::{LimitArgs, Settings, TEMPLATE};
+use super::args::{LimitArgs, Settings, SizeArgs, TEMPLATE};
 use super::console::Console;
 use super::failure::Failure;
 use super::history::{JournalArgs, Survives, find_run, journal_failure, open_journal};
@@ -103,7 +103,15 @@ pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<ExitCode, Fai
     let journal = open_journal(args.journal.as_deref(), args.durability)?;
     let inputs = args.settings.inputs.iter().cloned().collect();
     let commands = Commands::new(journal.path(), options::without_inputs(options), inputs)?;
-    let serving = Serving { host: &args.host, port: args.port, path: "/", open: args.open, json: args.json, may };
+    let serving = Serving {
+        host: &args.host,
+        port: args.port,
+        path: "/",
+        open: args.open,
+        json: args.json,
+        size: args.settings.size,
+        may,
+    };
     serving.run(journal, commands, console)
 }
 
@@ -118,13 +126,13 @@ pub(crate) fn open(args: &OpenArgs, console: &Console) -> Result<ExitCode, Failu
         }
     })?;
     let commands = Commands::new(journal.path(), Vec::new(), Default::default())?;
-    let path = format!("/runs/{}", found.run);
+    let (path, size) = (format!("/runs/{}", found.run), SizeArgs::default());
     // A run that is over needs nothing of what a new one would.
     let may = Equipment::of(&options::run_args(&[])?, true, console).map_or_else(
         |failure| format!(" new runs cannot be started from here: {}", failure.brief()),
         |equipment| equipment.toolbox.render(),
     );
-    let serving = Serving { host: LOOPBACK, port: args.port, path: &path, open: true, json: false, may };
+    let serving = Serving { host: LOOPBACK, port: args.port, path: &path, open: true, json: false, size, may };
     serving.run(journal, commands, console)
 }
 
@@ -136,6 +144,8 @@ struct Serving<'a> {
     path: &'a str,
     open: bool,
     json: bool,
+    /// How large plans may be that are sent.
+    size: SizeArgs,
     /// What runs may do that are started here.
     may: String,
 }
@@ -145,7 +155,8 @@ impl Serving<'_> {
         let children = commands.children();
         let may = anstream::adapter::strip_str(&self.may).to_string();
         let place = journal.path().display().to_string();
-        let server = Server::new(journal).launcher(commands, may).max_connections(files::max_connections());
+        let server = Server::new(journal).launcher(commands, may).max_plan_bytes(self.size.bytes());
+        let server = server.max_connections(files::max_connections());
         let runtime = run::runtime()?;
         let ended = runtime.block_on(async {
             let bound = bind(server, self.host, self.port).await?;

@@ -24,13 +24,23 @@ pub(crate) fn help(args: &HelpArgs, console: &Console) -> Result<(), Failure> {
     console.data(&text.to_string())
 }
 
+/// Below the exit codes.
+const GOES_ON: &str = "
+This is for runs that had begun, and whose record was kept. `plandag resume RUN` goes on with the same run; if its
+planner gave no plan, it is asked again, as a new run. A run whose steps failed is over: `plandag retry RUN` runs what
+failed again, as a new run that takes over the rest. Of runs that ended with 5 or 6, those that had a plan are retried.
+";
+
 fn exit_codes() -> String {
-    let mut text = String::from("code  resumable  meaning\n");
+    let mut text = String::from("code  goes on with    meaning\n");
     for code in ExitCode::ALL {
-        let resumable = if code.is_resumable() { "yes" } else { "-" };
-        text.push_str(&format!("{:>4}  {resumable:<9}  {}\n", code.code(), code.meaning()));
+        let goes_on_with = match code.goes_on_with() {
+            [] => "-".to_owned(),
+            commands => commands.join(" or "),
+        };
+        text.push_str(&format!("{:>4}  {goes_on_with:<14}  {}\n", code.code(), code.meaning()));
     }
-    text
+    text + GOES_ON
 }
 
 pub(crate) fn completions(args: &CompletionsArgs, console: &Console) -> Result<(), Failure> {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use anstyle::Style;
 use plandag::counted;
+use plandag::journal::RunId;
 use plandag::{
-    Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, SkipReason, StepErrorKind, StepNumber, StopReason,
+    Graft, Output, PlanReason, Rejection, RunEvent, RunEventKind, RunOutcome, SkipReason, StepErrorKind, StepNumber,
+    StopReason,
 };
 use serde_json::{Map, Value};
 
@@ -198,6 +200,23 @@ fn took(ledger: &Ledger) -> String {
         Some((_, duration)) if duration > Duration::ZERO => format!(" in {}", human(duration)),
         _ => String::new(),
     }
+}
+
+/// Where a run is that is taken up again.
+pub(crate) fn goes_on(run: &RunId, past: &[RunEvent]) -> String {
+    let is_done = |event: &&RunEvent| matches!(event.kind, RunEventKind::StepSucceeded { .. });
+    let done = counted(past.iter().filter(is_done).count(), "step");
+    let goes_on = match past.last().map(|last| (&last.kind, last.at)) {
+        Some((RunEventKind::RunFinished { outcome: RunOutcome::Failed { .. }, .. }, _)) => {
+            format!("had failed already; to run what failed again: plandag retry {run}")
+        }
+        Some((RunEventKind::RunFinished { .. }, _)) => "had finished already".to_owned(),
+        last => {
+            let at = last.map(|(_, at)| at).unwrap_or_default();
+            format!("goes on after {}; {done} done before", human(at.since_start()))
+        }
+    };
+    format!(" {}{run}  {goes_on}", paint(style::FAINT, "run       "))
 }
 
 /// What people are told when the planner begins to wait, unless that is over soon.

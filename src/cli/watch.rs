@@ -30,7 +30,7 @@ use super::ndjson::{Fields, Line};
 use super::panic;
 use super::patience::{self, Lines, Reader, Standard};
 use super::prediction::Prediction;
-use super::progress::{Beside, Progress, wait_line};
+use super::progress::{Beside, Progress, goes_on, wait_line};
 use super::questions::{Answer, Questions};
 use super::run;
 use super::signals::{self, Signal};
@@ -215,14 +215,7 @@ impl Watcher<'_> {
         }
         self.next = last.seq + 1;
         if !self.setting.json {
-            let is_done = |event: &&RunEvent| matches!(event.kind, RunEventKind::StepSucceeded { .. });
-            let done = counted(past.iter().filter(is_done).count(), "step");
-            let goes_on = match &last.kind {
-                RunEventKind::RunFinished { .. } => "had finished already".to_owned(),
-                _ => format!("goes on after {}; {done} done before", human(last.at.since_start())),
-            };
-            let line = format!(" {}{}  {goes_on}", paint(style::FAINT, "run       "), self.handle.id());
-            self.tell(&line);
+            self.tell(&goes_on(self.handle.id(), past));
         }
     }
 

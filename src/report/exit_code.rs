@@ -11,7 +11,7 @@ use super::run::{Ending, RunReport};
 /// use plandag::report::ExitCode;
 ///
 /// assert_eq!(ExitCode::PlanInvalid.code(), 3);
-/// assert!(!ExitCode::PlanInvalid.is_resumable(), "nothing was run");
+/// assert_eq!(ExitCode::PlanInvalid.goes_on_with(), [""; 0], "nothing was run");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -110,9 +110,22 @@ impl ExitCode {
         }
     }
 
-    /// Whether a run that ended so can be taken up again from its journal.
-    pub const fn is_resumable(self) -> bool {
-        !matches!(self, Self::Success | Self::Usage | Self::PlanInvalid)
+    /// The commands that go on with a run that began and ended so, if its journal was kept. One that is over, as its steps
+    /// failed, is not resumed: what failed is retried, as a new run. Where a provider let nobody in, it is over if it had
+    /// a plan, and its planner is asked again if it had none.
+    pub const fn goes_on_with(self) -> &'static [&'static str] {
+        match self {
+            Self::Success | Self::Usage | Self::PlanInvalid => &[],
+            Self::StepsFailed => &["retry"],
+            Self::Configuration | Self::Provider => &["retry", "resume"],
+            Self::NoPlan
+            | Self::Journal
+            | Self::LimitReached
+            | Self::Undecided
+            | Self::Internal
+            | Self::Interrupted
+            | Self::Terminated => &["resume"],
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use plandag::report::ExitCode;
+use serde_json::json;
 
-use crate::support::Place;
+use crate::support::{Place, calculate};
 
 const GROUPS: [&str; 17] = [
     "batch", "bench", "trace", "plan", "planner", "step", "replan", "limit", "run", "config", "usage", "confirm",
@@ -45,7 +46,24 @@ fn the_table_of_exit_codes_is_that_of_the_library() {
         let line = table.stdout.lines().find(|line| line.trim_start().starts_with(&format!("{} ", code.code())));
         assert!(line.is_some_and(|line| line.ends_with(code.meaning())), "{code:?}\n{}", table.stdout);
     }
-    assert_eq!(table.stdout.lines().count(), ExitCode::ALL.len() + 1);
+    let rows = table.stdout.lines().take_while(|line| !line.is_empty());
+    assert_eq!(rows.count(), ExitCode::ALL.len() + 1);
+}
+
+#[test]
+fn the_table_of_exit_codes_says_what_goes_on_with_a_run() {
+    let place = Place::new();
+    place.plan(json!([calculate("a", "1 / 0")]));
+    let ran = place.run(["run", "plan.json", "--json"]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    let run = ran.last_event()["run"].as_str().unwrap().to_owned();
+    let (resumed, retried) = (place.run(["resume", &run]), place.run(["retry", &run, "--json"]));
+    assert!(resumed.exit == 1 && resumed.stderr.contains(&format!("plandag retry {run}")), "{resumed:?}");
+    assert_ne!(retried.last_event()["run"], json!(run), "{retried:?}");
+    let table = place.run(["help", "exit-codes"]).stdout;
+    let row = table.lines().find(|line| line.trim_start().starts_with("1 ")).unwrap();
+    assert!(row.contains("retry") && !row.contains("resume"), "{row}");
+    assert!(table.lines().all(|line| line.len() <= 120), "{table}");
 }
 
 fn codes(source: &str) -> BTreeSet<String> {

@@ -24,6 +24,7 @@ pub use letter::Letter;
 pub use memory::MemoryJournal;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Check, SCHEMA_VERSION, SqliteJournal};
+pub(crate) use summary::FORKED_FROM;
 pub use summary::{RunFilter, RunStatus, RunSummary};
 
 /// The name of a run, unique in its journal.

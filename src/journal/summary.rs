@@ -5,9 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use crate::event::{RunEvent, RunEventKind, RunOutcome, StopReason, Timestamp};
+use crate::event::{PlanReason, RunEvent, RunEventKind, RunOutcome, StopReason, Timestamp};
 
 use super::{Owner, RunId};
+
+/// The label of a fork that says which run it comes from.
+pub(crate) const FORKED_FROM: &str = "forked_from";
 
 /// A run in a list.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,12 +26,15 @@ pub struct RunSummary {
     pub started: SystemTime,
     /// When its last event was written.
     pub updated: SystemTime,
-    /// How long it has been driven, by its own clock.
+    /// How long it has been driven, by its own clock. That of a fork goes on where that of the run it comes from had got
+    /// to, which does not count.
     pub duration: Timestamp,
     /// How many events it has.
     pub events: u64,
     /// The process that drives it.
     pub owner: Option<Owner>,
+    /// Where its clock began, if it is a fork.
+    pub(super) begun: Option<Timestamp>,
 }
 
 /// Where a run is, as far as its last events say.
@@ -94,17 +100,27 @@ impl RunSummary {
             duration: Timestamp::ZERO,
             events: 0,
             owner: None,
+            begun: None,
         }
     }
 
     /// Takes up an event that is written `now`.
     pub(super) fn apply(&mut self, event: &RunEvent, now: SystemTime) {
-        if let RunEventKind::RunStarted { start } = &event.kind {
-            self.objective = start.objective.clone();
+        match &event.kind {
+            RunEventKind::RunStarted { start } => {
+                self.objective = start.objective.clone();
+                self.begun = start.labels.contains_key(FORKED_FROM).then_some(event.at);
+            }
+            // The last of them made it a run of its own.
+            RunEventKind::PlanRequested { reason: PlanReason::First, .. } => {
+                self.begun = self.begun.map(|_| event.at);
+            }
+            _ => {}
         }
         self.status = RunStatus::after(event).unwrap_or(self.status);
         self.updated = now;
-        self.duration = event.at;
+        let begun = self.begun.unwrap_or(Timestamp::ZERO);
+        self.duration = Timestamp::from_micros(event.at.as_micros().saturating_sub(begun.as_micros()));
         self.events = event.seq.saturating_add(1);
     }
 

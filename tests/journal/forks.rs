@@ -98,7 +98,10 @@ impl Runs {
     async fn finish(&self, fork: &Fork) -> RunReport {
         let run = RunId::random();
         fork.save(&self.journal, &run).await.unwrap();
-        self.runner.resume(run).await.unwrap()
+        let report = self.runner.resume(run).await.unwrap();
+        let summary = self.journal.summary(report.run()).await.unwrap();
+        assert_eq!(summary.duration.since_start(), report.wall_time(), "what was taken over took another run's time");
+        report
     }
 }
 

@@ -11,15 +11,13 @@ use crate::event::{
     Added, AnswerFrom, Graft, PlanReason, Rejection, RequestNumber, RunEvent, RunEventKind, RunStart, SkipReason,
     StepNumber, Usage,
 };
+use crate::journal::FORKED_FROM;
 use crate::plan::{OnFailure, Step, StepId};
 use crate::reference;
 use crate::scheduler::{Scheduler, StepState};
 
 use super::extent::Extent;
 use super::{ForkError, History};
-
-/// The label of a fork that says which run it comes from.
-const FORKED_FROM: &str = "forked_from";
 
 /// A run before its end, and what is added to it.
 pub(super) struct Draft<'a> {

@@ -23,8 +23,14 @@ use super::lock::{self, Lock};
 use super::schema::{SEQ_BITS, unusable};
 use super::{BUSY, damaged, digest, failed, gone};
 
-/// What [`summary`] reads: of the events of a run, only the last one.
-const SUMMARIES: &str = "SELECT s.run, id, objective, status, started_ms, wall_ms, at_us, seq + 1
+/// What [`summary`] reads: of the events of a run, only the last one. A fork was claimed a second time, if anybody goes on
+/// with it, and the events that it has of the run it comes from were all written when it was.
+const SUMMARIES: &str = "SELECT s.run, id, objective, status, started_ms, wall_ms, seq + 1, at_us - CASE
+        WHEN (epoch > 1 OR status = 'unfinished')
+            AND (SELECT body ->> '$.start.labels.forked_from' FROM entries WHERE key = s.run << 40) IS NOT NULL
+        THEN coalesce((SELECT max(f.at_us) FROM entries f
+            WHERE f.key >= s.run << 40 AND f.key < (s.run + 1) << 40 AND f.wall_ms = started_ms), 0)
+        ELSE 0 END
     FROM summaries s JOIN owners USING (run)
     JOIN events e ON e.key = (SELECT max(key) FROM entries WHERE key < (s.run + 1) << 40)";
 
@@ -340,8 +346,8 @@ fn summary(row: &Row<'_>, locks: &Path) -> Result<RunSummary, rusqlite::Error> {
     summary.objective = row.get(2)?;
     summary.status = RunStatus::from_word(row.get_ref(3)?.as_str()?);
     summary.updated = time(row.get(5)?);
-    summary.duration = Timestamp::from_micros(row.get(6)?);
-    summary.events = row.get(7)?;
+    summary.events = row.get(6)?;
+    summary.duration = Timestamp::from_micros(row.get(7)?);
     if summary.is_resumable() {
         summary.owner = lock::owner(&locks.join(number.to_string()));
     }

@@ -35,7 +35,7 @@ pub(super) fn head(history: &History, summary: &RunSummary, steps: &[StepEntry])
         answer: report.answer().ok().map(preview::answer),
         started_unix_ms: unix(summary.started),
         updated_unix_ms: unix(summary.updated),
-        elapsed_us: micros(summary.duration),
+        elapsed_us: micros(report.ended()),
         begun_us: micros(report.ended()).saturating_sub(duration(report.wall_time())),
         done: members.iter().filter(|step| is_over(step.state)).count(),
         total: members.len(),

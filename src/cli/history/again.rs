@@ -14,7 +14,7 @@ use super::super::failure::Failure;
 use super::super::progress::some_of;
 use super::super::style::{self, paint};
 use super::super::text;
-use super::keep::JournalArgs;
+use super::keep::{DrivenArgs, Survives};
 use super::look::{self, Found};
 use super::{Recorded, journal_failure, resume};
 
@@ -26,7 +26,7 @@ pub(crate) struct RetryArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
     #[command(flatten)]
-    journal: JournalArgs,
+    journal: DrivenArgs,
     /// Events and errors as JSON lines on standard output
     #[arg(long)]
     pub(super) json: bool,
@@ -59,28 +59,34 @@ pub(crate) struct ForkArgs {
     #[arg(long = "without", value_name = "STEP")]
     without: Vec<String>,
     #[command(flatten)]
-    journal: JournalArgs,
+    journal: DrivenArgs,
     /// Events and errors as JSON lines on standard output
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) fn retry(args: &RetryArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let found = look::find(&args.journal, args.run.as_deref())?;
-    fork_and_run(found, &Changes::default(), args.json, console)
+    let found = look::find_in(args.journal.open()?, args.run.as_deref())?;
+    fork_and_run(found, &Changes::default(), args.journal.durability, args.json, console)
 }
 
 pub(super) fn fork(args: &ForkArgs, console: &Console) -> Result<ExitCode, Failure> {
-    let found = look::find(&args.journal, Some(&args.run))?;
+    let found = look::find_in(args.journal.open()?, Some(&args.run))?;
     let changes = Changes {
         from: args.from.as_deref().map(StepId::from),
         set: args.set.iter().cloned().collect(),
         without: args.without.iter().map(|step| StepId::from(step.as_str())).collect(),
     };
-    fork_and_run(found, &changes, args.json, console)
+    fork_and_run(found, &changes, args.journal.durability, args.json, console)
 }
 
-fn fork_and_run(found: Found, changes: &Changes, json: bool, console: &Console) -> Result<ExitCode, Failure> {
+fn fork_and_run(
+    found: Found,
+    changes: &Changes,
+    durability: Survives,
+    json: bool,
+    console: &Console,
+) -> Result<ExitCode, Failure> {
     let old = &found.summary.run;
     let fork = found.history.fork(changes).map_err(|error| impossible(&found, &error))?;
     // Before anything is written down: a fork that nothing can be done with would be in the way.
@@ -92,7 +98,7 @@ fn fork_and_run(found: Found, changes: &Changes, json: bool, console: &Console) 
         console.say(&format!(" {}{}", paint(style::FAINT, "steps     "), counts(&fork)));
     }
     let Found { runtime, journal, .. } = found;
-    resume::go_on(journal, new, runtime, json, console)
+    resume::go_on(journal, new, runtime, durability, json, console)
 }
 
 /// `8 reused, 1 run again, 2 run for the first time, 1 put together again, 1 left out`.

@@ -89,6 +89,23 @@ impl JournalArgs {
     }
 }
 
+/// The journal of runs that are gone on with.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DrivenArgs {
+    #[command(flatten)]
+    pub(super) journal: JournalArgs,
+    /// What a write must survive before the run goes on
+    #[arg(long, value_name = "WHAT", default_value = "auto")]
+    pub(super) durability: Survives,
+}
+
+impl DrivenArgs {
+    /// Opens the journal. One that is not there is not made.
+    pub(super) fn open(&self) -> Result<Arc<SqliteJournal>, Failure> {
+        self.journal.open(self.durability)
+    }
+}
+
 /// Opens a journal that is there: the default one if none is named. Nothing is made of an empty file.
 pub(crate) fn open_existing(asked: Option<&Path>, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {
     let path = path(asked)?;

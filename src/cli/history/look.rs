@@ -105,7 +105,11 @@ pub(super) struct Found {
 
 /// Looks a run up; without a name, the newest.
 pub(super) fn find(journal: &JournalArgs, name: Option<&str>) -> Result<Found, Failure> {
-    let journal = journal.open(Survives::Auto)?;
+    find_in(journal.open(Survives::Auto)?, name)
+}
+
+/// Looks a run up in an open journal.
+pub(super) fn find_in(journal: Arc<SqliteJournal>, name: Option<&str>) -> Result<Found, Failure> {
     let runtime = run::runtime()?;
     let (summary, history) = runtime.block_on(async {
         let summary = match name {

@@ -22,7 +22,7 @@ use super::super::model::args::{base_url, tokens, usd};
 use super::super::model::go_back_to;
 use super::super::run::{self, Going};
 use super::super::source::Source;
-use super::keep::{JournalArgs, KeepArgs, Survives};
+use super::keep::{DrivenArgs, KeepArgs, Survives};
 use super::recorded::{Before, Recorded, not_understood};
 use super::{find, journal_failure};
 
@@ -45,10 +45,7 @@ pub(crate) struct ResumeArgs {
     #[arg(value_name = "RUN")]
     run: Option<String>,
     #[command(flatten)]
-    journal: JournalArgs,
-    /// What a write must survive before the run goes on
-    #[arg(long, value_name = "WHAT", default_value = "auto")]
-    durability: Survives,
+    journal: DrivenArgs,
     /// Goes on although the plan or the tools are not what they were
     #[arg(long)]
     accept_changes: bool,
@@ -154,7 +151,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
         let absolute = std::path::absolute(&*output);
         *output = absolute.map_err(|error| Failure::usage("usage.output", error.to_string()))?;
     }
-    let journal = args.journal.open(args.durability)?;
+    let journal = args.journal.open()?;
     let runtime = run::runtime()?;
     let summary = runtime.block_on(async {
         match &args.run {
@@ -163,7 +160,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
         }
     })?;
     let going = Going { journal, run: summary.run, past: Vec::new(), accept_changes: args.accept_changes };
-    take_up(going, told, args.durability, args.json, runtime, console)
+    take_up(going, told, args.journal.durability, args.json, runtime, console)
 }
 
 /// Goes on with a run that this process has just written down.
@@ -171,11 +168,12 @@ pub(super) fn go_on(
     journal: Arc<SqliteJournal>,
     run: RunId,
     runtime: Runtime,
+    durability: Survives,
     json: bool,
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let going = Going { journal, run, past: Vec::new(), accept_changes: false };
-    take_up(going, Told::default(), Survives::Auto, json, runtime, console)
+    take_up(going, Told::default(), durability, json, runtime, console)
 }
 
 fn take_up(

@@ -1,12 +1,13 @@
 //! What a run goes on with when it is taken up again.
 
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use wiremock::{Request, Respond, ResponseTemplate};
 
 use crate::model_server::{Model, Server, listed};
-use crate::support::{Place, Ran};
+use crate::support::{Place, Ran, wait_until};
 
 #[test]
 fn what_a_resume_is_told_holds_for_those_after_it() {
@@ -142,4 +143,46 @@ fn what_a_page_says_of_a_fork_is_about_the_fork() {
     let page = place.run(["report"]).stdout;
     let elapsed = page.split("<span id=\"elapsed\">").nth(1).unwrap().split('<').next().unwrap();
     assert!(elapsed.ends_with("ms") && !elapsed.starts_with("2."), "{elapsed}");
+    let took: Vec<u64> = place.run(["runs", "--json"]).events().iter().map(|run| run["ms"].as_u64().unwrap()).collect();
+    assert!(took[0] < 2_000 && took[1] >= 2_000, "{took:?}");
+}
+
+#[test]
+fn what_a_write_must_survive_is_said_of_a_fork_too() {
+    let place = Place::new();
+    place.plan(json!([crate::support::calculate("a", "1 / 0")]));
+    let run = place.run(["run", "plan.json", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    for again in [&["retry", &run][..], &["fork", &run, "--from", "a"]] {
+        for survives in ["power", "process"] {
+            let ran = place.run([again, &["--durability", survives]].concat());
+            assert_eq!(ran.exit, 1, "{again:?}: {ran:?}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_cannot_be_gone_on_with_is_passed_over() {
+    let place = Place::new();
+    let plan = place.plan(json!([crate::support::sleep("a", 300, &[])]));
+    let (plan, gone) = (plan.to_str().unwrap(), place.path().join("gone"));
+    std::fs::create_dir(&gone).unwrap();
+    let begin = |folder: &std::path::Path| {
+        let mut command = place.command(["run", plan, "--deadline", "100ms", "--json"]);
+        let ran = Ran::from(command.current_dir(folder).output().unwrap());
+        assert_eq!(ran.exit, 8, "{ran:?}");
+        ran.last_event()["run"].as_str().unwrap().to_owned()
+    };
+    let (run, lost) = (begin(place.path()), begin(&gone));
+    std::fs::remove_dir_all(gone).unwrap();
+    let mut demo = place.command(["demo"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&place, &["runs", "--status", "running", "--json"], "pid");
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let resumed = place.run(["resume", "--deadline", "1h", "--json"]);
+    assert_eq!((resumed.exit, &resumed.last_event()["run"]), (0, &json!(run)), "{resumed:?}");
+    assert_eq!(resumed.stderr.matches("is passed over").count(), 2, "{resumed:?}");
+    assert!(resumed.stderr.contains(&lost), "{resumed:?}");
+    let none = place.run(["resume"]);
+    assert!(none.exit == 2 && none.stderr.contains("error[journal.foreign_run]"), "{none:?}");
 }

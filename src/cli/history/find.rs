@@ -2,13 +2,15 @@
 
 use std::time::SystemTime;
 
-use plandag::JournalError;
 use plandag::journal::{Journal, RunId, RunSummary};
 use plandag::report::ExitCode;
+use plandag::{JournalError, RunEvent, RunEventKind, RunStart};
 
+use super::super::console::Console;
 use super::super::duration::human;
 use super::super::failure::Failure;
 use super::super::text;
+use super::Recorded;
 
 /// Candidates that are named where an abbreviation fits several runs.
 const MOST_CANDIDATES: usize = 5;
@@ -45,16 +47,43 @@ fn ambiguous(name: &str, count: usize, fitting: &[RunSummary]) -> Failure {
     failure.help("write more of its name")
 }
 
-/// The newest run that can be gone on with and that nobody drives.
-pub(super) async fn latest_unfinished(journal: &dyn Journal) -> Result<RunSummary, Failure> {
+/// The newest run that can be gone on with, by this command, and that nobody drives. It is said which newer ones cannot.
+pub(super) async fn latest_unfinished(journal: &dyn Journal, console: &Console) -> Result<RunSummary, Failure> {
     let runs = journal.runs().await.map_err(journal_failure)?;
     let (open, driven): (Vec<_>, Vec<_>) =
         runs.into_iter().filter(RunSummary::is_resumable).partition(|summary| summary.owner.is_none());
-    match open.into_iter().chain(driven).next() {
-        Some(newest) => undriven(newest),
-        None => Err(Failure::usage("journal.nothing_to_resume", "every run in the journal is finished")
+    let mut passed_over = Vec::new();
+    for summary in open {
+        match can_go_on(journal, &summary.run).await {
+            Ok(()) => {
+                for (run, failure) in passed_over {
+                    console.say(&format!(" run {run} is passed over: {}", text::line(&Failure::brief(&failure))));
+                }
+                return Ok(summary);
+            }
+            Err(failure) => passed_over.push((summary.run, failure)),
+        }
+    }
+    match (driven.into_iter().next(), passed_over.into_iter().next()) {
+        (Some(newest), _) => undriven(newest),
+        (None, Some((run, failure))) => Err(failure.note(format!("it is run {run}, and no other can be gone on with"))),
+        (None, None) => Err(Failure::usage("journal.nothing_to_resume", "every run in the journal is finished")
             .help("to run the failed part of one again: plandag retry RUN")
             .help("plandag runs lists them")),
+    }
+}
+
+/// Refuses a run that this command could not go on with.
+async fn can_go_on(journal: &dyn Journal, run: &RunId) -> Result<(), Failure> {
+    let past = journal.history(run).await.map_err(journal_failure)?;
+    Recorded::check(start(&past)?)
+}
+
+/// How a run began.
+pub(super) fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {
+    match past.first().map(|event| &event.kind) {
+        Some(RunEventKind::RunStarted { start }) => Ok(start),
+        _ => Err(Failure::new("journal.corrupt", ExitCode::Journal, "the record does not begin with the run's start")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command that a run was started with, kept with the run, so that it can be gone on with from anywhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use plandag::journal::RunId;
@@ -97,7 +98,15 @@ impl Recorded {
 
     /// Refuses a run that this command could not go on with.
     pub(crate) fn check(start: &RunStart) -> Result<(), Failure> {
-        Self::of(start)?.args().map(drop)
+        let recorded = Self::of(start)?;
+        recorded.directory.join(".").metadata().map_err(|error| recorded.unreachable(&error))?;
+        recorded.args().map(drop)
+    }
+
+    /// The run cannot go on where it was started.
+    pub(super) fn unreachable(&self, error: &io::Error) -> Failure {
+        let message = format!("the run was started in {}, which cannot be gone to: {error}", self.directory.display());
+        Failure::new("config.files", ExitCode::Configuration, message)
     }
 
     pub(super) fn arguments(&self) -> &[String] {

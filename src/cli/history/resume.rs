@@ -10,7 +10,7 @@ use clap::Args;
 use plandag::history::{Changes, History};
 use plandag::journal::{Journal as _, RunId, SqliteJournal};
 use plandag::report::ExitCode;
-use plandag::{FailureReason, RunEvent, RunEventKind, RunOutcome, RunStart};
+use plandag::{FailureReason, RunEvent, RunEventKind, RunOutcome};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::runtime::Runtime;
 
@@ -41,7 +41,7 @@ Examples:
                   not say what to do then, somebody has to decide: plandag resolve."
 )]
 pub(crate) struct ResumeArgs {
-    /// The run, or the beginning of its name [default: the newest that is not finished]
+    /// The run, or the beginning of its name [default: the newest that can be gone on with]
     #[arg(value_name = "RUN")]
     run: Option<String>,
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub(super) fn run(args: &ResumeArgs, console: &Console) -> Result<ExitCode, Fail
     let summary = runtime.block_on(async {
         match &args.run {
             Some(name) => find::undriven(find::run(&*journal, name).await?),
-            None => find::latest_unfinished(&*journal).await,
+            None => find::latest_unfinished(&*journal, console).await,
         }
     })?;
     let going = Going { journal, run: summary.run, past: Vec::new(), accept_changes: args.accept_changes };
@@ -185,7 +185,7 @@ fn take_up(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     going.past = runtime.block_on(going.journal.history(&going.run)).map_err(journal_failure)?;
-    let recorded = Recorded::of(start(&going.past)?)?;
+    let recorded = Recorded::of(find::start(&going.past)?)?;
     let has_no_plan = recorded.is_objective() && never_had_a_plan(&going.past);
     if has_no_plan {
         console.say(&format!(" run {} never had a plan: the same is asked again, as a new run", going.run));
@@ -200,7 +200,7 @@ fn take_up(
     go_to(&recorded)?;
     go_back_to(recorded.addresses().clone());
     if has_no_plan {
-        let text = start(&going.past)?.objective.clone();
+        let text = find::start(&going.past)?.objective.clone();
         drop(going);
         return run::run_source(Source::Objective { text, could_be_file: false }, &args, console);
     }
@@ -209,13 +209,6 @@ fn take_up(
     }
     let (plan, batch) = recorded.into_plan();
     run::resume(&args, plan, batch, going, runtime, console)
-}
-
-fn start(past: &[RunEvent]) -> Result<&RunStart, Failure> {
-    match past.first().map(|event| &event.kind) {
-        Some(RunEventKind::RunStarted { start }) => Ok(start),
-        _ => Err(Failure::new("journal.corrupt", ExitCode::Journal, "the record does not begin with the run's start")),
-    }
 }
 
 /// Whether the run ended since its planner gave no plan: there is nothing to go on with.
@@ -240,9 +233,5 @@ async fn begun_anew(going: &Going) -> Result<Option<RunId>, Failure> {
 
 /// Where the paths in the run's arguments are meant from.
 fn go_to(recorded: &Recorded) -> Result<(), Failure> {
-    let directory = recorded.directory();
-    std::env::set_current_dir(directory).map_err(|error| {
-        let message = format!("the run was started in {}, which cannot be gone to: {error}", directory.display());
-        Failure::new("config.files", ExitCode::Configuration, message)
-    })
+    std::env::set_current_dir(recorded.directory()).map_err(|error| recorded.unreachable(&error))
 }

@@ -52,13 +52,13 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
         .help("name a file in a folder that exists and that you may write to")
 }
 
-/// A file beside its target that replaces it when it is complete. Dropped before that, it leaves no trace.
+/// A file that can be written, and is replaced when what it shall hold is complete. Until then there is nothing: also a
+/// process that is killed leaves no trace.
 #[derive(Debug)]
 pub(crate) struct PendingFile {
     target: PathBuf,
-    /// None where the target is no file that could be replaced, such as `/dev/null`: it is written to directly.
-    temporary: Option<PathBuf>,
-    file: File,
+    /// Where the target is no file that could be replaced, such as `/dev/null`: it is written to directly.
+    direct: Option<File>,
 }
 
 impl PendingFile {
@@ -66,33 +66,47 @@ impl PendingFile {
         // A link stays a link: what it points to is replaced.
         let target = if target.is_symlink() { target.canonicalize()? } else { target.to_owned() };
         if target.exists() && !target.is_file() {
-            let file = OpenOptions::new().write(true).open(&target)?;
-            return Ok(Self { target, temporary: None, file });
+            let direct = Some(OpenOptions::new().write(true).open(&target)?);
+            return Ok(Self { target, direct });
         }
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-        // Not the number of the process: in a container it comes again, and one that was killed leaves its file.
-        let temporary = target.with_file_name(format!(".{name}.{:x}.part", fastrand::u64(..)));
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        Ok(Self { target, temporary: Some(temporary), file })
+        // It is made for the test that it can be.
+        Draft::beside(&target)?;
+        Ok(Self { target, direct: None })
     }
 
-    fn finish(mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        let Some(temporary) = &self.temporary else { return Ok(()) };
-        self.file.sync_all()?;
-        if let Ok(old) = std::fs::metadata(&self.target) {
-            self.file.set_permissions(old.permissions())?;
+    fn finish(self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(mut file) = self.direct {
+            return file.write_all(bytes);
         }
-        std::fs::rename(temporary, &self.target)
+        let mut draft = Draft::beside(&self.target)?;
+        draft.file.write_all(bytes)?;
+        draft.file.sync_all()?;
+        if let Ok(old) = std::fs::metadata(&self.target) {
+            draft.file.set_permissions(old.permissions())?;
+        }
+        std::fs::rename(&draft.path, &self.target)
     }
 }
 
-impl Drop for PendingFile {
+/// A file beside its target. It is removed when it is dropped; after it was renamed, there is nothing left to remove.
+struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    fn beside(target: &Path) -> io::Result<Self> {
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+        // Not the number of the process: in a container it comes again, and one that was killed may leave its file.
+        let path = target.with_file_name(format!(".{name}.{:x}.part", fastrand::u64(..)));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok(Self { path, file })
+    }
+}
+
+impl Drop for Draft {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // After a rename there is nothing left to remove.
-            let _ = std::fs::remove_file(temporary);
-        }
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -105,9 +119,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("answer.txt");
         std::fs::write(&target, "old").unwrap();
-        drop(PendingFile::create(&target).unwrap());
+        let pending = PendingFile::create(&target).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "who is killed now leaves nothing");
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "old");
-        PendingFile::create(&target).unwrap().finish(b"new").unwrap();
+        pending.finish(b"new").unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         let left_over = folder.path().join(format!(".answer.txt.{}.part", std::process::id()));

@@ -274,3 +274,16 @@ fn a_run_that_is_cancelled_now_is_given_no_time() {
         assert_eq!(place.run(["runs", "--json"]).last_event()["status"], "stopped");
     }
 }
+
+#[test]
+fn who_is_killed_leaves_nothing_beside_the_answer_it_would_have_written() {
+    let place = Place::new();
+    place.plan(json!([sleep("a", 60_000, &[])]));
+    let mut running = Running::of(&mut place.command(["run", "plan.json", "--json", "-o", "answer.txt"]));
+    running.wait_for("step.started", Some("a"));
+    running.send("KILL");
+    running.end();
+    let names = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains("answer")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

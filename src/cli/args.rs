@@ -94,7 +94,7 @@ pub(crate) enum Command {
     Serve(Box<ServeArgs>),
     Open(OpenArgs),
     Plan(Box<PlanArgs>),
-    Check(CheckArgs),
+    Check(Box<CheckArgs>),
     Graph(GraphArgs),
     Simulate(SimulateArgs),
     Bench(Box<BenchArgs>),
@@ -296,6 +296,7 @@ pub(crate) struct PlanArgs {
     before_help = "\
 Examples:
   plandag check plan.json
+  plandag check plan.json --model gpt-4o-mini
   generate-plan | plandag check - --json
 "
 )]
@@ -305,6 +306,8 @@ pub(crate) struct CheckArgs {
     pub(crate) plan: String,
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
     /// The result as JSON
     #[arg(long)]
     pub(crate) json: bool,

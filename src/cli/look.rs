@@ -15,12 +15,12 @@ use super::args::{CheckArgs, GraphArgs, GraphFormat, PlanArgs};
 use super::console::{Console, json_text};
 use super::earlier;
 use super::failure::Failure;
-use super::model::args::SpendingArgs;
+use super::model::args::{ModelArgs, SpendingArgs};
 use super::model::{self, Models};
 use super::output::Output;
 use super::prediction::Prediction;
 use super::progress::wait_line;
-use super::run::{block_on, needs_model, no_planner, settings_policy};
+use super::run::{block_on, has_steps_for_models, needs_model, no_planner, settings_policy};
 use super::secrets;
 use super::source::{self, Source};
 use super::style::{self, paint};
@@ -40,13 +40,7 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     let start = || toolbox.start("", &args.settings, policy.clone());
     let source =
         source::read(&args.source, None, args.settings.size, console).map_err(|failure| failure.in_run(&start()))?;
-    let models = match needs_model(&source) {
-        true => Models::find(&args.model, &SpendingArgs::default(), None, console)?,
-        false => None,
-    };
-    if let Some(models) = &models {
-        toolbox.add_models(models, None)?;
-    }
+    let models = add_models(&mut toolbox, needs_model(&source), &args.model, console)?;
     let (mut plan, dag, mut start) = match source {
         Source::Plan(file) => {
             let objective = file.plan.objective.clone().unwrap_or_default();
@@ -93,6 +87,23 @@ pub(crate) fn plan(args: &PlanArgs, console: &Console) -> Result<(), Failure> {
     secrets::known().redact_plan(&mut plan);
     let json = serde_json::to_string_pretty(&plan).expect("a plan is JSON");
     output.write_clean(&format!("{}\n", json_text(&json)))
+}
+
+/// Adds what models do, if they are needed and there are any.
+fn add_models(
+    toolbox: &mut Toolbox,
+    are_needed: bool,
+    args: &ModelArgs,
+    console: &Console,
+) -> Result<Option<Models>, Failure> {
+    let models = match are_needed {
+        true => Models::find(args, &SpendingArgs::default(), None, console)?,
+        false => None,
+    };
+    if let Some(models) = &models {
+        toolbox.add_models(models, None)?;
+    }
+    Ok(models)
 }
 
 /// Has the objective planned by rule.
@@ -158,10 +169,12 @@ fn advice(offences: &[PlanError]) -> &'static [&'static str] {
 
 /// `plandag check`.
 pub(crate) fn check(args: &CheckArgs, console: &Console) -> Result<(), Failure> {
-    let toolbox = Toolbox::open(&args.settings, console)?;
-    let start = toolbox.start("", &args.settings, settings_policy(&args.settings));
+    let mut toolbox = Toolbox::open(&args.settings, console)?;
+    let policy = settings_policy(&args.settings);
+    let start = toolbox.start("", &args.settings, policy.clone());
     let file = source::read_plan(&args.plan, args.settings.size, console).map_err(|failure| failure.in_run(&start))?;
-    let dag = toolbox.check(&file, &start)?;
+    add_models(&mut toolbox, has_steps_for_models(&file.plan), &args.model, console)?;
+    let dag = toolbox.check(&file, &toolbox.start("", &args.settings, policy))?;
     let needs = toolbox.needs(&file.plan);
     let levels: Vec<usize> = dag.levels().iter().map(Vec::len).collect();
     let (steps, dependencies) = (dag.steps().len(), dag.graph().edge_count());

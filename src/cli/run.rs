@@ -354,12 +354,14 @@ impl Job {
 pub(crate) fn needs_model(source: &Source) -> bool {
     match source {
         Source::Objective { .. } => true,
-        Source::Plan(file) => file
-            .plan
-            .steps
-            .iter()
-            .any(|step| step.tool.as_deref().is_none_or(|tool| [StepModel::NAME, PlanTool::NAME].contains(&tool))),
+        Source::Plan(file) => has_steps_for_models(&file.plan),
     }
+}
+
+/// Whether a plan has steps that name no tool, or one that is a model.
+pub(crate) fn has_steps_for_models(plan: &Plan) -> bool {
+    let is_model = |tool| [StepModel::NAME, PlanTool::NAME].contains(&tool);
+    plan.steps.iter().any(|step| step.tool.as_deref().is_none_or(is_model))
 }
 
 /// There is no model, and no documents for the planner that needs none.

@@ -671,3 +671,19 @@ fn nobody_is_asked_for_a_plan_that_could_not_be_written() {
     assert!(ran.exit == 2 && ran.stderr.contains("error[usage.output]"), "{ran:?}");
     assert!(server.calls().is_empty(), "{:?}", server.calls());
 }
+
+#[test]
+fn a_plan_is_checked_with_the_model_that_it_would_be_run_with() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.plan(
+        json!([{ "id": "a", "description": "look it up" }, { "id": "b", "tool": "plan", "args": { "task": "x" } }]),
+    );
+    let without = place.run(["check", "plan.json", "--offline"]);
+    assert_ne!(without.exit, 0, "{without:?}");
+    for arguments in [&["check", "plan.json", "--model", "m"][..], &["plan", "plan.json", "--model", "m"]] {
+        let with = server.command(&place, []).args(arguments).output().unwrap();
+        assert_eq!(with.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&with.stderr));
+    }
+    let no_key = place.run(["check", "plan.json", "--model", "gpt-4o-mini"]);
+    assert!(no_key.exit == 5 && no_key.stderr.contains("error[config.missing_key]"), "{no_key:?}");
+}

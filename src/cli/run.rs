@@ -17,7 +17,7 @@ use super::batch::{Batch, Sources};
 use super::console::Console;
 use super::earlier;
 use super::failure::Failure;
-use super::history::Recorded;
+use super::history::{Recorded, close_journal};
 use super::model::Models;
 use super::model::args::Chosen;
 use super::output::Output;
@@ -99,7 +99,7 @@ impl Beginning {
     fn go(self, toolbox: &Toolbox, output: Output<'_>, args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
         let Self { runner, objective, plan, batch, model } = self;
         let journal = args.keep.open()?;
-        let is_kept = journal.is_some();
+        let (is_kept, kept) = (journal.is_some(), journal.clone());
         let place = journal.as_ref().map(|journal| journal.path().to_owned()).filter(|_| args.open);
         let runner = match journal {
             Some(journal) => {
@@ -123,6 +123,10 @@ impl Beginning {
             // The run went on without it.
             Some(Err(failure)) => console.complain(&failure.after_start().render()),
             None => {}
+        }
+        drop(runner);
+        if let Some(kept) = kept {
+            close_journal(kept);
         }
         finished
     }
@@ -165,6 +169,7 @@ pub(crate) fn resume(
         (None, None) => (Box::new(OfflinePlanner::new()), without_replans(policy)),
     };
     let runner = toolbox.runner(planner, &args.settings, policy);
+    let kept = Arc::clone(&journal);
     let runner = runner.journal(journal).accept_changes(accept_changes);
     let runner = match &batch {
         Some(batch) => {
@@ -175,7 +180,10 @@ pub(crate) fn resume(
     };
     let setting = Setting { toolbox: &toolbox, console, json: args.json, is_kept: true, batch: batch.as_ref() };
     let watched = watch_all(runtime, || runner.start_resume(run), &past, setting)?;
-    Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console)
+    let finished = Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console);
+    drop(runner);
+    close_journal(kept);
+    finished
 }
 
 /// What a run is carried out with.

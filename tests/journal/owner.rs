@@ -230,3 +230,24 @@ fn programs_that_left_their_group_before_the_process_was_killed_are_ended_before
     let answer: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(answer["stdout"], "", "these were alive at the second attempt");
 }
+
+/// Whoever copies the file of a journal has all of it then.
+#[test]
+fn a_command_that_has_ended_has_moved_the_log_into_the_file() {
+    let place = Place::new();
+    place.plan(
+        (0..64).map(|number| json!({ "id": format!("s{number}"), "tool": "sleep", "args": { "ms": 1 } })).collect(),
+    );
+    let log = place.path(".state/plandag/runs.db-wal");
+    let left = (0..60).filter(|_| {
+        assert_eq!(place.run("run plan.json -q").exit, Some(0));
+        log.exists()
+    });
+    assert_eq!(left.count(), 0);
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 200 } }]));
+    for (line, exit) in [("run plan.json --deadline 50ms", 8), ("runs", 0), ("resume --deadline 1h", 0), ("show", 2)] {
+        let ran = place.run(line);
+        assert_eq!(ran.exit, Some(exit), "{line}: {ran:?}");
+        assert!(!log.exists(), "{line}");
+    }
+}

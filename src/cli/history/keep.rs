@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use plandag::journal::{Durability, SqliteJournal};
@@ -12,6 +14,10 @@ use super::super::earlier;
 use super::super::failure::Failure;
 use super::super::{secrets, text};
 use super::journal_failure;
+
+/// How often, and after how long each, a journal is looked at that is to be closed.
+const LOOKS: u32 = 50;
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// How the record of a run is kept.
 #[derive(Args, Clone, Debug)]
@@ -131,6 +137,19 @@ fn path(asked: Option<&Path>) -> Result<PathBuf, Failure> {
         Failure::new("journal.unusable", ExitCode::Journal, "there is no home directory to keep the journal in")
             .help("say where it is: --journal FILE")
     })
+}
+
+/// Closes a journal at the end of a command, if nobody has it any more: its log is moved into the file then. Tasks of a run
+/// that is over are just being dropped, which takes no time. Whoever keeps it for longer does not keep the command: the
+/// record is whole without that.
+pub(crate) fn close(mut journal: Arc<SqliteJournal>) {
+    for _ in 0..LOOKS {
+        match Arc::try_unwrap(journal) {
+            Ok(journal) => return drop(journal),
+            Err(shared) => journal = shared,
+        }
+        thread::sleep(GLANCE);
+    }
 }
 
 fn open(path: &Path, durability: Survives) -> Result<Arc<SqliteJournal>, Failure> {

@@ -24,7 +24,9 @@ use super::failure::Failure;
 pub(crate) use check::check_journal;
 pub(crate) use decide::interrupt;
 pub(crate) use find::{journal_failure, run as find_run};
-pub(crate) use keep::{JournalArgs, KeepArgs, Survives, open_existing, open_or_make as open_journal};
+pub(crate) use keep::{
+    JournalArgs, KeepArgs, Survives, close as close_journal, open_existing, open_or_make as open_journal,
+};
 pub(crate) use recorded::{Before, Recorded};
 
 /// The verbs that a journal adds.

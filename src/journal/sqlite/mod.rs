@@ -50,8 +50,9 @@ pub struct SqliteJournal {
     path: PathBuf,
     copy: Option<PathBuf>,
     secrets: Secrets,
-    writer: Writer,
     reader: Reader,
+    /// Dropped last: the last connection that is closed moves the log into the file, if it can write.
+    writer: Writer,
 }
 
 impl SqliteJournal {
@@ -96,7 +97,7 @@ impl SqliteJournal {
         };
         let writer = Writer::start(connection, secrets.clone(), durability)?;
         let reader = Reader::new(&path, locks);
-        Ok(Self { path, copy, secrets, writer, reader })
+        Ok(Self { path, copy, secrets, reader, writer })
     }
 
     /// Where journals are kept unless said otherwise: `plandag/runs.db` in the user's directory for state, which is

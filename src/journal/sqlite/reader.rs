@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::channel::oneshot;
@@ -44,11 +44,11 @@ const TORN: &str = "SELECT run FROM summaries
 
 type Job = Box<dyn FnOnce(&Connection, &Path) + Send>;
 
-/// The sending end. The thread ends when this is dropped.
+/// The sending end. Dropping it waits until the thread has ended and the file is closed.
 pub(super) struct Reader {
     /// Where the thread takes its orders. There is none until something is read: a new run reads nothing but what
     /// [`Writer::with_desk`](super::writer::Writer::with_desk) does for it.
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: Mutex<Option<(mpsc::Sender<Job>, JoinHandle<()>)>>,
     path: PathBuf,
     locks: PathBuf,
     opened: Option<Identity>,
@@ -84,22 +84,22 @@ impl Reader {
     /// Gives the thread something to do.
     fn order(&self, job: Job) -> Result<(), JournalError> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let jobs = match &mut *jobs {
+        let (jobs, _) = match &mut *jobs {
             Some(jobs) => jobs,
             none => none.insert(self.start()?),
         };
         jobs.send(job).map_err(gone)
     }
 
-    fn start(&self) -> Result<mpsc::Sender<Job>, JournalError> {
+    fn start(&self) -> Result<(mpsc::Sender<Job>, JoinHandle<()>), JournalError> {
         self.check_place()?;
         let (connection, locks) = (connect(&self.path)?, self.locks.clone());
         let (jobs, inbox) = mpsc::channel::<Job>();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("plandag-journal-reader".to_owned())
             .spawn(move || inbox.into_iter().for_each(|job| job(&connection, &locks)))
             .map_err(|error| unusable(&self.path, error))?;
-        Ok(jobs)
+        Ok((jobs, thread))
     }
 
     /// Refuses to read on from a file that nobody else sees any more.
@@ -203,6 +203,17 @@ impl Reader {
             found.map_err(failed)?.ok_or_else(|| missing(connection, &run))
         })
         .await
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let jobs = self.jobs.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some((jobs, thread)) = jobs.take() {
+            drop(jobs);
+            // It has told whoever waited that it panicked, if it did.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -141,7 +141,9 @@ pub(super) async fn fork(State(app): State<Arc<App>>, Path(run): Path<String>, r
 async fn go_on(app: &App, run: &str, changes: &Changes) -> Answer {
     may_start(app)?;
     let launcher = app.launcher()?;
-    let (_, history) = app.history(run).await?;
+    let (summary, history) = app.history(run).await?;
+    // What goes on there would be done twice.
+    free(&summary)?;
     let fork = history.fork(changes)?;
     launcher.check(history.report().start())?;
     let new = RunId::random();

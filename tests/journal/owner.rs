@@ -74,6 +74,23 @@ fn of_many_that_resume_one_wins_and_the_others_are_told_at_once() {
     assert_eq!(place.query("SELECT status FROM runs"), ["cancelled"]);
 }
 
+/// What acts in it would act twice.
+#[test]
+fn a_run_that_goes_on_is_not_done_again_beside_it() {
+    let place = Place::new();
+    place.plan(json!([{ "id": "a", "tool": "sleep", "args": { "ms": 20_000 } }]));
+    let mut child = place.start("run plan.json");
+    wait_for(&place, "attempt_started", 1);
+    let run = place.query("SELECT run FROM runs").remove(0);
+    for line in ["retry".to_owned(), format!("retry {run}"), format!("fork {run} --without a")] {
+        let ran = place.run(&line);
+        assert!(ran.exit == Some(7) && ran.stderr.contains("journal.locked"), "{line}: {ran:?}");
+    }
+    assert_eq!(place.query("SELECT run FROM runs"), [run.as_str()]);
+    assert_eq!(place.run(&format!("cancel {run} --now")).exit, Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn a_process_that_was_stopped_and_goes_on_writes_nothing() {
     let (place, run) = interrupted(1_000);

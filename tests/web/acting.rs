@@ -13,8 +13,10 @@ async fn a_run_is_cancelled_and_gone_on_with() {
     let site = Site::start().await;
     let run = site.run(json!([wait("a"), echo("b", "${a}")])).await;
     let mut follower = Follower::of(&site, &run).await;
-    let locked = site.post(&format!("/api/runs/{run}/resume"), json!({})).await;
-    assert_eq!((locked.status, &locked.body["code"]), (409, &json!("journal.locked")));
+    for what in ["resume", "retry"] {
+        let locked = site.post(&format!("/api/runs/{run}/{what}"), json!({})).await;
+        assert_eq!((locked.status, &locked.body["code"]), (409, &json!("journal.locked")), "{what}");
+    }
 
     let answer = site.post(&format!("/api/runs/{run}/cancel"), json!({ "now": true })).await;
     assert_eq!((answer.status, &answer.body["status"]), (200, &json!("stopped")), "{answer:?}");

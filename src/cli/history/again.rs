@@ -16,7 +16,7 @@ use super::super::style::{self, paint};
 use super::super::text;
 use super::keep::{DrivenArgs, Survives};
 use super::look::{self, Found};
-use super::{Recorded, journal_failure, resume};
+use super::{Recorded, find, journal_failure, resume};
 
 /// Runs what failed or was skipped again, as a new run that takes over the rest.
 #[derive(Args, Debug)]
@@ -87,6 +87,10 @@ fn fork_and_run(
     json: bool,
     console: &Console,
 ) -> Result<ExitCode, Failure> {
+    if found.summary.is_resumable() {
+        // What goes on there would be done twice.
+        find::undriven(found.summary.clone())?;
+    }
     let old = &found.summary.run;
     let fork = found.history.fork(changes).map_err(|error| impossible(&found, &error))?;
     // Before anything is written down: a fork that nothing can be done with would be in the way.

@@ -170,8 +170,8 @@ impl<'a> Search<'a> {
         for (index, task) in self.work.tasks.iter().enumerate() {
             let Some(whole) = task.whole else { continue };
             let (saved, is_critical, is_pressing) = wholes.entry(whole).or_default();
-            // Each of its attempts may be rounded.
-            *saved += self.busy[index].div_ceil(2) + task.earlier.len() as u64;
+            // Each of its attempts may be rounded; no more is saved than all of it.
+            *saved += (self.busy[index].div_ceil(2) + task.earlier.len() as u64).min(self.busy[index]);
             *is_critical |= self.heads[index] + self.tails[index] - self.micros[index] == self.critical;
             *is_pressing |= self.is_pressing[index];
         }

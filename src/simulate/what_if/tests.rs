@@ -245,6 +245,21 @@ fn what_a_tool_takes_unasked_is_not_said_to_be_unnecessary() {
 }
 
 #[test]
+fn what_was_tried_many_times_at_once_is_looked_at() {
+    let task = Task {
+        name: "s".into(),
+        earlier: vec![Earlier::new(Duration::ZERO, Duration::ZERO); 7],
+        duration: Duration::from_micros(2),
+        after: Vec::new(),
+        unused: Vec::new(),
+        step: Arc::new(Step::new("s", "t")),
+        whole: Some(0),
+    };
+    let what_if = Work { tasks: vec![task], policy: slots(2) }.what_if();
+    assert_eq!(saves(&what_if, &halve("s")), Some(Duration::from_micros(1)));
+}
+
+#[test]
 fn a_large_run_in_which_nothing_waits_for_a_slot_is_looked_at_and_one_that_is_not_says_so() {
     let chain = |count: usize, slots: u32| {
         let task = |number: u32| Task {

@@ -104,23 +104,21 @@ struct Bound {
 struct Namesakes {
     /// In the order in which they ended.
     by_end: Vec<usize>,
-    /// When the first two began of each of them and those that ended before it.
-    first_starts: Vec<[i64; 2]>,
+    /// When the first began of each of them and those that ended before it.
+    first_starts: Vec<i64>,
 }
 
 impl Namesakes {
     /// Adds one that ended last.
     fn push(&mut self, span: usize, start: i64) {
-        let [first, second] = self.first_starts.last().copied().unwrap_or([i64::MAX; 2]);
-        self.first_starts.push([first.min(start), second.min(start.max(first))]);
+        let first = self.first_starts.last().copied().unwrap_or(i64::MAX);
+        self.first_starts.push(first.min(start));
         self.by_end.push(span);
     }
 
-    /// The first to end of those that began before this time, one apart.
-    fn first_begun_before(&self, time: i64, but: usize) -> Option<usize> {
-        // The second is meant where the first of them is the one that is not.
-        let one_and_two = [0, 1].map(|rank| self.first_starts.partition_point(|starts| starts[rank] >= time));
-        one_and_two.into_iter().filter_map(|place| self.by_end.get(place).copied()).find(|span| *span != but)
+    /// The first to end of those that began before this time.
+    fn first_begun_before(&self, time: i64) -> Option<usize> {
+        self.by_end.get(self.first_starts.partition_point(|start| *start >= time)).copied()
     }
 }
 
@@ -363,24 +361,30 @@ impl Reader {
     /// Links spans to those that they name.
     fn bind_names(&mut self) {
         let spans = &self.trace.spans;
+        let order = |index: usize| (spans[index].end, spans[index].start, index);
         let mut by_end: Vec<usize> = (0..spans.len()).collect();
-        by_end.sort_by_key(|&index| spans[index].end);
+        by_end.sort_unstable_by_key(|&index| order(index));
         let mut named: HashMap<&str, Namesakes> = HashMap::new();
         for index in by_end {
             named.entry(&spans[index].name).or_default().push(index, spans[index].start);
         }
-        let last_before = |after: usize, Namesakes { by_end, .. }: &Namesakes| {
+        let is_own = |after: usize, name: &str| spans[after].name == name;
+        // Of what took no time at the same instant, that which the trace has first was first.
+        let last_before = |after: usize, name: &str| {
+            let by_end = &named.get(name)?.by_end;
             let over = by_end.partition_point(|&index| spans[index].end <= spans[after].start);
-            by_end[..over].iter().rev().copied().find(|&index| index != after)
+            let earlier = by_end.partition_point(|&index| order(index) < order(after)).min(over);
+            let last = if earlier > 0 || is_own(after, name) { earlier } else { over };
+            by_end[..last].last().copied()
         };
         for (after, names) in &self.names_before {
             let mut were_there = 0;
             for name in names {
-                let candidates = named.get(name.as_str());
-                let before = candidates.and_then(|candidates| last_before(*after, candidates));
+                let before = last_before(*after, name);
                 // What is declared and was not quite over is still what the program meant; what began later is another of
-                // that name.
-                let begun = || candidates?.first_begun_before(spans[*after].end, *after);
+                // that name, and of its own name it means none that it did not come after.
+                let by_then = if is_own(*after, name) { spans[*after].start } else { spans[*after].end };
+                let begun = || named.get(name.as_str())?.first_begun_before(by_then);
                 match before {
                     None if self.taken_over.contains(name) => were_there += 1,
                     _ => match before.or_else(begun) {
@@ -395,7 +399,7 @@ impl Reader {
         }
         for &(again, pause) in &self.repeated {
             // The attempt before may have been before the trace.
-            if let Some(before) = last_before(again, &named[spans[again].name.as_str()]) {
+            if let Some(before) = last_before(again, &spans[again].name) {
                 self.trace.links.push((again, before));
                 let pause = pause.clamp(0, spans[again].start.saturating_sub(spans[before].end));
                 self.trace.attempts.push(Again { again, before, pause });
@@ -486,9 +490,9 @@ mod tests {
             let starts: Vec<i64> = (0..rng.usize(0..7)).map(|_| rng.i64(0..10)).collect();
             let mut namesakes = Namesakes::default();
             starts.iter().enumerate().for_each(|(span, start)| namesakes.push(span, *start));
-            let (time, but) = (rng.i64(0..11), rng.usize(0..7));
-            let expected = (0..starts.len()).find(|span| starts[*span] < time && *span != but);
-            assert_eq!(namesakes.first_begun_before(time, but), expected, "{starts:?} before {time} but {but}");
+            let time = rng.i64(0..11);
+            let expected = (0..starts.len()).find(|span| starts[*span] < time);
+            assert_eq!(namesakes.first_begun_before(time), expected, "{starts:?} before {time}");
         }
     }
 }

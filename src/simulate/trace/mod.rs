@@ -67,7 +67,7 @@ pub struct Trace {
     /// Parts of the trace that could not be used. The rest was.
     pub problems: Vec<TraceProblem>,
     /// Links that say nothing about who waited for whom: to spans that are not in the trace, or that were not over when
-    /// the other began.
+    /// the other began. What `args.after` names also counts if it had only begun when the other ended.
     pub loose_links: usize,
 }
 

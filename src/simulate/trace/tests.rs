@@ -469,6 +469,26 @@ fn nothing_waited_for_what_began_when_it_was_over() {
 }
 
 #[test]
+fn what_happened_at_one_instant_is_in_the_order_of_the_trace() {
+    let events = json!([
+        span("k", 1, 100, 100),
+        after(span("x", 1, 100, 100), &["k"]),
+        again("k", 2, 0, 100, 100),
+        again("k", 3, 0, 100, 100),
+        after(span("y", 1, 100, 200), &["k"]),
+    ]);
+    assert_eq!(read(events).unwrap().links, [(1, 0), (4, 3), (2, 0), (3, 2)]);
+    // Nothing else of that name was there by then.
+    let backwards = json!([after(span("x", 1, 100, 100), &["k"]), span("k", 1, 100, 100)]);
+    assert_eq!(read(backwards).unwrap().links, [(0, 1)]);
+    let own = ["c"; 2].map(|name| after(span(name, 1, 0, 100), &[name]));
+    let [first, mut second] = own;
+    second["ts"] = json!(50_000);
+    let trace = read(json!([first, second])).unwrap();
+    assert_eq!((&trace.links, trace.loose_links), (&vec![(1, 0)], 1), "no later one of its own name is meant");
+}
+
+#[test]
 fn links_in_a_circle_are_named() {
     let error = analyse(json!([
         after(span("a", 1, 0, 300), &["c"]),

@@ -63,8 +63,9 @@ pub struct DrawnEdge {
 }
 
 /// The picture with everything folded that is finished, and the whole one if that is another.
-pub(super) fn drawings(history: &History, steps: &[StepEntry]) -> (Drawing, Option<Drawing>) {
-    let picture = Picture::new(history, steps);
+/// `order` has each step after the one whose expansion it is part of.
+pub(super) fn drawings(history: &History, steps: &[StepEntry], order: &[StepNumber]) -> (Drawing, Option<Drawing>) {
+    let picture = Picture::new(history, steps, order);
     let folded = picture.draw(true);
     let has_folds = folded.steps.iter().any(|step| step.folded > 0);
     (folded, has_folds.then(|| picture.draw(false)))
@@ -74,6 +75,8 @@ pub(super) fn drawings(history: &History, steps: &[StepEntry]) -> (Drawing, Opti
 struct Picture<'a> {
     history: &'a History,
     steps: &'a [StepEntry],
+    /// All steps, each after the one whose expansion it is part of.
+    order: &'a [StepNumber],
     first: Vec<StepNumber>,
     /// The box of each step.
     box_of: Vec<usize>,
@@ -106,7 +109,7 @@ struct Shown {
 }
 
 impl<'a> Picture<'a> {
-    fn new(history: &'a History, steps: &'a [StepEntry]) -> Self {
+    fn new(history: &'a History, steps: &'a [StepEntry], order: &'a [StepNumber]) -> Self {
         let first: Vec<StepNumber> =
             first_plan(history).into_iter().filter(|number| (*number as usize) < steps.len()).collect();
         // Those of the first plan come first.
@@ -117,7 +120,7 @@ impl<'a> Picture<'a> {
         }
         let box_of = steps.iter().map(|step| boxes[step.id.as_str()]).collect();
         let parents: BTreeSet<StepNumber> = steps.iter().filter_map(|step| step.parent).collect();
-        Self { history, steps, first, box_of, boxes: boxes.len(), parents: parents.into_iter().collect() }
+        Self { history, steps, order, first, box_of, boxes: boxes.len(), parents: parents.into_iter().collect() }
     }
 
     fn draw(&self, folds: bool) -> Drawing {
@@ -180,17 +183,19 @@ impl<'a> Picture<'a> {
         let known = moment.member.len().min(self.steps.len());
         let graph = vec![None; self.boxes + self.parents.len()];
         let mut shown = Shown { steps: vec![None; self.boxes], graph, folded: BTreeMap::new() };
-        // The step that each one is folded into. A parent has a lower number than its children.
-        let mut inside: Vec<Option<StepNumber>> = Vec::with_capacity(known);
-        for step in &self.steps[..known] {
-            let parent = step.parent.filter(|_| folds);
+        // The step that each one is folded into. Before a fork took it over, that is one which is not known yet.
+        let mut inside: Vec<Option<StepNumber>> = vec![None; known];
+        for &number in self.order.iter().filter(|number| (**number as usize) < known) {
+            let parent = self.steps[number as usize].parent.filter(|parent| folds && (*parent as usize) < known);
             let into = parent.and_then(|parent| {
                 inside[parent as usize].or_else(|| moment.finished[parent as usize].then_some(parent))
             });
-            inside.push(into);
+            inside[number as usize] = into;
             if let Some(into) = into {
                 *shown.folded.entry(into).or_default() += 1;
             }
+        }
+        for (step, into) in self.steps.iter().zip(&inside) {
             let number = step.number as usize;
             let is_drawn = into.is_none() && (moment.member[number] || moment.started[number]);
             shown.steps[self.box_of[number]] = is_drawn.then_some(step.number);
@@ -207,7 +212,7 @@ impl<'a> Picture<'a> {
         let is_drawn = |number: StepNumber| shown.steps[self.box_of[number as usize]] == Some(number);
         let mut drawn: Vec<StepNumber> = shown.steps.iter().copied().flatten().collect();
         drawn.sort_unstable();
-        let mut children: BTreeMap<StepNumber, Vec<StepNumber>> = BTreeMap::new();
+        let mut children: HashMap<StepNumber, Vec<StepNumber>> = HashMap::new();
         for &number in &drawn {
             if let Some(parent) = self.steps[number as usize].parent {
                 children.entry(parent).or_default().push(number);
@@ -223,7 +228,8 @@ impl<'a> Picture<'a> {
             ends.get(&step).cloned().unwrap_or_else(|| own(step).into_iter().collect())
         };
         let mut all = Vec::with_capacity(drawn.len());
-        for (parent, children) in children.iter().rev() {
+        // The inner ones first: where they end, what they are part of may end.
+        for (parent, children) in self.order.iter().rev().filter_map(|step| children.get_key_value(step)) {
             let waited_for: HashSet<StepNumber> =
                 children.iter().flat_map(|child| &self.steps[*child as usize].after).copied().collect();
             let last = children.iter().filter(|child| !waited_for.contains(child));

@@ -22,7 +22,9 @@ pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
     let most = preview::bytes_of_step(report.scheduler().step_count() as usize);
     let mut steps: Vec<StepEntry> = report.steps().map(|step| entry(report, &step, most, is_driven)).collect();
     let newest: Vec<StepNumber> = newest(&steps).into_values().collect::<BTreeSet<_>>().into_iter().collect();
-    for ((step, log), since) in steps.iter_mut().zip(log::logs(history.events(), report)).zip(since(history)) {
+    let order = parents_first(&steps);
+    let since = since(history, &steps, &order);
+    for ((step, log), since) in steps.iter_mut().zip(log::logs(history.events(), report)).zip(since) {
         let change = changes.iter().find(|change| change.revision == since);
         let because = change.map_or(&Because::First, |change| &change.because);
         let until = if newest.binary_search(&step.number).is_ok() { Until::Now } else { Until::Replaced };
@@ -30,7 +32,7 @@ pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
         step.why = why.iter().map(|reason| preview::message(&reason.to_string()).text).collect();
         (step.log, step.since) = (log, since);
     }
-    let (layout, unfolded) = drawn::drawings(history, &steps);
+    let (layout, unfolded) = drawn::drawings(history, &steps, &order);
     Snapshot {
         head: head::head(history, summary, &steps),
         plans: changes.into_iter().map(plan).collect(),
@@ -109,10 +111,25 @@ fn word(state: StepState, phase: Phase, is_driven: bool) -> &'static str {
     }
 }
 
+/// All steps, each after the one whose expansion it is part of. By number they are not in that order: what a fork keeps of
+/// an expansion is older than the step that it is part of now.
+fn parents_first(steps: &[StepEntry]) -> Vec<StepNumber> {
+    let mut parts: HashMap<Option<StepNumber>, Vec<StepNumber>> = HashMap::new();
+    for step in steps {
+        parts.entry(step.parent).or_default().push(step.number);
+    }
+    let mut order = parts.remove(&None).unwrap_or_default();
+    let mut next = 0;
+    while let Some(&step) = order.get(next) {
+        order.extend(parts.remove(&Some(step)).unwrap_or_default());
+        next += 1;
+    }
+    order
+}
+
 /// Which plan brought each step in. What a step has become came with it.
-fn since(history: &History) -> Vec<u32> {
-    let scheduler = history.report().scheduler();
-    let mut since = vec![0; scheduler.step_count() as usize];
+fn since(history: &History, steps: &[StepEntry], order: &[StepNumber]) -> Vec<u32> {
+    let mut since = vec![0; steps.len()];
     for event in history.events() {
         let RunEventKind::PlanAccepted { revision, graft, .. } = &event.kind else { continue };
         for step in (graft.first..).take(graft.added.len()).chain(graft.joined.iter().copied()) {
@@ -121,9 +138,8 @@ fn since(history: &History) -> Vec<u32> {
             }
         }
     }
-    for step in 0..scheduler.step_count() {
-        // A parent has a lower number than its children.
-        if let Some(parent) = scheduler.step(step).and_then(|step| step.parent) {
+    for &step in order {
+        if let Some(parent) = steps[step as usize].parent {
             since[step as usize] = since[parent as usize];
         }
     }

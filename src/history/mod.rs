@@ -48,8 +48,6 @@ pub(crate) use decide::{bounded, fits};
 pub use fork::{Changes, Fork, ForkError};
 pub use revision::{Because, RevisionChange};
 use waits::Waits;
-#[cfg(feature = "page")]
-pub(crate) use why::Until;
 pub use why::{Awaited, Reason};
 
 /// A run, read back from a journal.

@@ -24,7 +24,7 @@ pub struct RevisionChange {
     pub again: Vec<StepId>,
     /// Steps that are no longer part of the plan.
     pub dropped: Vec<StepId>,
-    /// How many steps stayed as they were.
+    /// How many steps stayed as they were, or are again as an earlier plan had them.
     pub kept: usize,
     /// What the planner used to write it.
     pub usage: Usage,
@@ -116,7 +116,10 @@ impl History {
             .collect();
         let old: HashSet<StepId> = before.iter().map(|step| self.id(*step)).collect();
         let was = |step: &StepNumber| old.contains(&self.id(*step));
-        let (again, added): (Vec<StepNumber>, Vec<StepNumber>) = new.iter().copied().partition(was);
+        let (changed, added): (Vec<StepNumber>, Vec<StepNumber>) = new.iter().copied().partition(was);
+        // What an earlier plan had is as it was then: it is not run anew.
+        let (back, again): (Vec<StepNumber>, Vec<StepNumber>) =
+            changed.into_iter().partition(|step| plan.earlier.contains(step));
         let now: HashSet<StepId> = new.iter().chain(&stays).map(|step| self.id(*step)).collect();
         let is_there = |step: &StepNumber| now.contains(&self.id(*step));
         let ids = |steps: &[StepNumber]| steps.iter().map(|step| self.id(*step)).collect();
@@ -128,11 +131,12 @@ impl History {
             added: ids(&added),
             again: ids(&again),
             dropped: ids(&dropped),
-            kept: stays.len(),
+            kept: stays.len() + back.len(),
             usage: Usage::default(),
         };
         plan.members = stays;
         plan.members.extend(new);
+        plan.earlier.extend(before);
         change
     }
 
@@ -146,6 +150,8 @@ impl History {
 #[derive(Default)]
 struct Members {
     members: Vec<StepNumber>,
+    /// Those of all plans before.
+    earlier: HashSet<StepNumber>,
     drafted: Vec<StepNumber>,
 }
 

@@ -88,6 +88,13 @@ pub enum Reason {
     Superseded,
     /// A later plan has another step of this id, which is run instead.
     Replaced,
+    /// A later plan replaced it, and one after that has it again as it was before: nothing is run anew.
+    TakenUp {
+        /// Which plan has it again.
+        revision: u32,
+        /// Why there was such a plan.
+        because: Because,
+    },
     /// Nobody knows whether it took effect.
     Unknown,
     /// It would act on text from outside.
@@ -169,6 +176,7 @@ impl fmt::Display for Reason {
             Self::LeftOut => f.write_str("it is left out of this fork"),
             Self::Superseded => f.write_str("it was no longer needed"),
             Self::Replaced => f.write_str("a later plan replaced it"),
+            Self::TakenUp { revision, because } => write!(f, "plan {revision} takes up its earlier result: {because}"),
             Self::Unknown => {
                 f.write_str("it was interrupted while it acted, and nobody knows whether that took effect")
             }
@@ -190,35 +198,43 @@ impl fmt::Display for Reason {
     }
 }
 
-/// How far the story of a step goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// To what it is now.
-    Now,
-    /// To a later plan that has another step of this id.
-    Replaced,
-}
-
 impl History {
     /// What decided about a step, in the order in which it happened, earlier definitions of the same id included. None
     /// if no plan of the run had such a step.
     pub fn why(&self, step: &str) -> Option<Vec<Reason>> {
         let numbers = self.numbers(step);
-        let last = *numbers.last()?;
+        let (now, last) = (self.now(&numbers)?, *numbers.last()?);
         let changes = self.revisions();
+        let because = |revision: Option<u32>| {
+            let change = changes.iter().find(|change| Some(change.revision) == revision);
+            change.map_or(&Because::First, |change| &change.because)
+        };
         let mut reasons = Vec::new();
         for number in numbers {
-            let revision = self.revision_of(number);
-            let change = changes.iter().find(|change| Some(change.revision) == revision);
-            let because = change.map_or(&Because::First, |change| &change.because);
-            let until = if number == last { Until::Now } else { Until::Replaced };
-            reasons.extend(self.why_number(number, revision.unwrap_or_default(), because, until));
+            let revision = self.revisions_with(number).next();
+            reasons.extend(self.why_number(number, revision.unwrap_or_default(), because(revision), now));
+        }
+        if let Some(revision) = self.revisions_with(now).skip(1).last().filter(|_| now != last) {
+            reasons.push(Reason::TakenUp { revision, because: because(Some(revision)).clone() });
         }
         Some(reasons)
     }
 
+    /// Which of the numbers of an id is the step that it stands for now: the one in the plan, or the last if none is.
+    fn now(&self, numbers: &[StepNumber]) -> Option<StepNumber> {
+        let is_member = |number: &&StepNumber| self.report.step_by_number(**number).is_some_and(|step| step.member);
+        numbers.iter().rev().find(is_member).or(numbers.last()).copied()
+    }
+
     /// What decided about one definition of a step, which this revision brought in for this reason. Revision 0: none did.
-    pub(crate) fn why_number(&self, number: StepNumber, revision: u32, because: &Because, until: Until) -> Vec<Reason> {
+    /// `now` is the number that its id stands for now.
+    pub(crate) fn why_number(
+        &self,
+        number: StepNumber,
+        revision: u32,
+        because: &Because,
+        now: StepNumber,
+    ) -> Vec<Reason> {
         let Some(report) = self.report.step_by_number(number) else { return Vec::new() };
         let mut reasons = vec![match report.parent {
             Some(parent) => Reason::PartOf(self.id(parent)),
@@ -226,9 +242,12 @@ impl History {
             None => Reason::Planned { revision, because: because.clone() },
         }];
         self.course(&report, &mut reasons);
-        match until {
-            Until::Now => self.end(&report, &mut reasons),
-            Until::Replaced => reasons.push(Reason::Replaced),
+        // What only an answer had that became no plan has been replaced by none.
+        let was_never_planned = matches!(reasons[0], Reason::Drafted { .. }) && number > now;
+        if number == now || was_never_planned {
+            self.end(&report, &mut reasons);
+        } else {
+            reasons.push(Reason::Replaced);
         }
         reasons
     }
@@ -237,12 +256,12 @@ impl History {
         self.report.scheduler().step(step).is_some_and(|step| step.draft)
     }
 
-    /// The plan that brought a step in.
-    fn revision_of(&self, step: StepNumber) -> Option<u32> {
-        let has = |graft: &Graft| {
+    /// The plans that brought a step in, or back.
+    fn revisions_with(&self, step: StepNumber) -> impl Iterator<Item = u32> {
+        let has = move |graft: &Graft| {
             (graft.first..).take(graft.added.len()).any(|number| number == step) || graft.joined.contains(&step)
         };
-        self.events.iter().find_map(|event| match &event.kind {
+        self.events.iter().filter_map(move |event| match &event.kind {
             RunEventKind::PlanAccepted { revision, graft, .. } if has(graft) => Some(*revision),
             _ => None,
         })

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use plandag::history::History;
-use plandag::journal::MemoryJournal;
+use plandag::journal::{Journal as _, MemoryJournal};
+use plandag::page::Snapshot;
 use plandag::simulate::trace::Trace;
 use plandag::{
     Patch, Plan, PlanError, PlanReason, PlanReply, PlanRequest, PlanSink, Planner, Revision, RunError, Runner, Step,
-    StepError, StepId, ToolOutput, tool_fn,
+    StepError, StepId, ToolOutput, planner_fn, tool_fn,
 };
+use serde_json::json;
 
 /// Writes a plan that is cut off, then its correction, then mends what failed.
 struct Author;
@@ -117,6 +119,48 @@ async fn the_trace_of_a_step_that_became_many_grows_with_them() {
     };
     let (few, many) = (run(MANY).await, run(2 * MANY).await);
     assert!(many < 3 * few, "{few} bytes of a trace became {many}");
+}
+
+/// What a revision changes, and the next one changes back before it ran, is the step that was done first.
+#[tokio::test]
+async fn a_result_that_is_taken_up_again_is_told_of_and_not_as_run_anew() {
+    let planner = planner_fn(|request: PlanRequest| async move {
+        let step = |id: &str, tool: &str, after: &[&str]| Step::new(id, tool).depends_on(after.to_vec());
+        let (again, end) = (step("a", "good", &["y"]).args(json!({ "other": 1 })), step("end", "good", &["a"]));
+        Ok(PlanReply::from(match request.revision {
+            1 => Plan::from_iter([step("a", "good", &[]), step("x", "bad", &["a"]), step("end", "good", &["x"])]),
+            2 => Plan::from_iter([step("y", "bad", &[]), again, end]),
+            _ => Plan::from_iter([step("a", "good", &[]), end]),
+        }))
+    });
+    let journal = MemoryJournal::new();
+    let bad = tool_fn(|_| async { Err::<u32, _>(StepError::permanent("no")) });
+    let runner = Runner::new(planner).tool("good", tool_fn(|_| async { Ok(1) })).tool("bad", bad);
+    let report = runner.journal(journal.clone()).run("look").await.unwrap();
+    assert!(report.succeeded(), "{report:?}");
+    let history = History::load(&journal, report.run()).await.unwrap();
+    let why: Vec<String> = history.why("a").unwrap().iter().map(ToString::to_string).collect();
+    let why: Vec<&str> = why.iter().map(|reason| reason.split(" at ").next().unwrap()).collect();
+    let expected = [
+        "plan 1 has it: the first plan",
+        "attempt 1 started",
+        "it was done",
+        "plan 2 has it: because `x` failed",
+        "a later plan replaced it",
+        "plan 3 takes up its earlier result: because `y` failed",
+    ];
+    assert_eq!(why, expected);
+    let [_, second, third] = &history.revisions()[..] else { panic!("three plans") };
+    assert_eq!((&second.again[..], second.kept), (&["a".into(), "end".into()][..], 0));
+    assert_eq!((&third.again[..], third.kept), (&["end".into()][..], 1));
+
+    let shown = Snapshot::of(&history, &journal.summary(report.run()).await.unwrap());
+    let [first, second] = [0, 1].map(|n| shown.steps.iter().filter(|step| step.id == "a").nth(n).unwrap());
+    assert!(first.why.last().unwrap().starts_with("it was done"), "{:?}", first.why);
+    assert_eq!(second.why.last().unwrap(), "a later plan replaced it");
+    assert!(shown.layout.steps.iter().any(|drawn| drawn.step == first.number));
+    let end = shown.steps.iter().rfind(|step| step.id == "end").unwrap().number;
+    assert!(shown.layout.edges.iter().any(|edge| (edge.from, edge.to) == (first.number, end)));
 }
 
 #[tokio::test]

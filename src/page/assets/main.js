@@ -73,7 +73,9 @@ function showPlans() {
 
 function showFaster() {
   find("faster-section").hidden = run.faster.length === 0;
-  const numbers = new Map(run.steps.map((it) => [it.id, it.number]));
+  // What is in the plan, or else what came last.
+  const inPlanLast = [...run.steps].sort((one, other) => one.member - other.member);
+  const numbers = new Map(inPlanLast.map((it) => [it.id, it.number]));
   const row = (it) => make("tr", {},
     make("th", { scope: "row" }, it.step !== null && numbers.has(it.step) ? make("a", { href: `#${numbers.get(it.step)}` }, it.change) : it.change),
     make("td", { class: "number" }, it.saves_us ? time(it.saves_us) : "nothing"),

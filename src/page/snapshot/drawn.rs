@@ -100,7 +100,7 @@ struct Moment {
 
 /// What is drawn at some moment.
 struct Shown {
-    /// The newest step of each box, if it is drawn.
+    /// The step that each box stands for, if it is drawn.
     steps: Vec<Option<StepNumber>>,
     /// What each box depends on.
     graph: Vec<Option<Vec<usize>>>,
@@ -195,10 +195,18 @@ impl<'a> Picture<'a> {
                 *shown.folded.entry(into).or_default() += 1;
             }
         }
-        for (step, into) in self.steps.iter().zip(&inside) {
-            let number = step.number as usize;
-            let is_drawn = into.is_none() && (moment.member[number] || moment.started[number]);
-            shown.steps[self.box_of[number]] = is_drawn.then_some(step.number);
+        // What an id stands for is in the plan, or else has run. A result that was taken up again is older than what had
+        // replaced it.
+        let rank = |number: &StepNumber| {
+            let (is_member, has_run) = (moment.member[*number as usize], moment.started[*number as usize]);
+            (is_member, is_member || has_run, *number)
+        };
+        for number in 0..known as StepNumber {
+            let newest = &mut shown.steps[self.box_of[number as usize]];
+            *newest = newest.iter().copied().chain([number]).max_by_key(rank);
+        }
+        for newest in &mut shown.steps {
+            *newest = newest.filter(|number| inside[*number as usize].is_none() && rank(number).1);
         }
         for (place, before) in self.before(&shown) {
             shown.graph[place] = Some(before);

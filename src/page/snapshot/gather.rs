@@ -1,11 +1,12 @@
 //! Puts a snapshot together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::event::{RunEventKind, StepNumber};
-use crate::history::{Because, History, RevisionChange, Until};
+use crate::history::{Because, History, RevisionChange};
 use crate::journal::RunSummary;
+use crate::plan::StepId;
 use crate::report::{AttemptReport, RunReport, StepReport};
 use crate::scheduler::{Phase, StepState};
 use crate::simulate::{Change, Saving};
@@ -21,14 +22,13 @@ pub(super) fn snapshot(history: &History, summary: &RunSummary) -> Snapshot {
     let changes = history.revisions();
     let most = preview::bytes_of_step(report.scheduler().step_count() as usize);
     let mut steps: Vec<StepEntry> = report.steps().map(|step| entry(report, &step, most, is_driven)).collect();
-    let newest: Vec<StepNumber> = newest(&steps).into_values().collect::<BTreeSet<_>>().into_iter().collect();
+    let now = now(&steps);
     let order = parents_first(&steps);
     let since = since(history, &steps, &order);
     for ((step, log), since) in steps.iter_mut().zip(log::logs(history.events(), report)).zip(since) {
         let change = changes.iter().find(|change| change.revision == since);
         let because = change.map_or(&Because::First, |change| &change.because);
-        let until = if newest.binary_search(&step.number).is_ok() { Until::Now } else { Until::Replaced };
-        let why = history.why_number(step.number, since, because, until);
+        let why = history.why_number(step.number, since, because, now[&step.id]);
         step.why = why.iter().map(|reason| preview::message(&reason.to_string()).text).collect();
         (step.log, step.since) = (log, since);
     }
@@ -182,7 +182,8 @@ pub(super) fn duration(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The last number that each id stands for.
-pub(super) fn newest(steps: &[StepEntry]) -> HashMap<&str, StepNumber> {
-    steps.iter().map(|step| (step.id.as_str(), step.number)).collect()
+/// The number that each id stands for now: the last one in the plan, or the last if none is.
+fn now(steps: &[StepEntry]) -> HashMap<StepId, StepNumber> {
+    let (members, others): (Vec<_>, Vec<_>) = steps.iter().partition(|step| step.member);
+    others.into_iter().chain(members).map(|step| (step.id.clone(), step.number)).collect()
 }

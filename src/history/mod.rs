@@ -30,6 +30,7 @@ mod trace;
 mod waits;
 mod why;
 
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
@@ -57,6 +58,8 @@ pub struct History {
     report: RunReport,
     /// Made when it is first asked for.
     waits: OnceLock<Waits>,
+    /// How many steps each one became that became a plan; made when it is first asked for, too.
+    parts: OnceLock<HashMap<StepNumber, usize>>,
 }
 
 impl History {
@@ -87,7 +90,7 @@ impl History {
     async fn of(events: Vec<RunEvent>, journal: &dyn Journal, run: &RunId) -> Result<Self, JournalError> {
         let mut report = RunReport::from_history(run.clone(), &events)?;
         report.fetch_answer(journal).await?;
-        Ok(Self { events, report, waits: OnceLock::new() })
+        Ok(Self { events, report, waits: OnceLock::new(), parts: OnceLock::new() })
     }
 
     /// What happened, in order.

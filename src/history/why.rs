@@ -1,12 +1,13 @@
 //! Why a step ran, waited, was skipped, was run again.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use crate::event::{Graft, RunEventKind, SkipReason, StepNumber, Timestamp};
 use crate::plan::StepId;
 use crate::report::{Means, StepOutcome, StepReport};
-use crate::scheduler::{Hindrance, Phase, StepState};
+use crate::scheduler::{Hindrance, Phase, Scheduler, StepState};
 
 use super::{Because, History};
 
@@ -344,8 +345,8 @@ impl History {
                 if open.is_empty() && self.is_draft(number) { Reason::Held } else { Reason::WaitsFor(open) }
             }
             Some(StepState::Expanded) => {
-                let is_part = |step: &StepNumber| scheduler.step(*step).is_some_and(|step| step.parent == Some(number));
-                Reason::Expanded((number..scheduler.step_count()).filter(is_part).count())
+                let parts = self.parts.get_or_init(|| parts(scheduler));
+                Reason::Expanded(parts.get(&number).copied().unwrap_or_default())
             }
             Some(StepState::Backoff(until)) if scheduler.phase() == Phase::Running => Reason::TriedAgain { at: until },
             _ if scheduler.phase() == Phase::Running => {
@@ -389,4 +390,14 @@ impl History {
         way.reverse();
         way
     }
+}
+
+/// How many steps each one became that became a plan.
+fn parts(scheduler: &Scheduler) -> HashMap<StepNumber, usize> {
+    let mut parts = HashMap::new();
+    let members = (0..scheduler.step_count()).filter_map(|number| scheduler.step(number)).filter(|step| step.member);
+    for parent in members.filter_map(|step| step.parent) {
+        *parts.entry(parent).or_default() += 1;
+    }
+    parts
 }

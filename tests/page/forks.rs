@@ -64,6 +64,7 @@ async fn a_part_of_what_a_step_became_is_shown_where_it_was_kept() {
             let last = step(shown, "last").number;
             let into = whole.edges.iter().filter(|edge| edge.to == last).map(|edge| edge.from);
             assert_eq!(ids(shown, into), ["map/deep/x", "map/deep/y", "map/one"], "of {from}");
+            assert!(step(shown, "map").why.iter().all(|why| !why.starts_with("it became a step")));
             assert!(
                 shown.steps.iter().filter(|step| step.member).all(|step| step.since == plan || step.parent.is_none())
             );

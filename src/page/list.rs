@@ -52,7 +52,7 @@ pub fn runs_html(runs: &[RunSummary], token: &str, may: &str) -> String {
     }
     html.push_str("</tbody></table></div>\n");
     if runs.is_empty() {
-        html.push_str("<p>No run was kept yet.</p>\n");
+        html.push_str("<p id=\"none\">No run was kept yet.</p>\n");
     }
     html.push_str("</section></main></div>\n</body>\n</html>\n");
     html

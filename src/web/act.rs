@@ -150,7 +150,8 @@ async fn go_on(app: &App, run: &str, changes: &Changes) -> Answer {
     fork.save(&*app.journal, &new).await?;
     launcher.resume(&new).await?;
     let what = json!({
-        "from": run, "reused": fork.reused, "again": fork.again, "first": fork.first, "left_out": fork.left_out,
+        "from": run, "reused": fork.reused, "again": fork.again, "first": fork.first,
+        "put_together": fork.put_together, "left_out": fork.left_out,
     });
     Ok(started(&new, what))
 }

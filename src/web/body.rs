@@ -49,6 +49,10 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request, most: usize) -> 
 }
 
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Its values would be taken for those of the fields, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::new("usage.request", "the request is not understood: it is a list, and not an object"));
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| Problem::new("usage.request", format!("the request is not understood: {error}")))
 }

@@ -33,6 +33,8 @@
 //! | `POST /api/runs/RUN/retry`, `fork` | starts a run that takes over what is finished |
 //! | `POST /api/runs/RUN/steps/STEP/approve`, `deny`, `resolve` | decides what a person has to decide |
 //!
+//! In an address, a step `3/search` of what the step `3` became is `3%2Fsearch`.
+//!
 //! Errors are problem details (RFC 9457) with the codes of the command.
 
 mod act;

@@ -56,6 +56,7 @@ async fn a_run_is_retried_and_forked() {
         (json!({}), 400, "usage.request"),
         (json!({ "set": { "value": 2 } }), 400, "usage.request"),
         (json!({ "from": "a", "with": ["b"] }), 400, "usage.request"),
+        (json!(["a"]), 400, "usage.request"),
         (json!({ "from": "c" }), 404, "journal.unknown_step"),
     ] {
         let answer = site.post(&format!("/api/runs/{run}/fork"), body.clone()).await;
@@ -64,6 +65,23 @@ async fn a_run_is_retried_and_forked() {
     let done = site.post(&format!("/api/runs/{new}/retry"), json!({})).await;
     assert_eq!((done.status, &done.body["code"]), (409, &json!("journal.no_fork")));
     assert_eq!(site.journal.runs().await.unwrap().len(), before, "nothing was written");
+}
+
+/// In an address, its id has a `%2F`.
+#[tokio::test]
+async fn a_part_of_what_a_step_became_is_done_again() {
+    let site = Site::start().await;
+    let steps = json!([echo("x", 1), echo("y", 2)]);
+    let run = site.run(json!([{ "id": "map", "tool": "spread", "args": { "steps": steps } }])).await;
+    site.until(&run, "succeeded").await;
+    let change = json!({ "from": "map/x", "set": { "value": 3 } });
+    let forked = site.post(&format!("/api/runs/{run}/fork"), change).await;
+    let [again, put_together] = ["again", "put_together"].map(|key| &forked.body[key]);
+    assert_eq!((forked.status, again, put_together), (201, &json!(["map/x"]), &json!(["map"])));
+    let new = forked.body["run"].as_str().unwrap();
+    site.until(new, "succeeded").await;
+    assert_eq!(site.get(&format!("/api/runs/{new}/steps/map%2Fx")).await.body["output"], 3);
+    assert_eq!(site.get(&format!("/api/runs/{new}/steps/map")).await.body["output"], json!({ "x": 3, "y": 2 }));
 }
 
 /// Steps of which one would act on text from outside.

@@ -42,6 +42,7 @@ impl InProcess {
         let acts = ToolSpec { effect: Effect::Acts, ..ToolSpec::new("act", "acts") };
         Runner::new(plan)
             .tool("echo", tool_fn(|cx| async move { Ok(cx.args["value"].clone()) }))
+            .tool("spread", tool_fn(|cx| async move { Ok(serde_json::from_value::<Plan>(cx.args).unwrap()) }))
             .tool("fail", tool_fn(|_| async { Err::<Value, _>(StepError::permanent("it <b>broke</b>")) }))
             .tool("outside", tool_fn(|_| async { Ok("a letter from a stranger") }).untrusted())
             .tool("act", tool_fn(|_| async { Ok("acted") }).with_spec(acts))

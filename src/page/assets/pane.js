@@ -109,7 +109,7 @@ function decisions(it) {
 function actions(it) {
   const buttons = make("div", { class: "ask" });
   buttons.append(make("button", { type: "button", onclick: (event) => copy(it, event.target) }, "Copy as plan"));
-  const canFork = isLive && !isRunning() && it.member && it.parent === null && it.calls.length > 0;
+  const canFork = isLive && !isRunning() && it.member && it.calls.length > 0;
   return make("div", {}, decisions(it), buttons, canFork ? forkForm(it) : "");
 }
 

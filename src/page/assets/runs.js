@@ -42,6 +42,7 @@ async function refresh() {
   const answer = await fetch("/api/runs?limit=200").catch(() => null);
   if (!answer?.ok) return;
   const { runs } = await answer.json();
+  if (runs.length > 0) find("none")?.remove();
   const known = new Map(rows().map((row) => [row.cells[1].textContent, row]));
   const body = document.querySelector("#runs tbody");
   for (const it of runs.reverse()) {

@@ -123,6 +123,9 @@ impl Ask<'_> {
         for step in &request.plan.steps {
             said.push_str(&self.written(step));
             said.push('\n');
+            if let Some(when) = &step.when {
+                let _ = writeln!(said, "  done only if {}", text::quoted(when));
+            }
             if let Some((step, is_shown)) = failed.get(&step.id) {
                 said.push_str(if is_shown { "  failed:\n" } else { "  failed, why is left out\n" });
                 if is_shown {

@@ -1,6 +1,6 @@
 //! A plan as a model writes it: checked line by line, or object by object, while it is being written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -189,8 +189,8 @@ pub(super) struct Draft<'a> {
     request: &'a PlanRequest,
     /// Whether a step can only depend on what stands before it.
     backward_only: bool,
-    /// Ids of the plan that is being revised; none for a first plan.
-    existing: BTreeSet<&'a str>,
+    /// The steps of the plan that is being revised; none for a first plan.
+    existing: BTreeMap<&'a str, &'a Arc<Step>>,
     /// Steps as they are, which the planner was shown in other words where they have any that it must not read.
     shown: Vec<Arc<Step>>,
     written: BTreeSet<StepId>,
@@ -211,8 +211,8 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     fn new(request: &'a PlanRequest, backward_only: bool, shown: Vec<Arc<Step>>) -> Self {
         let existing = match request.revision {
-            1 => BTreeSet::new(),
-            _ => request.plan.steps.iter().map(|step| step.id.as_str()).collect(),
+            1 => BTreeMap::new(),
+            _ => request.plan.steps.iter().map(|step| (step.id.as_str(), step)).collect(),
         };
         Self {
             request,
@@ -256,7 +256,7 @@ impl<'a> Draft<'a> {
         }
         // What a task mentions may be a step that is still to come.
         let is_clear = |step: &Step| strays(step).is_empty() && !self.needs_changed(step);
-        self.steps.last().filter(|step| !self.existing.contains(step.id.as_str()) && is_clear(step))
+        self.steps.last().filter(|step| !self.existing.contains_key(step.id.as_str()) && is_clear(step))
     }
 
     /// Whether a step needs one that is known in other words: what is there under that name is not its result.
@@ -268,7 +268,7 @@ impl<'a> Draft<'a> {
     }
 
     fn drop(&mut self, id: String) {
-        if !self.existing.contains(id.as_str()) {
+        if !self.existing.contains_key(id.as_str()) {
             let message = format!("it drops step `{}`, which is not in the plan", cut(&id));
             self.offences.push(PlanError::Malformed { message });
         } else if !self.written.insert(StepId::from(id.as_str())) {
@@ -309,7 +309,10 @@ impl<'a> Draft<'a> {
             }
             Content::Drop => return,
         };
-        let step = step.depends_on(written.depends_on);
+        let mut step = step.depends_on(written.depends_on);
+        if let Some(was) = self.existing.get(step.id.as_str()) {
+            keep_unwritten(was, &mut step);
+        }
         if self.backward_only
             && let Ok(referred) = reference::scan(&step)
         {
@@ -327,7 +330,7 @@ impl<'a> Draft<'a> {
 
     /// In lines, new steps are numbered upwards.
     fn check_upward(&mut self, id: &StepId) {
-        let Some(number) = id.as_str().parse::<u64>().ok().filter(|_| !self.existing.contains(id.as_str())) else {
+        let Some(number) = id.as_str().parse::<u64>().ok().filter(|_| !self.existing.contains_key(id.as_str())) else {
             return;
         };
         if number < self.highest {
@@ -344,7 +347,7 @@ impl<'a> Draft<'a> {
             }
             if *id == dependency {
                 self.offences.push(PlanError::Cycle { path: vec![id.clone()] });
-            } else if !self.written.contains(dependency) && !self.existing.contains(dependency) {
+            } else if !self.written.contains(dependency) && !self.existing.contains_key(dependency) {
                 let (step, dependency) = (id.clone(), StepId::from(dependency));
                 self.offences.push(PlanError::UnknownDependency { step, dependency, suggestion: None });
             }
@@ -401,7 +404,7 @@ impl<'a> Draft<'a> {
             for stray in strays {
                 let Reference { text, id } = stray;
                 let is_input = stray.input().is_some_and(|input| self.request.inputs.contains_key(input));
-                let is_step = self.written.contains(id) || self.existing.contains(id);
+                let is_step = self.written.contains(id) || self.existing.contains_key(id);
                 let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
                 if !is_step && !is_number && !is_input || self.offences.len() >= MAX_OFFENCES {
                     continue;
@@ -435,7 +438,7 @@ impl<'a> Draft<'a> {
 
     /// Has the step that answers done by this tool, unless it names one.
     pub(super) fn answer_with(&mut self, tool: &Arc<str>) {
-        let is_new = |id: &StepId| !self.existing.contains(id.as_str());
+        let is_new = |id: &StepId| !self.existing.contains_key(id.as_str());
         let before = self.request.plan.answer.as_ref().filter(|_| self.request.revision > 1);
         let Some(answer) = self.answer().filter(is_new).or_else(|| before.cloned()) else { return };
         if let Some(step) = self.steps.iter_mut().find(|step| step.id == answer && step.tool.is_none()) {
@@ -446,14 +449,13 @@ impl<'a> Draft<'a> {
     /// The change to the plan: lines that say what is there already change nothing, unless the step has failed.
     pub(super) fn into_patch(self) -> Patch {
         let failed = |id: &StepId| self.request.failed.iter().any(|failed| failed.id == *id);
-        let current = |step: &Arc<Step>| self.request.plan.steps.iter().find(|current| current.id == step.id);
         // A new step that puts others together is the answer from now on.
-        let answer = self.answer().filter(|id| !self.existing.contains(id.as_str()));
+        let answer = self.answer().filter(|id| !self.existing.contains_key(id.as_str()));
         let mut patch = Patch { drop: self.dropped.clone(), answer, ..Patch::default() };
         for step in &self.steps {
-            match current(step) {
+            match self.existing.get(step.id.as_str()) {
                 None => patch.add.push(Arc::clone(step)),
-                Some(current) if current == step && !failed(&step.id) => {}
+                Some(&current) if current == step && !failed(&step.id) => {}
                 Some(_) => patch.change.push(Arc::clone(step)),
             }
         }
@@ -490,6 +492,19 @@ pub(super) fn shown_needs(step: &Step) -> Vec<&str> {
         });
     }
     needs
+}
+
+/// Has a step that is written anew keep what no planner can write: whether it is done at all and what its failure means,
+/// and what is said of its tool as long as it is for that. Another call than before may not be made twice unasked.
+fn keep_unwritten(was: &Step, step: &mut Step) {
+    (step.when, step.on_failure) = (was.when.clone(), was.on_failure);
+    if step.tool == was.tool {
+        (step.timeout_ms, step.estimate_ms) = (was.timeout_ms, was.estimate_ms);
+        (step.uses, step.retry) = (was.uses.clone(), was.retry.clone());
+    }
+    if step.same_content(was) {
+        step.on_interrupt = was.on_interrupt;
+    }
 }
 
 /// Whether a planner is shown the same of two steps, in whatever order they name their dependencies.

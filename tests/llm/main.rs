@@ -9,6 +9,7 @@ mod finish;
 mod kept;
 mod planning;
 mod providers;
+mod revising;
 mod schemas;
 mod spending;
 mod steps;

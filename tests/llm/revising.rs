@@ -1,0 +1,108 @@
+//! Plans of people that a model revises: what it does not write anew, or cannot, stays as it is.
+
+use std::sync::{Arc, Mutex};
+
+use plandag::llm::{LlmPlanner, PlanTextFormat};
+use plandag::{Effect, OnFailure, OnInterrupt, Plan, Retry, RunReport, Runner, Step, StepError, ToolSpec, tool_fn};
+use serde_json::{Value, json};
+
+use crate::support::{Script, said, says};
+
+/// What the tool that acts was called with.
+type Acted = Arc<Mutex<Vec<Value>>>;
+
+/// A runner for a plan that a model revises. `look` and `act` come to their argument `x`, and fail if that is "bad"; `act`
+/// acts.
+fn runner(format: PlanTextFormat, plan: Plan, planner: &Arc<Script>) -> (Runner, Acted) {
+    let acted = Acted::default();
+    let seen = Arc::clone(&acted);
+    let came_to = |x: &Value| if *x == "bad" { Err(StepError::permanent("no")) } else { Ok(x.clone()) };
+    let look = tool_fn(move |cx| async move { came_to(&cx.args["x"]) });
+    let act = tool_fn(move |cx| {
+        seen.lock().unwrap().push(cx.args["x"].clone());
+        async move { came_to(&cx.args["x"]) }
+    });
+    let act = act.with_spec(ToolSpec { effect: Effect::Acts, ..ToolSpec::default() });
+    let say = tool_fn(|cx| async move { Ok(format!("said {}", cx.step.description)) });
+    let planner = plan.revised_by(LlmPlanner::new(planner.clone()).format(format));
+    let runner = Runner::new(planner).tool("look", look).tool("act", act).tool("say", say).default_tool("say");
+    (runner, acted)
+}
+
+fn look(id: &str, x: &str) -> Step {
+    Step::new(id, "look").args(json!({ "x": x }))
+}
+
+fn act(id: &str, x: &str) -> Step {
+    Step::new(id, "act").args(json!({ "x": x }))
+}
+
+/// The same change to a plan in both formats: ids, tools (none: it is a task), arguments or tasks, and dependencies.
+fn answers(steps: &[(&str, &str, &str, &[&str])]) -> [(PlanTextFormat, String); 2] {
+    let mut lines = String::new();
+    let mut items = Vec::new();
+    for (id, tool, said, needs) in steps {
+        let call = if tool.is_empty() { String::new() } else { format!("@{tool} ") };
+        let arrow = if needs.is_empty() { String::new() } else { format!(" <- {}", needs.join(",")) };
+        lines.push_str(&format!("{id}. {call}{said}{arrow}\n"));
+        let (task, args) = if tool.is_empty() { (*said, "") } else { ("", *said) };
+        items.push(json!({ "id": id, "task": task, "tool": tool, "args": args, "depends_on": needs }));
+    }
+    let json = json!({ "steps": items }).to_string();
+    [(PlanTextFormat::Lines, lines + "END"), (PlanTextFormat::Json, json)]
+}
+
+async fn run(format: PlanTextFormat, plan: &Plan, answer: &str) -> (RunReport, Vec<Value>, Arc<Script>) {
+    let planner = Script::of([says(answer)]);
+    let (runner, acted) = runner(format, plan.clone(), &planner);
+    let report = runner.run("").await.unwrap();
+    let acted = acted.lock().unwrap().clone();
+    (report, acted, planner)
+}
+
+#[tokio::test]
+async fn the_condition_of_a_step_stays_when_the_step_is_adapted() {
+    let write = act("write", "${bad}").when("${flag} == \"yes\"");
+    let plan = Plan::from_iter([look("flag", "no"), look("bad", "bad"), write]);
+    for (format, answer) in
+        answers(&[("bad", "look", r#"{"x": "good"}"#, &[]), ("write", "act", r#"{"x": "all of ${bad}"}"#, &[])])
+    {
+        let (report, acted, planner) = run(format, &plan, &answer).await;
+        assert!(report.succeeded(), "{format:?}: {:?}", report.ending());
+        assert!(acted.is_empty(), "{format:?}: {acted:?}");
+        let asked = said(&planner.asked()[0]);
+        assert!(asked.contains("\n  done only if ${flag} == \"yes\"\n"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_step_stays_and_what_is_said_of_its_tool_as_long_as_it_is_for_that() {
+    let set = |step: Step| {
+        let retry = Retry { max_attempts: 7, ..Retry::default() };
+        let step = step.timeout_ms(77_000).estimate_ms(7).uses("gate", 2).retry(retry);
+        step.on_failure(OnFailure::Continue).on_interrupt(OnInterrupt::Retry)
+    };
+    let steps =
+        [look("bad", "bad"), set(act("same", "${bad}")), set(act("call", "${bad}")), set(act("tool", "${bad}"))];
+    let plan = Plan::from_iter(steps).pool("gate", 2);
+    for (format, answer) in answers(&[
+        ("bad", "look", r#"{"x": "good"}"#, &[]),
+        ("4", "look", r#"{"x": "more"}"#, &[]),
+        ("same", "act", r#"{"x": "${bad}"}"#, &["4"]),
+        ("call", "act", r#"{"x": "${4}"}"#, &[]),
+        ("tool", "look", r#"{"x": "${bad}"}"#, &[]),
+    ]) {
+        let (report, ..) = run(format, &plan, &answer).await;
+        assert!(report.succeeded(), "{format:?}: {:?}", report.ending());
+        let settings = |id: &str| {
+            let Step { timeout_ms, estimate_ms, uses, retry, on_failure, on_interrupt, .. } =
+                Step::clone(report.step(id).unwrap().definition);
+            let is_kept = (timeout_ms, estimate_ms, uses.get("gate"), retry.map(|retry| retry.max_attempts))
+                == (Some(77_000), Some(7), Some(&2), Some(7));
+            (is_kept, on_failure, on_interrupt)
+        };
+        assert_eq!(settings("same"), (true, OnFailure::Continue, OnInterrupt::Retry), "{format:?}");
+        assert_eq!(settings("call"), (true, OnFailure::Continue, OnInterrupt::Ask), "{format:?}");
+        assert_eq!(settings("tool"), (false, OnFailure::Continue, OnInterrupt::Ask), "{format:?}");
+    }
+}

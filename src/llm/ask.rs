@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::line_format::number;
 use super::markers::without_markers;
-use super::plan_text::{DONE, PlanTextFormat, shown_args, shown_needs};
+use super::plan_text::{DONE, PlanTextFormat};
 use super::prompts::Prompts;
+use super::shown::{shown_args, shown_needs};
 use super::thinking::without_thinking;
 use super::{Message, ModelRequest, json_format, text};
 use crate::counted::counted;

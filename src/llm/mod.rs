@@ -24,6 +24,7 @@ mod price;
 mod prompts;
 mod provider;
 mod server;
+mod shown;
 mod subplan;
 mod text;
 mod thinking;

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::json_format::JsonReader;
 use super::line_format::{LineReader, is_name};
-use super::text;
+use super::shown::{is_shown_alike, keep_unwritten};
 use super::thinking::{Part, Thinking};
 use crate::cut;
-use crate::dag::Dag;
+use crate::dag::{Dag, dependencies};
 use crate::error::PlanError;
 use crate::event::PlanReason;
-use crate::plan::{Patch, Plan, Step, StepId};
-use crate::planner::PlanRequest;
+use crate::plan::{OnFailure, Patch, Plan, Step, StepId};
+use crate::planner::{FinishedStep, PlanRequest};
 use crate::reference::{self, Reference};
 use crate::suggest;
 
@@ -136,6 +136,7 @@ impl<'a> PlanReader<'a> {
         };
         draft.check_forward();
         draft.check_tasks();
+        draft.check_done();
         (end, self.draft)
     }
 }
@@ -423,6 +424,45 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What is done and acts would act again as another step, and so it would if a step is another one that it depends on.
+    fn check_done(&mut self) {
+        let is_rewritten = |step: &&Arc<Step>| self.existing.get(step.id.as_str()).is_some_and(|was| was != step);
+        let rewritten: BTreeSet<&StepId> = self.steps.iter().filter(is_rewritten).map(|step| &step.id).collect();
+        if rewritten.is_empty() {
+            return;
+        }
+        let mut again = BTreeSet::new();
+        let dropped: BTreeSet<&StepId> = self.dropped.iter().collect();
+        // Each comes after those that it depends on.
+        for FinishedStep { id, step, output } in &self.request.finished {
+            let because = dependencies(step).into_iter().find(|dependency| again.contains(dependency));
+            if dropped.contains(id) || !rewritten.contains(id) && because.is_none() {
+                continue;
+            }
+            again.insert(id.clone());
+            // One whose condition was false has done nothing.
+            let has_run = output.is_some() || step.on_failure == OnFailure::Continue;
+            if has_run && self.acts_once(step) && self.offences.len() < MAX_OFFENCES {
+                let (what, if_so) = match because.filter(|_| !rewritten.contains(id)) {
+                    Some(because) => ("that", format!(" if `{because}` were done otherwise")),
+                    None => ("it", String::new()),
+                };
+                let message = format!(
+                    "step `{id}` is done and would act again{if_so}: leave {what} out, and give what is to be done beside it \
+                     a new number"
+                );
+                self.offences.push(PlanError::Malformed { message });
+            }
+        }
+    }
+
+    /// Whether what the step does must not be done twice. Of a plan that it became, nobody knows.
+    fn acts_once(&self, step: &Step) -> bool {
+        let tool = step.tool.as_deref().or(self.request.default_tool.as_deref());
+        let spec = self.request.tools.iter().find(|spec| Some(spec.name.as_str()) == tool);
+        spec.is_some_and(|spec| spec.acts_once() || spec.replans)
+    }
+
     /// The first plan.
     pub(super) fn into_plan(self) -> Plan {
         Plan { answer: self.answer(), steps: self.steps, ..Plan::default() }
@@ -472,50 +512,6 @@ fn strays(step: &Step) -> Vec<Reference<'_>> {
         mentioned.retain(|reference| known.insert(reference.input().map_or(reference.id, |_| reference.text)));
     }
     mentioned
-}
-
-/// The arguments of a step that a planner is shown. Those of a step without a tool are not: no planner can write such.
-pub(super) fn shown_args(step: &Step) -> &Value {
-    if step.tool.is_some() { &step.args } else { &Value::Null }
-}
-
-/// The steps that a planner is shown a step to need: all but those that it sees in the arguments.
-pub(super) fn shown_needs(step: &Step) -> Vec<&str> {
-    let mut needs: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
-    if step.tool.is_none() {
-        // One with a slash is to a step of what another step has become, which is not in the plan.
-        let implied = reference::scan(step).unwrap_or_default().into_iter().filter(|id| !id.contains('/'));
-        implied.for_each(|id| {
-            if !needs.contains(&id) {
-                needs.push(id)
-            }
-        });
-    }
-    needs
-}
-
-/// Has a step that is written anew keep what no planner can write: whether it is done at all and what its failure means,
-/// and what is said of its tool as long as it is for that. Another call than before may not be made twice unasked.
-fn keep_unwritten(was: &Step, step: &mut Step) {
-    (step.when, step.on_failure) = (was.when.clone(), was.on_failure);
-    if step.tool == was.tool {
-        (step.timeout_ms, step.estimate_ms) = (was.timeout_ms, was.estimate_ms);
-        (step.uses, step.retry) = (was.uses.clone(), was.retry.clone());
-    }
-    if step.same_content(was) {
-        step.on_interrupt = was.on_interrupt;
-    }
-}
-
-/// Whether a planner is shown the same of two steps, in whatever order they name their dependencies.
-fn is_shown_alike(one: &Step, other: &Step) -> bool {
-    let needs = |step| shown_needs(step).into_iter().map(str::to_owned).collect::<BTreeSet<_>>();
-    let task = |step: &Step| text::quoted(&step.description).trim().to_owned();
-    let args = |step| text::quoted(&shown_args(step).to_string());
-    one.tool == other.tool
-        && task(one) == task(other)
-        && (one.args == other.args || args(one) == args(other))
-        && needs(one) == needs(other)
 }
 
 /// What a planner wrote, short enough to be repeated in an error.

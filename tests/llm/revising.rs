@@ -106,3 +106,54 @@ async fn what_is_said_of_a_step_stays_and_what_is_said_of_its_tool_as_long_as_it
         assert_eq!(settings("tool"), (false, OnFailure::Continue, OnInterrupt::Ask), "{format:?}");
     }
 }
+
+#[tokio::test]
+async fn a_call_that_is_done_may_be_repeated_without_its_words_or_with_what_it_refers_to() {
+    let pay = act("pay", "${bill}").description("pay the bill of May");
+    let plan = Plan::from_iter([look("bill", "7"), pay, look("b", "bad").depends_on(["pay"])]);
+    for (format, answer) in
+        answers(&[("pay", "act", r#"{"x": "${bill}"}"#, &["bill"]), ("b", "look", r#"{"x": "good"}"#, &["pay"])])
+    {
+        let (report, acted, _) = run(format, &plan, &answer).await;
+        assert_eq!((report.answer().unwrap(), acted), (&json!("good"), vec![json!("7")]), "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_and_acts_is_not_done_again_by_a_revision() {
+    let pay = act("pay", "${bill}").description("pay the bill of May").depends_on(["first"]);
+    let plan = Plan::from_iter([look("first", "1"), look("bill", "7"), pay, look("b", "bad").depends_on(["pay"])]);
+    let mend = ("b", "look", r#"{"x": "good"}"#, ["pay"].as_slice());
+    let same = r#"{"x": "${bill}"}"#;
+    let may = "step `pay` is done and would act again";
+    for (changed, offence) in [
+        (("pay", "act", same, &[][..]), format!("{may}: leave it out")),
+        (("pay", "act", r#"{"x": "8"}"#, &["first"][..]), format!("{may}: leave it out")),
+        (("pay", "look", same, &["first"][..]), format!("{may}: leave it out")),
+        (("bill", "look", r#"{"x": "8"}"#, &[][..]), format!("{may} if `bill` were done otherwise")),
+    ] {
+        for ((format, wrong), (_, right)) in answers(&[changed, mend]).into_iter().zip(answers(&[mend])) {
+            let planner = Script::of([says(&wrong), says(&right)]);
+            let (runner, acted) = runner(format, plan.clone(), &planner);
+            let report = runner.run("").await.unwrap();
+            assert!(report.succeeded(), "{wrong}: {:?}", report.ending());
+            assert_eq!(*acted.lock().unwrap(), ["7"], "{wrong}");
+            let asked = said(&planner.asked()[1]);
+            assert!(asked.contains(&offence), "{wrong}: {asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_and_reads_or_did_nothing_can_be_done_otherwise() {
+    let pay = act("pay", "7").when("${seen} == \"yes\"");
+    let plan = Plan::from_iter([look("seen", "no"), pay, look("b", "bad").depends_on(["pay"])]);
+    for (format, answer) in answers(&[
+        ("seen", "look", r#"{"x": "yes"}"#, &[]),
+        ("pay", "act", r#"{"x": "8"}"#, &[]),
+        ("b", "look", r#"{"x": "good"}"#, &["pay"]),
+    ]) {
+        let (report, acted, _) = run(format, &plan, &answer).await;
+        assert_eq!((report.answer().unwrap(), acted), (&json!("good"), vec![json!("8")]), "{format:?}");
+    }
+}

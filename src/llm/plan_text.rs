@@ -476,11 +476,46 @@ impl<'a> Draft<'a> {
         (!last.depends_on.is_empty() && !self.steps.iter().any(is_used)).then(|| last.id.clone())
     }
 
+    /// The new step that is the answer from now on. After a failure it is only there to make up for that, unless what the
+    /// answer came from goes into it, or is given up.
+    fn new_answer(&self) -> Option<StepId> {
+        let answer = self.answer().filter(|id| !self.existing.contains_key(id.as_str()))?;
+        let Self { request, written, dropped, .. } = self;
+        if request.failed.is_empty() {
+            return Some(answer);
+        }
+        let is_unmentioned = |id: &str| !written.contains(id) && request.failed.iter().any(|failed| failed.id == *id);
+        let is_given_up = |id: &str| is_unmentioned(id) || dropped.iter().any(|dropped| *dropped == *id);
+        let into = self.needed_by(&answer);
+        self.answered_from().into_iter().all(|id| into.contains(id) || is_given_up(id)).then_some(answer)
+    }
+
+    /// What the plan that is being revised has its answer from: a step, or all that nothing depends on.
+    fn answered_from(&self) -> Vec<&str> {
+        if let Some(answer) = self.request.plan.answer.as_ref().filter(|_| self.request.revision > 1) {
+            return vec![answer.as_str()];
+        }
+        let needed: BTreeSet<StepId> = self.existing.values().flat_map(|step| dependencies(step)).collect();
+        self.existing.keys().copied().filter(|id| !needed.contains(*id)).collect()
+    }
+
+    /// All that a step depends on, and what that depends on in turn.
+    fn needed_by(&self, step: &StepId) -> BTreeSet<StepId> {
+        let written: BTreeMap<&str, &Arc<Step>> = self.steps.iter().map(|step| (step.id.as_str(), step)).collect();
+        let mut needed = BTreeSet::new();
+        let mut next = vec![step.clone()];
+        while let Some(id) = next.pop() {
+            let step = written.get(id.as_str()).or_else(|| self.existing.get(id.as_str()));
+            let new = step.into_iter().flat_map(|step| dependencies(step)).filter(|id| needed.insert(id.clone()));
+            next.extend(new);
+        }
+        needed
+    }
+
     /// Has the step that answers done by this tool, unless it names one.
     pub(super) fn answer_with(&mut self, tool: &Arc<str>) {
-        let is_new = |id: &StepId| !self.existing.contains_key(id.as_str());
         let before = self.request.plan.answer.as_ref().filter(|_| self.request.revision > 1);
-        let Some(answer) = self.answer().filter(is_new).or_else(|| before.cloned()) else { return };
+        let Some(answer) = self.new_answer().or_else(|| before.cloned()) else { return };
         if let Some(step) = self.steps.iter_mut().find(|step| step.id == answer && step.tool.is_none()) {
             Arc::make_mut(step).tool = Some(Arc::clone(tool));
         }
@@ -489,9 +524,7 @@ impl<'a> Draft<'a> {
     /// The change to the plan: lines that say what is there already change nothing, unless the step has failed.
     pub(super) fn into_patch(self) -> Patch {
         let failed = |id: &StepId| self.request.failed.iter().any(|failed| failed.id == *id);
-        // A new step that puts others together is the answer from now on.
-        let answer = self.answer().filter(|id| !self.existing.contains_key(id.as_str()));
-        let mut patch = Patch { drop: self.dropped.clone(), answer, ..Patch::default() };
+        let mut patch = Patch { drop: self.dropped.clone(), answer: self.new_answer(), ..Patch::default() };
         for step in &self.steps {
             match self.existing.get(step.id.as_str()) {
                 None => patch.add.push(Arc::clone(step)),

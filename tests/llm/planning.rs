@@ -708,6 +708,7 @@ async fn ids_of_digits_can_be_named_as_they_are() {
     let planner = Script::of([says("04. DROP\n05. put together <- 01-02\n6. more <- 05\nEND")]);
     let step = |id: &str| Step::described(id, "look");
     let plan = Plan::from_iter([step("01"), step("02"), Step::described("04", "bad"), step("05"), step("2026112310")]);
+    let plan = plan.answer("05");
     let done = tool_fn(|cx| async move {
         let fails = &*cx.step.description == "bad";
         if fails { Err(StepError::permanent("no")) } else { Ok(cx.step.description.to_string()) }

@@ -157,3 +157,48 @@ async fn what_is_done_and_reads_or_did_nothing_can_be_done_otherwise() {
         assert_eq!((report.answer().unwrap(), acted), (&json!("good"), vec![json!("8")]), "{format:?}");
     }
 }
+
+#[tokio::test]
+async fn what_makes_up_for_a_step_on_the_side_is_not_the_answer() {
+    let report = |plan: Plan| async move {
+        let mut answered = Vec::new();
+        for (format, answer) in answers(&[("side", "", "DROP", &[]), ("1", "look", r#"{"x": "new"}"#, &["a"])]) {
+            let (report, ..) = run(format, &plan, &answer).await;
+            answered.push(report.answer().unwrap().clone());
+        }
+        assert_eq!(answered[0], answered[1]);
+        answered.remove(0)
+    };
+    let told = || look("report", "THE REPORT").depends_on(["a"]);
+    let steps = || [look("a", "1"), look("side", "bad"), told()];
+    assert_eq!(report(Plan::from_iter(steps()).answer("report")).await, "THE REPORT");
+    // Where nothing was said of the answer, it is all that nothing depends on.
+    assert_eq!(report(Plan::from_iter(steps())).await, json!({ "report": "THE REPORT", "1": "new" }));
+}
+
+#[tokio::test]
+async fn a_new_step_is_the_answer_if_the_former_one_goes_into_it_or_is_given_up() {
+    let plan = Plan::from_iter([look("a", "1"), look("b", "bad"), look("report", "${a}").depends_on(["b"])]);
+    for changes in [
+        &[
+            ("b", "look", r#"{"x": "2"}"#, &[][..]),
+            ("1", "look", r#"{"x": "via"}"#, &["report"]),
+            ("2", "look", r#"{"x": "new"}"#, &["1"]),
+        ][..],
+        &[
+            ("b", "", "DROP", &[]),
+            ("report", "", "DROP", &[]),
+            ("1", "look", r#"{"x": "other"}"#, &[]),
+            ("2", "look", r#"{"x": "new"}"#, &["a"]),
+        ],
+    ] {
+        for (format, answer) in answers(changes) {
+            let (report, ..) = run(format, &plan.clone().answer("report"), &answer).await;
+            assert_eq!(report.answer().unwrap(), "new", "{answer}");
+        }
+    }
+    let plan = Plan::from_iter([look("a", "1"), look("report", "bad")]).answer("report");
+    for (format, answer) in answers(&[("1", "look", r#"{"x": "new"}"#, &["a"])]) {
+        assert_eq!(run(format, &plan, &answer).await.0.answer().unwrap(), "new", "{answer}");
+    }
+}

@@ -10,13 +10,13 @@ use super::line_format::number;
 use super::markers::without_markers;
 use super::plan_text::{DONE, PlanTextFormat};
 use super::prompts::Prompts;
-use super::shown::{shown_args, shown_needs};
+use super::shown::written;
 use super::thinking::without_thinking;
 use super::{Message, ModelRequest, json_format, text};
 use crate::counted::counted;
 use crate::error::PlanError;
 use crate::event::{Output, PlanReason};
-use crate::plan::{Step, StepId};
+use crate::plan::StepId;
 use crate::planner::PlanRequest;
 use crate::tool::ToolSpec;
 
@@ -122,7 +122,7 @@ impl Ask<'_> {
         let finished = Shown::of(request.finished.iter().map(|finished| (&finished.id, finished)));
         let failed = Shown::of(request.failed.iter().map(|failed| (&failed.id, failed)));
         for step in &request.plan.steps {
-            said.push_str(&self.written(step));
+            said.push_str(&written(self.format, step));
             said.push('\n');
             if let Some(when) = &step.when {
                 let _ = writeln!(said, "  done only if {}", text::quoted(when));
@@ -144,33 +144,6 @@ impl Ask<'_> {
                 said.push_str("  under way\n");
             }
         }
-    }
-
-    /// A step in the form in which the planner writes it.
-    fn written(&self, step: &Step) -> String {
-        let task = text::quoted(&step.description);
-        if self.format == PlanTextFormat::Json {
-            let item = serde_json::json!({
-                "id": step.id, "task": task, "tool": step.tool,
-                "args": shown_args(step), "depends_on": shown_needs(step),
-            });
-            return text::quoted(&item.to_string());
-        }
-        let mut line = format!("{}.", step.id);
-        if let Some(tool) = &step.tool {
-            let _ = write!(line, " @{tool}");
-            if !step.args.is_null() {
-                let _ = write!(line, " {}", step.args);
-            }
-        }
-        if !task.is_empty() {
-            let _ = write!(line, " {task}");
-        }
-        let needs = shown_needs(step);
-        if !needs.is_empty() {
-            let _ = write!(line, " <- {}", needs.join(","));
-        }
-        text::quoted(&line)
     }
 
     fn correction(&self, offences: &[PlanError]) -> String {

@@ -1,12 +1,17 @@
 //! The JSON format: an object with a list of steps, each read as soon as it is complete.
 
+use std::collections::BTreeMap;
+
 use jiter::{Jiter, JiterErrorType, JsonErrorType, JsonValue, LinePosition, Peek};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, Written, cut};
+use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, PlanTextFormat, Written, cut};
+use super::shown;
 use crate::counted::counted;
 use crate::error::PlanError;
+use crate::plan::StepId;
+use crate::planner::PlanRequest;
 use crate::strict;
 
 /// The name of the schema, for providers that want one.
@@ -86,6 +91,8 @@ struct Whole {
 
 /// Reads objects as they come.
 pub(super) struct JsonReader {
+    /// The steps of the plan that is being revised, by their items as they were shown.
+    shown: BTreeMap<String, StepId>,
     text: String,
     list: List,
     /// How many items of the list were read.
@@ -114,8 +121,16 @@ const LONG: usize = 4 * 1024;
 type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
 
 impl JsonReader {
-    pub(super) fn new() -> Self {
-        Self { text: String::new(), list: List::Ahead, items: 0, look_at: 0 }
+    pub(super) fn new(request: &PlanRequest) -> Self {
+        Self::of(shown::ids(PlanTextFormat::Json, request, spaceless))
+    }
+
+    fn of(shown: BTreeMap<String, StepId>) -> Self {
+        Self { shown, text: String::new(), list: List::Ahead, items: 0, look_at: 0 }
+    }
+
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self::of(std::mem::take(&mut self.shown));
     }
 
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
@@ -209,7 +224,12 @@ impl JsonReader {
                 Ok(()) => {
                     let end = jiter.current_index();
                     self.items += 1;
-                    take(self::item(&item[..end], self.items));
+                    let text = &item[..end];
+                    let shown = if self.shown.is_empty() { None } else { spaceless(text) };
+                    take(match shown.and_then(|text| self.shown.get(&text)) {
+                        Some(id) => Ok(Written::as_shown(id)),
+                        None => self::item(text, self.items),
+                    });
                     next += start + end;
                 }
                 Err(error) if is_incomplete(&error.error_type) => break List::Open(next),
@@ -260,6 +280,11 @@ fn is_incomplete(error: &JiterErrorType) -> bool {
             | JsonErrorType::EofWhileParsingString
             | JsonErrorType::EofWhileParsingValue
     )
+}
+
+/// JSON as it is written where nobody reads it.
+fn spaceless(text: &str) -> Option<String> {
+    strict::from_str(text).ok().map(|value| value.to_string())
 }
 
 /// Reads one step.

@@ -4,14 +4,16 @@
 //! of steps before it. Only where a plan is revised that has names for ids, they can be named. Nothing is guessed: what is
 //! not a line of a plan is an offence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, Written, cut};
+use super::plan_text::{Content, DONE, DROP, End, MAX_BYTES, PlanTextFormat, Written, cut};
+use super::shown;
 use crate::error::PlanError;
 use crate::plan::StepId;
+use crate::planner::PlanRequest;
 use crate::strict;
 
 /// The most steps that the ranges of one line may name. Nothing is written out that only takes time and memory.
@@ -27,8 +29,10 @@ const ARROW: &str = "<-";
 
 /// Reads lines as they come.
 pub(super) struct LineReader {
-    /// Ids that are no numbers.
+    /// Ids of the plan that is being revised which are no numbers: one that a person wrote has such.
     names: BTreeSet<StepId>,
+    /// The steps of that plan, by their lines as they were shown.
+    shown: BTreeMap<String, StepId>,
     /// The beginning of a line whose end has not come.
     open: String,
     line: usize,
@@ -55,13 +59,18 @@ enum State {
 type Take<'a> = &'a mut dyn FnMut(Result<Written, PlanError>);
 
 impl LineReader {
-    /// A reader for a plan in which there are steps with these names already.
-    pub(super) fn new(names: BTreeSet<StepId>) -> Self {
-        Self { names, open: String::new(), line: 0, bytes: 0, state: State::Before }
+    pub(super) fn new(request: &PlanRequest) -> Self {
+        let shown = shown::ids(PlanTextFormat::Lines, request, |line| Some(bare(line).to_owned()));
+        Self::of(shown)
+    }
+
+    fn of(shown: BTreeMap<String, StepId>) -> Self {
+        let names = shown.values().filter(|id| is_name(id.as_str())).cloned().collect();
+        Self { names, shown, open: String::new(), line: 0, bytes: 0, state: State::Before }
     }
 
     pub(super) fn begin_anew(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.names));
+        *self = Self::of(std::mem::take(&mut self.shown));
     }
 
     pub(super) fn push(&mut self, piece: &str, take: Take<'_>) {
@@ -132,6 +141,9 @@ impl LineReader {
 
     /// Reads the line of a step.
     fn step(&self, line: &str) -> Result<Written, String> {
+        if let Some(id) = self.shown.get(line) {
+            return Ok(Written::as_shown(id));
+        }
         let not_a_step = || format!("not a step, which would be a number, a point and a task: `{}`", cut(line));
         // `2.5 billion` is the rest of a line that was wrapped.
         let is_number = |rest: &str| rest.trim_start_matches(is_invisible).starts_with(char::is_numeric);
@@ -295,7 +307,7 @@ fn malformed(line: usize, message: &str) -> PlanError {
 }
 
 /// Whether an id is none that a number would be taken for, such as `compare`, `01` or one of ten digits.
-pub(super) fn is_name(id: &str) -> bool {
+fn is_name(id: &str) -> bool {
     number(id).is_none_or(|number| number.to_string() != id)
 }
 
@@ -314,8 +326,8 @@ mod tests {
 
     /// What is read if the text comes in pieces of `size` bytes, and stops cleanly.
     fn read(text: &str, size: usize) -> (Vec<Result<Written, PlanError>>, End) {
-        let names = ["boil", "n-1"].map(StepId::from);
-        let mut reader = LineReader::new(names.into());
+        let shown = ["boil", "n-1"].map(|name| (format!("{name}. as it was"), name.into()));
+        let mut reader = LineReader::of(shown.into());
         let mut found = Vec::new();
         let text = format!("{text}\n");
         let mut rest = text.as_str();
@@ -350,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_step_is_known_when_its_line_is() {
-        let mut reader = LineReader::new(BTreeSet::new());
+        let mut reader = LineReader::of(BTreeMap::new());
         let mut count = 0;
         reader.push("1. a\n2. b", &mut |_| count += 1);
         assert_eq!(count, 1);
@@ -360,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_off_is_no_step() {
-        let mut reader = LineReader::new(BTreeSet::new());
+        let mut reader = LineReader::of(BTreeMap::new());
         let mut count = 0;
         reader.push("1. a\n2. compare the pri", &mut |_| count += 1);
         assert_eq!((count, reader.finish()), (1, End::CutOff));

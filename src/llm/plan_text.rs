@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::json_format::JsonReader;
-use super::line_format::{LineReader, is_name};
+use super::line_format::LineReader;
 use super::shown::{is_shown_alike, keep_unwritten};
 use super::thinking::{Part, Thinking};
 use crate::cut;
@@ -45,6 +45,12 @@ pub(super) struct Written {
     pub(super) depends_on: Vec<String>,
 }
 
+impl Written {
+    pub(super) fn as_shown(id: &StepId) -> Self {
+        Self { id: id.to_string(), content: Content::AsShown, depends_on: Vec::new() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     /// For a model, in words.
@@ -53,6 +59,8 @@ pub(super) enum Content {
     Call { tool: String, args: Value, description: String },
     /// The step is not needed any more.
     Drop,
+    /// The step as it was shown.
+    AsShown,
 }
 
 /// How a text ended.
@@ -89,7 +97,7 @@ impl<'a> PlanReader<'a> {
         Self {
             thinking: Thinking::default(),
             reader: Reader::new(format, request),
-            draft: Draft::new(request, backward_only, shown(format, request)),
+            draft: Draft::new(request, backward_only, rejected(format, request)),
             handed: false,
             quiet: false,
         }
@@ -144,8 +152,8 @@ impl<'a> PlanReader<'a> {
 impl Reader {
     fn new(format: PlanTextFormat, request: &PlanRequest) -> Self {
         match format {
-            PlanTextFormat::Lines => Self::Lines(LineReader::new(names(request))),
-            PlanTextFormat::Json => Self::Json(JsonReader::new()),
+            PlanTextFormat::Lines => Self::Lines(LineReader::new(request)),
+            PlanTextFormat::Json => Self::Json(JsonReader::new(request)),
         }
     }
 
@@ -160,29 +168,21 @@ impl Reader {
     fn begin_anew(&mut self) {
         match self {
             Self::Lines(reader) => reader.begin_anew(),
-            Self::Json(reader) => *reader = JsonReader::new(),
+            Self::Json(reader) => reader.begin_anew(),
         }
     }
 }
 
-/// The steps that the one who is asked has been shown: those of an answer that could not be used, and of the plan.
-fn shown(format: PlanTextFormat, request: &PlanRequest) -> Vec<Arc<Step>> {
-    let mut shown = Vec::new();
-    if let (PlanReason::Rejected(_), Some(answer)) = (&request.reason, &request.rejected_answer) {
-        let before = PlanRequest { rejected_answer: None, ..request.clone() };
-        let mut reader = PlanReader::new(format, &before);
-        reader.push(answer, |_| {});
-        reader.push("\n", |_| {});
-        shown = reader.finish().1.steps;
-    }
-    shown.extend(request.plan.steps.iter().filter(|_| request.revision > 1).cloned());
-    shown
-}
-
-/// The ids of the plan that is being revised which are names: a plan that a person wrote has such.
-fn names(request: &PlanRequest) -> BTreeSet<StepId> {
-    let steps = request.plan.steps.iter().filter(|_| request.revision > 1);
-    steps.map(|step| &step.id).filter(|id| is_name(id.as_str())).cloned().collect()
+/// The steps of the answer that could not be used.
+fn rejected(format: PlanTextFormat, request: &PlanRequest) -> BTreeMap<StepId, Arc<Step>> {
+    let (PlanReason::Rejected(_), Some(answer)) = (&request.reason, &request.rejected_answer) else {
+        return BTreeMap::new();
+    };
+    let before = PlanRequest { rejected_answer: None, ..request.clone() };
+    let mut reader = PlanReader::new(format, &before);
+    reader.push(answer, |_| {});
+    reader.push("\n", |_| {});
+    reader.finish().1.steps.into_iter().map(|step| (step.id.clone(), step)).collect()
 }
 
 /// What was written so far.
@@ -192,8 +192,8 @@ pub(super) struct Draft<'a> {
     backward_only: bool,
     /// The steps of the plan that is being revised; none for a first plan.
     existing: BTreeMap<&'a str, &'a Arc<Step>>,
-    /// Steps as they are, which the planner was shown in other words where they have any that it must not read.
-    shown: Vec<Arc<Step>>,
+    /// The steps of an answer that could not be used.
+    rejected: BTreeMap<StepId, Arc<Step>>,
     written: BTreeSet<StepId>,
     /// Steps that this text has in other words than the planner was shown, and those that need them.
     changed: BTreeSet<StepId>,
@@ -210,7 +210,7 @@ pub(super) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(request: &'a PlanRequest, backward_only: bool, shown: Vec<Arc<Step>>) -> Self {
+    fn new(request: &'a PlanRequest, backward_only: bool, rejected: BTreeMap<StepId, Arc<Step>>) -> Self {
         let existing = match request.revision {
             1 => BTreeMap::new(),
             _ => request.plan.steps.iter().map(|step| (step.id.as_str(), step)).collect(),
@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
             request,
             backward_only,
             existing,
-            shown,
+            rejected,
             written: BTreeSet::new(),
             changed: BTreeSet::new(),
             highest: 0,
@@ -250,6 +250,7 @@ impl<'a> Draft<'a> {
         match written {
             Err(offence) => self.offences.push(offence),
             Ok(Written { id, content: Content::Drop, .. }) => self.drop(id),
+            Ok(Written { id, content: Content::AsShown, .. }) => self.repeat(&id),
             Ok(written) => self.add(written),
         }
         if self.offences.len() > before || before > 0 {
@@ -284,17 +285,9 @@ impl<'a> Draft<'a> {
         if !id.is_valid() {
             return self.offences.push(PlanError::InvalidId { id: cut(id.as_str()) });
         }
-        let edges = self.edges + written.depends_on.len();
-        for (what, count, limit) in
-            [("steps", self.steps.len() + 1, self.request.max_steps), ("dependencies", edges, self.request.max_edges)]
-        {
-            if count as u64 > u64::from(limit) {
-                self.is_full = true;
-                let (count, limit) = (count as u64, limit.into());
-                return self.offences.push(PlanError::TooLarge { what: what.into(), count, limit });
-            }
+        if !self.has_room(written.depends_on.len()) {
+            return;
         }
-        self.edges = edges;
         if self.backward_only {
             self.check_upward(&id);
             self.check_backward(&id, written.depends_on.iter().map(String::as_str));
@@ -308,7 +301,7 @@ impl<'a> Draft<'a> {
                 self.check_tool(&id, &tool);
                 Step::new(id, tool).args(args).description(description)
             }
-            Content::Drop => return,
+            Content::Drop | Content::AsShown => return,
         };
         let mut step = step.depends_on(written.depends_on);
         if let Some(was) = self.existing.get(step.id.as_str()) {
@@ -321,12 +314,47 @@ impl<'a> Draft<'a> {
             let is_new = |id: &&str| !id.contains('/') && !step.depends_on.iter().any(|known| known.as_str() == *id);
             self.check_backward(&step.id, referred.into_iter().filter(is_new));
         }
-        let known = || self.shown.iter().filter(|was| was.id == step.id);
-        let was = known().find(|was| is_shown_alike(was, &step)).cloned();
-        if was.is_none() && known().next().is_some() || self.needs_changed(&step) {
+        // They are as they are, also where the planner was shown other words in the place of some that it must not read.
+        let known = [self.rejected.get(&step.id), self.existing.get(step.id.as_str()).copied()];
+        let mut known = known.into_iter().flatten().peekable();
+        let is_known = known.peek().is_some();
+        let was = known.find(|was| is_shown_alike(was, &step)).cloned();
+        if was.is_none() && is_known || self.needs_changed(&step) {
             self.changed.insert(step.id.clone());
         }
         self.steps.push(was.unwrap_or_else(|| Arc::new(step)));
+    }
+
+    /// Takes up a step of the plan as it is.
+    fn repeat(&mut self, id: &str) {
+        let Some(&step) = self.existing.get(id) else { return };
+        if !self.has_room(step.depends_on.len()) {
+            return;
+        }
+        if !self.written.insert(step.id.clone()) {
+            return self.offences.push(PlanError::DuplicateId { id: step.id.clone() });
+        }
+        if self.needs_changed(step) {
+            self.changed.insert(step.id.clone());
+        }
+        self.steps.push(Arc::clone(step));
+    }
+
+    /// Makes room for one more step, if a plan may be that large.
+    fn has_room(&mut self, edges: usize) -> bool {
+        let edges = self.edges + edges;
+        for (what, count, limit) in
+            [("steps", self.steps.len() + 1, self.request.max_steps), ("dependencies", edges, self.request.max_edges)]
+        {
+            if count as u64 > u64::from(limit) {
+                self.is_full = true;
+                let (count, limit) = (count as u64, limit.into());
+                self.offences.push(PlanError::TooLarge { what: what.into(), count, limit });
+                return false;
+            }
+        }
+        self.edges = edges;
+        true
     }
 
     /// In lines, new steps are numbered upwards.

@@ -1,21 +1,62 @@
 //! How steps of a plan are shown to a planner that revises it, and which of them it means by what it writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::plan_text::PlanTextFormat;
 use super::text;
 use crate::dag::dependencies;
 use crate::plan::{Step, StepId};
+use crate::planner::PlanRequest;
 use crate::reference;
 
+/// The ids of the steps of the plan that is being revised, by what the planner is shown of them, and `reads` what is the same
+/// of that: who repeats it means the step that it stands for, whatever else it could be read as.
+pub(super) fn ids(
+    format: PlanTextFormat,
+    request: &PlanRequest,
+    reads: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, StepId> {
+    let steps = request.plan.steps.iter().filter(|_| request.revision > 1);
+    steps.filter_map(|step| Some((reads(&written(format, step))?, step.id.clone()))).collect()
+}
+
+/// A step in the form in which the planner writes it.
+pub(super) fn written(format: PlanTextFormat, step: &Step) -> String {
+    let task = text::quoted(&step.description);
+    if format == PlanTextFormat::Json {
+        let item = serde_json::json!({
+            "id": step.id, "task": task, "tool": step.tool,
+            "args": shown_args(step), "depends_on": shown_needs(step),
+        });
+        return text::quoted(&item.to_string());
+    }
+    let mut line = format!("{}.", step.id);
+    if let Some(tool) = &step.tool {
+        let _ = write!(line, " @{tool}");
+        if !step.args.is_null() {
+            let _ = write!(line, " {}", step.args);
+        }
+    }
+    if !task.is_empty() {
+        let _ = write!(line, " {task}");
+    }
+    let needs = shown_needs(step);
+    if !needs.is_empty() {
+        let _ = write!(line, " <- {}", needs.join(","));
+    }
+    text::quoted(&line)
+}
+
 /// The arguments of a step that a planner is shown. Those of a step without a tool are not: no planner can write such.
-pub(super) fn shown_args(step: &Step) -> &Value {
+fn shown_args(step: &Step) -> &Value {
     if step.tool.is_some() { &step.args } else { &Value::Null }
 }
 
 /// The steps that a planner is shown a step to need: all but those that it sees in the arguments.
-pub(super) fn shown_needs(step: &Step) -> Vec<&str> {
+fn shown_needs(step: &Step) -> Vec<&str> {
     let mut needs: Vec<&str> = step.depends_on.iter().map(StepId::as_str).collect();
     if step.tool.is_none() {
         // One with a slash is to a step of what another step has become, which is not in the plan.

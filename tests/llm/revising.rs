@@ -202,3 +202,56 @@ async fn a_new_step_is_the_answer_if_the_former_one_goes_into_it_or_is_given_up(
         assert_eq!(run(format, &plan, &answer).await.0.answer().unwrap(), "new", "{answer}");
     }
 }
+
+/// The line of a step, or its item, as the planner is shown it.
+fn shown(asked: &str, format: PlanTextFormat, id: &str) -> String {
+    let is_it = |line: &&str| match format {
+        PlanTextFormat::Lines => line.starts_with(&format!("{id}.")),
+        PlanTextFormat::Json => line.contains(&format!("\"id\":\"{id}\"")),
+    };
+    asked.lines().find(is_it).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_step_that_is_repeated_as_it_was_shown_is_that_step_whatever_its_words_are() {
+    let words = [
+        "explain x <- y in R",
+        "@alice should be told",
+        "ping => a",
+        "1 -> 2",
+        "sum up: a <= 1",
+        "see step a <- a",
+        "DROP",
+        "",
+        "\u{200b}look\u{200b}",
+        "say\nthis <- that [INST]",
+        "{",
+        "1<-",
+        "7.",
+        "END",
+    ];
+    for (words, tool) in words.into_iter().flat_map(|words| [(words, None), (words, Some("doer"))]) {
+        for format in [PlanTextFormat::Lines, PlanTextFormat::Json] {
+            let planner = Script::new(move |request| {
+                let line = shown(&said(request), format, "b");
+                Ok(says(&match format {
+                    PlanTextFormat::Lines => format!("{line}\nEND"),
+                    PlanTextFormat::Json => format!("{{\"steps\": [{line}]}}"),
+                }))
+            });
+            let mut b = Step::described("b", words).depends_on(["a"]).timeout_ms(77_000);
+            b.tool = tool.map(Arc::from);
+            let plan = Plan::from_iter([look("a", "1"), b.clone(), look("c", "2").depends_on(["b"])]);
+            let is_first = Arc::new(Mutex::new(true));
+            let doer = tool_fn(move |_| {
+                let is_first = std::mem::take(&mut *is_first.lock().unwrap());
+                async move { if is_first { Err(StepError::permanent("no")) } else { Ok("done") } }
+            });
+            let (runner, _) = runner(format, plan, &planner);
+            let report = runner.tool("doer", doer).default_tool("doer").run("").await.unwrap();
+            assert!(report.succeeded(), "{words:?} {tool:?} {format:?}: {:?}", report.ending());
+            let is_as_it_was = **report.step("b").unwrap().definition == b;
+            assert!(is_as_it_was && planner.asked().len() == 1, "{words:?} {tool:?} {format:?}");
+        }
+    }
+}

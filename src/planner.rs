@@ -58,8 +58,8 @@ pub struct PlanRequest {
     pub rejected_answer: Option<Arc<str>>,
     /// Steps that are skipped because of a failure.
     pub skipped: Vec<StepId>,
-    /// The most steps a plan may have that repeats all of [`plan`](Self::plan) that has not failed. What it leaves out makes
-    /// no room for others.
+    /// The most steps a plan may have that repeats all of [`plan`](Self::plan) that has not failed. What is done makes no
+    /// room for others by being left out.
     pub max_steps: u32,
     /// The most dependencies a plan may have.
     pub max_edges: u32,

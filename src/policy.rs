@@ -78,7 +78,8 @@ pub enum ReplanWhen {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Steps in all, over every revision and expansion.
+    /// Steps that are done or may still be, over every revision and expansion. One that failed, was skipped for that, or was
+    /// dropped does not count any more: revisions have a limit of their own.
     pub steps: u32,
     /// Dependencies of one plan.
     pub edges: u32,

@@ -212,6 +212,7 @@ impl Scheduler {
         if *reason == PlanReason::First && has_begun {
             self.replans = 0;
             self.own = Beginning { at: self.at, attempts: self.attempts(), steps: self.step_count(), is_forked: true };
+            self.counts.gone = 0;
         }
         match *reason == PlanReason::First && self.revision > 0 {
             true => self.take_over(),
@@ -551,6 +552,7 @@ impl Scheduler {
         self.counts.fatal |= is_fatal;
         if is_settled && !was_settled {
             self.counts.open -= 1;
+            self.counts.gone += u32::from((is_fatal || state == StepState::Superseded) && number >= self.own.steps);
             self.scope_mut(parent).open -= 1;
         }
         if state == StepState::Ready && self.node(number).rank != UNRANKED {

@@ -53,8 +53,13 @@ impl Scheduler {
     /// What is left of the limits for a plan.
     pub(super) fn room(&self) -> Room {
         let limits = &self.policy.limits;
-        let steps = limits.steps.saturating_sub(self.step_count() - self.own.steps);
-        Room { steps, edges: limits.edges }
+        Room { steps: limits.steps.saturating_sub(self.own_steps()), edges: limits.edges }
+    }
+
+    /// How many of its own steps the run has done, or may still do: what has come to nothing makes room for what is to make
+    /// up for it.
+    fn own_steps(&self) -> u32 {
+        self.step_count() - self.own.steps - self.counts.gone
     }
 
     /// How many steps a plan may have that repeats what is there and has not failed.
@@ -195,12 +200,13 @@ impl Scheduler {
                 }
             };
         }
-        let count = u64::from(first - self.own.steps) + graft.added.len() as u64;
+        self.leave_out(scope, &kept, &mut graft);
+        let closed = graft.closed.iter().filter(|number| **number >= self.own.steps).count();
+        let count = u64::from(self.own_steps()) + graft.added.len() as u64 - closed as u64;
         let limit = self.policy.limits.steps;
         if count > u64::from(limit) {
             offences.push(PlanError::TooLarge { what: "steps in this run".into(), count, limit: limit.into() });
         }
-        self.leave_out(scope, &kept, &mut graft);
         self.check_child_facts(&checked, &numbers, answer.as_ref(), &graft, &mut offences);
         graft.answer = self.answer_from(&checked, answer.as_ref(), &numbers);
         if offences.is_empty() { Ok(graft) } else { Err(offences) }

@@ -159,6 +159,8 @@ pub(super) struct Counts {
     pub(super) open: u32,
     /// Whether any step has ever failed for good.
     pub(super) fatal: bool,
+    /// Of the run's own steps: failed for good, skipped for that, or dropped. They take up no room.
+    pub(super) gone: u32,
     pub(super) unreported: u32,
 }
 

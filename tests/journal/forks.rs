@@ -409,7 +409,7 @@ async fn what_a_fork_took_over_fits_into_its_plan() {
     let mut runs = Runs::new(planner_fn(|request: PlanRequest| async move {
         let is_first = request.reason == PlanReason::First;
         let last = if is_first { "bad" } else { "good" };
-        assert_eq!(request.max_steps, if is_first { 10_000 } else { 6 }, "five that are done, and one more");
+        assert_eq!(request.max_steps, if is_first { 10_000 } else { 7 }, "five that are done, and two more");
         Ok(Plan::from_iter(["a", "b", "c", "d", "e", last].map(say)))
     }));
     *runs.fails.lock().unwrap() = Some("bad");

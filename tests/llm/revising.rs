@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use plandag::llm::{LlmPlanner, PlanTextFormat};
-use plandag::{Effect, OnFailure, OnInterrupt, Plan, Retry, RunReport, Runner, Step, StepError, ToolSpec, tool_fn};
+use plandag::{
+    Effect, Limits, OnFailure, OnInterrupt, Plan, Retry, RunReport, Runner, Step, StepError, ToolSpec, tool_fn,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Script, said, says};
@@ -254,4 +256,27 @@ async fn a_step_that_is_repeated_as_it_was_shown_is_that_step_whatever_its_words
             assert!(is_as_it_was && planner.asked().len() == 1, "{words:?} {tool:?} {format:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_came_to_nothing_takes_up_no_room_for_what_is_to_make_up_for_it() {
+    let chain = [look("a", "1"), Step::new("b", "doer"), look("c", "${b}"), look("d", "${c}")];
+    for (format, answer) in answers(&[("b", "doer", "", &[])]) {
+        let is_first = Arc::new(Mutex::new(true));
+        let doer = tool_fn(move |_| {
+            let is_first = std::mem::take(&mut *is_first.lock().unwrap());
+            async move { if is_first { Err(StepError::permanent("no")) } else { Ok("done") } }
+        });
+        let planner = Script::of([says(&answer)]);
+        let (runner, _) = runner(format, Plan::from_iter(chain.clone()), &planner);
+        let report = runner.tool("doer", doer).limits(Limits { steps: 4, ..Limits::default() }).run("").await.unwrap();
+        assert!(report.succeeded(), "{format:?}: {:?}", report.ending());
+    }
+    let plan = "1. a\n2. b\n3. c\n4. d\n5. e <- 1\n6. f <- 2\n7. g <- 3\n8. h <- 4\n";
+    let planner = Script::of([says(&format!("{plan}I hope this helps!\nEND")), says(&format!("{plan}END"))]);
+    let done = tool_fn(|_| async { Ok("done") });
+    let runner = Runner::new(LlmPlanner::new(planner.clone())).tool("doer", done).default_tool("doer");
+    let report = runner.limits(Limits { steps: 10, ..Limits::default() }).run("").await.unwrap();
+    assert!(report.succeeded(), "{:?}", report.ending());
+    assert!(planner.asked().iter().all(|asked| asked.system.contains("At most 10 steps")), "{:?}", planner.asked());
 }

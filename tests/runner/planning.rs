@@ -138,7 +138,8 @@ async fn a_planner_is_told_for_how_many_steps_there_is_room() {
         let fail = tool_fn(|_| async { Err::<(), _>(StepError::permanent("no")) });
         let report = Runner::new(planner).policy(policy).tool("echo", echo()).tool("fail", fail).run("fit").await;
         let report = report.expect("a report");
-        assert_eq!((report.succeeded(), report.steps().count()), if fits { (true, 6) } else { (false, 3) });
+        // Two have come to nothing; one is done, and so are those in their place.
+        assert_eq!((report.succeeded(), report.steps().count()), if fits { (true, 2 + 6) } else { (false, 3) });
     }
 }
 

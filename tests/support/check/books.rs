@@ -46,6 +46,11 @@ impl State {
         matches!(self, Self::Succeeded(_) | Self::Covered(_) | Self::SkippedItself)
     }
 
+    /// It is done, or may still be: it counts against the limit on steps.
+    pub fn takes_room(&self) -> bool {
+        !self.is_fatal() && *self != Self::Superseded
+    }
+
     /// Its dependents cannot run.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Failed | Self::SkippedFor(_))
@@ -231,6 +236,11 @@ impl Books {
     /// The steps whose expansions it is in, innermost first.
     pub fn ancestors(&self, number: StepNumber) -> Vec<StepNumber> {
         std::iter::successors(self.step(number).parent, |&parent| self.step(parent).parent).collect()
+    }
+
+    /// How many steps count against the limit: what a fork has taken over does not.
+    pub fn room_taken(&self) -> usize {
+        self.steps.iter().skip(self.own_steps).filter(|step| step.state.takes_room()).count()
     }
 
     pub fn children(&self, parent: Option<StepNumber>) -> impl Iterator<Item = StepNumber> {

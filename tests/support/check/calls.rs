@@ -43,7 +43,7 @@ impl Checker {
         let within =
             limits.deadline_ms.is_none_or(|most| (self.now - self.books.own_at).as_millis() < u128::from(most));
         self.must(within, "the deadline is kept", || format!("step {step}"));
-        let within = self.books.steps.len() - self.books.own_steps <= limits.steps as usize;
+        let within = self.books.room_taken() <= limits.steps as usize;
         self.must(within, "steps are limited", || format!("step {step}"));
     }
 

@@ -150,10 +150,13 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
     }
     let new = fates.values().filter(|fate| **fate == Fate::New).count();
     let either = fates.values().filter(|fate| **fate == Fate::Either).count();
-    let room = (books.policy.limits.steps as usize).saturating_sub(books.steps.len() - books.own_steps);
+    let limit = books.policy.limits.steps as usize;
+    let (ended, perhaps_ended) = ended_by(books, &fates);
+    let taken = books.room_taken();
     match () {
-        () if new > room => bad("it has too many steps"),
-        () if new + either > room => Err(Verdict::Unclear),
+        () if listing.steps.len() > limit => bad("it lists too many steps"),
+        () if taken + new > limit + ended + perhaps_ended => bad("it has too many steps"),
+        () if taken + new + either > limit + ended => Err(Verdict::Unclear),
         () => {
             let listed = |id: StepId, fate| {
                 let step = Arc::clone(&listing.steps[&id]);
@@ -162,6 +165,23 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
             Ok(fates.into_iter().map(|(id, fate)| listed(id, fate)).collect())
         }
     }
+}
+
+/// How many steps that are not over yet will be ended, and how many more may be: those that are not kept, and what they have
+/// become.
+fn ended_by(books: &Books, fates: &BTreeMap<StepId, Fate>) -> (usize, usize) {
+    let (mut ended, mut perhaps) = (0, 0);
+    for number in
+        (books.own_steps as u32..books.steps.len() as u32).filter(|number| !books.step(*number).state.is_terminal())
+    {
+        let root = books.ancestors(number).last().copied().unwrap_or(number);
+        match fates.get(&books.step(root).id) {
+            Some(Fate::Kept(kept)) if *kept == root => {}
+            Some(Fate::Either) => perhaps += 1,
+            _ => ended += 1,
+        }
+    }
+    (ended, perhaps)
 }
 
 /// Finished steps that are named but not listed are part of the plan again.

@@ -63,7 +63,7 @@ pub struct PlanRequest {
     pub max_steps: u32,
     /// The most dependencies a plan may have.
     pub max_edges: u32,
-    /// Whether only [`Revision::Answer`] is of use, because no replans are left.
+    /// Whether only [`Revision::Answer`] is of use, because no replans are left, or no room for another step.
     pub must_answer: bool,
 }
 

@@ -323,7 +323,7 @@ pub struct RequestPlan {
     pub reason: PlanReason,
     /// The failed steps that are reported.
     pub failures: Vec<StepNumber>,
-    /// Whether the planner must answer from what is done, since no replans are left.
+    /// Whether the planner must answer from what is done, since no replans are left, or no room for another step.
     pub must_answer: bool,
 }
 

@@ -222,7 +222,7 @@ impl Scheduler {
         if again.is_none() && *reason != PlanReason::First {
             if *reason == PlanReason::Review {
                 self.reviewed = true;
-                must_answer = self.replans >= self.policy.max_replans;
+                must_answer = self.replans >= self.policy.max_replans || self.room().steps == 0;
             }
             if !must_answer {
                 self.replans += 1;

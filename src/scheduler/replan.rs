@@ -111,7 +111,7 @@ impl Scheduler {
             // The plan as it is: the answer that there is stands.
             Ok(graft) if is_too_late && graft.keeps_the_steps() => Ok(graft),
             _ if is_too_late => Err(vec![PlanError::Planner {
-                message: "it planned more steps, but no replans are left: it has to answer from what is done".into(),
+                message: "it planned more steps, but none can be added: it has to answer from what is done".into(),
             }]),
             graft => graft,
         };

@@ -280,3 +280,14 @@ async fn what_came_to_nothing_takes_up_no_room_for_what_is_to_make_up_for_it() {
     assert!(report.succeeded(), "{:?}", report.ending());
     assert!(planner.asked().iter().all(|asked| asked.system.contains("At most 10 steps")), "{:?}", planner.asked());
 }
+
+#[tokio::test]
+async fn a_review_without_room_for_another_step_has_to_answer() {
+    let planner = Script::of([says("1. a\n2. b <- 1\nEND"), says("ANSWER: all of it")]);
+    let done = tool_fn(|_| async { Ok("done") });
+    let runner = Runner::new(LlmPlanner::new(planner.clone())).tool("doer", done).default_tool("doer").review(true);
+    let report = runner.limits(Limits { steps: 2, ..Limits::default() }).run("").await.unwrap();
+    assert_eq!(report.answer().unwrap(), "all of it");
+    let asked = said(&planner.asked()[1]);
+    assert!(asked.contains("No more steps can be added"), "{asked}");
+}

@@ -102,7 +102,7 @@ impl Knobs {
         let limited = self.limits && percent(rng, 20);
         let mut limits = Limits::NONE;
         if limited {
-            limits.steps = rng.u32(5..600);
+            limits.steps = rng.u32(5..60);
             limits.attempts = rng.bool().then(|| rng.u32(1..200));
             limits.tokens = percent(rng, 30).then(|| rng.u64(10..2_000));
             limits.deadline_ms = percent(rng, 30).then(|| rng.u64(1..2_000));

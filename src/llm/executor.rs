@@ -16,6 +16,7 @@ use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, R
 use crate::cut;
 use crate::depth::{dismantle, is_too_deep};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
+use crate::plan::OnInterrupt;
 use crate::reference;
 use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 
@@ -86,7 +87,8 @@ impl StepModel {
     }
 
     /// Offers the model a tool. One that acts makes every step of this model one that acts: a run cannot know before
-    /// whether it will be called.
+    /// whether it will be called. If it was, and the step fails for whatever reason, it is for a person to decide what
+    /// became of that: a step that was tried again could act again.
     #[must_use]
     pub fn offer(mut self, name: &str, tool: impl Tool + 'static) -> Self {
         let spec = tool.spec();
@@ -130,7 +132,7 @@ impl StepModel {
         let reply = self.last_reply(&cx, &mut carried.progress).await;
         let output = reply.and_then(|reply| self.outcome(&reply));
         carried.is_over = output.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
-        output
+        output.map_err(|error| carried.progress.ended_by(error))
     }
 
     fn begin(&self, cx: &StepContext) -> Result<Talk, StepError> {
@@ -148,7 +150,7 @@ impl StepModel {
     async fn last_reply(&self, cx: &StepContext, talk: &mut Talk) -> Result<ModelReply, StepError> {
         loop {
             // Others may have used up what there is, and each round costs more than the one before it.
-            cx.check_limits()?;
+            talk.check_limits(cx)?;
             talk.request.must_answer = talk.round == self.rounds;
             let reply = match talk.has_acted {
                 true => self.ask_in_turn(cx, talk).await?,
@@ -157,11 +159,8 @@ impl StepModel {
             if talk.ends_with(&reply) {
                 return Ok(reply);
             }
-            cx.check_limits()?;
-            let results = self.call_all(cx, &reply.calls, talk.has_read_outside).await?;
-            let calls = |is: fn(&ToolSpec) -> bool| reply.calls.iter().any(|call| self.is(&call.name, is));
-            talk.has_read_outside |= calls(|tool| tool.untrusted);
-            talk.has_acted |= calls(|tool| tool.effect == Effect::Acts);
+            talk.check_limits(cx)?;
+            let results = self.call_all(cx, &reply.calls, talk).await?;
             talk.request.messages.push(repeated(reply));
             talk.request.messages.extend(results);
             talk.round += 1;
@@ -192,11 +191,9 @@ impl StepModel {
                 Err(error) => error.into(),
             };
             if tries == TRIES {
-                // What it has done stays done, and what it leads to nobody knows.
-                let message = format!("{}, and tools that act were called before", error.message);
-                return Err(StepError { kind: StepErrorKind::Interrupted, message, retry_after_ms: None, ..error });
+                return Err(error);
             }
-            cx.check_limits()?;
+            talk.check_limits(cx)?;
             tokio::time::sleep(pause(tries, error.retry_after_ms)).await;
         }
     }
@@ -240,34 +237,36 @@ impl StepModel {
     /// Calls the tools of one answer. The results are in the order of the calls. What goes wrong is for the model to read,
     /// which may know another way; only where nobody knows whether something acted, that is for a person to decide, and
     /// the step ends once all the calls are over.
-    async fn call_all(
-        &self,
-        cx: &StepContext,
-        calls: &[ToolCall],
-        has_read_outside: bool,
-    ) -> Result<Vec<Message>, StepError> {
+    async fn call_all(&self, cx: &StepContext, calls: &[ToolCall], talk: &mut Talk) -> Result<Vec<Message>, StepError> {
         let slots = Semaphore::new(CALLS_AT_ONCE);
-        let results = calls.iter().enumerate().map(async |(index, call)| {
-            let _slot = slots.acquire().await;
-            let result = match index {
-                0..MAX_CALLS => self.call(cx, call, has_read_outside).await,
-                _ => Err(format!("not called: at most {MAX_CALLS} calls in one answer").into()),
+        let callees = calls.iter().enumerate().map(|(index, call)| self.callee(index, call, talk.has_read_outside));
+        let callees: Vec<_> = callees.collect();
+        let specs: Vec<ToolSpec> = callees.iter().flatten().map(|tool| tool.spec()).collect();
+        let results = calls.iter().zip(callees).map(async |(call, callee)| {
+            let tool = match callee {
+                Ok(tool) => tool,
+                Err(refused) => return Ok(self.answered(call, Err(refused))),
             };
-            match result {
-                Err(error) if error.kind.is_open_end() && self.is(&call.name, ToolSpec::acts_once) => {
+            let _slot = slots.acquire().await;
+            match self.call(cx, call, tool).await {
+                Err(error) if error.kind.is_open_end() && tool.spec().acts_once() => {
                     let message = format!("in a call of `{}` by the model: {}", call.name, error.message);
                     Err(StepError { message, ..error })
                 }
                 result => Ok(self.answered(call, result)),
             }
         });
-        join_all(results).await.into_iter().collect()
+        let results = join_all(results).await.into_iter().collect::<Result<_, _>>()?;
+        talk.has_read_outside |= specs.iter().any(|tool| tool.untrusted);
+        talk.has_acted |= cx.step.on_interrupt == OnInterrupt::Ask && specs.iter().any(ToolSpec::acts_once);
+        Ok(results)
     }
 
-    /// Calls a tool for the model. Once text from outside was read in this step, nothing acts on it here, where no person
-    /// could approve that.
-    async fn call(&self, cx: &StepContext, call: &ToolCall, has_read_outside: bool) -> Result<Value, StepError> {
+    /// The tool that a call is for, or why that is not called. Once text from outside was read in this step, nothing acts on
+    /// it here, where no person could approve that.
+    fn callee(&self, index: usize, call: &ToolCall, has_read_outside: bool) -> Result<&Arc<dyn Tool>, StepError> {
         match self.tools.get(&call.name) {
+            _ if index >= MAX_CALLS => Err(format!("not called: at most {MAX_CALLS} calls in one answer").into()),
             None => Err(self.unknown(&call.name).into()),
             Some(_) if !matches!(call.arguments, Value::Object(_) | Value::Null) => {
                 Err("the arguments are not a JSON object".into())
@@ -275,31 +274,32 @@ impl StepModel {
             Some((tool, _)) if has_read_outside && tool.spec().effect == Effect::Acts => {
                 Err("it acts, and text from outside was read in this step: it can only be a step of its own".into())
             }
-            Some((tool, _)) => {
-                let cx = StepContext {
-                    args: call.arguments.clone(),
-                    id: cx.id.clone(),
-                    step: Arc::clone(&cx.step),
-                    attempt: cx.attempt,
-                    tries: cx.tries,
-                    inputs: Inputs::default(),
-                    last_error: None,
-                    expansion: None,
-                    room: cx.room,
-                    caller: cx.caller.clone(),
-                };
-                match tool.call(cx).await {
-                    Ok(ToolOutput::Value(value)) if is_too_deep(&value) => {
-                        dismantle(value);
-                        Err("its result nests too deep".into())
-                    }
-                    Ok(ToolOutput::Value(value)) => Ok(value),
-                    Ok(ToolOutput::Plan(plan)) => {
-                        plan.steps.into_iter().filter_map(Arc::into_inner).for_each(|step| dismantle(step.args));
-                        Err("this tool returns a plan, and can only be a step of its own".into())
-                    }
-                    Err(error) => Err(error),
-                }
+            Some((tool, _)) => Ok(tool),
+        }
+    }
+
+    async fn call(&self, cx: &StepContext, call: &ToolCall, tool: &Arc<dyn Tool>) -> Result<Value, StepError> {
+        let cx = StepContext {
+            args: call.arguments.clone(),
+            id: cx.id.clone(),
+            step: Arc::clone(&cx.step),
+            attempt: cx.attempt,
+            tries: cx.tries,
+            inputs: Inputs::default(),
+            last_error: None,
+            expansion: None,
+            room: cx.room,
+            caller: cx.caller.clone(),
+        };
+        match tool.call(cx).await? {
+            ToolOutput::Value(value) if is_too_deep(&value) => {
+                dismantle(value);
+                Err("its result nests too deep".into())
+            }
+            ToolOutput::Value(value) => Ok(value),
+            ToolOutput::Plan(plan) => {
+                plan.steps.into_iter().filter_map(Arc::into_inner).for_each(|step| dismantle(step.args));
+                Err("this tool returns a plan, and can only be a step of its own".into())
             }
         }
     }
@@ -313,11 +313,6 @@ impl StepModel {
         }
         let ToolCall { id, name, .. } = repeatable(call.clone());
         Message::ToolResult { id, name, content }
-    }
-
-    /// Whether there is such a tool, and it is one of those.
-    fn is(&self, name: &str, those: fn(&ToolSpec) -> bool) -> bool {
-        self.tools.get(name).is_some_and(|(tool, _)| those(&tool.spec()))
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -372,6 +367,7 @@ struct Talk {
     /// How often the model has called tools.
     round: u32,
     has_read_outside: bool,
+    /// Whether a tool was called whose effect must not happen twice.
     has_acted: bool,
 }
 
@@ -380,6 +376,23 @@ impl Talk {
     fn ends_with(&self, reply: &ModelReply) -> bool {
         let is_cut_off = matches!(reply.end, ReplyEnd::Length | ReplyEnd::Refused);
         reply.calls.is_empty() || self.request.must_answer || is_cut_off
+    }
+
+    /// The end of a step that would use more than there is. While nothing has acted, it is done when there is more.
+    fn check_limits(&self, cx: &StepContext) -> Result<(), StepError> {
+        cx.check_limits().map_err(|error| match self.has_acted {
+            true => error,
+            false => StepError::deferred(error.message, 1),
+        })
+    }
+
+    /// What a step comes to with this error. What it has done stays done, and what it leads to nobody knows.
+    fn ended_by(&self, error: StepError) -> StepError {
+        if !self.has_acted || error.kind.is_open_end() {
+            return error;
+        }
+        let message = format!("{}, and tools that act were called before", error.message);
+        StepError { kind: StepErrorKind::Interrupted, message, retry_after_ms: None, ..error }
     }
 }
 

@@ -4,6 +4,7 @@
 #![cfg(feature = "llm")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod acting;
 mod broken_plans;
 mod finish;
 mod kept;

@@ -1,6 +1,5 @@
 //! What an attempt has paid for, carried over to the next one at its step.
 
-use crate::error::StepError;
 use crate::tool::StepContext;
 
 /// How far an attempt has come.
@@ -19,12 +18,8 @@ pub(super) struct Carried<'a, P: Progress> {
 
 impl<'a, P: Progress> Carried<'a, P> {
     /// From where the last attempt was, or else from the beginning.
-    pub(super) fn from_last(
-        cx: &'a StepContext,
-        begin: impl FnOnce() -> Result<P, StepError>,
-    ) -> Result<Self, StepError> {
-        let progress = cx.carried_over().map_or_else(begin, Ok)?;
-        Ok(Self { cx, progress, is_over: false })
+    pub(super) fn from_last(cx: &'a StepContext, begin: impl FnOnce() -> P) -> Self {
+        Self { cx, progress: cx.carried_over().unwrap_or_else(begin), is_over: false }
     }
 }
 

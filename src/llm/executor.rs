@@ -1,6 +1,6 @@
 //! A language model as the tool that does steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, join_all};
@@ -16,8 +16,8 @@ use super::{Message, Model, ModelError, ModelReply, ModelRequest, OfferedTool, R
 use crate::cut;
 use crate::depth::{dismantle, is_too_deep};
 use crate::error::{ModelProblem, StepError, StepErrorKind};
-use crate::plan::OnInterrupt;
-use crate::reference;
+use crate::plan::{OnInterrupt, StepId};
+use crate::reference::{self, Reference};
 use crate::tool::{Effect, Inputs, StepContext, Tool, ToolOutput, ToolSpec, ToolTimeout};
 
 /// What a model begins with that found its inputs to contradict its task.
@@ -128,22 +128,22 @@ impl StepModel {
     }
 
     async fn run(&self, cx: StepContext) -> Result<ToolOutput, StepError> {
-        let mut carried = Carried::from_last(&cx, || self.begin(&cx))?;
+        let mut carried = Carried::from_last(&cx, || self.begin(&cx));
         let reply = self.last_reply(&cx, &mut carried.progress).await;
         let output = reply.and_then(|reply| self.outcome(&reply));
         carried.is_over = output.as_ref().err().is_none_or(|error| error.kind == StepErrorKind::Permanent);
         output.map_err(|error| carried.progress.ended_by(error))
     }
 
-    fn begin(&self, cx: &StepContext) -> Result<Talk, StepError> {
-        let inputs = self.inputs(cx)?;
+    fn begin(&self, cx: &StepContext) -> Talk {
+        let inputs = self.inputs(cx);
         let request = ModelRequest {
             system: self.system(&inputs),
             messages: vec![Message::User(inputs + &without_markers(&cx.step.description))],
             tools: self.tools.values().map(|(_, offer)| offer.clone()).collect(),
             ..ModelRequest::default()
         };
-        Ok(Talk { request, round: 0, has_read_outside: false, has_acted: false })
+        Talk { request, ..Talk::default() }
     }
 
     /// Asks the model, and calls what it asks for, until it answers.
@@ -213,8 +213,9 @@ impl StepModel {
         system
     }
 
-    /// The arguments of the step, and the results of the steps it depends on that are not among them already.
-    fn inputs(&self, cx: &StepContext) -> Result<String, StepError> {
+    /// The arguments of the step, and the results of the steps it depends on that are not among them already: as a whole,
+    /// or as the part that is all the step says to want.
+    fn inputs(&self, cx: &StepContext) -> String {
         let mut blocks = String::new();
         let mut add = |name: &str, value: &Value| {
             text::block(name, &text::within(&text::of_value(value), self.input_bytes), &mut blocks);
@@ -224,14 +225,23 @@ impl StepModel {
             Value::Object(args) => args.iter().for_each(|(name, value)| add(name, value)),
             args => add("args", args),
         }
-        let referred = reference::scan(&cx.step).map_err(StepError::bad_input)?;
-        for (id, value) in cx.inputs.iter().filter(|(id, _)| !referred.contains(&id.as_str())) {
+        let (mut whole, mut parts) = (BTreeSet::new(), BTreeSet::new());
+        reference::each_in_arguments(&cx.step.args, &mut |reference| {
+            // What cannot be read was not filled in either.
+            if let Ok(Reference { text, id }) = reference {
+                if text == id { &mut whole } else { &mut parts }.insert(id);
+            }
+        });
+        let is_shown = |id: &StepId| {
+            whole.contains(id.as_str()) || parts.contains(id.as_str()) && !cx.step.depends_on.contains(id)
+        };
+        for (id, value) in cx.inputs.iter().filter(|(id, _)| !is_shown(id)) {
             match cx.inputs.error(id.as_str()) {
                 Some(error) => add(id.as_str(), &Value::String(format!("(it failed: {})", error.message))),
                 None => add(id.as_str(), value),
             }
         }
-        Ok(blocks)
+        blocks
     }
 
     /// Calls the tools of one answer. The results are in the order of the calls. What goes wrong is for the model to read,

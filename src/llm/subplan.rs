@@ -119,7 +119,7 @@ impl PlanTool {
         };
         let dropped = WhenDropped::of_step(cx);
         let books = Books { spent: &mut spent, sink: PlanSink::ignore().counting(move |usage| dropped.tell(usage)) };
-        let mut carried = Carried::from_last(cx, || Ok(Corrections::default()))?;
+        let mut carried = Carried::from_last(cx, Corrections::default);
         carried.progress.begin(refused(cx));
         let mut before = String::new();
         let planned = match cx.expansion.clone() {

@@ -231,7 +231,15 @@ pub(crate) fn mentions(text: &str) -> impl Iterator<Item = Reference<'_>> {
 /// Calls `found` for every reference of a step, in order of appearance, doubles included, and for everything that
 /// looks like one but cannot be read.
 pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Result<Reference<'a>, String>)) {
-    let complete = each_string(&step.args, 0, &mut |text| {
+    each_in_arguments(&step.args, &mut found);
+    if let Some(when) = &step.when {
+        found(Condition::parse(when).map(|condition| condition.reference));
+    }
+}
+
+/// The same, of arguments alone.
+pub(crate) fn each_in_arguments<'a>(args: &'a Value, found: &mut impl FnMut(Result<Reference<'a>, String>)) {
+    let complete = each_string(args, 0, &mut |text| {
         for piece in Pieces::new(text) {
             match piece {
                 Ok(Piece::Text(_)) => {}
@@ -243,9 +251,6 @@ pub(crate) fn each_reference<'a>(step: &'a Step, mut found: impl FnMut(Result<Re
     });
     if !complete {
         found(Err(format!("the arguments nest deeper than {MAX_DEPTH}")));
-    }
-    if let Some(when) = &step.when {
-        found(Condition::parse(when).map(|condition| condition.reference));
     }
 }
 

@@ -92,6 +92,27 @@ async fn arguments_are_inputs_by_name_and_each_is_cut_to_its_budget() {
     assert!(text.contains("<right>\n{\"a\":1}\n</right>") && !text.contains("<long>"), "{text}");
 }
 
+/// The results that the model of a step sees, by the step that they are of.
+async fn seen(step: Step) -> Vec<&'static str> {
+    let model = Script::new(|_| Ok(says("done")));
+    let plan = Plan::from_iter([Step::new("flag", "flag"), Step::new("other", "flag"), step]);
+    let flag = tool_fn(|_| async { Ok(Value::from_iter([("ok", json!(false)), ("found", json!("dust"))])) });
+    Runner::new(plan).tool("flag", flag).default_tool(StepModel::new(model.clone())).run("").await.unwrap();
+    let asked = model.asked().iter().map(said).next().unwrap();
+    ["flag", "other"].into_iter().filter(|id| asked.contains(&format!("<{id}>"))).collect()
+}
+
+#[tokio::test]
+async fn a_step_sees_what_it_depends_on_unless_its_arguments_show_all_that_is_wanted_of_it() {
+    let step = || Step::described("explain", "say what it found");
+    let when = |condition: &str| Step { when: Some(condition.into()), ..step() };
+    assert_eq!(seen(when("${flag.ok} == false").depends_on(["flag"])).await, ["flag"]);
+    assert_eq!(seen(when("${flag}")).await, ["flag"], "a condition shows nothing");
+    let part = || step().args(json!({ "why": "${flag.found}", "and": "${other}" }));
+    assert_eq!(seen(part()).await, [""; 0], "a part is what is wanted");
+    assert_eq!(seen(part().depends_on(["flag", "other"])).await, ["flag"], "all of it is wanted, and one is there");
+}
+
 /// A model repeats what it reads.
 #[tokio::test]
 async fn no_part_of_a_secret_is_written_down_where_an_input_is_cut() {

@@ -251,7 +251,8 @@ impl StepContext {
         self.caller.0.objective()
     }
 
-    /// The same text for every attempt of this step in this run: a server can use it to recognise a repetition.
+    /// The same text for every attempt of this step in this run: a server can use it to recognise a repetition. Of the
+    /// calls that a model makes in one step each has its own, the same if another attempt makes them again.
     pub fn idempotency_key(&self) -> String {
         self.caller.0.idempotency_key()
     }

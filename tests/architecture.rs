@@ -291,6 +291,7 @@ const RULES: &[Rule] = &[
             "hyper_util",
             "jiter",
             "reqwest",
+            "sha2",
         ],
         never: &["std::process", "std::fs", "std::env"],
     },

@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::called::{self, Called};
 use super::carried::{Carried, Progress};
 use super::markers::{value_without_markers, without_markers};
 use super::planner::{TRIES, pause};
@@ -251,22 +252,28 @@ impl StepModel {
         let slots = Semaphore::new(CALLS_AT_ONCE);
         let callees = calls.iter().enumerate().map(|(index, call)| self.callee(index, call, talk.has_read_outside));
         let callees: Vec<_> = callees.collect();
+        let names = talk.called.names(calls);
         let specs: Vec<ToolSpec> = callees.iter().flatten().map(|tool| tool.spec()).collect();
-        let results = calls.iter().zip(callees).map(async |(call, callee)| {
+        let results = calls.iter().zip(callees).zip(names).map(async |((call, callee), name)| {
             let tool = match callee {
                 Ok(tool) => tool,
-                Err(refused) => return Ok(self.answered(call, Err(refused))),
+                Err(refused) => return Ok((self.answered(call, Err(refused)), None)),
             };
             let _slot = slots.acquire().await;
-            match self.call(cx, call, tool).await {
+            match self.call(cx, call, tool, &name).await {
                 Err(error) if error.kind.is_open_end() && tool.spec().acts_once() => {
                     let message = format!("in a call of `{}` by the model: {}", call.name, error.message);
                     Err(StepError { message, ..error })
                 }
-                result => Ok(self.answered(call, result)),
+                result => {
+                    let name = result.is_ok().then_some(name);
+                    Ok((self.answered(call, result), name))
+                }
             }
         });
-        let results = join_all(results).await.into_iter().collect::<Result<_, _>>()?;
+        let results = join_all(results).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (results, succeeded): (_, Vec<_>) = results.into_iter().unzip();
+        talk.called.succeeded(succeeded.into_iter().flatten());
         talk.has_read_outside |= specs.iter().any(|tool| tool.untrusted);
         talk.has_acted |= cx.step.on_interrupt == OnInterrupt::Ask && specs.iter().any(ToolSpec::acts_once);
         Ok(results)
@@ -288,7 +295,13 @@ impl StepModel {
         }
     }
 
-    async fn call(&self, cx: &StepContext, call: &ToolCall, tool: &Arc<dyn Tool>) -> Result<Value, StepError> {
+    async fn call(
+        &self,
+        cx: &StepContext,
+        call: &ToolCall,
+        tool: &Arc<dyn Tool>,
+        name: &str,
+    ) -> Result<Value, StepError> {
         let cx = StepContext {
             args: call.arguments.clone(),
             id: cx.id.clone(),
@@ -299,7 +312,7 @@ impl StepModel {
             last_error: None,
             expansion: None,
             room: cx.room,
-            caller: cx.caller.clone(),
+            caller: called::within(&cx.caller, name),
         };
         match tool.call(cx).await? {
             ToolOutput::Value(value) if is_too_deep(&value) => {
@@ -379,6 +392,7 @@ struct Talk {
     has_read_outside: bool,
     /// Whether a tool was called whose effect must not happen twice.
     has_acted: bool,
+    called: Called,
 }
 
 impl Talk {

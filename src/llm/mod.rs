@@ -7,6 +7,7 @@
 //! Nothing here reads the environment: keys and addresses come from whoever makes a [`Server`].
 
 mod ask;
+mod called;
 mod carried;
 mod compatible;
 mod dropped;

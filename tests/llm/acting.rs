@@ -1,13 +1,14 @@
 //! Steps in which a model calls tools that act.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
-use plandag::llm::{LlmPlanner, ModelError, ModelReply, ReplyEnd, StepModel};
+use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ReplyEnd, StepModel, ToolCall};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Effect, Limits, ModelProblem, OnInterrupt, Plan, RunReport, Runner, Step, StepContext, StepErrorKind, StopReason,
-    Tool, ToolSpec, tool_fn,
+    Effect, Limits, ModelProblem, OnInterrupt, Plan, RunReport, Runner, Step, StepContext, StepError, StepErrorKind,
+    StopReason, Tool, ToolSpec, tool_fn,
 };
 use serde_json::json;
 
@@ -102,4 +103,45 @@ async fn a_step_that_could_act_and_has_not_is_done_when_there_is_more_to_spend()
         let why = if called == "pay" { StopReason::Undecided } else { StopReason::Tokens };
         assert_eq!(report.ending(), Ending::Stopped(why));
     }
+}
+
+/// The keys of the calls that a model makes in a step, without the run: these answers one after the other, each of calls
+/// with these arguments. The first call for `fails` does so.
+async fn keys(answers: &'static [&'static [&str]]) -> Vec<String> {
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let (noted, failed) = (Arc::clone(&keys), AtomicBool::new(false));
+    let pay = tool_fn(move |cx: StepContext| {
+        noted.lock().unwrap().push(cx.idempotency_key());
+        let fails = cx.args["to"] == "fails" && !failed.swap(true, Ordering::SeqCst);
+        async move { if fails { Err(StepError::transient("busy")) } else { Ok("paid") } }
+    });
+    let model = Script::new(move |request| {
+        let round = request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count();
+        let Some(answer) = answers.get(round) else { return Ok(says("done")) };
+        let call = |(index, arguments): (usize, &&str)| ToolCall {
+            id: index.to_string(),
+            name: "pay".to_owned(),
+            arguments: serde_json::from_str(arguments).unwrap(),
+            signatures: None,
+        };
+        Ok(ModelReply { calls: answer.iter().enumerate().map(call).collect(), ..says("") })
+    });
+    let plan = Plan::from_iter([Step::described("1", "pay the bills")]);
+    let asks = StepModel::new(model).offer("pay", pay.acts());
+    let report = Runner::new(plan).default_tool(asks).run("").await.unwrap();
+    let own = format!("{}/0/", report.run());
+    keys.lock().unwrap().iter().map(|key: &String| key.strip_prefix(&own).unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn each_call_of_a_model_has_a_key_of_its_own_and_has_it_again_if_it_is_made_again() {
+    const ALICE: &str = r#"{"to": "Alice", "sum": 1}"#;
+    const BOB: &str = r#"{"to": "Bob", "sum": 1}"#;
+    const FAILS: &str = r#"{"to": "fails"}"#;
+    let first = keys(&[&[ALICE, BOB, ALICE]]).await;
+    assert_eq!(first.iter().collect::<BTreeSet<_>>().len(), 3, "{first:?}");
+    let again = keys(&[&[r#"{"sum": 1, "to": "Bob"}"#], &[r#"{"sum": 1, "to": "Alice"}"#], &[ALICE]]).await;
+    assert_eq!(again, [&*first[1], &*first[0], &*first[2]]);
+    let failed = keys(&[&[FAILS, FAILS], &[FAILS], &[FAILS]]).await;
+    assert_eq!((&failed[2], failed.iter().collect::<BTreeSet<_>>().len()), (&failed[0], 3), "{failed:?}");
 }

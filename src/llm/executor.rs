@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -482,6 +483,11 @@ impl Tool for StepModel {
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
         Box::pin(self.run(cx))
+    }
+
+    fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+        let offered = self.tools.values().map(|(tool, _)| tool.reap(run));
+        Box::pin(join_all(offered).map(drop))
     }
 }
 

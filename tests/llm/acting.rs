@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures::future::BoxFuture;
 use plandag::llm::{LlmPlanner, Message, ModelError, ModelReply, ReplyEnd, StepModel, ToolCall};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
     Effect, Limits, ModelProblem, OnInterrupt, Plan, RunReport, Runner, Step, StepContext, StepError, StepErrorKind,
-    StopReason, Tool, ToolSpec, tool_fn,
+    StopReason, Tool, ToolOutput, ToolSpec, tool_fn,
 };
 use serde_json::json;
 
@@ -144,4 +145,26 @@ async fn each_call_of_a_model_has_a_key_of_its_own_and_has_it_again_if_it_is_mad
     assert_eq!(again, [&*first[1], &*first[0], &*first[2]]);
     let failed = keys(&[&[FAILS, FAILS], &[FAILS], &[FAILS]]).await;
     assert_eq!((&failed[2], failed.iter().collect::<BTreeSet<_>>().len()), (&failed[0], 3), "{failed:?}");
+}
+
+/// What a killed process has left running is ended also where a model had started it.
+#[tokio::test]
+async fn what_a_model_is_offered_ends_what_it_has_left_running() {
+    struct Reaps(Arc<AtomicU32>);
+    impl Tool for Reaps {
+        fn call<'a>(&'a self, _: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {
+            Box::pin(async { Ok(().into()) })
+        }
+
+        fn reap<'a>(&'a self, run: &'a str) -> BoxFuture<'a, ()> {
+            assert_eq!(run, "7f3k");
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::pin(std::future::ready(()))
+        }
+    }
+    let reaped = Arc::new(AtomicU32::new(0));
+    let model = StepModel::new(Script::new(|_| Ok(says("x"))));
+    let model = model.offer("one", Reaps(Arc::clone(&reaped))).offer("two", Reaps(Arc::clone(&reaped)));
+    model.reap("7f3k").await;
+    assert_eq!(reaped.load(Ordering::SeqCst), 2);
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use super::gate::Pass;
 use super::price::Price;
 use super::trouble::tokens;
 use crate::event::Usage;
@@ -53,6 +54,7 @@ impl fmt::Debug for WhenDropped {
 
 /// A call that was sent. If it is dropped before it is over, it has used what was sent, and what has come by then.
 pub(super) struct Sent<'a> {
+    pub(super) pass: &'a Pass<'a>,
     pub(super) when_dropped: Option<WhenDropped>,
     pub(super) price: Option<&'a Price>,
     /// How much was sent.
@@ -73,6 +75,7 @@ impl Drop for Sent<'_> {
         let Some(when_dropped) = self.when_dropped.take() else { return };
         let Self { input_tokens, received, price, .. } = *self;
         let mut usage = Usage { input_tokens, output_tokens: tokens(received), calls: 1, ..Usage::default() };
+        self.pass.took(usage.tokens());
         if let Some(price) = price {
             price.charge(&mut usage);
         }
@@ -89,5 +92,23 @@ pub(super) struct Owed<'a> {
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
         self.sink.lost(self.usage);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RateLimits;
+    use super::super::gate::Gate;
+    use super::*;
+
+    #[test]
+    fn what_has_come_of_a_call_that_is_given_up_counts_for_its_minute() {
+        let gate = Gate::new(RateLimits { tokens_per_minute: Some(1_000), ..RateLimits::default() });
+        for (received, has_room) in [(400, true), (40_000, false)] {
+            let pass = gate.pass_now(10).unwrap();
+            let when_dropped = Some(WhenDropped::default());
+            drop(Sent { pass: &pass, when_dropped, price: None, input_tokens: 10, received });
+            assert_eq!(gate.pass_now(500).is_ok(), has_room, "{received}");
+        }
     }
 }

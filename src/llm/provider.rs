@@ -163,7 +163,7 @@ impl Model for ProviderModel {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
             let call = self.call(&told);
-            let sent = self.sent(&request, &told);
+            let sent = self.sent(&request, &told, &pass);
             let answered = match &self.connection.api {
                 Api::Compatible(api) => api.complete(&request, &call).await,
                 Api::Native(api) => api.complete(request, &call).await,
@@ -182,7 +182,7 @@ impl Model for ProviderModel {
             let told = Told::of(&request);
             let pass = self.pass(&request, &told).await?;
             let call = self.call(&told);
-            let mut sent = self.sent(&request, &told);
+            let mut sent = self.sent(&request, &told, &pass);
             let mut piece = |text: &str| {
                 sent.received += text.len();
                 piece(text);
@@ -214,8 +214,9 @@ impl ProviderModel {
         })
     }
 
-    fn sent(&self, request: &ModelRequest, told: &Told) -> Sent<'_> {
+    fn sent<'a>(&'a self, request: &ModelRequest, told: &Told, pass: &'a Pass<'a>) -> Sent<'a> {
         Sent {
+            pass,
             when_dropped: Some(request.when_dropped.clone()),
             price: self.options.price.as_ref(),
             input_tokens: told.tokens(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::{RunEvent, RunEventKind, StepNumber};
+use crate::scheduler::Scheduler;
 
 /// By step and type: one of each. What a step has left is dropped when it will not be tried again.
 #[derive(Default)]
@@ -43,8 +44,8 @@ impl CarriedOver {
         Some(left.swap_remove(place))
     }
 
-    /// Drops what is left for steps that these events have ended.
-    pub(super) fn forget(&self, events: &[RunEvent]) {
+    /// Drops what is left for steps that these events have ended, also by an attempt that was still to be over then.
+    pub(super) fn forget(&self, events: &[RunEvent], scheduler: &Scheduler) {
         if !self.is_used.load(Ordering::Relaxed) {
             return;
         }
@@ -52,14 +53,15 @@ impl CarriedOver {
             let (step, closed) = match &event.kind {
                 RunEventKind::StepSucceeded { step, .. }
                 | RunEventKind::StepFailed { step, .. }
-                | RunEventKind::StepSkipped { step, .. } => (Some(step), &[][..]),
+                | RunEventKind::StepSkipped { step, .. } => (Some(*step), &[][..]),
+                RunEventKind::AttemptDiscarded { attempt, .. } => (scheduler.step_of(*attempt), &[][..]),
                 RunEventKind::PlanAccepted { graft, .. } | RunEventKind::StepExpanded { graft, .. } => {
                     (None, &graft.closed[..])
                 }
                 RunEventKind::PlanRejected { rejection, .. } => (None, &rejection.closed[..]),
                 _ => continue,
             };
-            for step in step.into_iter().chain(closed) {
+            for step in step.iter().chain(closed) {
                 let left = self.lock().remove(step);
                 drop(left);
             }

@@ -289,7 +289,7 @@ impl Driver {
         self.scheduler.on_event_into(event, now, &mut self.transition);
         let events = &self.transition.events[before..];
         events.iter().for_each(|event| self.record.apply(event));
-        run.carried_over.forget(events);
+        run.carried_over.forget(events, &self.scheduler);
     }
 
     async fn write_down(&self, run: &RunContext, kept: &Kept) -> Result<(), RunError> {

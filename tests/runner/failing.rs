@@ -7,7 +7,7 @@ use std::time::Duration;
 use plandag::journal::{Journal as _, MemoryJournal};
 use plandag::report::{Ending, StepOutcome};
 use plandag::{
-    Decision, OnFailure, Output, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepContext, StepError,
+    Decision, OnFailure, Output, Patch, Plan, Retry, RunEventKind, RunReport, Runner, Step, StepContext, StepError,
     StepErrorKind, StopReason, planner_fn, tool_fn,
 };
 use serde_json::json;
@@ -15,15 +15,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::sleeper;
 
+/// What a step has left, which counts how often it is dropped.
+struct Left(Arc<AtomicU32>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A run may be long, and what its steps have left for their next attempts large.
 #[tokio::test(start_paused = true)]
 async fn what_a_step_has_left_is_gone_when_it_is_over() {
-    struct Left(Arc<AtomicU32>);
-    impl Drop for Left {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
     let dropped = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&dropped);
     let leaves = tool_fn(move |cx: StepContext| {
@@ -49,6 +52,47 @@ async fn what_a_step_has_left_is_gone_when_it_is_over() {
     ]);
     let report = Runner::new(plan).tool("leave", leaves).tool("look", looks).run("leave").await.expect("a report");
     assert_eq!(report.output::<u32>("look").expect("it has looked"), 4, "all that was left, twice by each");
+}
+
+/// An attempt that is ended leaves what it has paid for as it goes.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_at_the_end_of_an_attempt_that_nobody_wants_is_gone_with_it() {
+    struct Leaves(StepContext, Arc<AtomicU32>);
+    impl Drop for Leaves {
+        fn drop(&mut self) {
+            self.0.carry_over(Left(Arc::clone(&self.1)));
+        }
+    }
+    let dropped = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&dropped);
+    let hangs = tool_fn(move |cx| {
+        let leaves = Leaves(cx, Arc::clone(&counted));
+        async move {
+            sleep(Duration::from_secs(99)).await;
+            drop(leaves);
+            Ok(())
+        }
+    });
+    let looks = tool_fn(move |_| {
+        let dropped = Arc::clone(&dropped);
+        async move {
+            sleep(Duration::from_secs(1)).await;
+            Ok(dropped.load(Ordering::Relaxed))
+        }
+    });
+    let fails = tool_fn(|_| async {
+        sleep(Duration::from_secs(1)).await;
+        Err::<(), _>(StepError::permanent("never"))
+    });
+    let revised = |_| async {
+        let (drop, add) = (vec!["hangs".into(), "fails".into()], vec![Arc::new(Step::new("look", "look"))]);
+        Ok(Patch { drop, add, ..Patch::default() })
+    };
+    let plan = Plan::from_iter([Step::new("hangs", "hang"), Step::new("fails", "fail")]);
+    let runner = Runner::new(plan.revised_by(planner_fn(revised)));
+    let runner = runner.tool("hang", hangs).tool("look", looks).tool("fail", fails);
+    let report = runner.run("leave").await.expect("a report");
+    assert_eq!(report.output::<u32>("look").expect("it has looked"), 1);
 }
 
 #[tokio::test(start_paused = true)]

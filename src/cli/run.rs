@@ -228,7 +228,8 @@ fn without_replans(policy: Policy) -> Policy {
 
 /// What revises plans of one's own, if somebody named a model for that.
 fn reviser(args: &RunArgs, toolbox: &Toolbox) -> Option<PlanTool> {
-    toolbox.planner().filter(|_| args.model.names_a_planner()).cloned()
+    let planner = toolbox.planner().filter(|_| args.model.names_a_planner())?;
+    Some(planner.clone().for_plans_with(args.settings.inputs.iter().cloned().collect()))
 }
 
 /// Nobody could stop what is about to begin.

@@ -140,8 +140,8 @@ impl LlmPlanner {
         }
     }
 
-    pub(super) fn for_a_step(self) -> Self {
-        Self { for_a_step: true, ..self }
+    pub(super) fn for_a_step(self, for_a_step: bool) -> Self {
+        Self { for_a_step, ..self }
     }
 
     /// Sets what the model is told.

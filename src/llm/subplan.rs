@@ -1,5 +1,6 @@
 //! A step that is an objective of its own: planned when it runs, with what the steps before it found out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -30,6 +31,8 @@ pub struct PlanTool {
     default_tool: String,
     /// Whether what a step of the run's own plan comes to is an answer of its own.
     answers: bool,
+    /// What the run itself was given, where plans can refer to it.
+    inputs: BTreeMap<String, Value>,
     max_steps: u32,
     pool: String,
 }
@@ -41,10 +44,11 @@ impl PlanTool {
     /// Has this planner plan for a run that has these tools beside this one, one of which does the steps that name none.
     pub fn new(planner: LlmPlanner, tools: Vec<ToolSpec>, default_tool: impl Into<String>) -> Self {
         Self {
-            planner: planner.for_a_step(),
+            planner: planner.for_a_step(true),
             tools: tools.into(),
             default_tool: default_tool.into(),
             answers: false,
+            inputs: BTreeMap::new(),
             max_steps: u32::MAX,
             pool: String::new(),
         }
@@ -68,6 +72,15 @@ impl PlanTool {
     #[must_use]
     pub fn answers(self) -> Self {
         Self { answers: true, ..self }
+    }
+
+    /// Has it revise plans that are not its own, but somebody's who can do more: use these inputs of the run, and have steps
+    /// planned in turn.
+    #[must_use]
+    pub fn for_plans_with(mut self, inputs: BTreeMap<String, Value>) -> Self {
+        let own = self.spec();
+        self.tools = self.tools.iter().cloned().chain([own]).collect();
+        Self { planner: self.planner.for_a_step(false), inputs, ..self }
     }
 
     /// Who plans a step: it is only the answer of a run that has a tool of its own.
@@ -102,9 +115,10 @@ impl PlanTool {
         }
         let steps = cx.room.steps.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX)).min(self.max_steps);
         let limits = Limits { steps, edges: cx.room.edges, ..Limits::default() };
+        let results = cx.inputs.iter().map(|(id, value)| (id.to_string(), value.clone()));
         let start = RunStart {
             objective,
-            inputs: cx.inputs.iter().map(|(id, value)| (id.to_string(), value.clone())).collect(),
+            inputs: results.chain(self.inputs.clone()).collect(),
             policy: Policy { limits, ..Policy::default() },
             tools: self.tools.to_vec(),
             default_tool: Some(self.default_tool.clone()),

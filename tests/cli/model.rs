@@ -645,6 +645,38 @@ fn each_line_of_a_batch_is_revised_by_itself() {
     assert_eq!(server.calls().len(), 4, "one plan more");
 }
 
+/// A model that knows another way to `b`, and is slow to do steps.
+struct OtherWay(&'static str);
+
+impl Respond for OtherWay {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let body = request.body_json::<Value>().unwrap();
+        match (body["messages"].to_string().contains("failed:"), &body["stream"]) {
+            (true, _) => streamed(self.0, &json!({})),
+            (false, Value::Bool(true)) => Model.respond(request),
+            _ => Model.respond(request).set_delay(Duration::from_millis(1_500)),
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_a_plan_is_revised_as_that_plan_alone() {
+    let sum = json!([calculate("a", "${inputs.x} + 1"), calculate("b", "${a.result} +")]);
+    let part = json!([{ "id": "a", "tool": "plan", "args": { "objective": "Half of it" } }, calculate("b", "1 +")]);
+    for (steps, way, answer) in [
+        (sum, "b. @calculate {\"expression\": \"${a.result} + ${inputs.x}\"}\nEND\n", json!({ "result": 7 })),
+        (part, "b. @calculate {\"expression\": \"3 + 4\"}\nEND\n", Value::Null),
+    ] {
+        let (server, place) = (Server::with(OtherWay(way)), Place::new());
+        place.plan(steps);
+        place.file("lines.txt", "plan.json\n");
+        let ran = server.run(&place, ["run", "--batch", "lines.txt", "--model", "m", "--input", "x=3", "--json"]);
+        assert_eq!(ran.exit, 0, "{ran:?}");
+        let given = &ran.last_event()["lines"][0]["answer"];
+        assert!(answer.is_null() || given["result"] == answer["result"], "{given}");
+    }
+}
+
 #[test]
 fn the_code_of_an_error_goes_with_the_exit_code() {
     let say = || json!({ "id": "say", "description": "Say it" });

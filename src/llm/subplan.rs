@@ -174,6 +174,8 @@ fn failed(before: &str, why: Unplanned) -> StepError {
     let offences = match why {
         Unplanned::Unusable(offences) => offences,
         Unplanned::LimitReached(error) => return error,
+        // Nothing was asked: that is all there is to say.
+        Unplanned::NotAnswered(error) if error.is_deferred => return error.into(),
         Unplanned::NotAnswered(error) => {
             let error = StepError::from(error);
             return StepError { message: format!("{before}{}", error.message), ..error };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wiremock::{Request, Respond, ResponseTemplate};
 
 use crate::model_server::{KEY, Model, Server, Unfinished, ended, streamed};
-use crate::support::{Place, Ran, calculate};
+use crate::support::{Place, Ran, calculate, sleep};
 
 #[test]
 fn an_objective_is_planned_and_done_by_a_model() {
@@ -675,6 +675,22 @@ fn a_line_that_is_a_plan_is_revised_as_that_plan_alone() {
         let given = &ran.last_event()["lines"][0]["answer"];
         assert!(answer.is_null() || given["result"] == answer["result"], "{given}");
     }
+}
+
+/// Nobody is asked again and again whether a provider has time.
+#[test]
+fn the_revision_of_a_line_takes_its_turn_with_what_else_asks_its_provider() {
+    let way = "b. @calculate {\"expression\": \"3 + 4\"}\nEND\n";
+    let (server, place) = (Server::with(OtherWay(way)), Place::new());
+    place.file("plandag.toml", "[providers.openai]\nconcurrency = 1\n");
+    place.file("slow.json", json!({ "steps": [{ "id": "a", "description": "Say it" }] }).to_string());
+    place.file("bad.json", json!({ "steps": [sleep("a", 200, &[]), calculate("b", "1 +")] }).to_string());
+    place.file("lines.txt", "slow.json\nbad.json\n");
+    let ran = server.run(&place, ["run", "--batch", "lines.txt", "--model", "m", "--json"]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let events = ran.events();
+    let of_line: Vec<&Value> = events.iter().filter(|event| event["step"] == "2").map(|event| &event["ev"]).collect();
+    assert_eq!(of_line.iter().filter(|ev| **ev == "step.started").count(), 2, "{of_line:?}");
 }
 
 #[test]

@@ -35,6 +35,8 @@ use super::text;
 
 /// The tool whose steps are lines.
 const TOOL: &str = "line";
+/// Longer than it takes, as a rule, to have a line planned.
+const PLANNING_MS: u64 = 60_000;
 
 /// A line that can be run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -200,6 +202,9 @@ impl Batch {
         // Every line comes before what any of them expands to: in which order that is best done is known once all of it
         // is.
         let longest = critical.iter().copied().max().unwrap_or(0);
+        // One that may ask the planner has a share in the planner's pool, and must not wait there for those whose plan is
+        // still to be made.
+        let longest = if has_reviser { longest.max(PLANNING_MS) } else { longest };
         let steps = self.lines.iter().zip(critical).map(|(line, critical)| {
             let step = Step::new(line.id(), if line.plan.is_some() { TOOL } else { PlanTool::NAME });
             let step = step.description(line.text.as_str());
@@ -289,8 +294,12 @@ impl Lines {
 
 impl Tool for Lines {
     fn spec(&self) -> ToolSpec {
-        let replans = self.reviser.is_some();
-        ToolSpec { replans, ..ToolSpec::new(TOOL, "Carries out what a line of a batch stands for.") }
+        let spec = ToolSpec::new(TOOL, "Carries out what a line of a batch stands for.");
+        match self.reviser.as_ref().map(Tool::spec) {
+            // Whoever is asked by a line is asked no more than it takes.
+            Some(ToolSpec { pool, server, .. }) => ToolSpec { replans: true, pool, server, ..spec },
+            None => spec,
+        }
     }
 
     fn call<'a>(&'a self, cx: StepContext) -> BoxFuture<'a, Result<ToolOutput, StepError>> {

@@ -154,6 +154,7 @@ pub(crate) fn resume(
     let Equipment { toolbox, models, policy } = Equipment::of(args, had_model(&past), console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
+    let plan = plan.map(|plan| models.iter().fold(plan, |plan, models| models.answering(plan)));
     let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
         (Some(plan), Some(models)) if args.model.names_a_planner() && batch.is_none() => {
             (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
@@ -341,9 +342,10 @@ impl Job {
                 let dag = toolbox.check(&file, &start)?;
                 toolbox.check_needs(&file.plan)?;
                 let reviser = models.filter(|_| args.model.names_a_planner());
+                let plan = models.iter().fold(file.plan.clone(), |plan, models| models.answering(plan));
                 let planner: Box<dyn Planner> = match reviser {
-                    Some(models) => Box::new(file.plan.clone().revised_by(models.planner(&toolbox.useless()))),
-                    None => Box::new(file.plan.clone()),
+                    Some(models) => Box::new(plan.revised_by(models.planner(&toolbox.useless()))),
+                    None => Box::new(plan),
                 };
                 Ok(Self { objective, planner, can_replan: reviser.is_some(), plan: Some((file.plan, dag)) })
             }

@@ -33,6 +33,31 @@ fn each_role_can_have_a_model_of_its_own() {
         assert_eq!(server.calls().iter().filter(is_answer).count(), asked, "{source}");
     }
     assert!(server.calls().iter().all(|(body, _)| body["temperature"] == json!(0.3)));
+
+    // A plan of one's own has an answer, too: the step that it says, or the only one that nothing comes after.
+    let say = |id: &str, after: Value| json!({ "id": id, "description": "say it", "depends_on": after });
+    let steps = [say("a", json!([])), say("b", json!(["a"]))];
+    let [first, second] = &steps;
+    let declared = json!({ "answer": "b", "steps": [first, second, say("c", json!(["b"]))] });
+    place.file("lines.txt", "plan.json\n");
+    for (plan, expected) in [
+        (json!({ "steps": steps }), vec!["a", "s"]),
+        (declared, vec!["a", "s", "s"]),
+        (json!({ "steps": [say("a", json!([]))] }), vec!["s"]),
+        (json!({ "steps": [say("a", json!([])), say("b", json!([]))] }), vec!["s", "s"]),
+    ] {
+        place.file("plan.json", plan.to_string());
+        for (source, batch) in [("lines.txt", true), ("plan.json", false)] {
+            let (server, mut arguments) = (Server::with(Model), arguments);
+            arguments[1] = source;
+            let mut command = server.command(&place, arguments);
+            let ran: Ran = if batch { command.arg("--batch") } else { &mut command }.output().unwrap().into();
+            assert_eq!(ran.exit, 0, "{ran:?}");
+            let mut models: Vec<_> = server.calls().iter().map(|(body, _)| body["model"].clone()).collect();
+            models.sort_by_key(Value::to_string);
+            assert_eq!(models, expected, "{source}: {plan}");
+        }
+    }
 }
 
 #[test]

@@ -253,7 +253,7 @@ fn plan(source: Source, args: &RunArgs, equipment: &Equipment) -> Result<Option<
         Source::Plan(file) => {
             toolbox.check(&file, &start(file.source.name()))?;
             toolbox.check_needs(&file.plan)?;
-            Ok(Some(file.plan))
+            Ok(Some(models.iter().fold(file.plan, |plan, models| models.answering(plan))))
         }
         Source::Objective { .. } if models.is_some() => Ok(None),
         Source::Objective { text, could_be_file } if args.settings.files.is_none() => {

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod prompts;
 mod servers;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use plandag::llm::{
     LlmPlanner, Model, ModelOptions, PlanTool, PlannerWait, Price, PriceList, Prompts, Provider, RateLimits, StepModel,
 };
 use plandag::report::ExitCode;
-use plandag::{ModelProblem, Policy, Tool, ToolSpec};
+use plandag::{Dag, ModelProblem, Plan, Policy, StepId, Tool, ToolSpec};
 use tokio::sync::watch;
 
 use super::console::Console;
@@ -204,6 +205,14 @@ impl Models {
         if role.limits == RateLimits::default() { "" } else { self.pool(role) }
     }
 
+    /// A plan whose answer is put together by the model that does so in this run.
+    pub(crate) fn answering(&self, mut plan: Plan) -> Plan {
+        let Some(answer) = self.answer.as_ref().and_then(|_| answer(&plan)) else { return plan };
+        let step = plan.steps.iter_mut().find(|step| step.id == answer && step.tool.is_none());
+        step.into_iter().for_each(|step| Arc::make_mut(step).tool = Some(ANSWER_TOOL.into()));
+        plan
+    }
+
     /// The planner, which is not told of tools that are of no use to it.
     pub(crate) fn planner(&self, useless: &[&str]) -> LlmPlanner {
         let waits = self.waits.clone();
@@ -290,6 +299,18 @@ impl Models {
         }
         names.join(", ")
     }
+}
+
+/// The step that puts the answer of a plan together, if one does.
+fn answer(plan: &Plan) -> Option<StepId> {
+    let dag = Dag::of(plan).ok()?;
+    let dependencies = |index: usize| dag.dependencies(index);
+    let depended_on: BTreeSet<&StepId> = (0..dag.steps().len()).flat_map(dependencies).collect();
+    let mut ends = dag.steps().iter().map(|step| &step.id).filter(|id| !depended_on.contains(id));
+    let only_end = ends.next().filter(|_| ends.next().is_none());
+    let answer = plan.answer.as_ref().or(only_end)?;
+    let puts_together = |index: &usize| dag.steps()[*index].id == *answer && dag.dependencies(*index).len() > 0;
+    (0..dag.steps().len()).find(puts_together).map(|_| answer.clone())
 }
 
 struct Options<'a> {

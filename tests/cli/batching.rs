@@ -233,3 +233,20 @@ fn a_pool_has_the_size_that_the_run_was_told() {
     let apart = at("step.started", "1/b") >= at("step.finished", "1/a");
     assert!(apart || at("step.started", "1/a") >= at("step.finished", "1/b"), "{ran:?}");
 }
+
+#[test]
+fn a_line_that_a_fork_leaves_out_has_not_failed() {
+    let place = Place::new();
+    plan(&place, "good.json", json!([sleep("a", 1, &[])]));
+    plan(&place, "wrong.json", json!([calculate("b", "1 +")]));
+    place.file("lines.txt", "good.json\nwrong.json\n");
+    let run = place.run(["run", "--batch", "lines.txt", "--json"]).last_event()["run"].as_str().unwrap().to_owned();
+    let ran = place.run(["fork", &run, "--without", "2", "--json"]);
+    assert_eq!((ran.exit, &ran.last_event()["error"]), (0, &Value::Null), "{ran:?}");
+    assert_eq!(states(&ran), [(1, "succeeded".to_owned()), (2, "left_out".to_owned())]);
+    let ran = place.run(["fork", &run, "--without", "2"]);
+    assert!(ran.stderr.contains(" - 2  wrong.json") && !ran.stderr.contains("error["), "{}", ran.stderr);
+    // What has failed is told of without it.
+    let ran = place.run(["fork", &run, "--without", "1"]);
+    assert!(ran.exit == 1 && ran.stderr.contains("1 of 1 line failed"), "{}", ran.stderr);
+}

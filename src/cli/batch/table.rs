@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use plandag::counted;
 use plandag::report::{ExitCode, StepOutcome, StepReport};
-use plandag::{RunReport, Timestamp};
+use plandag::{RunReport, SkipReason, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::duration::human;
@@ -38,6 +38,7 @@ impl Row<'_> {
         match self.outcome {
             None => "refused",
             Some(StepOutcome::Succeeded) => "succeeded",
+            Some(StepOutcome::Skipped(SkipReason::LeftOut)) => "left_out",
             Some(StepOutcome::Failed | StepOutcome::Skipped(_)) => "failed",
             Some(_) => "unfinished",
         }
@@ -77,6 +78,7 @@ impl Batch {
             let sign = match row.state() {
                 "succeeded" => paint(style::GOOD, "✓"),
                 "unfinished" => paint(style::RETRY, "■"),
+                "left_out" => paint(style::FAINT, "-"),
                 _ => paint(style::ERROR, "✗"),
             };
             let text = text::pad(&text::cut(row.text, TEXT_COLUMNS), TEXT_COLUMNS);
@@ -111,7 +113,7 @@ impl Batch {
 
     /// Why the command does not succeed although its run may have.
     pub(crate) fn failure(&self, report: &RunReport, exit: ExitCode) -> Option<Failure> {
-        let rows = self.rows(report);
+        let rows: Vec<_> = self.rows(report).into_iter().filter(|row| row.state() != "left_out").collect();
         let bad = rows.iter().filter(|row| row.state() != "succeeded").count();
         let message = format!("{bad} of {} failed", counted(rows.len(), "line"));
         let failure = Failure::new("batch.incomplete", exit, message).after_start();

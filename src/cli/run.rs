@@ -17,7 +17,7 @@ use super::batch::{Batch, Sources};
 use super::console::Console;
 use super::earlier;
 use super::failure::Failure;
-use super::history::{Recorded, close_journal};
+use super::history::{Recorded, close_journal, journal_failure};
 use super::model::Models;
 use super::model::args::Chosen;
 use super::output::Output;
@@ -115,7 +115,7 @@ impl Beginning {
             handle
         };
         let setting = Setting { toolbox, console, json: args.json, is_kept, batch: batch.as_ref() };
-        let watched = watch_all(runtime_of(toolbox, args.json)?, start, &[], setting)?;
+        let watched = watch_all(runtime_of(toolbox, args.json)?, start, &[], setting, kept.as_deref())?;
         let is_objective = plan.is_none();
         let finished = Summary { watched, is_objective, is_kept, args, batch }.finish(output, console);
         match page {
@@ -180,7 +180,7 @@ pub(crate) fn resume(
         None => runner,
     };
     let setting = Setting { toolbox: &toolbox, console, json: args.json, is_kept: true, batch: batch.as_ref() };
-    let watched = watch_all(runtime, || runner.start_resume(run), &past, setting)?;
+    let watched = watch_all(runtime, || runner.start_resume(run), &past, setting, Some(&kept))?;
     let finished = Summary { watched, is_objective, is_kept: true, args, batch }.finish(output, console);
     drop(runner);
     close_journal(kept);
@@ -274,8 +274,19 @@ fn watch_all(
     start: impl FnOnce() -> RunHandle,
     past: &[RunEvent],
     setting: Setting<'_>,
+    journal: Option<&SqliteJournal>,
 ) -> Result<Watched, Failure> {
-    let watched = runtime.block_on(watch(start, past, setting));
+    let watched = runtime.block_on(async {
+        let mut watched = watch(start, past, setting).await?;
+        // The answer of a run is there; what the lines of a batch came to may be only in its journal.
+        if let (Some(batch), Some(journal)) = (setting.batch, journal)
+            && let Err(error) = watched.report.fetch(journal, batch.steps()).await
+        {
+            setting.console.json_rest(&mut watched.lines);
+            return Err(journal_failure(error));
+        }
+        Ok(watched)
+    });
     // A tool that still reads a file does not keep the answer back.
     runtime.shutdown_background();
     watched

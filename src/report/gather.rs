@@ -30,6 +30,11 @@ impl Parts {
         }
     }
 
+    /// The part that is the output of this step.
+    pub(crate) fn of(&self, step: StepNumber) -> Option<&Output> {
+        self.0.get(&step)
+    }
+
     /// Reads the parts that are stored.
     pub(crate) async fn fetch(&mut self, journal: &dyn Journal, run: &RunId) -> Result<(), JournalError> {
         for part in self.0.values_mut() {

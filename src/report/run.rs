@@ -35,8 +35,8 @@ pub struct RunReport {
     run: RunId,
     pub(super) scheduler: Scheduler,
     pub(super) record: Record,
-    /// What the answer is made of, as far as that had to be read from the journal.
-    parts: Parts,
+    /// What the answer is made of, and what else was asked for, as far as that had to be read from the journal.
+    pub(super) parts: Parts,
     answer: OnceLock<Option<Arc<Value>>>,
     /// The numbers of all attempts, sorted by step.
     pub(super) by_step: OnceLock<Vec<AttemptNumber>>,
@@ -190,6 +190,23 @@ impl RunReport {
         if let Some(answer) = self.answer.get_mut().and_then(Option::as_mut) {
             *answer = Arc::new(secrets.redact_value(Value::clone(answer)));
         }
+    }
+
+    /// Reads what these steps have put out from the journal, as far as it is only there: [`output`](Self::output) has it
+    /// from then on.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be read.
+    pub async fn fetch<T: AsRef<str>>(
+        &mut self,
+        journal: &dyn Journal,
+        steps: impl IntoIterator<Item = T>,
+    ) -> Result<(), JournalError> {
+        let member = |step: T| Some((StepId::from(step.as_ref()), self.scheduler.current(step.as_ref())?));
+        let members: Vec<(StepId, StepNumber)> = steps.into_iter().filter_map(member).collect();
+        self.parts.add(&Output::Gathered(Arc::new(members)), &self.scheduler);
+        self.parts.fetch(journal, &self.run).await
     }
 
     /// The run's id.

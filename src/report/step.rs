@@ -250,9 +250,14 @@ impl RunReport {
             .fold(self.record.added_at(step), Timestamp::max)
     }
 
-    /// The value of a step's output; none if there is none, or if it is so large that it is only in the journal.
+    /// The value of a step's output; none if there is none, or if it is so large that it is only in the journal and was
+    /// not [fetched](Self::fetch).
     pub fn value(&self, id: &str) -> Option<Arc<Value>> {
-        let output = self.scheduler.output(self.scheduler.current(id)?)?;
+        let number = self.scheduler.current(id)?;
+        if let Some(output) = self.parts.of(number) {
+            return self.parts.value(output);
+        }
+        let output = self.scheduler.output(number)?;
         let mut parts = Parts::default();
         parts.add(output, &self.scheduler);
         parts.value(output)

@@ -234,6 +234,27 @@ fn a_pool_has_the_size_that_the_run_was_told() {
     assert!(apart || at("step.started", "1/a") >= at("step.finished", "1/b"), "{ran:?}");
 }
 
+/// What is large is kept in the journal alone.
+#[test]
+fn an_answer_that_only_the_journal_has_is_given_out() {
+    let place = Place::new();
+    place.file("docs/big.txt", "a line of very many lines\n".repeat(7_000));
+    plan(&place, "big.json", json!([{ "id": "a", "tool": "read_file", "args": { "path": "big.txt" } }]));
+    plan(&place, "wrong.json", json!([calculate("b", "1 +")]));
+    for (lines, exit) in [("big.json\nbig.json\n", 0), ("big.json\nwrong.json\n", 1)] {
+        place.file("lines.txt", lines);
+        let line = ["run", "--batch", "lines.txt", "--files", "docs"];
+        let ran = place.run(line.into_iter().chain(["--json"]));
+        let last = ran.last_event();
+        assert_eq!(ran.exit, exit, "{last}");
+        let length = |answer: &Value| answer["text"].as_str().unwrap_or_default().len();
+        assert!(length(&last["lines"][0]["answer"]) > 150_000, "{lines}");
+        for ran in [place.run(line), place.run(["resume", last["run"].as_str().unwrap()])] {
+            assert!(ran.stdout.starts_with("# 1  big.json\n\n") && ran.stdout.len() > 150_000, "{}", ran.stderr);
+        }
+    }
+}
+
 #[test]
 fn a_line_that_a_fork_leaves_out_has_not_failed() {
     let place = Place::new();

@@ -180,6 +180,11 @@ impl Batch {
         }
     }
 
+    /// The steps that are lines.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = String> {
+        self.lines.iter().map(Line::id)
+    }
+
     /// How many lines were no part of the run.
     pub(crate) fn refused(&self) -> usize {
         self.refused.len()

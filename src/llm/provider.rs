@@ -24,7 +24,6 @@ use crate::http_client;
 
 /// Longer answers are not read: no plan and no step needs them.
 pub(super) const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
-/// How long to try to reach a server.
 
 /// A connection to one [`Server`], shared by all of its models: one pool of connections, one gate.
 ///

@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(policy.limits.steps, 6, "two lines of two steps each");
         let (name, tool) = batch.tool(None);
         // As if others had taken the room.
-        let policy = Policy { limits: Limits { steps: 3, ..policy.limits.clone() }, ..policy };
+        let policy = Policy { limits: Limits { steps: 2, ..policy.limits.clone() }, ..policy };
         let runner = Runner::new(batch.plan("lines.txt", &policy, false)).tool(name, tool).policy(policy);
         let runner = runner.tool("none", plandag::tool_fn(|_| async { Ok(()) }));
         let report = super::super::run::runtime().unwrap().block_on(runner.run("lines")).unwrap();

@@ -154,7 +154,7 @@ fn judge_listing(books: &Books, mut listing: Listing) -> Result<BTreeMap<StepId,
     let (ended, perhaps_ended) = ended_by(books, &fates);
     let taken = books.room_taken();
     match () {
-        () if listing.steps.len() > limit => bad("it lists too many steps"),
+        () if listing.steps.len() > books.own_steps + limit => bad("it lists too many steps"),
         () if taken + new > limit + ended + perhaps_ended => bad("it has too many steps"),
         () if taken + new + either > limit + ended => Err(Verdict::Unclear),
         () => {

@@ -63,7 +63,7 @@ pub mod duration;
 mod error;
 mod event;
 pub mod history;
-#[cfg(any(feature = "fetch", feature = "llm", all(feature = "mcp", unix)))]
+#[cfg(any(feature = "web-search", feature = "llm", all(feature = "mcp", unix)))]
 mod http_client;
 pub mod journal;
 #[cfg(feature = "llm")]

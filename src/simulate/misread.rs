@@ -4,6 +4,7 @@ use serde_json::error::Category;
 use serde_json::{Error, Value};
 
 use crate::cut;
+#[cfg(feature = "plan-file")]
 use crate::plan_file::PlanFileError;
 
 /// How much of a value is shown.
@@ -69,6 +70,7 @@ pub(super) fn reason(line: &[u8], error: &Error) -> String {
 }
 
 /// Why a line is no plan as it could be in a file: all that is wrong with it, without places, as it is one line.
+#[cfg(feature = "plan-file")]
 pub(super) fn misshapen(error: &PlanFileError) -> String {
     let PlanFileError::Invalid(problems) = error else { return error.to_string() };
     let told = problems.problems.iter().map(|problem| match &problem.help {

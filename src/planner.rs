@@ -21,7 +21,8 @@ pub trait Planner: Send + Sync {
     ///
     /// # Errors
     ///
-    /// A [`PlanError`] counts as a rejected answer: the planner is asked again, up to the run's cap.
+    /// A [`PlanError`] counts as a rejected answer: the planner is asked again, up to the run's cap, unless it is of a kind
+    /// that asking again cannot change, such as [`Declined`](PlanError::Declined).
     fn plan<'a>(&'a self, request: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>>;
 
     /// The name of the server that it asks, as [`ToolSpec::server`]. Empty: it has one of its own, or none.

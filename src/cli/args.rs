@@ -477,13 +477,18 @@ fn without_secrets(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// `KEY=VALUE`, the value read as JSON where it is JSON.
+/// `KEY=VALUE`, the value read as JSON where it is JSON. What looks like a number and would be written otherwise is none, but
+/// a version, or the number of an account.
 pub(crate) fn key_value(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example city=Paris")?;
     if key.is_empty() {
         return Err("there is no key before the =".to_owned());
     }
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    let value = match serde_json::from_str(value) {
+        Ok(serde_json::Value::Number(number)) if number.to_string() != value.trim() => value.into(),
+        Ok(parsed) => parsed,
+        Err(_) => value.into(),
+    };
     Ok((key.to_owned(), value))
 }
 
@@ -524,6 +529,10 @@ mod tests {
     fn input_values_are_json_where_they_are_json() {
         assert_eq!(key_value("city=Paris"), Ok(("city".into(), json!("Paris"))));
         assert_eq!(key_value("n=3"), Ok(("n".into(), json!(3))));
+        assert_eq!(key_value("x=-1.5"), Ok(("x".into(), json!(-1.5))));
+        for text in ["1.10", "12345678901234567890123", "1e5", "-0"] {
+            assert_eq!(key_value(&format!("n={text}")), Ok(("n".into(), json!(text))));
+        }
         assert_eq!(key_value("list=[1, 2]"), Ok(("list".into(), json!([1, 2]))));
         assert_eq!(key_value("formula=a=b"), Ok(("formula".into(), json!("a=b"))));
         assert_eq!(key_value("empty="), Ok(("empty".into(), json!(""))));

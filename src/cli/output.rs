@@ -63,12 +63,13 @@ pub(crate) struct PendingFile {
 
 impl PendingFile {
     fn create(target: &Path) -> io::Result<Self> {
+        // First, as a link to a pipe, such as /dev/stdout, cannot be followed by name.
+        if target.exists() && !target.is_file() {
+            let direct = Some(OpenOptions::new().write(true).open(target)?);
+            return Ok(Self { target: target.to_owned(), direct });
+        }
         // A link stays a link: what it points to is replaced.
         let target = if target.is_symlink() { target.canonicalize()? } else { target.to_owned() };
-        if target.exists() && !target.is_file() {
-            let direct = Some(OpenOptions::new().write(true).open(&target)?);
-            return Ok(Self { target, direct });
-        }
         // It is made for the test that it can be.
         Draft::beside(&target)?;
         Ok(Self { target, direct: None })

@@ -51,6 +51,11 @@ pub(crate) fn run_source(source: Source, args: &RunArgs, console: &Console) -> R
         Equipment::of(args, needs_model, console)?
     };
     let job = Job::of(source, args, &toolbox, models.as_ref(), &policy)?;
+    // A server was told for all that it is sent.
+    if args.spending.review && !job.can_replan && args.source_kind.is_none() {
+        let nobody = Failure::usage("usage.arguments", "--review asks the planner once more, and here it is no model");
+        return Err(nobody.help("name one: --planner-model NAME"));
+    }
     if args.confirm {
         confirm(&job, &toolbox, args, &policy, console)?;
     }
@@ -67,6 +72,10 @@ pub(crate) fn run_source(source: Source, args: &RunArgs, console: &Console) -> R
 
 /// Runs what the lines of a file stand for, as one run.
 fn run_batch(args: &RunArgs, console: &Console) -> Result<ExitCode, Failure> {
+    if args.spending.review {
+        let message = "--review is for one objective: a batch has no planner of its own";
+        return Err(Failure::usage("usage.arguments", message).help("leave it out, or run the objectives one by one"));
+    }
     let sources = Sources::read(args, console)?;
     let needs_model = sources.need_model() || args.model.names_a_planner();
     let equipment = Equipment::of(args, needs_model, console)?;

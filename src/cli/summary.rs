@@ -193,7 +193,7 @@ impl Summary<'_> {
                     Some(why) => failure.note(format!("the planner waited: {}", text::cut(why, 400))),
                     None => failure,
                 };
-                failure.help("give it longer: --deadline TIME")
+                if self.is_kept { failure } else { failure.help("give it longer: --deadline TIME") }
             }
             StopReason::Attempts => limit("limit.attempts"),
             StopReason::Tokens => self.use_more(limit("limit.tokens"), "--max-tokens N"),
@@ -229,9 +229,12 @@ impl Summary<'_> {
         let run = report.run();
         let ways = report.steps().filter_map(|step| way_to_decide(run, step.id.as_str(), step.outcome));
         let failure = ways.fold(failure, Failure::help);
-        // It would stop again at once.
-        let is_spent = matches!(report.ending(), Ending::Stopped(StopReason::Tokens | StopReason::Money));
-        if is_spent { failure } else { failure.help(go_on(run)) }
+        match report.ending() {
+            // It would stop again at once.
+            Ending::Stopped(StopReason::Tokens | StopReason::Money) => failure,
+            Ending::Stopped(StopReason::Deadline) => failure.help(format!("{} --deadline TIME", go_on(run))),
+            _ => failure.help(go_on(run)),
+        }
     }
 
     fn kept(&self, failure: Failure) -> Failure {

@@ -253,8 +253,10 @@ impl History {
         reasons
     }
 
+    /// Whether a step is in a plan that is not accepted yet, or inside of one that is.
     fn is_draft(&self, step: StepNumber) -> bool {
-        self.report.scheduler().step(step).is_some_and(|step| step.draft)
+        let outermost = self.report.parents(Some(step)).last().unwrap_or(step);
+        self.report.scheduler().step(outermost).is_some_and(|step| step.draft)
     }
 
     /// The plans that brought a step in, or back.

@@ -35,7 +35,7 @@ use serde_json::Value;
 use tracing::Instrument as _;
 
 use crate::depth::is_too_deep;
-use crate::error::{JournalError, RunError, StepError};
+use crate::error::{RunError, StepError};
 use crate::event::{Decision, Event, RunStart, StepNumber};
 use crate::history::{Told, bounded, decide};
 use crate::journal::{Claim, Journal, RunId};
@@ -502,7 +502,8 @@ impl Runner {
     }
 
     fn journal_for(&self, run: &RunId) -> Result<&dyn Journal, RunError> {
-        self.journal.as_deref().ok_or_else(|| JournalError::UnknownRun { run: run.to_string() }.into())
+        let none = || RunError::Configuration(format!("run `{run}` is in no journal that the runner has: it has none"));
+        self.journal.as_deref().ok_or_else(none)
     }
 }
 

@@ -380,6 +380,13 @@ fn the_doctor_knows_what_a_run_would_refuse() {
     assert_eq!(ran.exit, 0, "what a file says is said of runs with a folder, too: {ran:?}");
 }
 
+#[test]
+fn an_address_that_serves_no_model_of_the_run_is_refused() {
+    let place = Place::new();
+    let ran = place.run(["run", "x", "--model", "ollama::x", "--base-url", "http://127.0.0.1:1/v1"]);
+    assert!(ran.exit == 2 && ran.stderr.contains("no model is at --base-url http://127.0.0.1:1/v1"), "{ran:?}");
+}
+
 /// A proxy would see what is sent, and its network is another one.
 #[test]
 fn what_is_for_this_machine_goes_to_no_proxy() {

@@ -278,3 +278,12 @@ fn who_could_not_write_the_answer_is_told_as_programs_are() {
     assert_eq!((ran.exit, &last["ev"], &last["error"]["code"]), (2, &json!("run.finished"), &json!("usage.output")));
     assert_eq!(last["answer"]["result"], 1, "{last}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_may_be_written_where_a_link_leads_to_a_pipe() {
+    let place = Place::new();
+    place.plan(json!([crate::support::calculate("a", "1")]));
+    let ran = place.run(["run", "plan.json", "-o", "/dev/stdout"]);
+    assert!(ran.exit == 0 && ran.stdout.contains("\"result\": 1"), "{ran:?}");
+}

@@ -312,6 +312,7 @@ fn who_waits_for_a_planner_is_told_what_that_waits_for() {
     assert_eq!(ran.exit, 8, "{}", ran.stderr);
     assert!(ran.stderr.contains("↻ the planner waits 20m"), "{}", ran.stderr);
     let (_, error) = ran.stderr.split_once("error[limit.deadline]").unwrap();
+    assert!(error.contains(" --deadline TIME\n") && error.matches("--deadline").count() == 1, "{error}");
     assert!(error.contains("the planner waited: model `m` at") && error.contains("slow down"), "{error}");
     let ran = server.run(&place, ["run", "x", "--model", "m", "--deadline", "1s", "--json"]);
     let waits = ran.events().into_iter().find(|event| event["ev"] == "planning.waits").unwrap();
@@ -320,6 +321,23 @@ fn who_waits_for_a_planner_is_told_what_that_waits_for() {
     let server = Server::with(BusyOnce(true.into()));
     let ran = server.run(&place, ["plan", "x", "--model", "m"]);
     assert!(ran.exit == 0 && ran.stderr.contains("↻ the planner waits 2"), "{ran:?}");
+}
+
+#[test]
+fn a_review_is_refused_where_nobody_could_make_it() {
+    let (server, place) = (Server::with(Model), Place::new());
+    place.plan(json!([calculate("six", "6")]));
+    place.file("lines.txt", "x\n");
+    let lines = [
+        ["run", "plan.json", "--review", "--offline", "-q"],
+        ["run", "plan.json", "--review", "--step-model", "m"],
+        ["run", "--batch", "lines.txt", "--review", "--model=m"],
+    ];
+    for line in lines {
+        let ran = server.run(&place, line);
+        assert!(ran.exit == 2 && ran.stderr.contains("--review"), "{line:?}: {ran:?}");
+    }
+    assert_eq!(server.run(&place, ["run", "plan.json", "--review", "--model", "m"]).exit, 0);
 }
 
 #[test]

@@ -13,6 +13,35 @@ use plandag::{
 };
 use serde_json::json;
 
+/// Begins a plan with a step that is planned and one that acts, and takes its time with the rest.
+struct Slow;
+
+impl Planner for Slow {
+    fn plan<'a>(&'a self, _: PlanRequest, sink: PlanSink) -> BoxFuture<'a, Result<PlanReply, PlanError>> {
+        Box::pin(async move {
+            let steps = [Step::new("p", "map"), Step::new("a", "act")];
+            steps.iter().for_each(|step| sink.step(step.clone()));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Ok(Plan::from_iter(steps).into())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_acts_waits_until_its_plan_is_written_also_inside_of_another_step() {
+    let journal = MemoryJournal::new();
+    let map = tool_fn(|_| async { Ok::<_, StepError>(Plan::from_iter([Step::new("act", "act")])) });
+    let act = tool_fn(|_| async { Ok(1) }).acts();
+    let handle = Runner::new(Slow).journal(journal.clone()).tool("act", act).tool("map", map).start("x");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let history = History::load(&journal, handle.id()).await.unwrap();
+    for id in ["a", "p/act"] {
+        let reasons = history.why(id).unwrap();
+        assert_eq!(reasons.last().unwrap().to_string(), "it acts, and waits until its plan is written", "{reasons:?}");
+    }
+    assert!(handle.await.unwrap().succeeded());
+}
+
 /// Writes a plan that is cut off, then its correction, then mends what failed.
 struct Author;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plandag::journal::MemoryJournal;
+use plandag::journal::{MemoryJournal, RunId};
 use plandag::report::StepOutcome;
 use plandag::{Limits, NoAnswer, OnFailure, Output, Plan, RunError, Runner, SkipReason, Step, StepError, tool_fn};
 use serde_json::{Value, json};
@@ -77,6 +77,8 @@ async fn a_step_without_tool_goes_to_the_default_tool() {
     assert!(error.to_string().contains("names no tool"), "{error}");
     let missing = Runner::new(plan()).default_tool("nobody").run("be kind").await;
     assert!(matches!(missing, Err(RunError::Configuration(_))), "{missing:?}");
+    let nowhere = Runner::new(plan()).default_tool(model()).resume(RunId::random()).await;
+    assert!(matches!(nowhere, Err(RunError::Configuration(_))), "it has no journal: {nowhere:?}");
 }
 
 #[tokio::test]

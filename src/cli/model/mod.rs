@@ -124,6 +124,15 @@ impl Models {
         let planner = role(planner)?;
         let steps = role(steps)?;
         let answer = answer.map(|name| role(Some(name))).transpose()?;
+        if let Some(url) = args.base_url.as_deref().filter(|url| !servers.has_model_at(url)) {
+            let message = format!(
+                "no model is at --base-url {}: `{}` names its provider",
+                plandag::llm::shown_address(url),
+                planner.name
+            );
+            return Err(Failure::usage("usage.arguments", message)
+                .help("name the model without `PROVIDER::` to ask for it there, or leave --base-url out"));
+        }
         let by_file = || Some(format!("`max_usd` of {}", files.source(|config| config.max_usd)?.display()));
         let spending = Spending {
             max_usd_by: by_file().filter(|_| spending.max_usd.is_none()).unwrap_or_else(|| "--max-usd".to_owned()),

@@ -104,6 +104,12 @@ impl<'a> Servers<'a> {
         Ok(provider)
     }
 
+    /// Whether a model is at this address.
+    pub(crate) fn has_model_at(&self, url: &str) -> bool {
+        let plain = |url: &str| url.trim_end_matches('/').to_owned();
+        self.places.values().filter_map(Server::address).any(|address| plain(address) == plain(url))
+    }
+
     /// Where a model is, for people.
     pub(crate) fn place(&self, model: &str) -> String {
         match self.places.get(model) {

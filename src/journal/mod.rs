@@ -237,6 +237,12 @@ pub trait Journal: Send + Sync {
         Box::pin(ready(Ok(Vec::new())))
     }
 
+    /// What stands in its records where something was kept out of them, such as a secret. Who resumes a run does not know
+    /// it any more: a step that acts fails, where it would be called with this in the place of it.
+    fn mark(&self) -> Option<&'static str> {
+        None
+    }
+
     /// How long a successful call of each tool took on average in the newest runs, in milliseconds. A new run reads it
     /// once, and keeps it in its first event: steps that nobody has estimated are expected to take that long. A journal
     /// that does not say leaves it at that nothing is known.
@@ -297,6 +303,10 @@ impl<J: Journal + ?Sized> Journal for Arc<J> {
 
     fn leave<'a>(&'a self, run: &'a RunId, letter: &'a Letter) -> BoxFuture<'a, Result<(), JournalError>> {
         (**self).leave(run, letter)
+    }
+
+    fn mark(&self) -> Option<&'static str> {
+        (**self).mark()
     }
 
     fn letters<'a>(&'a self, claim: &'a Claim) -> BoxFuture<'a, Result<Vec<Letter>, JournalError>> {

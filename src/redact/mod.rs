@@ -18,7 +18,7 @@ use serde_json::Value;
 pub(crate) use data::Redact;
 
 /// What stands where a secret was.
-const REDACTED: &str = "[redacted]";
+pub(crate) const REDACTED: &str = "[redacted]";
 /// Shorter values would take ordinary words out of a text.
 const MIN_BYTES: usize = 6;
 /// Shorter numbers are counts and sizes.

@@ -18,7 +18,7 @@ use crate::error::{JournalError, StepError, StepErrorKind};
 use crate::event::{AttemptNumber, Event, Launch, Returned, RunStart, Usage};
 use crate::journal::RunId;
 use crate::reference;
-use crate::tool::{Call, Caller, StepContext, Tool, ToolOutput, ToolTimeout};
+use crate::tool::{Call, Caller, Effect, StepContext, Tool, ToolOutput, ToolTimeout};
 
 use super::carried::CarriedOver;
 use super::desk::{Desk, Message};
@@ -42,6 +42,8 @@ pub(super) struct RunContext {
     pub(super) max_output_bytes: usize,
     pub(super) desk: Arc<Desk>,
     pub(super) carried_over: CarriedOver,
+    /// What stands where something is not known any more, if the run was resumed.
+    pub(super) lost: Option<&'static str>,
 }
 
 impl RunContext {
@@ -268,6 +270,9 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
     let tool = usize::from(job.launch.tool);
     let timeout = run.timeout(&job.launch);
     let Some(args) = args(run, &job.launch).map_err(failure)? else { return Ok(Returned::ConditionFalse) };
+    if let Some(mark) = run.lost {
+        check_known(run, tool, &args, mark).map_err(failure)?;
+    }
     // Every field is moved once, to where it stays: copies of a whole context are a good part of what a cheap call costs.
     let Launch { attempt: number, id, definition: step, tries, inputs, last_error, expansion, room, .. } = *job.launch;
     let mut call = run.tools[tool].call(StepContext {
@@ -305,6 +310,18 @@ async fn outcome(attempt: &Arc<Attempt>, mut job: Job) -> Outcome {
 #[cold]
 fn failure(error: StepError) -> Arc<StepError> {
     Arc::new(output::bounded_error(error))
+}
+
+/// What acts is to act with what it was meant to, or not at all.
+#[cold]
+fn check_known(run: &RunContext, tool: usize, args: &Value, mark: &str) -> Result<(), StepError> {
+    if run.start.tools[tool].effect != Effect::Acts || !args.to_string().contains(mark) {
+        return Ok(());
+    }
+    Err(StepError::permanent(format!(
+        "its arguments have {mark} where there was a secret, which is not written down: start a new run, or have what it \
+         calls read the secret from its environment"
+    )))
 }
 
 /// The arguments of a call, every reference filled; none if the step's condition is false.

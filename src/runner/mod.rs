@@ -384,7 +384,11 @@ impl Runner {
             let Begun { first, scheduler, record, claim } = runner.begin(&id, begin, publisher.as_ref()).await?;
             let (kept, hold) =
                 runner.journal.clone().zip(claim).map(|(journal, claim)| Kept::new(journal, claim)).unzip();
-            let run = Arc::new(runner.context(id, &scheduler, kept, at));
+            let mut run = runner.context(id, &scheduler, kept, at);
+            if matches!(first, Event::Resumed { .. }) {
+                run.lost = runner.journal.as_ref().and_then(|journal| journal.mark());
+            }
+            let run = Arc::new(run);
             keep(run, Driver::new(scheduler, record, runner.planner, publisher), first, hold).await
         };
         // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
@@ -495,6 +499,7 @@ impl Runner {
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
             carried_over: CarriedOver::default(),
+            lost: None,
             max_output_bytes: self.max_output_bytes,
             desk,
             id,

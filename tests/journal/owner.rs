@@ -23,7 +23,7 @@ fn interrupted(ms: u64) -> (Place, String) {
     (place, run)
 }
 
-fn wait_for(place: &Place, event: &str, count: usize) {
+pub(crate) fn wait_for(place: &Place, event: &str, count: usize) {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let is_there = place.journal().exists()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,36 @@ use plandag::{
 };
 use serde_json::{Value, json};
 
-use crate::support::Place;
+use crate::owner::wait_for;
+use crate::support::{Place, Ran};
+
+#[test]
+fn what_acts_is_not_called_with_what_was_not_written_down() {
+    let place = Place::new();
+    let write = |id: &str, content: &str| {
+        let args = json!({ "path": format!("{id}.txt"), "content": content });
+        json!({ "id": id, "tool": "write_file", "args": args, "depends_on": ["wait"] })
+    };
+    let wait = json!({ "id": "wait", "tool": "sleep", "args": { "ms": 500 } });
+    place.plan(json!([wait, write("secret", "it is ${inputs.token}"), write("plain", "x")]));
+    let command = |line: &str| {
+        let mut command = place.command(line);
+        command.env("MY_API_TOKEN", "sk-verysecret-12345");
+        command
+    };
+    let run = "run plan.json --allow write_file --input token=sk-verysecret-12345";
+    let mut child = command(run).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for(&place, "attempt_started", 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ran: Ran = command("resume").output().unwrap().into();
+    assert!(ran.exit == Some(1) && ran.stderr.contains("have [redacted] where there was a secret"), "{ran:?}");
+    let written = |name: &str| place.path("plandag-output").join(name).exists();
+    assert!(written("plain.txt") && !written("secret.txt"), "{ran:?}");
+    // As long as the value is known, it is used.
+    assert_eq!(command(run).output().unwrap().status.code(), Some(0));
+    assert!(written("secret.txt"));
+}
 
 /// Events of all kinds, with this in all names and that in all texts.
 fn events(name: &str, text: &str) -> Vec<RunEvent> {

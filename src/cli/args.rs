@@ -152,7 +152,7 @@ pub(crate) struct Settings {
     /// Folder in which write_file writes and programs run; made when it is needed
     #[arg(long, value_name = "DIR", default_value = "plandag-output")]
     pub(crate) output_dir: PathBuf,
-    /// Value of ${inputs.KEY}: JSON if it is JSON, else text; can be repeated
+    /// Value of ${inputs.KEY}: JSON if it is JSON, else text, also a number that would be written otherwise (1.10); can be repeated
     #[arg(long = "input", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) inputs: Vec<(String, serde_json::Value)>,
     /// Most steps at once [default: 64]

@@ -163,7 +163,7 @@ pub(crate) fn resume(
     let Equipment { toolbox, models, policy } = Equipment::of(args, had_model(&past), console)?;
     let output = Output::prepare(args.output.as_deref(), console)?;
     let is_objective = plan.is_none();
-    let plan = plan.map(|plan| models.iter().fold(plan, |plan, models| models.answering(plan)));
+    let plan = plan.map(|plan| Models::answering(models.as_ref(), plan));
     let (planner, policy): (Box<dyn Planner>, Policy) = match (plan, &models) {
         (Some(plan), Some(models)) if args.model.names_a_planner() && batch.is_none() => {
             (Box::new(plan.revised_by(models.planner(&toolbox.useless()))), policy)
@@ -362,7 +362,7 @@ impl Job {
                 let dag = toolbox.check(&file, &start)?;
                 toolbox.check_needs(&file.plan)?;
                 let reviser = models.filter(|_| args.model.names_a_planner());
-                let plan = models.iter().fold(file.plan.clone(), |plan, models| models.answering(plan));
+                let plan = Models::answering(models, file.plan.clone());
                 let planner: Box<dyn Planner> = match reviser {
                     Some(models) => Box::new(plan.revised_by(models.planner(&toolbox.useless()))),
                     None => Box::new(plan),

@@ -384,11 +384,7 @@ impl Runner {
             let Begun { first, scheduler, record, claim } = runner.begin(&id, begin, publisher.as_ref()).await?;
             let (kept, hold) =
                 runner.journal.clone().zip(claim).map(|(journal, claim)| Kept::new(journal, claim)).unzip();
-            let mut run = runner.context(id, &scheduler, kept, at);
-            if matches!(first, Event::Resumed { .. }) {
-                run.lost = runner.journal.as_ref().and_then(|journal| journal.mark());
-            }
-            let run = Arc::new(run);
+            let run = Arc::new(runner.context(id, &scheduler, kept, at, &first));
             keep(run, Driver::new(scheduler, record, runner.planner, publisher), first, hold).await
         };
         // The keeper is a task and not part of the caller's: tasks that wake each other are run one after the other
@@ -486,8 +482,17 @@ impl Runner {
     }
 
     /// What the attempts of a run share. The run's tools are those it was started with, in the same order.
-    fn context(&self, id: RunId, scheduler: &Scheduler, journal: Option<Kept>, desk: Arc<Desk>) -> RunContext {
+    fn context(
+        &self,
+        id: RunId,
+        scheduler: &Scheduler,
+        journal: Option<Kept>,
+        desk: Arc<Desk>,
+        first: &Event,
+    ) -> RunContext {
         let start = scheduler.start();
+        let past = journal.as_ref().filter(|_| matches!(first, Event::Resumed { .. }));
+        let lost = past.and_then(|past| past.journal.mark());
         // Only whoever accepts changes comes here without one of them.
         let tool = |spec: &ToolSpec| self.tools.get(&spec.name).cloned().unwrap_or_else(|| gone(&spec.name));
         RunContext {
@@ -499,7 +504,7 @@ impl Runner {
             timeout: self.policy.timeout_ms.map(Duration::from_millis),
             planner_timeout: self.policy.planner_timeout_ms.map(Duration::from_millis),
             carried_over: CarriedOver::default(),
-            lost: None,
+            lost,
             max_output_bytes: self.max_output_bytes,
             desk,
             id,

@@ -26,6 +26,7 @@ use super::args::RunArgs;
 use super::console::Console;
 use super::failure::Failure;
 use super::look;
+use super::model::Models;
 use super::ndjson::{Fields, Line as JsonLine};
 use super::prediction::{Prediction, simulation};
 use super::run::{Equipment, needs_model, no_planner};
@@ -258,7 +259,7 @@ fn plan(source: Source, args: &RunArgs, equipment: &Equipment) -> Result<Option<
         Source::Plan(file) => {
             toolbox.check(&file, &start(file.source.name()))?;
             toolbox.check_needs(&file.plan)?;
-            Ok(Some(models.iter().fold(file.plan, |plan, models| models.answering(plan))))
+            Ok(Some(Models::answering(models.as_ref(), file.plan)))
         }
         Source::Objective { .. } if models.is_some() => Ok(None),
         Source::Objective { text, could_be_file } if args.settings.files.is_none() => {

@@ -52,7 +52,7 @@ pub(crate) struct ForkArgs {
     /// Runs this step again, and all that depends on it
     #[arg(long, value_name = "STEP")]
     from: Option<String>,
-    /// Sets an argument of that step: JSON if it is JSON, else text; can be repeated
+    /// Sets an argument of that step: JSON if it is JSON, else text, also a number that would be written otherwise (1.10); can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value, requires = "from")]
     set: Vec<(String, Value)>,
     /// Leaves this step out; can be repeated

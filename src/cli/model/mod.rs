@@ -214,9 +214,10 @@ impl Models {
         if role.limits == RateLimits::default() { "" } else { self.pool(role) }
     }
 
-    /// A plan whose answer is put together by the model that does so in this run.
-    pub(crate) fn answering(&self, mut plan: Plan) -> Plan {
-        let Some(answer) = self.answer.as_ref().and_then(|_| answer(&plan)) else { return plan };
+    /// A plan whose answer is put together by the model that does so in this run, if there is one.
+    pub(crate) fn answering(models: Option<&Self>, mut plan: Plan) -> Plan {
+        let model = models.and_then(|models| models.answer.as_ref());
+        let Some(answer) = model.and_then(|_| answer(&plan)) else { return plan };
         let step = plan.steps.iter_mut().find(|step| step.id == answer && step.tool.is_none());
         step.into_iter().for_each(|step| Arc::make_mut(step).tool = Some(ANSWER_TOOL.into()));
         plan
